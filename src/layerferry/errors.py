@@ -1,0 +1,55 @@
+"""Our errors, one tree.
+
+LayerferryError
+├── UsageError          2  usage or settings
+├── SourceError         3  daemon, image, archive
+├── ConnectError        4  name, refused, host key, authentication, no ssh client
+├── TargetError         5  no engine, no permission, disk full, load refused
+├── VerificationError   6  the target shows something else than we sent
+├── RouteError          7  a route that the user asked for by name failed
+└── Interrupted       130  Ctrl-C, SIGTERM
+"""
+
+from typing import ClassVar
+
+
+class LayerferryError(Exception):
+    """What failed and where, in one sentence, and in `hint` what to do about it."""
+
+    exit_code: ClassVar[int] = 1
+
+    def __init__(self, message: str, *, hint: str = "") -> None:
+        super().__init__(message)
+        self.message = message
+        self.hint = hint
+
+
+class UsageError(LayerferryError):
+    exit_code = 2
+
+
+class SourceError(LayerferryError):
+    exit_code = 3
+
+
+class ConnectError(LayerferryError):
+    exit_code = 4
+
+
+class TargetError(LayerferryError):
+    exit_code = 5
+
+
+class VerificationError(LayerferryError):
+    exit_code = 6
+
+
+class RouteError(LayerferryError):
+    exit_code = 7
+
+
+class Interrupted(LayerferryError):
+    exit_code = 130
+
+    def __init__(self, message: str = "interrupted") -> None:
+        super().__init__(message)

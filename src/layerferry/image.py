@@ -1,0 +1,174 @@
+"""The words of an image: digests, descriptors, layers, platforms, names. Frozen values, no I/O."""
+
+import hashlib
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from itertools import accumulate
+from typing import Any, Self
+
+from layerferry.errors import UsageError
+
+MEDIA_TYPE_MANIFEST = "application/vnd.oci.image.manifest.v1+json"
+MEDIA_TYPE_INDEX = "application/vnd.oci.image.index.v1+json"
+MEDIA_TYPE_CONFIG = "application/vnd.oci.image.config.v1+json"
+MEDIA_TYPE_LAYER = "application/vnd.oci.image.layer.v1.tar"
+MEDIA_TYPE_LAYER_GZIP = "application/vnd.oci.image.layer.v1.tar+gzip"
+MEDIA_TYPE_LAYER_ZSTD = "application/vnd.oci.image.layer.v1.tar+zstd"
+#: What docker's schema 2 calls the same things.
+DOCKER_LAYER_TYPES: Mapping[str, str] = {
+    "application/vnd.docker.image.rootfs.diff.tar": MEDIA_TYPE_LAYER,
+    "application/vnd.docker.image.rootfs.diff.tar.gzip": MEDIA_TYPE_LAYER_GZIP,
+    "application/vnd.docker.image.rootfs.diff.tar.zstd": MEDIA_TYPE_LAYER_ZSTD,
+}
+
+_DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
+
+
+def is_digest(text: str) -> bool:
+    """Whether `text` is a sha256 digest as the OCI image-spec writes it (descriptor.md, "Digests")."""
+    return _DIGEST.fullmatch(text) is not None
+
+
+def digest_of(data: bytes) -> str:
+    """The sha256 digest of `data`, as `sha256:<64 hex>`."""
+    return "sha256:" + hashlib.sha256(data).hexdigest()
+
+
+def chain_ids(diff_ids: Iterable[str]) -> tuple[str, ...]:
+    """The ChainID of each layer, bottom first (OCI image-spec, config.md, "Layer ChainID")."""
+    return tuple(accumulate(diff_ids, lambda parent, diff_id: digest_of(f"{parent} {diff_id}".encode())))
+
+
+@dataclass(frozen=True, slots=True)
+class Descriptor:
+    """An OCI content descriptor. `size` is in bytes, of the blob as stored or sent."""
+
+    media_type: str
+    digest: str
+    size: int
+
+    def to_json(self) -> dict[str, Any]:
+        return {"mediaType": self.media_type, "digest": self.digest, "size": self.size}
+
+    @property
+    def is_compressed(self) -> bool:
+        return self.media_type not in {MEDIA_TYPE_LAYER, "application/vnd.docker.image.rootfs.diff.tar"}
+
+
+@dataclass(frozen=True, slots=True)
+class Platform:
+    """An operating system and an architecture, in GOOS and GOARCH words."""
+
+    os: str
+    architecture: str
+    variant: str = ""
+
+    #: `uname -m` says one thing, GOARCH another.
+    _GOARCH = {"x86_64": "amd64", "aarch64": "arm64", "armv7l": "arm", "armv6l": "arm", "i686": "386", "i386": "386"}
+
+    @classmethod
+    def parse(cls, text: str) -> Self:
+        """Read `os/arch[/variant]`; raises `UsageError` on anything else."""
+        parts = text.strip().lower().split("/")
+        if len(parts) not in {2, 3} or not all(parts):
+            raise UsageError(f"{text!r} is not a platform", hint="Write it as os/arch, such as linux/arm64.")
+        os, architecture, *variant = parts
+        return cls(os, cls._GOARCH.get(architecture, architecture), variant[0] if variant else "")
+
+    def __str__(self) -> str:
+        return "/".join(part for part in (self.os, self.architecture, self.variant) if part)
+
+    def runs(self, image: "Platform") -> bool:
+        """Whether a host of this platform runs `image`; variants are not compared, as engines do not either."""
+        return (self.os, self.architecture) == (image.os, image.architecture)
+
+
+@dataclass(frozen=True, slots=True)
+class Layer:
+    """One change set. `size` is in bytes, uncompressed; what an engine's history says, so it is an estimate."""
+
+    diff_id: str
+    chain_id: str
+    size: int = 0
+
+    @classmethod
+    def chain(cls, diff_ids: Iterable[str], sizes: Iterable[int]) -> tuple[Self, ...]:
+        """The layers of an image, bottom first."""
+        ids = tuple(diff_ids)
+        return tuple(cls(*triple) for triple in zip(ids, chain_ids(ids), sizes, strict=True))
+
+
+@dataclass(frozen=True, slots=True)
+class Image:
+    """An image as its source describes it before anything of it is read.
+
+    `id` is what the source calls its image ID: the config's digest, or, with docker's containerd image store,
+    that of the manifest or index.
+    """
+
+    reference: str
+    id: str
+    platform: Platform
+    layers: tuple[Layer, ...]
+
+    @property
+    def diff_ids(self) -> tuple[str, ...]:
+        return tuple(layer.diff_id for layer in self.layers)
+
+    @property
+    def size(self) -> int:
+        """Bytes of all layers, uncompressed."""
+        return sum(layer.size for layer in self.layers)
+
+
+_NAME_PART = r"[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*"
+_DOMAIN = r"(?:[A-Za-z0-9](?:[A-Za-z0-9.-]*[A-Za-z0-9])?|\[[0-9a-fA-F:]+\])(?::[0-9]+)?"
+_REFERENCE = re.compile(
+    rf"(?:(?P<domain>{_DOMAIN})/)?(?P<path>{_NAME_PART}(?:/{_NAME_PART})*)"
+    r"(?::(?P<tag>[\w][\w.-]{0,127}))?(?:@(?P<digest>sha256:[0-9a-f]{64}))?"
+)
+_IMAGE_ID = re.compile(r"(?:sha256:)?(?P<hex>[0-9a-f]{12,64})")
+
+
+@dataclass(frozen=True, slots=True)
+class Name:
+    """A normalised image name, as docker's distribution/reference normalises it: `app` is docker.io/library/app."""
+
+    domain: str
+    path: str
+    tag: str = ""
+    digest: str = ""
+
+    @classmethod
+    def parse(cls, text: str) -> Self:
+        """Read `[DOMAIN/]PATH[:TAG][@DIGEST]`; raises `UsageError` with the rule that `text` breaks."""
+        match = _REFERENCE.fullmatch(text)
+        if match is None:
+            hint = "Names are lower case." if text != text.lower() else "Write it as [HOST/]NAME[:TAG]."
+            raise UsageError(f"{text!r} is not an image name", hint=hint)
+        domain, path = match["domain"] or "", match["path"]
+        if domain and not (set(domain) & set(".:[")) and domain != "localhost" and domain == domain.lower():
+            domain, path = "", f"{domain}/{path}"
+        if domain in {"", "docker.io", "index.docker.io"}:
+            domain, path = "docker.io", path if "/" in path else f"library/{path}"
+        return cls(domain, path, match["tag"] or "", match["digest"] or "")
+
+    @property
+    def repository(self) -> str:
+        return f"{self.domain}/{self.path}"
+
+    @property
+    def tagged(self) -> str:
+        """The full name with its tag, `latest` where it has none: `docker.io/library/app:latest`."""
+        return f"{self.repository}:{self.tag or 'latest'}"
+
+    @property
+    def familiar(self) -> str:
+        """The name as docker shows it: `app:latest`."""
+        return self.tagged.removeprefix("docker.io/").removeprefix("library/")
+
+
+def is_image_id(text: str) -> bool:
+    """Whether `text` reads as an image ID: `sha256:` and hex, or at least 12 hex digits alone."""
+    return _IMAGE_ID.fullmatch(text) is not None
