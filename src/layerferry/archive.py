@@ -1,0 +1,203 @@
+"""The delta archive: one tar stream that every engine can load, holding only the blobs that a plan sends.
+
+It is an OCI layout (read by containerd stores and podman) and a docker archive (`manifest.json`, read by classic
+docker) at once. The blobs come first, in whatever order the source yields them, and what describes them comes last:
+engines look at the descriptions only when the stream has ended, and a source may learn sizes and digests while it
+reads. An engine that has a layer never opens its blob, so the blob may be absent.
+"""
+
+import json
+import tarfile
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Protocol
+
+from layerferry.image import (
+    MEDIA_TYPE_CONFIG,
+    MEDIA_TYPE_INDEX,
+    MEDIA_TYPE_LAYER,
+    MEDIA_TYPE_MANIFEST,
+    Descriptor,
+    Layer,
+    digest_of,
+)
+from layerferry.plan import Plan
+
+_BLOCK = 512
+_END = bytes(2 * _BLOCK)
+
+
+@dataclass(frozen=True, slots=True)
+class Blob:
+    """One layer's bytes on their way: `chunks` has exactly `descriptor.size` bytes."""
+
+    diff_id: str
+    descriptor: Descriptor
+    chunks: Iterable[bytes]
+
+
+class Content(Protocol):
+    """What a source gives of one image, once the plan is known."""
+
+    def blobs(self) -> Iterator[Blob]:
+        """Yield each wanted layer once, in the source's own order; each is read to its end before the next."""
+
+    @property
+    def config(self) -> bytes:
+        """The image's config; known at the latest when `blobs` has ended."""
+
+    @property
+    def descriptors(self) -> Mapping[str, Descriptor]:
+        """By diff ID, each layer as the source holds it; known at the latest when `blobs` has ended."""
+
+
+@dataclass(frozen=True, slots=True)
+class Parcel:
+    """One image in an archive: its plan, its content and the throw-away name that it is loaded under."""
+
+    plan: Plan
+    content: Content
+    incoming: str
+
+
+@dataclass(frozen=True, slots=True)
+class Manifest:
+    """What an archive says of one image. An engine's image ID is one of `ids`, whatever its store."""
+
+    incoming: str
+    data: bytes
+    config: bytes
+    layers: tuple[Descriptor, ...]
+
+    @property
+    def descriptor(self) -> Descriptor:
+        return Descriptor(MEDIA_TYPE_MANIFEST, digest_of(self.data), len(self.data))
+
+    @property
+    def ids(self) -> tuple[str, str]:
+        """The config's digest (classic docker, podman), and the manifest's (docker's containerd image store)."""
+        return digest_of(self.config), self.descriptor.digest
+
+
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """A run of archive bytes; `compressed` tells that compressing it again would be in vain."""
+
+    data: bytes
+    compressed: bool = False
+
+
+def describe(parcel: Parcel, sent: Mapping[str, Descriptor]) -> Manifest:
+    """The OCI manifest of an image whose sent layers are `sent`.
+
+    A reused layer goes by the target's own blob where its store keys on blobs. Elsewhere it goes by its diff ID:
+    podman finds a layer by that, and classic docker does not look.
+    """
+    layers = tuple(
+        sent.get(layer.diff_id)
+        or parcel.plan.inventory.blobs.get(layer.diff_id)
+        or _plain(layer, parcel.content.descriptors.get(layer.diff_id))
+        for layer in parcel.plan.image.layers
+    )
+    config = parcel.content.config
+    document = {
+        "schemaVersion": 2,
+        "mediaType": MEDIA_TYPE_MANIFEST,
+        "config": Descriptor(MEDIA_TYPE_CONFIG, digest_of(config), len(config)).to_json(),
+        "layers": [layer.to_json() for layer in layers],
+    }
+    return Manifest(parcel.incoming, _json(document), config, layers)
+
+
+def _plain(layer: Layer, held: Descriptor | None) -> Descriptor:
+    size = held.size if held is not None and held.digest == layer.diff_id else layer.size
+    return Descriptor(MEDIA_TYPE_LAYER, layer.diff_id, size)
+
+
+class Archive:
+    """The delta archive of some images. Iterate `pieces` to its end; `manifests` is known then."""
+
+    def __init__(self, parcels: Iterable[Parcel]) -> None:
+        self._parcels = tuple(parcels)
+        self.manifests: tuple[Manifest, ...] = ()
+        #: By diff ID, what the archive holds.
+        self.sent: dict[str, Descriptor] = {}
+
+    def pieces(self) -> Iterator[Piece]:
+        yield Piece(_header("oci-layout", len(_LAYOUT)) + _padded(_LAYOUT))
+        for parcel in self._parcels:
+            for blob in parcel.content.blobs():
+                if blob.diff_id in self.sent:
+                    raise AssertionError(f"{blob.diff_id} comes twice")
+                yield from _blob(blob)
+                self.sent[blob.diff_id] = blob.descriptor
+        self.manifests = tuple(describe(parcel, self.sent) for parcel in self._parcels)
+        yield Piece(b"".join(self._descriptions()) + _END)
+
+    def _descriptions(self) -> Iterator[bytes]:
+        blobs = {digest_of(data): data for manifest in self.manifests for data in (manifest.config, manifest.data)}
+        for digest, data in blobs.items():
+            yield _header(blob_path(digest), len(data)) + _padded(data)
+        for name, document in (("index.json", self._index()), ("manifest.json", self._docker_manifest())):
+            yield _header(name, len(document)) + _padded(document)
+
+    def _index(self) -> bytes:
+        entries = [
+            {
+                **manifest.descriptor.to_json(),
+                "annotations": {
+                    "io.containerd.image.name": manifest.incoming,
+                    "org.opencontainers.image.ref.name": manifest.incoming.rpartition(":")[2],
+                },
+            }
+            for manifest in self.manifests
+        ]
+        return _json({"schemaVersion": 2, "mediaType": MEDIA_TYPE_INDEX, "manifests": entries})
+
+    def _docker_manifest(self) -> bytes:
+        return _json(
+            [
+                {
+                    "Config": blob_path(manifest.ids[0]),
+                    "RepoTags": [manifest.incoming],
+                    "Layers": [blob_path(layer.digest) for layer in manifest.layers],
+                }
+                for manifest in self.manifests
+            ]
+        )
+
+
+_LAYOUT = b'{"imageLayoutVersion":"1.0.0"}'
+
+
+def _blob(blob: Blob) -> Iterator[Piece]:
+    yield Piece(_header(blob_path(blob.descriptor.digest), blob.descriptor.size))
+    count = 0
+    for chunk in blob.chunks:
+        count += len(chunk)
+        yield Piece(chunk, compressed=blob.descriptor.is_compressed)
+    if count != blob.descriptor.size:
+        raise ValueError(f"layer {blob.diff_id} has {count} bytes, not {blob.descriptor.size}")
+    if count % _BLOCK:
+        yield Piece(bytes(_BLOCK - count % _BLOCK))
+
+
+def blob_path(digest: str) -> str:
+    """Where an OCI layout keeps a blob (OCI image-spec, image-layout.md)."""
+    return "blobs/" + digest.replace(":", "/", 1)
+
+
+def _header(name: str, size: int) -> bytes:
+    """A tar header; GNU format, so that a blob may pass 8 GiB, with all that could differ between two runs left out."""
+    info = tarfile.TarInfo(name)
+    info.size = size
+    info.mode = 0o644
+    return info.tobuf(tarfile.GNU_FORMAT)
+
+
+def _padded(data: bytes) -> bytes:
+    return data + bytes(-len(data) % _BLOCK)
+
+
+def _json(document: object) -> bytes:
+    return json.dumps(document, separators=(",", ":")).encode()

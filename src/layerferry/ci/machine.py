@@ -1,0 +1,137 @@
+"""What a look at this machine tells about where we run: files are read here, and judged in `topology`."""
+
+import hashlib
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+#: Files whose existence says that this is a container: docker's, and podman's.
+CONTAINER_MARKS = ("/.dockerenv", "/run/.containerenv")
+#: Where a client certificate of docker:dind is complete (docker-library/docker, docker-entrypoint.sh, `_should_tls`).
+TLS_FILES = ("ca.pem", "cert.pem", "key.pem")
+
+_LARGEST = 1 << 20
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Machine:
+    """Facts about this machine, as values, so that detection stays pure.
+
+    `sockets` are paths of engine sockets that exist, most usual first. `addresses` are this machine's IPv4 addresses
+    without loopback. `tls_folders` are folders that hold a whole client certificate. `context_host` is the address in
+    docker's current context, "" where that is the default one.
+    """
+
+    marks: frozenset[str] = frozenset()
+    sockets: tuple[str, ...] = ()
+    cgroup: str = ""
+    mountinfo: str = ""
+    hosts: str = ""
+    addresses: tuple[str, ...] = ()
+    tls_folders: frozenset[str] = frozenset()
+    context_host: str = ""
+
+    def resolve(self, name: str) -> str:
+        """The first address that /etc/hosts gives for `name`, or "". Links and pods name their services there."""
+        for address, names in self._hosts():
+            if name in names:
+                return address
+        return ""
+
+    def host_names(self) -> tuple[str, ...]:
+        """All names in /etc/hosts, in order."""
+        return tuple(name for _, names in self._hosts() for name in names)
+
+    def _hosts(self) -> list[tuple[str, list[str]]]:
+        lines = (line.partition("#")[0].split() for line in self.hosts.splitlines())
+        return [(words[0], words[1:]) for words in lines if len(words) > 1]
+
+
+def gather(env: Mapping[str, str], *, root: Path = Path("/")) -> Machine:
+    """Read the facts below `root`; what cannot be read is absent, never an error."""
+    return Machine(
+        marks=frozenset(mark for mark in CONTAINER_MARKS if _below(root, mark).exists()),
+        sockets=tuple(path for path in _socket_paths(env) if _below(root, path).is_socket()),
+        cgroup=_read(_below(root, "/proc/self/cgroup")),
+        mountinfo=_read(_below(root, "/proc/self/mountinfo")) or _read(_below(root, "/proc/1/mountinfo")),
+        hosts=_read(_below(root, "/etc/hosts")),
+        addresses=local_addresses(_read(_below(root, "/proc/net/fib_trie"))),
+        tls_folders=frozenset(folder for folder in _tls_candidates(env) if _is_complete(_below(root, folder))),
+        context_host=_context_host(env, root),
+    )
+
+
+def local_addresses(fib_trie: str) -> tuple[str, ...]:
+    """This machine's IPv4 addresses in /proc/net/fib_trie, loopback left out, in the kernel's order."""
+    found: dict[str, None] = {}
+    address = ""
+    for line in fib_trie.splitlines():
+        words = line.split()
+        if words[:1] in (["|--"], ["+--"]) and len(words) > 1:
+            address = words[1]
+        elif words == ["/32", "host", "LOCAL"] and not address.startswith("127."):
+            found[address] = None
+    return tuple(found)
+
+
+def _socket_paths(env: Mapping[str, str]) -> list[str]:
+    """Engine sockets in the order to prefer: docker's, rootless docker's, Docker Desktop's, podman's."""
+    runtime = env.get("XDG_RUNTIME_DIR") or f"/run/user/{os.getuid()}"
+    home = env.get("HOME", "")
+    paths = ["/var/run/docker.sock", "/run/docker.sock", f"{runtime}/docker.sock"]
+    paths += [f"{home}/.docker/run/docker.sock"] if home else []
+    return [*paths, f"{runtime}/podman/podman.sock", "/run/podman/podman.sock"]
+
+
+def _tls_candidates(env: Mapping[str, str]) -> list[str]:
+    folders = [f"{env['DOCKER_TLS_CERTDIR']}/client"] if env.get("DOCKER_TLS_CERTDIR") else []
+    return folders + [folder for folder in (env.get("DOCKER_CERT_PATH"), "/certs/client") if folder]
+
+
+def _is_complete(folder: Path) -> bool:
+    try:
+        return all((folder / name).stat().st_size > 0 for name in TLS_FILES)
+    except OSError:
+        return False
+
+
+def _context_host(env: Mapping[str, str], root: Path) -> str:
+    """Where docker's current context points, "" for the default one (docker/cli, cli/context/store)."""
+    base = env.get("DOCKER_CONFIG") or (f"{env['HOME']}/.docker" if env.get("HOME") else "")
+    if not base:
+        return ""
+    folder = _below(root, base)
+    name = env.get("DOCKER_CONTEXT") or _member(_json(folder / "config.json"), "currentContext")
+    if name in {"", "default"}:
+        return ""
+    meta = folder / "contexts" / "meta" / hashlib.sha256(name.encode()).hexdigest() / "meta.json"
+    endpoints = _json(meta).get("Endpoints")
+    docker = endpoints.get("docker") if isinstance(endpoints, dict) else None
+    return _member(docker, "Host") if isinstance(docker, dict) else ""
+
+
+def _member(document: Mapping[str, object], name: str) -> str:
+    value = document.get(name)
+    return value if isinstance(value, str) else ""
+
+
+def _json(path: Path) -> dict[str, object]:
+    try:
+        document = json.loads(_read(path) or "{}")
+    except ValueError:
+        return {}
+    return document if isinstance(document, dict) else {}
+
+
+def _below(root: Path, path: str) -> Path:
+    return root / path.lstrip("/")
+
+
+def _read(path: Path) -> str:
+    try:
+        with path.open("rb") as file:
+            return file.read(_LARGEST).decode(errors="replace")
+    except OSError:
+        return ""

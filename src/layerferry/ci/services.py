@@ -1,0 +1,143 @@
+"""Where a registry service of this job may be, and how sure that is."""
+
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from ipaddress import ip_address
+
+from layerferry.ci import providers
+from layerferry.ci.machine import Machine
+from layerferry.ci.providers import Provider
+from layerferry.errors import UsageError
+
+#: The port of docker's own registry image.
+REGISTRY_PORT = 5000
+_LARGEST_PORT = 65535
+
+#: Providers with GitHub's job model: a job on a machine finds its services published on the loopback.
+_GITHUB_LIKE = (providers.GITHUB, providers.GITEA, providers.FORGEJO)
+#: Providers whose jobs, in a container, reach a service of theirs by its name.
+_NAMED_SERVICES = (*_GITHUB_LIKE, providers.GITLAB, providers.AZURE, providers.WOODPECKER, providers.DRONE)
+_LINK = re.compile(r"(?P<alias>[A-Z0-9_]*REGISTRY[A-Z0-9_]*)_PORT_(?P<port>[0-9]+)_TCP")
+_AZURE_PORT = re.compile(rf"AGENT_SERVICES_(?P<name>\w*REGISTRY\w*)_PORTS_{REGISTRY_PORT}", re.IGNORECASE)
+
+
+class Certainty(StrEnum):
+    """How we know of a service."""
+
+    SET = "set by the user"
+    SEEN = "seen in the environment"
+    GUESSED = "guessed"
+
+
+@dataclass(frozen=True, slots=True)
+class Service:
+    """A registry service as the job names it (`address`, host:port). A guessed one has to answer before it counts.
+
+    `resolved` is the address behind the name, where /etc/hosts tells it.
+    """
+
+    address: str
+    reason: str
+    certainty: Certainty
+    resolved: str = ""
+
+    @property
+    def is_public(self) -> bool:
+        """Whether the name means the same to everybody: a domain name or an address, no alias of this job."""
+        host, _ = split_address(self.address)
+        return not is_loopback(host) and ("." in host or ":" in host) and not host.endswith((".internal", ".local"))
+
+
+def find_services(
+    env: Mapping[str, str],
+    machine: Machine,
+    provider: Provider,
+    *,
+    registry: str = "",
+    in_container: bool = False,
+    daemon_host: str = "",
+) -> tuple[Service, ...]:
+    """The registry services to consider, in order. One that the user named is the only one.
+
+    Raises `UsageError` on an address or a port that cannot be read.
+    """
+    named = registry or env.get("LAYERFERRY_REGISTRY", "")
+    if named.strip():
+        address = read_address(named, "LAYERFERRY_REGISTRY")
+        host, _ = split_address(address)
+        return (Service(address, f"LAYERFERRY_REGISTRY={address}", Certainty.SET, machine.resolve(host)),)
+    port = env.get("LOCAL_DOCKER_REGISTRY_PORT", "").strip()
+    if port:
+        if not port.isdecimal() or not 0 < int(port) <= _LARGEST_PORT:
+            raise UsageError(f"LOCAL_DOCKER_REGISTRY_PORT={port!r} is not a port", hint="Write a number, such as 5000.")
+        return (Service(f"127.0.0.1:{port}", f"LOCAL_DOCKER_REGISTRY_PORT={port}", Certainty.SET),)
+    guessed = _guessed(env, provider, in_container=in_container, daemon_host=daemon_host)
+    found: dict[str, Service] = {}
+    for service in (*_seen(env, machine, provider), *guessed):
+        found.setdefault(service.address, service)
+    return tuple(found.values())
+
+
+def _seen(env: Mapping[str, str], machine: Machine, provider: Provider) -> Iterator[Service]:
+    for name in sorted(env):
+        azure = _AZURE_PORT.fullmatch(name) if provider is providers.AZURE else None
+        if azure and env[name].isdecimal():
+            # Microsoft's service-containers.md: agent.services.<alias>.ports.<port> is the published port.
+            yield Service(f"127.0.0.1:{env[name]}", f"{name}={env[name]}", Certainty.SEEN)
+        link = _LINK.fullmatch(name)
+        # Kubernetes sets the same variables for each Service of the namespace: those are not this job's.
+        if link and f"{link['alias']}_SERVICE_HOST" not in env and env[name].startswith("tcp://"):
+            address = env[name].removeprefix("tcp://")
+            yield Service(address, f"{name}, a linked container", Certainty.SEEN, split_address(address)[0])
+    if provider in _NAMED_SERVICES:
+        for name in machine.host_names():
+            # GitLab writes docker.io/library/registry as docker.io__library__registry and docker.io-library-registry.
+            if re.fullmatch(r"(?:.*(?:__|-))?registry", name):
+                address = machine.resolve(name)
+                host = "127.0.0.1" if is_loopback(address) else name
+                yield Service(f"{host}:{REGISTRY_PORT}", f"{name} stands in /etc/hosts", Certainty.SEEN, address)
+
+
+def _guessed(env: Mapping[str, str], provider: Provider, *, in_container: bool, daemon_host: str) -> Iterator[Service]:
+    if provider not in _NAMED_SERVICES:
+        return
+    if in_container and env.get("KUBERNETES_SERVICE_HOST"):
+        yield Service(f"127.0.0.1:{REGISTRY_PORT}", "the containers of a pod share a loopback", Certainty.GUESSED)
+    elif in_container:
+        yield Service(f"registry:{REGISTRY_PORT}", f"a service's usual name on {provider}", Certainty.GUESSED)
+    elif provider in _GITHUB_LIKE:
+        yield Service(f"127.0.0.1:{REGISTRY_PORT}", f"a service's usual port on {provider}", Certainty.GUESSED)
+    if daemon_host == "docker":
+        yield Service(f"docker:{REGISTRY_PORT}", "a registry run by the job's own daemon", Certainty.GUESSED)
+
+
+def read_address(text: str, setting: str) -> str:
+    """Read `host[:port]`, with or without http://; raises `UsageError` that names `setting`."""
+    address = re.sub(r"^https?://", "", text.strip()).rstrip("/")
+    host, port = split_address(address)
+    if not host or "/" in address or not 0 < port <= _LARGEST_PORT or re.search(r"[\s@]", address):
+        raise UsageError(f"{setting} is not an address of a registry", hint="Write it as host:port.")
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+def split_address(address: str) -> tuple[str, int]:
+    """Host without brackets, and port; the registry's usual one where none is given, -1 where it is no number."""
+    match = re.fullmatch(r"(?:\[(?P<six>[^\]]+)\]|(?P<host>[^:]*))(?::(?P<port>.*))?", address)
+    if match is None:
+        return address, REGISTRY_PORT
+    port = match["port"]
+    if port is None:
+        return match["six"] or match["host"], REGISTRY_PORT
+    return match["six"] or match["host"], int(port) if port.isascii() and port.isdecimal() else -1
+
+
+def is_loopback(host: str) -> bool:
+    """Whether `host` is localhost or an address of the loopback."""
+    if host == "localhost" or host.endswith(".localhost"):
+        return True
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return False

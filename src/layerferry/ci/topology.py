@@ -1,0 +1,248 @@
+"""Where we run, where the daemon is, where a registry service is, and how each is named from the other's side.
+
+Everything here is a pure function of the environment and of facts about the machine; what really reaches what is asked
+by `probes` and by the routes. One registry often needs two names: the job's, and the daemon's.
+"""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from ipaddress import IPv4Address
+from urllib.parse import urlsplit
+
+from layerferry.ci import providers
+from layerferry.ci.machine import Machine
+from layerferry.ci.providers import Provider
+from layerferry.ci.services import Service, find_services, is_loopback, split_address
+
+_PLAIN_PORT, _TLS_PORT = 2375, 2376
+#: Engines with a job of their own beside a `docker` service: where the official image's entrypoint would look for it.
+_DIND_PROVIDERS = (providers.GITLAB, providers.WOODPECKER, providers.DRONE)
+_CONTAINER_FILES = frozenset({"/etc/hostname", "/etc/hosts", "/etc/resolv.conf"})
+_MOST_ADDRESSES = 4
+
+
+class Reach(StrEnum):
+    """How the daemon is reached."""
+
+    SOCKET = "unix socket"
+    LOOPBACK = "loopback"
+    REMOTE = "another host"
+    SSH = "ssh"
+    NONE = "nowhere"
+
+
+@dataclass(frozen=True, slots=True)
+class Container:
+    """The container that we run in. `id` is "" where nothing told it."""
+
+    runtime: str
+    id: str = ""
+
+    def __str__(self) -> str:
+        return f"{self.runtime} container {self.id[:12]}".rstrip()
+
+
+@dataclass(frozen=True, slots=True)
+class Daemon:
+    """Where the docker daemon is. `host` is its name as we see it, "" for a socket; `certificates` a folder or ""."""
+
+    reach: Reach
+    url: str
+    host: str = ""
+    tls: bool = False
+    certificates: str = ""
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """The variables that make docker's clients go there (docker-py's `from_env(environment=…)`)."""
+        tls = {"DOCKER_TLS_VERIFY": "1"} if self.tls else {}
+        path = {"DOCKER_CERT_PATH": self.certificates} if self.tls and self.certificates else {}
+        return {"DOCKER_HOST": self.url, **tls, **path}
+
+
+@dataclass(frozen=True, slots=True)
+class DaemonName:
+    """An address by which the daemon may reach a registry. With `forward`, an `ssh -R` has to make it true first."""
+
+    address: str
+    reason: str
+    forward: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Topology:
+    """What was found; each value stands beside the reason for it. `services` are in the order to probe them."""
+
+    provider: Provider
+    provider_reason: str
+    container: Container | None
+    container_reason: str
+    daemon: Daemon
+    daemon_reason: str
+    services: tuple[Service, ...]
+    addresses: tuple[str, ...] = ()
+
+    def own_names(self, port: int) -> tuple[DaemonName, ...]:
+        """By which addresses the daemon may reach a port of ours, in the order to try them."""
+        if self.daemon.reach is Reach.SSH:
+            return (_forwarded(port),)
+        loopback = DaemonName(f"127.0.0.1:{port}", "the daemon shares our loopback, or the port is published there")
+        ours = (DaemonName(f"{address}:{port}", "an address of this job") for address in self._addresses())
+        desktop = DaemonName(f"host.docker.internal:{port}", "the name of this machine in Docker Desktop's")
+        return (loopback, *ours, desktop)
+
+    def daemon_names(self, service: Service) -> tuple[DaemonName, ...]:
+        """By which addresses the daemon may reach `service`, in the order to try them.
+
+        A literal 127.0.0.1 first, for loopback alone gets plain HTTP without being configured (moby,
+        registry/config.go); an alias that resolves to loopback is probed well and then not pulled from (moby 28.5.2).
+        """
+        host, port = split_address(service.address)
+        if is_loopback(host):
+            return self.own_names(port)
+        direct = DaemonName(service.address, "the registry as the job names it")
+        if service.is_public:
+            return (direct,)
+        if self.daemon.reach is Reach.SSH:
+            return (_forwarded(port), direct)
+        near = "the registry runs beside the daemon" if host == self.daemon.host else "the registry's port is published"
+        names = [DaemonName(f"127.0.0.1:{port}", f"{near}, on the daemon's loopback"), direct]
+        if service.resolved:
+            names.append(DaemonName(f"{service.resolved}:{port}", f"the address of {host}"))
+        return tuple(dict.fromkeys(names))
+
+    def _addresses(self) -> tuple[str, ...]:
+        """Our addresses, the one nearest to the daemon's first."""
+        try:
+            daemon = IPv4Address(self.daemon.host)
+        except ValueError:
+            return self.addresses[:_MOST_ADDRESSES]
+        near = sorted(self.addresses, key=lambda address: int(IPv4Address(address)) ^ int(daemon))
+        return tuple(near[:_MOST_ADDRESSES])
+
+
+def detect(env: Mapping[str, str], machine: Machine, *, registry: str = "", ci: str = "") -> Topology:
+    """What `env` and `machine` tell. `registry` (host:port) and `ci` (a provider's key) are the user's own word.
+
+    Raises `UsageError` on a `registry`, a port or a `ci` that cannot be read.
+    """
+    provider, provider_reason = providers.detect(env, override=ci)
+    container, container_reason = find_container(env, machine)
+    daemon, daemon_reason = find_daemon(env, machine, provider, container)
+    return Topology(
+        provider=provider,
+        provider_reason=provider_reason,
+        container=container,
+        container_reason=container_reason,
+        daemon=daemon,
+        daemon_reason=daemon_reason,
+        services=find_services(
+            env, machine, provider, registry=registry, in_container=container is not None, daemon_host=daemon.host
+        ),
+        addresses=machine.addresses,
+    )
+
+
+def find_container(env: Mapping[str, str], machine: Machine) -> tuple[Container | None, str]:
+    """The container that we run in, or None, and what says so."""
+    by_mount = _container_by_mounts(machine.mountinfo)
+    if by_mount:
+        return by_mount, "the mount table: /etc/hostname comes from an engine's folder"
+    by_cgroup = _container_by_cgroup(machine.cgroup)
+    if by_cgroup:
+        return by_cgroup, "/proc/self/cgroup"
+    for mark, runtime in (("/.dockerenv", "docker"), ("/run/.containerenv", "podman")):
+        if mark in machine.marks:
+            return Container(runtime), f"{mark} exists"
+    if env.get("KUBERNETES_SERVICE_HOST"):
+        return Container("kubernetes"), "KUBERNETES_SERVICE_HOST is set"
+    if env.get("container"):
+        return Container(env["container"]), f"container={env['container']}"
+    return None, "no mark of a container"
+
+
+def _container_by_mounts(mountinfo: str) -> Container | None:
+    """Find the engine's folder behind our name files, which shows under cgroup v2 too.
+
+    Fields as in proc(5): root is the fourth, mount point the fifth. jenkinsci/docker-workflow-plugin finds its own
+    container's id in the same way.
+    """
+    rules = (
+        ("podman", r"/overlay-containers/([0-9a-f]{64})/userdata/"),
+        ("docker", r"/containers/([0-9a-f]{64})/(?:hostname|hosts|resolv\.conf)$"),
+        ("kubernetes", r"/pods/([0-9a-f-]{36})/etc-hosts$"),
+        ("containerd", r"/sandboxes/([0-9a-f]{64})/"),
+    )
+    for line in mountinfo.splitlines():
+        fields = line.split(" ")
+        if len(fields) > 4 and fields[4] in _CONTAINER_FILES:  # noqa: PLR2004  proc(5) counts the fields
+            for runtime, pattern in rules:
+                match = re.search(pattern, fields[3])
+                if match:
+                    return Container(runtime, match[1])
+    return None
+
+
+def _container_by_cgroup(cgroup: str) -> Container | None:
+    rules = (
+        ("kubernetes", r"/kubepods[./].*?([0-9a-f]{64})?(?:\.scope)?$"),
+        ("docker", r"/docker[/-]([0-9a-f]{64})(?:\.scope)?$"),
+        ("podman", r"/libpod-([0-9a-f]{64})(?:\.scope)?(?:/container)?$"),
+        ("lxc", r"/lxc(?:\.payload)?[/.]()[^/]+"),
+    )
+    for line in cgroup.splitlines():
+        for runtime, pattern in rules:
+            match = re.search(pattern, line)
+            if match:
+                return Container(runtime, match[1] or "")
+    return None
+
+
+def find_daemon(
+    env: Mapping[str, str], machine: Machine, provider: Provider, container: Container | None
+) -> tuple[Daemon, str]:
+    """Where the daemon is, and why: DOCKER_HOST, docker's context, a socket, a `docker` service, in this order."""
+    if env.get("DOCKER_HOST"):
+        return _daemon(env["DOCKER_HOST"], env, machine), f"DOCKER_HOST={env['DOCKER_HOST']}"
+    if machine.context_host:
+        return _daemon(machine.context_host, env, machine), "docker's current context"
+    if machine.sockets:
+        return Daemon(Reach.SOCKET, f"unix://{machine.sockets[0]}"), f"{machine.sockets[0]} exists"
+    linked = "DOCKER_PORT_2375_TCP" in env or "DOCKER_PORT_2376_TCP" in env
+    if linked or (provider in _DIND_PROVIDERS and container is not None):
+        tls = bool(env.get("DOCKER_TLS_VERIFY")) or _certificates(env, machine) != ""
+        url = f"tcp://docker:{_TLS_PORT if tls else _PLAIN_PORT}"
+        certain = "a linked docker service" if linked else "no socket: a docker service is assumed"
+        return _daemon(url, env, machine), f"{certain}, {'with' if tls else 'without'} TLS"
+    return Daemon(Reach.NONE, "unix:///var/run/docker.sock"), "neither DOCKER_HOST nor a socket"
+
+
+def _daemon(url: str, env: Mapping[str, str], machine: Machine) -> Daemon:
+    """Read a DOCKER_HOST: a bare host:port is tcp, as docker takes it."""
+    parts = urlsplit(url if "://" in url else f"tcp://{url}")
+    if parts.scheme == "unix":
+        return Daemon(Reach.SOCKET, url)
+    host = parts.hostname or ""
+    if parts.scheme == "ssh":
+        return Daemon(Reach.SSH, url, host)
+    if parts.scheme not in {"tcp", "http", "https"}:
+        return Daemon(Reach.NONE, url)
+    certificates = _certificates(env, machine)
+    tls = bool(env.get("DOCKER_TLS_VERIFY")) or parts.scheme == "https" or certificates != ""
+    local = is_loopback(host) or is_loopback(machine.resolve(host))
+    folder = certificates or env.get("DOCKER_CERT_PATH", "")
+    return Daemon(Reach.LOOPBACK if local else Reach.REMOTE, url, host, tls, folder if tls else "")
+
+
+def _certificates(env: Mapping[str, str], machine: Machine) -> str:
+    """The folder of client certificates that docker's images look for: $DOCKER_TLS_CERTDIR/client, if it is whole."""
+    folder = f"{env['DOCKER_TLS_CERTDIR']}/client" if env.get("DOCKER_TLS_CERTDIR") else ""
+    return folder if folder in machine.tls_folders else ""
+
+
+def _forwarded(port: int) -> DaemonName:
+    return DaemonName(
+        f"127.0.0.1:{port}", "the daemon's host is reached over ssh, which forwards the port back", forward=True
+    )

@@ -1,0 +1,59 @@
+"""What happens during a push, as values. The core emits them, `report` shows them; nothing else prints."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from layerferry.plan import Plan
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """The way that an image's bytes take out of the source, and why this one."""
+
+    name: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Greeted:
+    """The target has answered: `engine` reads like `docker 28.5.2 (overlay2)`."""
+
+    target: str
+    engine: str
+    platform: str
+
+
+@dataclass(frozen=True, slots=True)
+class Planned:
+    target: str
+    plan: Plan
+    route: Route
+
+
+@dataclass(frozen=True, slots=True)
+class Sending:
+    """Progress of the delta archive: uncompressed bytes written of an estimated `total`, and bytes on the wire."""
+
+    target: str
+    done: int
+    total: int
+    wire: int
+
+
+@dataclass(frozen=True, slots=True)
+class Loading:
+    """The archive has gone; the target unpacks and verifies."""
+
+    target: str
+
+
+@dataclass(frozen=True, slots=True)
+class Warned:
+    """Something went another way than hoped, and the push goes on."""
+
+    target: str
+    message: str
+
+
+Event = Route | Greeted | Planned | Sending | Loading | Warned
+Emit = Callable[[Event], None]

@@ -1,0 +1,179 @@
+"""A docker daemon as the source: what it says of an image, and the image's bytes. The docker SDK lives here alone."""
+
+import queue
+import threading
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import closing
+from pathlib import Path
+from typing import Any, Self
+
+import docker
+import docker.errors
+import requests
+from docker.context import ContextAPI
+
+from layerferry.errors import SourceError
+from layerferry.image import Image, Layer, Platform
+from layerferry.sources.save import CHUNK, Save
+
+_TIMEOUT = 60
+#: docker before 25 writes the whole archive to its own disk before the first byte comes.
+_SAVE_TIMEOUT = 3600
+#: Instructions that make no layer: their history entries have no bytes, as those of some layers have none.
+_LAYERLESS = ("ENV", "CMD", "ENTRYPOINT", "LABEL", "EXPOSE", "USER", "ARG", "VOLUME", "STOPSIGNAL", "HEALTHCHECK",
+              "ONBUILD", "MAINTAINER", "SHELL")  # fmt: skip
+
+
+class Daemon:
+    """A docker daemon, reached as the docker CLI would reach it: DOCKER_HOST and TLS variables, else the context."""
+
+    def __init__(self, environ: Mapping[str, str]) -> None:
+        self._arguments, self.address = _address(environ)
+        self._client = self._connect(_TIMEOUT)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        self._client.close()
+
+    def _connect(self, timeout: int) -> docker.APIClient:
+        try:
+            return docker.APIClient(**self._arguments, version="auto", timeout=timeout)
+        except (docker.errors.DockerException, requests.RequestException, OSError, ValueError) as error:
+            raise SourceError(
+                f"the docker daemon at {self.address} does not answer ({_reason(error)})",
+                hint="Start it, or point DOCKER_HOST or a docker context at it: `docker version` must work here.",
+            ) from None
+
+    def inspect(self, reference: str) -> Image:
+        """Describe an image; nothing of its layers is read. Raises `SourceError` where there is none of that name."""
+        try:
+            found = self._client.inspect_image(reference)
+            history = self._client.history(reference)
+        except docker.errors.ImageNotFound:
+            raise SourceError(
+                f"the docker daemon at {self.address} has no image {reference}",
+                hint="Build or pull it first; `docker image ls` shows what is there.",
+            ) from None
+        except (docker.errors.DockerException, requests.RequestException) as error:
+            raise SourceError(f"the docker daemon at {self.address} does not show {reference}: {_reason(error)}") from None
+        diff_ids = (found.get("RootFS") or {}).get("Layers") or []
+        platform = Platform(found["Os"], found["Architecture"], found.get("Variant") or "")
+        sizes = layer_sizes(list(reversed(history)), len(diff_ids))
+        image_id = found["Id"] if found["Id"].startswith("sha256:") else f"sha256:{found['Id']}"
+        return Image(reference, image_id, platform, Layer.chain(diff_ids, sizes))
+
+    def export(self, image: Image, wanted: frozenset[str], spool: Path) -> "Export":
+        """Stream the image out of the daemon (`docker save`), and pick the `wanted` layers."""
+        return Export(self._connect(_SAVE_TIMEOUT), image, wanted, spool)
+
+
+class Export(Save):
+    """The content of an image, read through the daemon's API. Close it when done: the daemon then stops reading."""
+
+    def __init__(self, client: docker.APIClient, image: Image, wanted: frozenset[str], spool: Path) -> None:
+        self._client = client
+        self.received = 0
+        super().__init__(image, wanted, self._read(image), spool)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self._client.close()
+
+    def _read(self, image: Image) -> Iterator[bytes]:
+        try:
+            with closing(ahead(self._client.get_image(image.id, chunk_size=CHUNK))) as chunks:
+                for chunk in chunks:
+                    self.received += len(chunk)
+                    yield chunk
+        except (docker.errors.DockerException, requests.RequestException) as error:
+            raise SourceError(f"the docker daemon broke off reading {image.reference}: {_reason(error)}") from None
+
+
+def _address(environ: Mapping[str, str]) -> tuple[dict[str, Any], str]:
+    """The SDK's arguments, and the address for people. DOCKER_HOST goes before the context, as in the docker CLI."""
+    host = environ.get("DOCKER_HOST", "")
+    arguments: dict[str, Any] = {}
+    if not host:
+        try:
+            context = ContextAPI.get_context(environ.get("DOCKER_CONTEXT") or None)
+        except docker.errors.DockerException as error:
+            raise SourceError(f"the docker context cannot be read: {_reason(error)}") from None
+        if context is None:
+            raise SourceError(
+                f"there is no docker context {environ.get('DOCKER_CONTEXT')!r}", hint="`docker context ls` shows them."
+            )
+        host = context.Host or ""
+        if context.TLSConfig:
+            arguments["tls"] = context.TLSConfig
+    elif environ.get("DOCKER_TLS_VERIFY") or environ.get("DOCKER_CERT_PATH"):
+        arguments = docker.utils.kwargs_from_env(environment=dict(environ))
+    if host:
+        arguments.setdefault("base_url", host)
+    if host.startswith("ssh://"):
+        arguments["use_ssh_client"] = True
+    return arguments, host or "unix:///var/run/docker.sock"
+
+
+def layer_sizes(history: Sequence[Mapping[str, Any]], count: int) -> list[int]:
+    """Bytes of each of `count` layers, bottom first, of a history, bottom first.
+
+    An engine's history does not say which entries made a layer. Those with bytes did; of the others those that are not
+    known to make none. Where that does not add up to `count`, the sizes are lost: they are estimates all the same.
+    """
+    sized = [entry for entry in history if entry["Size"]]
+    if len(sized) != count:
+        sized = [entry for entry in history if entry["Size"] or not _is_layerless(entry.get("CreatedBy") or "")]
+    if len(sized) != count:
+        sized = [entry for entry in history if entry["Size"]][:count]
+    sizes = [int(entry["Size"]) for entry in sized]
+    return sizes + [0] * (count - len(sizes))
+
+
+def _is_layerless(created_by: str) -> bool:
+    """BuildKit writes `ENV A=1`, the builder before it `/bin/sh -c #(nop)  ENV A=1`."""
+    return created_by.removeprefix("/bin/sh -c #(nop)").lstrip().startswith(_LAYERLESS)
+
+
+def _reason(error: Exception) -> str:
+    """An SDK error in one line; the SDK wraps causes in each other's text."""
+    explanation = getattr(error, "explanation", None)
+    text = str(explanation or error)
+    return text.strip().splitlines()[0][:300] if text.strip() else type(error).__name__
+
+
+def ahead(chunks: Iterable[bytes], depth: int = 8) -> Iterator[bytes]:
+    """Read `chunks` in a thread of their own, at most `depth` ahead, so that reading and sending overlap."""
+    line: queue.Queue[bytes | BaseException | None] = queue.Queue(depth)
+    stop = threading.Event()
+
+    def put(item: bytes | BaseException | None) -> bool:
+        while not stop.is_set():
+            try:
+                line.put(item, timeout=0.2)
+            except queue.Full:
+                continue
+            return True
+        return False
+
+    def read() -> None:
+        try:
+            if all(put(chunk) for chunk in chunks):
+                put(None)
+        except BaseException as error:  # noqa: BLE001 - it is raised again where the chunks are wanted
+            put(error)
+
+    threading.Thread(target=read, daemon=True).start()
+    try:
+        while (item := line.get()) is not None:
+            if isinstance(item, BaseException):
+                raise item
+            yield item
+    finally:
+        stop.set()

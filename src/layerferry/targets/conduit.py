@@ -1,0 +1,259 @@
+"""A conduit: a pair of byte streams to the other side, an ssh process or any other command."""
+
+import contextlib
+import queue
+import shlex
+import subprocess
+import tempfile
+import threading
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from layerferry.errors import ConnectError, TargetError, UsageError
+from layerferry.targets.ssh_failures import explain
+
+#: Reads the preamble, then as many bytes of script as it says, and runs them. One line, single quotes, no `!` and no
+#: backslash: it reads the same in bash, dash, zsh, fish, tcsh and busybox ash.
+BOOTSTRAP = "exec sh -c 'read -r p && eval \"$(dd bs=1 count=${p##* } 2>/dev/null)\"'"
+
+_LONGEST_LINE = 1 << 20
+#: A unix socket's path may have 104 bytes (BSD), of which ssh takes 17 for its temporary name.
+_LONGEST_SOCKET = 86
+
+
+@dataclass(frozen=True, slots=True)
+class SshTarget:
+    """A host that ssh knows how to reach. `destination` is [user@]host, as the user's ssh_config understands it."""
+
+    destination: str
+    port: int | None = None
+
+    @classmethod
+    def parse(cls, text: str) -> Self:
+        """Read `[ssh://][user@]host[:port]`, an ssh_config alias, or `[::1]:22`; raises `UsageError`."""
+        rest = text.strip().removeprefix("ssh://").rstrip("/")
+        user, at, host = rest.rpartition("@")
+        port = ""
+        if host.startswith("["):
+            host, bracket, port = host[1:].partition("]")
+            if not bracket or (port and not port.startswith(":")):
+                raise UsageError(f"{text!r} is not a target", hint="Write an IPv6 address as [::1]:22.")
+            port = port[1:]
+        elif host.count(":") == 1:
+            host, _, port = host.partition(":")
+        if not host or host.startswith("-") or user.startswith("-") or set(rest) & set(" \t\n'\"\\`$;|&<>"):
+            raise UsageError(f"{text!r} is not a target", hint="Write it as [user@]host[:port], or an ssh_config alias.")
+        if port and not (port.isdigit() and 0 < int(port) < 1 << 16):
+            raise UsageError(f"{port!r} in {text!r} is not a port", hint="Write it as [user@]host[:port].")
+        return cls(f"{user}{at}{host}", int(port) if port else None)
+
+    @property
+    def host(self) -> str:
+        return self.destination.rpartition("@")[2]
+
+    def __str__(self) -> str:
+        host = f"[{self.destination}]" if ":" in self.destination and self.port else self.destination
+        return f"{host}:{self.port}" if self.port else host
+
+
+class Conduit:
+    """A running command whose stdin and stdout speak the conversation."""
+
+    #: Whether the script may follow the preamble at once. A plain `sh` reads ahead of what it runs, so that nothing
+    #: may come after the script until it has answered.
+    pipelined = False
+
+    def __init__(self, name: str, argv: Sequence[str]) -> None:
+        self.name = name
+        self.sent = 0
+        self.noise: list[str] = []
+        self._argv = tuple(argv)
+        self._lines: queue.SimpleQueue[str | None] = queue.SimpleQueue()
+        self._stderr: list[str] = []
+        try:
+            self._process = subprocess.Popen(  # noqa: S603
+                self._argv,
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                start_new_session=False,
+            )
+        except FileNotFoundError:
+            raise ConnectError(
+                f"{name}: there is no command {self._argv[0]!r} here", hint=f"Install {self._argv[0]}, or mend PATH."
+            ) from None
+        except OSError as error:
+            raise ConnectError(f"{name}: cannot start {self._argv[0]!r}: {error.strerror}") from None
+        self._readers = [
+            threading.Thread(target=self._read_lines, daemon=True),
+            threading.Thread(target=self._read_stderr, daemon=True),
+        ]
+        for reader in self._readers:
+            reader.start()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close(hurry=kind is not None)
+
+    def write(self, data: bytes) -> None:
+        """Send `data`; raises `ConnectError` when the other side has gone."""
+        assert self._process.stdin is not None
+        try:
+            self._process.stdin.write(data)
+            self._process.stdin.flush()
+        except (BrokenPipeError, ValueError):
+            raise self.broken() from None
+        self.sent += len(data)
+
+    def read_line(self, timeout: float | None = None) -> str:
+        """The next line of the answer; raises `ConnectError` at its end, and after `timeout` seconds."""
+        try:
+            line = self._lines.get(timeout=timeout)
+        except queue.Empty:
+            raise ConnectError(f"{self.name} gave no answer within {timeout:g} s") from None
+        if line is None:
+            self._lines.put(None)
+            raise self.broken()
+        return line
+
+    @property
+    def answered(self) -> bool:
+        """Whether a line, or the end, waits to be read."""
+        return not self._lines.empty()
+
+    def reverse(self, port: int) -> int | None:
+        """Make our loopback `port` reachable from the other side's loopback; its port there, None where it cannot be."""
+        del port
+
+    def broken(self) -> Exception:
+        """The error that tells why the other side has gone."""
+        try:
+            code = self._process.wait(timeout=5)
+        except subprocess.TimeoutExpired:
+            return ConnectError(f"{self.name} closed the connection")
+        self._readers[1].join(timeout=5)
+        return self._explain(code, "".join(self._stderr))
+
+    def _explain(self, code: int, text: str) -> Exception:
+        last = next((line for line in reversed(text.splitlines()) if line.strip()), "it said nothing")
+        return TargetError(f"{self.name}: {shlex.join(self._argv[:3])} … ended with status {code}: {last.strip()}")
+
+    def close(self, *, hurry: bool = False) -> None:
+        """Hang up. The other side sees the end of its input and tidies up; a command that stays is terminated."""
+        assert self._process.stdin is not None
+        with contextlib.suppress(OSError, ValueError):
+            self._process.stdin.close()
+        for patience, stop in ((0 if hurry else 10, self._process.terminate), (5, self._process.kill)):
+            try:
+                self._process.wait(timeout=patience)
+                break
+            except subprocess.TimeoutExpired:
+                stop()
+        self._process.wait()
+        for reader in self._readers:
+            reader.join(timeout=1)
+
+    def _read_lines(self) -> None:
+        assert self._process.stdout is not None
+        with self._process.stdout as stream:
+            while line := stream.readline(_LONGEST_LINE):
+                self._lines.put(line.decode(errors="replace").rstrip("\r\n"))
+        self._lines.put(None)
+
+    def _read_stderr(self) -> None:
+        assert self._process.stderr is not None
+        with self._process.stderr as stream:
+            while line := stream.readline(_LONGEST_LINE):
+                del self._stderr[:-100]
+                self._stderr.append(line.decode(errors="replace"))
+
+
+class SshConduit(Conduit):
+    """The system's OpenSSH client: its config, agent, ProxyJump, known_hosts and ControlMaster are the user's."""
+
+    pipelined = True
+
+    def __init__(
+        self, target: SshTarget, *, options: Sequence[str] = (), config: Path | None = None, interactive: bool = False
+    ) -> None:
+        self._control = tempfile.TemporaryDirectory(prefix="layerferry-")
+        ours = ["ServerAliveInterval=15", "ServerAliveCountMax=4", "ConnectTimeout=30"]
+        if not interactive:
+            ours.append("BatchMode=yes")
+        self._base = ["ssh", "-T", *(["-F", str(config)] if config else [])]
+        for option in (*options, *ours):
+            self._base += ["-o", option]
+        if target.port is not None:
+            self._base += ["-p", str(target.port)]
+        self._destination = target.destination
+        self._forwards: list[str] = []
+        socket = f"{self._control.name}/s"
+        shared = self._users_own_master() or len(socket) > _LONGEST_SOCKET
+        self._master = [] if shared else ["-o", "ControlMaster=yes", "-S", socket]
+        try:
+            super().__init__(str(target), [*self._base, *self._master, "--", target.destination, BOOTSTRAP])
+        except BaseException:
+            self._control.cleanup()
+            raise
+
+    def _users_own_master(self) -> bool:
+        """Whether the user's ssh_config shares connections: then we leave that as it is."""
+        try:
+            shown = subprocess.run(  # noqa: S603
+                [*self._base, "-G", "--", self._destination], capture_output=True, text=True, check=False, timeout=10
+            ).stdout
+        except (OSError, subprocess.TimeoutExpired):
+            return False
+        settings = dict(line.partition(" ")[::2] for line in shown.splitlines())
+        return settings.get("controlpath", "none") != "none"
+
+    def reverse(self, port: int) -> int | None:
+        """A remote forward in the same session, asked for when it is needed (ssh(1), `-O forward`).
+
+        The server picks a free port of its loopback, and the client prints it.
+        """
+        rule = f"127.0.0.1:0:127.0.0.1:{port}"
+        answer = self._mux("forward", rule)
+        if answer is None or not answer.isdigit():
+            return None
+        self._forwards.append(f"127.0.0.1:{answer}:127.0.0.1:{port}")
+        return int(answer)
+
+    def _mux(self, verb: str, rule: str) -> str | None:
+        try:
+            done = subprocess.run(  # noqa: S603
+                [*self._base, *self._master[2:], "-O", verb, "-R", rule, "--", self._destination],
+                capture_output=True,
+                text=True,
+                check=False,
+                timeout=10,
+            )
+        except (OSError, subprocess.TimeoutExpired):
+            return None
+        return done.stdout.strip() if done.returncode == 0 else None
+
+    def close(self, *, hurry: bool = False) -> None:
+        try:
+            if not self._master:  # a forward through the user's own master would outlive us
+                for rule in self._forwards:
+                    self._mux("cancel", rule)
+            super().close(hurry=hurry)
+        finally:
+            self._control.cleanup()
+
+    def _explain(self, code: int, text: str) -> Exception:
+        return explain(self.name, code, text)
+
+
+class CommandConduit(Conduit):
+    """Any command that leads to `layerferry receive`, or to a plain `sh`, on the other side."""
+
+    def __init__(self, argv: Sequence[str]) -> None:
+        super().__init__(shlex.join(argv[:2]), argv)

@@ -1,0 +1,252 @@
+"""The conversation with a target, our end of it. `host.sh` and `receiver` are the other end.
+
+One session does everything. It is lines of text until an archive starts (`>` is us, `<` the target):
+
+    > : layerferry 1 6012                     the preamble: protocol, bytes of script; a no-op where a sh reads it
+    > (6012 bytes of host.sh)                 a receiver skips them
+    < layerferry 1 sh                         it is there; what a login shell prints before is skipped
+    > image sha256:… | layer sha256:… | end   the ask: an image ID and its diff IDs, for each image
+    < engine docker 28.5.2 overlay2           the greeting; words that we do not know are skipped
+    < store chain                             what it finds layers by: chain, layer (diff ID) or blob
+    < platform linux/x86_64
+    < accept none gzip zstd
+    < image sha256:…                          and, for each image asked for, what is there of it:
+    < present                                 it is here; or
+    < chain 7 sha256:…                        its first 7 layers are, in that image;
+    < loose sha256:… sha256:…                 a further layer is, in that image
+    < end
+    > learn IMAGE NAME                        blob stores only: let the daemon push IMAGE to NAME, a registry of ours
+    < learned yes|no
+    > tag IMAGE NAME                          an image ID, or a throw-away name, gets a name
+    > expect INCOMING sha256:… sha256:…       the header: a throw-away name, and the diff IDs that it must show
+    > load zstd                               and the archive follows: LENGTH, bytes, LENGTH, bytes, 0
+    < loaded INCOMING sha256:… | end          the engine shows just the expected layers under this image ID
+    > tag INCOMING NAME | done                we agree: it gets its names, and loses the throw-away one
+    < done
+    < failed KIND TEXT                        at any time: the verdict; throw-away names are gone
+
+Until `tag`, the target's old image keeps its name; when the session breaks off, the target drops what it loaded.
+"""
+
+import re
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from importlib.resources import files
+
+from layerferry.errors import ConnectError, LayerferryError, TargetError, VerificationError
+from layerferry.image import Image, Platform, is_digest
+from layerferry.targets.conduit import Conduit
+
+PROTOCOL = 1
+FRAME = 4 << 20
+_GREETING_TIMEOUT = 90.0
+_NOISE = 200
+
+
+@dataclass(frozen=True, slots=True)
+class Holding:
+    """What a target holds of one image: all of it, or its first `depth` layers in image `holder`, and `loose` ones."""
+
+    present: bool = False
+    depth: int = 0
+    holder: str = ""
+    #: By diff ID, an image ID that has this layer, beyond the chain's prefix.
+    loose: dict[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Greeting:
+    """A target's answer to our ask. `store` is `chain`, `layer` or `blob`; `holdings` goes by asked image ID."""
+
+    engine: str
+    version: str
+    driver: str
+    store: str
+    platform: Platform
+    accept: tuple[str, ...]
+    holdings: dict[str, Holding]
+
+    def __str__(self) -> str:
+        return f"{self.engine} {self.version.partition('+')[0]} ({self.store_name})"
+
+    @property
+    def store_name(self) -> str:
+        return "containerd store" if self.store == "blob" else self.driver
+
+
+class Conversation:
+    """Our end of the conversation, over a conduit."""
+
+    def __init__(self, conduit: Conduit) -> None:
+        self._conduit = conduit
+        self._greeted = False
+        text = script()
+        conduit.write(f": layerferry {PROTOCOL} {len(text)}\n".encode() + text)
+
+    @property
+    def target(self) -> str:
+        return self._conduit.name
+
+    def ask(self, images: Iterable[Image], engine: str = "") -> None:
+        """Ask what the target has of `images`. The answer is read by `greeting`."""
+        if not self._conduit.pipelined:
+            self._hello()
+        lines = [f"engine {engine}"] if engine else []
+        for image in images:
+            lines += [f"image {image.id}", *(f"layer {diff_id}" for diff_id in image.diff_ids)]
+        self._say(*lines, "end")
+
+    def greeting(self) -> Greeting:
+        """Read the greeting and the inventory."""
+        self._hello()
+        return _parse_greeting(self.target, self._answer_lines())
+
+    def _hello(self) -> None:
+        noise: list[str] = []
+        while not self._greeted:
+            line = self._read(_GREETING_TIMEOUT, noise)
+            match line.split():
+                case ["layerferry", version, *_]:
+                    self._greeted = True
+                case _ if len(noise) < _NOISE:
+                    noise.append(line)
+                    continue
+                case _:
+                    raise TargetError(f"{self.target} does not greet, it says: {noise[0]}")
+            if version != str(PROTOCOL):
+                raise TargetError(
+                    f"{self.target} speaks protocol {version}, we speak {PROTOCOL}",
+                    hint="Install the same version of layerferry on both sides.",
+                )
+
+    def learn(self, image_id: str, name: str) -> bool:
+        """Let the target's daemon push an image to `name`, which leads to a registry of ours; whether it did."""
+        self._say(f"learn {image_id} {name}")
+        return self._read().split() == ["learned", "yes"]
+
+    def tag(self, image_id: str, names: Iterable[str]) -> None:
+        """Give names to an image that the target has."""
+        self._say(*(f"tag {image_id} {name}" for name in names), "done")
+        self._expect("done")
+
+    def load(self, expected: dict[str, Sequence[str]], method: str, stream: Iterable[bytes]) -> dict[str, str]:
+        """Send an archive; `expected` has the diff IDs by throw-away name. The image IDs that the engine shows.
+
+        Raises what the target says is wrong, as soon as it says so.
+        """
+        self._say(*(" ".join(("expect", name, *diff_ids)) for name, diff_ids in expected.items()), f"load {method}")
+        for frame in _frames(stream):
+            if self._conduit.answered:
+                break
+            self._conduit.write(b"%d\n" % len(frame))
+            self._conduit.write(frame)
+        else:
+            self._say("0")
+        shown = dict(line.split()[1:3] for line in self._answer_lines() if line.startswith("loaded "))
+        if set(shown) != set(expected):
+            raise VerificationError(f"{self.target} does not say what it loaded")
+        return shown
+
+    def commit(self, names: dict[str, Iterable[str]]) -> None:
+        """Give the loaded images, by throw-away name, their names, and drop the throw-away ones."""
+        self._say(*(f"tag {incoming} {name}" for incoming, wanted in names.items() for name in wanted), "done")
+        self._expect("done")
+
+    def _say(self, *lines: str) -> None:
+        self._conduit.write("".join(f"{line}\n" for line in lines).encode())
+
+    def _read(self, timeout: float | None = None, noise: Sequence[str] = ()) -> str:
+        try:
+            line = self._conduit.read_line(timeout)
+        except TargetError as error:
+            if noise and not error.hint:
+                error.hint = f"Before that, it printed: {noise[-1]}"
+            raise
+        if line.startswith("failed "):
+            raise verdict(self.target, line)
+        return line
+
+    def _expect(self, word: str) -> None:
+        if (line := self._read()) != word:
+            raise ConnectError(f"{self.target} says {line[:200]!r} where {word!r} should stand")
+
+    def _answer_lines(self) -> Iterator[str]:
+        while (line := self._read()) != "end":
+            yield line
+
+
+def _parse_greeting(target: str, lines: Iterable[str]) -> Greeting:
+    facts: dict[str, list[str]] = {}
+    holdings: dict[str, Holding] = {}
+    asked = ""
+    for line in lines:
+        match line.split():
+            case ["image", str(asked)]:
+                holdings[asked] = Holding()
+            case ["present"] if asked:
+                holdings[asked] = Holding(present=True)
+            case ["chain", depth, *holder] if asked and depth.isdigit():
+                holdings[asked] = Holding(depth=int(depth), holder=holder[0] if holder else "")
+            case ["loose", diff_id, holder] if asked and is_digest(diff_id):
+                holdings[asked].loose[diff_id] = holder
+            case [word, *values] if not asked:
+                facts[word] = values
+    try:
+        engine, version, driver = (*facts["engine"], "", "")[:3]
+        platform = Platform.parse(facts["platform"][0])
+        return Greeting(
+            engine, version, driver, facts["store"][0], platform, tuple(facts.get("accept", [])), holdings
+        )
+    except (KeyError, IndexError, LayerferryError):
+        raise TargetError(f"{target} does not say what engine it has") from None
+
+
+def _frames(stream: Iterable[bytes]) -> Iterator[bytes]:
+    held = bytearray()
+    for data in stream:
+        held += data
+        while len(held) >= FRAME:
+            yield bytes(memoryview(held)[:FRAME])
+            del held[:FRAME]
+    if held:
+        yield bytes(held)
+
+
+def script() -> bytes:
+    """host.sh as it is sent: without comments and blank lines."""
+    text = files("layerferry.targets").joinpath("host.sh").read_text(encoding="utf-8")
+    lines = (line.strip() for line in text.splitlines())
+    return "".join(f"{line}\n" for line in lines if line and not line.startswith("#")).encode()
+
+
+#: An engine has one status, 1, for whatever fails. (pattern, message, hint), each seen on docker 20.10, 26.1 and 28.5,
+#: podman 4.3.
+_ENGINE_FAILURES = (
+    ("no space left on device", "its disk is full", "Free some space there, with `docker image prune` for one."),
+    ("permission denied|password is required|not allowed to execute|may not run",
+     "the user may not use the engine", "Add the user to the docker group, or allow `sudo -n docker`."),
+    ("Cannot connect to the Docker daemon|daemon running|connection refused|no such file or directory.*sock",
+     "its engine does not run", "Start it: `systemctl start docker`."),
+)  # fmt: skip
+_KINDS: dict[str, tuple[type[LayerferryError], str, str]] = {
+    "no-engine": (TargetError, "there is no docker or podman", "Install one, or put it where a login without a "
+                  "terminal finds it."),
+    "engine": (TargetError, "its engine cannot be used", "See what `docker info` says there."),
+    "load": (TargetError, "the engine refused the image", "The old image is still there under its name."),
+    "tag": (TargetError, "the engine refused the name", "The old image is still there under its name."),
+    "refused": (TargetError, "the receiver refuses this", "Its policy stands in authorized_keys on the target."),
+    "verify": (VerificationError, "what was loaded is not what was sent", "The old image is still there under its "
+               "name."),
+}  # fmt: skip
+
+
+def verdict(target: str, line: str) -> LayerferryError:
+    """The error that a `failed KIND TEXT` line tells."""
+    _, kind, text = (*line.split(" ", 2), "", "")[:3]
+    error, message, hint = _KINDS.get(kind, (TargetError, f"failed to {kind}", ""))
+    if error is TargetError:
+        for pattern, better, advice in _ENGINE_FAILURES:
+            if re.search(pattern, text, re.IGNORECASE):
+                message, hint = better, advice
+                break
+    return error(f"{target}: {message} ({text.strip()})" if text.strip() else f"{target}: {message}", hint=hint)

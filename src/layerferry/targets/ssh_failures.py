@@ -1,0 +1,56 @@
+"""What OpenSSH's client says when it fails. It has one status, 255, for all of it, so its words must do.
+
+Seen on OpenSSH 9.2p1 (Debian 12); the client's messages are not translated.
+"""
+
+import re
+from dataclasses import dataclass
+
+from layerferry.errors import ConnectError, LayerferryError, TargetError
+
+_SSH_FAILED = 255
+
+
+@dataclass(frozen=True, slots=True)
+class _Failure:
+    pattern: str
+    message: str
+    hint: str
+
+
+_FAILURES = (
+    _Failure("REMOTE HOST IDENTIFICATION HAS CHANGED", "its host key is not the one we know",
+             "If the host was set up anew, remove its old key with `ssh-keygen -R HOST`; else somebody may listen in."),
+    _Failure("Host key verification failed|No .* host key is known", "its host key is not known here",
+             "Connect once by hand, or add the line that `ssh-keyscan HOST` prints to known_hosts, after checking it."),
+    _Failure("Permission denied", "it refused our authentication",
+             "Check the user name and the key: `ssh -v HOST true` shows which keys were tried."),
+    _Failure("Too many authentication failures", "it refused our authentication after too many keys",
+             "Name the key with IdentityFile and set IdentitiesOnly yes."),
+    _Failure("Could not resolve hostname", "its name cannot be resolved", "Check the name, and your DNS or ssh_config."),
+    _Failure("Connection refused", "it refused the connection", "Is sshd running there, on this port?"),
+    _Failure("timed out|Timeout, server", "it did not answer in time", "Is the host up, and the port open from here?"),
+    _Failure("No route to host|Network is unreachable", "no route leads to it", "Check the address and the network."),
+    _Failure("UNPROTECTED PRIVATE KEY", "the private key is readable by others", "Run `chmod 600` on the key file."),
+    _Failure("Connection closed|Connection reset|Broken pipe|closed by remote host", "it closed the connection",
+             "Try again; sshd's log on the host may say why."),
+    _Failure("Bad configuration option|command-line: line", "ssh does not understand an option",
+             "Check --ssh-option and your ssh_config."),
+)  # fmt: skip
+
+
+def explain(target: str, code: int, text: str) -> LayerferryError:
+    """The error for an ssh process that ended with status `code` and `text` on stderr."""
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    last = lines[-1] if lines else ""
+    if code != _SSH_FAILED:
+        said = f": {last}" if last else ""
+        return TargetError(
+            f"{target}: the remote command ended with status {code}{said}",
+            hint="A POSIX sh, dd and an engine must be there; `ssh HOST true` must work and print nothing.",
+        )
+    for failure in _FAILURES:
+        if re.search(failure.pattern, text):
+            detail = next(line for line in lines if re.search(failure.pattern, line))
+            return ConnectError(f"cannot connect to {target}: {failure.message} ({detail})", hint=failure.hint)
+    return ConnectError(f"cannot connect to {target}: {last or 'ssh ended without a word'}")
