@@ -139,7 +139,12 @@ def detect(env: Mapping[str, str], machine: Machine, *, registry: str = "", ci: 
         daemon=daemon,
         daemon_reason=daemon_reason,
         services=find_services(
-            env, machine, provider, registry=registry, in_container=container is not None, daemon_host=daemon.host
+            env,
+            machine,
+            provider,
+            registry=registry,
+            in_container=container is not None,
+            daemon_host=daemon.host if daemon.reach is Reach.REMOTE else "",
         ),
         addresses=machine.addresses,
     )
