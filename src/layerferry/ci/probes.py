@@ -3,6 +3,7 @@
 import http.client
 import socket
 import ssl
+import threading
 import time
 from dataclasses import dataclass
 from enum import StrEnum
@@ -46,18 +47,26 @@ class Probe:
 def probe(address: str, *, timeout: float = PROBE_TIMEOUT) -> Probe:
     """Ask `address` (host:port) for `/v2/`, in plain HTTP, and by TLS where the server wants that.
 
-    Never raises for what the other side does. `timeout`, in seconds, bounds the whole of it, name lookup apart.
+    Never raises for what the other side does. `timeout`, in seconds, bounds all of it: a look-up of a name, which knows
+    no bound of its own, and a server that answers byte by byte, go on in a thread that nobody waits for.
     """
     start = time.monotonic()
-    scheme, answer, detail = "http", Answer.SILENT, ""
-    for scheme in ("http", "https"):
-        left = timeout - (time.monotonic() - start)
-        if left <= 0:
-            answer, detail = Answer.SILENT, f"nothing within {timeout:g} s"
-            break
-        answer, detail, wants_tls = _ask(scheme, address, left)
-        if not wants_tls:
-            break
+    answers: list[Probe] = []
+    thread = threading.Thread(target=lambda: answers.append(_probe(address, timeout)), daemon=True)
+    thread.start()
+    thread.join(timeout)
+    if answers:
+        return answers[0]
+    return Probe(address, Answer.SILENT, f"nothing within {timeout:g} s", time.monotonic() - start)
+
+
+def _probe(address: str, timeout: float) -> Probe:
+    start = time.monotonic()
+    scheme = "http"
+    answer, detail, wants_tls = _ask(scheme, address, timeout)
+    if wants_tls:
+        scheme = "https"
+        answer, detail, _ = _ask(scheme, address, timeout)
     return Probe(address, answer, detail, time.monotonic() - start, scheme)
 
 
@@ -68,17 +77,16 @@ def _ask(scheme: str, address: str, timeout: float) -> tuple[Answer, str, bool]:
         connection = http.client.HTTPConnection(host, port, timeout=timeout)
     else:
         connection = http.client.HTTPSConnection(host, port, timeout=timeout, context=ssl.create_default_context())
-    deadline = time.monotonic() + timeout
     try:
         connection.request("GET", "/v2/", headers={"Accept": "application/json", "Connection": "close"})
-        if connection.sock is not None:
-            connection.sock.settimeout(max(deadline - time.monotonic(), 0.001))
         response = connection.getresponse()
-        return _judge(response.status, response.headers.get("WWW-Authenticate"), response.read(_MOST_BODY))
+        return _judge(response, response.read(_MOST_BODY))
     except ssl.SSLCertVerificationError as error:
         return Answer.OTHER, f"its certificate is not trusted: {error.verify_message}", False
+    except ssl.SSLError:
+        return Answer.OTHER, "speaks neither HTTP nor TLS", False
     except TimeoutError:
-        return Answer.SILENT, f"nothing within {timeout:.3g} s", False
+        return Answer.SILENT, f"nothing within {timeout:g} s", False
     except socket.gaierror:
         return Answer.SILENT, f"the name {host} is not known here", False
     except http.client.HTTPException as error:
@@ -90,14 +98,16 @@ def _ask(scheme: str, address: str, timeout: float) -> tuple[Answer, str, bool]:
         connection.close()
 
 
-def _judge(status: int, challenge: str | None, body: bytes) -> tuple[Answer, str, bool]:
-    if status == HTTPStatus.OK:
+def _judge(response: http.client.HTTPResponse, body: bytes) -> tuple[Answer, str, bool]:
+    status, challenge = response.status, response.headers.get("WWW-Authenticate")
+    page = response.headers.get_content_type() == "text/html"
+    if status == HTTPStatus.OK and not page:
         return Answer.OPEN, "200", False
     if status == HTTPStatus.UNAUTHORIZED and challenge:
-        return Answer.GUARDED, f"401, {challenge.split(' ', 1)[0]}", False
-    # Go's net/http says so with 400 and this sentence, Go 1.12 and later; registry:2 and registry:3 are Go.
+        return Answer.GUARDED, f"401, {challenge.partition(' ')[0]}", False
+    # Go's net/http says so with 400 and this sentence, since Go 1.12; registry:2 and registry:3 are written in it.
     tls = status == HTTPStatus.BAD_REQUEST and b"HTTP request to an HTTPS server" in body
-    return Answer.OTHER, f"HTTP {status}", tls
+    return Answer.OTHER, f"HTTP {status}{', a page' if page else ''}", tls
 
 
 def _is_reset(error: OSError) -> bool:
