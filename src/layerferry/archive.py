@@ -50,6 +50,10 @@ class Content(Protocol):
     def descriptors(self) -> Mapping[str, Descriptor]:
         """By diff ID, each layer as the source holds it; known at the latest when `blobs` has ended."""
 
+    @property
+    def received(self) -> int:
+        """Bytes read out of the source so far."""
+
 
 @dataclass(frozen=True, slots=True)
 class Parcel:
@@ -118,20 +122,20 @@ class Archive:
     """The delta archive of some images. Iterate `pieces` to its end; `manifests` is known then."""
 
     def __init__(self, parcels: Iterable[Parcel]) -> None:
-        self._parcels = tuple(parcels)
+        self.parcels = tuple(parcels)
         self.manifests: tuple[Manifest, ...] = ()
         #: By diff ID, what the archive holds.
         self.sent: dict[str, Descriptor] = {}
 
     def pieces(self) -> Iterator[Piece]:
         yield Piece(_header("oci-layout", len(_LAYOUT)) + _padded(_LAYOUT))
-        for parcel in self._parcels:
+        for parcel in self.parcels:
             for blob in parcel.content.blobs():
                 if blob.diff_id in self.sent:
                     raise AssertionError(f"{blob.diff_id} comes twice")
                 yield from _blob(blob)
                 self.sent[blob.diff_id] = blob.descriptor
-        self.manifests = tuple(describe(parcel, self.sent) for parcel in self._parcels)
+        self.manifests = tuple(describe(parcel, self.sent) for parcel in self.parcels)
         yield Piece(b"".join(self._descriptions()) + _END)
 
     def _descriptions(self) -> Iterator[bytes]:

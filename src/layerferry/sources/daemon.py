@@ -13,7 +13,9 @@ import requests
 from docker.context import ContextAPI
 
 from layerferry.errors import SourceError
+from layerferry.events import Route
 from layerferry.image import Image, Layer, Platform
+from layerferry.plan import Plan
 from layerferry.sources.save import CHUNK, Save
 
 _TIMEOUT = 60
@@ -49,7 +51,7 @@ class Daemon:
                 hint="Start it, or point DOCKER_HOST or a docker context at it: `docker version` must work here.",
             ) from None
 
-    def inspect(self, reference: str) -> Image:
+    def inspect(self, reference: str, platform: Platform | None = None) -> Image:
         """Describe an image; nothing of its layers is read. Raises `SourceError` where there is none of that name."""
         try:
             found = self._client.inspect_image(reference)
@@ -67,9 +69,13 @@ class Daemon:
         image_id = found["Id"] if found["Id"].startswith("sha256:") else f"sha256:{found['Id']}"
         return Image(reference, image_id, platform, Layer.chain(diff_ids, sizes))
 
-    def export(self, image: Image, wanted: frozenset[str], spool: Path) -> "Export":
+    def choose(self, plan: Plan) -> Route:
+        """How the image's bytes come out of the daemon."""
+        return Route("export", "the daemon streams the image")
+
+    def fetch(self, plan: Plan, route: Route, wanted: frozenset[str], spool: Path) -> "Export":
         """Stream the image out of the daemon (`docker save`), and pick the `wanted` layers."""
-        return Export(self._connect(_SAVE_TIMEOUT), image, wanted, spool)
+        return Export(self._connect(_SAVE_TIMEOUT), plan.image, wanted, spool)
 
 
 class Export(Save):

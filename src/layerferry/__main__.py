@@ -1,0 +1,3 @@
+from layerferry.cli import main
+
+main()

@@ -1,0 +1,183 @@
+"""The command line: one thin function a command. Only this module knows click."""
+
+import contextlib
+import shlex
+import signal
+import sys
+import time
+import traceback
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import click
+
+from layerferry import __version__, settings
+from layerferry.compression import Compression
+from layerferry.errors import ConnectError, Interrupted, LayerferryError, UsageError
+from layerferry.image import Platform
+from layerferry.push import Options, Target, Wanted, fan_out
+from layerferry.report import JsonReport, PlainReport, Report
+from layerferry.sources import Source
+from layerferry.targets.conduit import CommandConduit, SshConduit, SshTarget
+
+
+class PushCommand(click.Command):
+    """`push IMAGE... -- COMMAND...`: what follows `--` is a conduit, and click would not tell us where it began."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        if "--" in args:
+            split = args.index("--")
+            ctx.meta["layerferry.command"] = tuple(args[split + 1 :])
+            args = args[:split]
+        return super().parse_args(ctx, args)
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="layerferry")
+def cli() -> None:
+    """Move container images to machines that are reached over SSH, and send only what they lack."""
+
+
+@cli.command(cls=PushCommand, no_args_is_help=True, options_metavar="[OPTIONS]")
+@click.argument("words", nargs=-1, metavar="IMAGE... TARGET | IMAGE... -- COMMAND...")
+@click.option("--to", "more", multiple=True, metavar="TARGET", help="A further target.  [repeatable]")
+@click.option("--name", "names", multiple=True, metavar="NAME[:TAG]",
+              help="The name on the target, if not the source's.  [repeatable]")
+@click.option("--route", metavar="NAME", help="auto, registry, ngrok or export.  [default: auto]")
+@click.option("--platform", metavar="OS/ARCH", help="Which platform of a multi-platform image.")
+@click.option("--allow-platform-mismatch", is_flag=True, help="Push an image that the target's platform cannot run.")
+@click.option("--compression", metavar="METHOD[:LEVEL]", help="auto, zstd, gzip or none.  [default: auto]")
+@click.option("--engine", default="", metavar="NAME", help="The target's engine: docker or podman.  [default: found]")
+@click.option("--ssh-option", "ssh_options", multiple=True, metavar="KEY=VALUE", help="ssh's -o.  [repeatable]")
+@click.option("--ssh-config", type=click.Path(exists=True, dir_okay=False, path_type=Path), help="ssh's -F.")
+@click.option("--timeout", type=float, metavar="SECONDS", help="Give up after this long.  [default: never]")
+@click.option("--dry-run", is_flag=True, help="Show what would be sent, and send nothing.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object, and nothing else, on stdout.")
+@click.option("--debug", is_flag=True, help="Show the traceback of an error.")
+@click.pass_context
+def push(ctx: click.Context, words: tuple[str, ...], more: tuple[str, ...], as_json: bool, **given: Any) -> None:  # noqa: FBT001
+    """Push images to hosts, each over one SSH session, and send only the layers that they lack.
+
+    IMAGE is a name, name:tag, name@digest or an image ID of a docker daemon. TARGET is [ssh://][user@]host[:port], or
+    an alias of your ssh_config.
+    """
+    images, targets = _split(words, more, ctx.meta.get("layerferry.command", ()))
+    interactive = sys.stdin.isatty() and not as_json
+    options = {"options": given.pop("ssh_options"), "config": given.pop("ssh_config"), "interactive": interactive}
+    _push(images, [_target(target, options) for target in targets], as_json=as_json, **given)
+
+
+def _target(target: str | tuple[str, ...], options: dict[str, Any]) -> Target:
+    if isinstance(target, tuple):
+        return Target(shlex.join(target[:2]), lambda: CommandConduit(target))
+    parsed = SshTarget.parse(target)
+    return Target(str(parsed), lambda: SshConduit(parsed, **options))
+
+
+def _split(
+    words: tuple[str, ...], more: tuple[str, ...], command: tuple[str, ...]
+) -> tuple[tuple[str, ...], list[str | tuple[str, ...]]]:
+    """Tell images from targets. The last word is a target, unless a command or `--to` takes its place."""
+    last = 0 if command or (more and len(words) == 1) else 1
+    images = words[: len(words) - last]
+    targets: list[str | tuple[str, ...]] = [*words[len(words) - last :], *more]
+    if command:
+        targets.append(command)
+    if not images or not targets:
+        raise UsageError("there must be an image and a target", hint="layerferry push app:1 deploy@host")
+    return images, targets
+
+
+def _push(images: Sequence[str], targets: Sequence[Target], *, as_json: bool, **given: Any) -> None:
+    if given["names"] and len(images) > 1:
+        raise UsageError("--name goes with one image", hint="Push them one by one, or tag them at the source.")
+    wanted = [Wanted.of(image, given["names"]) for image in images]
+    chosen = settings.load({name: given[name] for name in ("route", "platform", "compression", "timeout")})
+    options = Options(
+        compression=Compression.parse(chosen.compression),
+        route=chosen.route,
+        platform=Platform.parse(chosen.platform) if chosen.platform else None,
+        allow_platform_mismatch=given["allow_platform_mismatch"],
+        dry_run=given["dry_run"],
+        engine=given["engine"],
+    )
+    start = time.monotonic()
+    with _report(as_json=as_json) as report, _bounded(chosen.timeout):
+        results = fan_out(wanted, targets, options, report, _open_source)
+        report.finish(results, time.monotonic() - start)
+    errors = [result.error for result in results if result.error]
+    if as_json or len(errors) > 1:
+        for error in errors:
+            _complain(error)
+    elif errors:
+        raise errors[0]
+    sys.exit(max((error.exit_code for error in errors), default=0))
+
+
+def _open_source() -> Source:
+    from layerferry.sources.daemon import Daemon  # noqa: PLC0415 - the SDK loads while ssh shakes hands
+
+    return Daemon(settings.environment())
+
+
+@contextlib.contextmanager
+def _report(*, as_json: bool) -> Iterator[Report]:
+    if as_json:
+        yield JsonReport(sys.stdout)
+    elif sys.stdout.isatty():
+        from layerferry.report.terminal import TerminalReport  # noqa: PLC0415 - a CI log needs no rich
+
+        with TerminalReport() as report:
+            yield report
+    else:
+        yield PlainReport(sys.stdout)
+
+
+@contextlib.contextmanager
+def _bounded(seconds: float) -> Iterator[None]:
+    """Raise `ConnectError` after so many seconds, wherever the push is then."""
+
+    def ring(_number: int, _frame: FrameType | None) -> None:
+        raise ConnectError(f"gave up after {seconds:g} s", hint="LAYERFERRY_TIMEOUT or --timeout sets this bound.")
+
+    before = signal.signal(signal.SIGALRM, ring)
+    signal.setitimer(signal.ITIMER_REAL, seconds)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+
+
+def _interrupt(_number: int, _frame: FrameType | None) -> None:
+    raise Interrupted
+
+
+def _complain(error: LayerferryError) -> None:
+    click.echo(f"layerferry: {error.message}", err=True)
+    if error.hint:
+        click.echo(f"  {error.hint}", err=True)
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Run the command line, and end the process with one of the exit codes of `errors`."""
+    arguments = sys.argv[1:] if argv is None else list(argv)
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, _interrupt)
+    try:
+        cli.main(arguments, prog_name="layerferry", standalone_mode=False)
+    except click.ClickException as error:
+        error.show()
+        sys.exit(error.exit_code)
+    except (click.Abort, KeyboardInterrupt):
+        failure: LayerferryError = Interrupted()
+    except LayerferryError as error:
+        failure = error
+    else:
+        sys.exit(0)
+    if "--debug" in arguments:
+        traceback.print_exc()
+    _complain(failure)
+    sys.exit(failure.exit_code)

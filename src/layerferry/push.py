@@ -1,0 +1,254 @@
+"""The flow of one push: source and target's inventory, plan, delta archive, conduit, load and verify, names, result."""
+
+import contextlib
+import secrets
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from layerferry.archive import Archive, Manifest, Parcel, Piece
+from layerferry.compression import Compression, Method, compress
+from layerferry.errors import Interrupted, LayerferryError, TargetError, UsageError, VerificationError
+from layerferry.events import Emit, Greeted, Loading, Planned, Route, Sending
+from layerferry.image import Image, Name, Platform, is_image_id
+from layerferry.plan import Inventory, Plan, plan
+from layerferry.result import Bytes, Result
+from layerferry.sources import Source
+from layerferry.targets.conduit import Conduit
+from layerferry.targets.conversation import Conversation, Greeting
+from layerferry.targets.inventory import inventory
+
+#: Nothing is fetched for an image that is there already.
+NO_ROUTE = Route("none", "nothing was read")
+_PROGRESS_EVERY = 0.1
+_JOBS = 8
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """An image to push: what the source calls it, and the full names that it gets on the target."""
+
+    reference: str
+    names: tuple[str, ...]
+
+    @classmethod
+    def of(cls, reference: str, names: Sequence[str] = ()) -> "Wanted":
+        """Read IMAGE and its `--name`s; raises `UsageError` where there is no name to give it."""
+        if names:
+            return cls(reference, tuple(Name.parse(name).tagged for name in names))
+        name = None if is_image_id(reference) else Name.parse(reference)
+        if name is None or (name.digest and not name.tag):
+            raise UsageError(f"{reference} has no name to give it on the target", hint="Say one: --name app:2.")
+        return cls(reference, (name.tagged,))
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """How to push."""
+
+    compression: Compression = field(default_factory=Compression)
+    route: str = "auto"
+    platform: Platform | None = None
+    allow_platform_mismatch: bool = False
+    dry_run: bool = False
+    engine: str = ""
+
+
+@dataclass(slots=True)
+class _Item:
+    """One image on its way to one target."""
+
+    wanted: Wanted
+    image: Image
+    plan: Plan
+    present: bool = False
+    route: Route = NO_ROUTE
+    incoming: str = ""
+    image_id: str = ""
+    received: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """Where to push: the name for people, and how to connect."""
+
+    name: str
+    connect: Callable[[], Conduit]
+
+
+class Delivery:
+    """Some images to one target, in one session."""
+
+    def __init__(self, wanted: Sequence[Wanted], options: Options, emit: Emit) -> None:
+        self._wanted = wanted
+        self._options = options
+        self._emit = emit
+
+    def run(self, connect: Callable[[], Conduit], open_source: Callable[[], Source]) -> list[Result]:
+        """Push, and tell what came of it. The session starts while the source is still being inspected.
+
+        Raises `LayerferryError`; the target then has its old images under their old names, and nothing of ours.
+        """
+        start = time.monotonic()
+        with connect() as conduit:
+            conversation = Conversation(conduit)
+            with contextlib.closing(open_source()) as source:
+                images = [source.inspect(wanted.reference, self._options.platform) for wanted in self._wanted]
+                conversation.ask(images, self._options.engine)
+                greeting = conversation.greeting()
+                self._emit(Greeted(conversation.target, str(greeting), str(greeting.platform)))
+                items = self._plan(conversation, greeting, images)
+                for item in items:
+                    if not item.present:
+                        item.route = source.choose(item.plan)
+                    self._emit(Planned(conversation.target, item.plan, item.route))
+                if not self._options.dry_run:
+                    self._deliver(conversation, conduit, greeting, source, items)
+        return self._results(conversation.target, greeting, items, conduit.sent, time.monotonic() - start)
+
+    def _plan(self, conversation: Conversation, greeting: Greeting, images: Sequence[Image]) -> list[_Item]:
+        items = []
+        for wanted, image in zip(self._wanted, images, strict=True):
+            self._check_platform(conversation.target, greeting.platform, image)
+            holding = greeting.holdings.get(image.id)
+            if holding is None:
+                raise TargetError(f"{conversation.target} does not say what it has of {image.reference}")
+            if holding.present:
+                everything = Inventory(diff_ids=frozenset(image.diff_ids))
+                items.append(_Item(wanted, image, plan(image, everything), present=True, image_id=image.id))
+            else:
+                items.append(_Item(wanted, image, plan(image, inventory(image, holding, greeting.store, {}))))
+        return items
+
+    def _check_platform(self, target: str, platform: Platform, image: Image) -> None:
+        if not self._options.allow_platform_mismatch and not platform.runs(image.platform):
+            raise TargetError(
+                f"{image.reference} is for {image.platform}, {target} runs {platform}",
+                hint="Build it for the target's platform, or say --allow-platform-mismatch.",
+            )
+
+    def _deliver(
+        self, conversation: Conversation, conduit: Conduit, greeting: Greeting, source: Source, items: list[_Item]
+    ) -> None:
+        method = self._options.compression.choose(greeting.accept)
+        if method is None:
+            raise TargetError(
+                f"{conversation.target} does not take {self._options.compression.method}",
+                hint=f"It takes {', '.join(greeting.accept)}.",
+            )
+        absent = [item for item in items if not item.present]
+        if absent:
+            with contextlib.ExitStack() as stack:
+                spool = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="layerferry-")))
+                archive = Archive(self._parcels(stack, source, absent, spool))
+                expected = {item.incoming: item.image.diff_ids for item in absent}
+                stream = self._watched(conversation.target, conduit, archive, absent, method)
+                shown = conversation.load(expected, method, stream)
+                for item, parcel in zip(absent, archive.parcels, strict=True):
+                    item.received = parcel.content.received
+            for item, manifest in zip(absent, archive.manifests, strict=True):
+                item.image_id = _verified(conversation.target, item, manifest, shown[item.incoming])
+        conversation.commit({item.incoming or item.image_id: item.wanted.names for item in items})
+
+    def _parcels(
+        self, stack: contextlib.ExitStack, source: Source, items: Sequence[_Item], spool: Path
+    ) -> Iterator[Parcel]:
+        """A layer that several images want comes with the first of them."""
+        coming: set[str] = set()
+        for number, item in enumerate(items):
+            item.incoming = f"localhost/layerferry:{secrets.token_hex(8)}"
+            wanted = item.plan.wanted - coming
+            coming |= wanted
+            folder = spool / str(number)
+            folder.mkdir()
+            yield Parcel(item.plan, stack.enter_context(source.fetch(item.plan, item.route, wanted, folder)), item.incoming)
+
+    def _watched(
+        self, target: str, conduit: Conduit, archive: Archive, items: Sequence[_Item], method: Method
+    ) -> Iterator[bytes]:
+        """The archive's compressed stream; tells of its progress as it passes."""
+        total = sum(item.plan.delta for item in items)
+        done, told = 0, 0.0
+
+        def pieces() -> Iterator[Piece]:
+            nonlocal done, told
+            for piece in archive.pieces():
+                yield piece
+                done += len(piece.data)
+                if time.monotonic() - told > _PROGRESS_EVERY:
+                    told = time.monotonic()
+                    self._emit(Sending(target, min(done, total), total, conduit.sent))
+
+        yield from compress(pieces(), method, self._options.compression.level)
+        self._emit(Loading(target))
+
+    def _results(
+        self, target: str, greeting: Greeting, items: Sequence[_Item], sent: int, seconds: float
+    ) -> list[Result]:
+        deltas = [item.plan.delta for item in items]
+        return [
+            Result(
+                image=item.wanted.reference,
+                target=target,
+                route=item.route,
+                engine=str(greeting),
+                steps=item.plan.steps,
+                bytes=Bytes(item.image.size, item.plan.delta, share, item.received),
+                seconds=seconds,
+                image_id=item.image_id,
+                verified=bool(item.image_id) and not self._options.dry_run,
+                names=item.wanted.names,
+                dry_run=self._options.dry_run,
+            )
+            for item, share in zip(items, _shares(sent, deltas), strict=True)
+        ]
+
+
+def fan_out(
+    wanted: Sequence[Wanted],
+    targets: Sequence[Target],
+    options: Options,
+    emit: Emit,
+    open_source: Callable[[], Source],
+) -> list[Result]:
+    """Push the images to every target, each in a session of its own; one target's failure does not stop the others."""
+    if len(targets) == 1:
+        return _deliver(wanted, targets[0], options, emit, open_source)
+    with ThreadPoolExecutor(_JOBS) as pool:
+        deliveries = [pool.submit(_deliver, wanted, target, options, emit, open_source) for target in targets]
+        return [result for delivery in deliveries for result in delivery.result()]
+
+
+def _deliver(
+    wanted: Sequence[Wanted], target: Target, options: Options, emit: Emit, open_source: Callable[[], Source]
+) -> list[Result]:
+    try:
+        return Delivery(wanted, options, emit).run(target.connect, open_source)
+    except Interrupted:
+        raise
+    except LayerferryError as error:
+        return [
+            Result(image=item.reference, target=target.name, route=NO_ROUTE, names=item.names, error=error)
+            for item in wanted
+        ]
+
+
+def _verified(target: str, item: _Item, manifest: Manifest, shown: str) -> str:
+    """The image ID that the target shows, if it is one of what we sent."""
+    if shown not in manifest.ids:
+        raise VerificationError(
+            f"{target} shows {item.wanted.reference} as {shown}, which is not what was sent",
+            hint="The old image is still there under its name.",
+        )
+    return shown
+
+
+def _shares(total: int, weights: Sequence[int]) -> list[int]:
+    """Divide the bytes of a session among its images by the sizes of their deltas; they add up to `total`."""
+    whole = sum(weights)
+    shares = [total * weight // whole if whole else total // len(weights) for weight in weights]
+    shares[0] += total - sum(shares)
+    return shares

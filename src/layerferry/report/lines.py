@@ -1,0 +1,64 @@
+"""A result in words: the lines that terminals and CI logs show. Pure; it neither prints nor colours."""
+
+from collections.abc import Iterator, Sequence
+
+from layerferry.events import Greeted, Route
+from layerferry.image import Name
+from layerferry.plan import Action
+from layerferry.result import Result
+
+
+def size(count: float) -> str:
+    """Bytes as people read them, in powers of 1000 as docker shows them: `812.0 MB`."""
+    for unit in ("B", "kB", "MB"):
+        if abs(count) < 1000:  # noqa: PLR2004
+            return f"{count:.0f} B" if unit == "B" else f"{count:.1f} {unit}"
+        count /= 1000
+    return f"{count:.2f} GB"
+
+
+def share(saved: float) -> str:
+    """What was saved, without claiming more than is true: `99.95 % saved`."""
+    percent = int(saved * 10000) / 100
+    return f"{percent:g} % saved"
+
+
+def layers(count: int) -> str:
+    return f"{count} layer" if count == 1 else f"{count} layers"
+
+
+def greeting(event: Greeted) -> str:
+    return f"{event.target}  {event.engine}, {event.platform}"
+
+
+def route(chosen: Route) -> str:
+    return f"route: {chosen.name} ({chosen.reason})"
+
+
+def short(digest: str) -> str:
+    return digest[: len("sha256:") + 12] + "…" if digest.startswith("sha256:") else digest
+
+
+def familiar(names: Sequence[str]) -> str:
+    return ", ".join(Name.parse(name).familiar for name in names)
+
+
+def outcome(result: Result) -> Iterator[tuple[str, str]]:
+    """Pairs of a mark and the line after it: what was there, what was sent, and what it is now."""
+    if result.error is not None:
+        yield "✗", f"{result.image}: {result.error.message}"
+        return
+    reused = [step.layer for step in result.steps if step.action is Action.REUSE]
+    sent = {step.layer.diff_id: step.layer for step in result.steps if step.action is Action.SEND}
+    if reused:
+        yield "✓", f"{layers(len(reused)) + ' there already':<26} {size(sum(layer.size for layer in reused)):>9}"
+    if result.dry_run:
+        if sent:
+            yield "↑", f"{layers(len(sent)) + ' to send':<26} {size(result.bytes.delta):>9}"
+        yield "·", f"dry run: nothing was sent, {familiar(result.names)} stays as it is"
+        return
+    if sent:
+        wire = f"{size(result.bytes.delta):>9} → {size(result.bytes.sent)} on the wire"
+        yield "↑", f"{layers(len(sent)) + ' sent':<26} {wire}"
+    done = f"{familiar(result.names)} is {short(result.image_id)}, verified on {result.target}"
+    yield "✓", f"{done}      {result.seconds:.1f} s, {share(result.bytes.saved)}"

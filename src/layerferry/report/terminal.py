@@ -1,0 +1,67 @@
+"""A terminal's view: a progress display while bytes move, and the summary after."""
+
+from collections.abc import Sequence
+from typing import Self
+
+from rich.console import Console
+from rich.progress import BarColumn, DownloadColumn, Progress, TaskID, TextColumn, TimeRemainingColumn, TransferSpeedColumn
+from rich.text import Text
+
+from layerferry.events import Event, Greeted, Loading, Planned, Sending, Warned
+from layerferry.report import lines
+from layerferry.result import Result
+
+_STYLES = {"✓": "green", "↑": "cyan", "✗": "red", "·": "dim"}
+
+
+class TerminalReport:
+    """Bytes, rate and time left while it lasts; afterwards only the summary stands."""
+
+    def __init__(self, console: Console | None = None) -> None:
+        self._console = console or Console(highlight=False)
+        self._greetings: dict[str, str] = {}
+        self._tasks: dict[str, TaskID] = {}
+        self._progress = Progress(
+            TextColumn("  [cyan]↑[/] {task.description}"),
+            BarColumn(bar_width=30),
+            DownloadColumn(),
+            TransferSpeedColumn(),
+            TimeRemainingColumn(),
+            console=self._console,
+            transient=True,
+        )
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self._progress.stop()
+
+    def __call__(self, event: Event) -> None:
+        match event:
+            case Greeted():
+                self._greetings[event.target] = lines.greeting(event)
+            case Planned():
+                head = self._greetings.pop(event.target, event.target)
+                name, _, rest = head.partition(" ")
+                line = Text.assemble((name, "bold"), f" {rest}      ", (lines.route(event.route), "dim"))
+                self._progress.console.print(line, soft_wrap=True)
+            case Sending():
+                self._progress.start()
+                task = self._tasks.get(event.target)
+                if task is None:
+                    task = self._tasks[event.target] = self._progress.add_task(event.target, total=event.total or None)
+                self._progress.update(task, completed=event.done)
+            case Loading() if event.target in self._tasks:
+                self._progress.update(self._tasks[event.target], description=f"{event.target} unpacks and verifies")
+            case Warned():
+                self._progress.console.print(f"[yellow]warning:[/] {event.target}: {event.message}", soft_wrap=True)
+
+    def finish(self, results: Sequence[Result], seconds: float) -> None:
+        self._progress.stop()
+        for result in results:
+            for mark, line in lines.outcome(result):
+                self._console.print(Text.assemble("  ", (mark, _STYLES[mark]), f" {line}"), soft_wrap=True)
+        if len(results) > 1:
+            done = sum(result.error is None for result in results)
+            self._console.print(f"{done} of {len(results)} done      {seconds:.1f} s")

@@ -1,0 +1,67 @@
+"""What came of one image on one target; the object that `--json` prints."""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from layerferry.errors import LayerferryError
+from layerferry.events import Route
+from layerferry.plan import Step
+
+
+@dataclass(frozen=True, slots=True)
+class Bytes:
+    """`image`: all layers, uncompressed; `delta`: those to send, uncompressed; `sent`: what went into the conduit;
+    `received`: what was read out of the source."""
+
+    image: int = 0
+    delta: int = 0
+    sent: int = 0
+    received: int = 0
+
+    @property
+    def saved(self) -> float:
+        """The share of the image that did not travel, 0 to 1."""
+        return max(0.0, 1 - self.sent / self.image) if self.image else 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """One image and one target. `image_id` is what the target calls it; `verified` that it shows what was sent."""
+
+    image: str
+    target: str
+    route: Route
+    engine: str = ""
+    steps: tuple[Step, ...] = ()
+    bytes: Bytes = field(default_factory=Bytes)
+    seconds: float = 0.0
+    image_id: str = ""
+    verified: bool = False
+    error: LayerferryError | None = None
+    names: tuple[str, ...] = ()
+    dry_run: bool = False
+
+    def to_json(self) -> dict[str, Any]:
+        error = self.error
+        return {
+            "image": self.image,
+            "target": self.target,
+            "route": {"name": self.route.name, "reason": self.route.reason},
+            "engine": self.engine,
+            "layers": [
+                {"diff_id": step.layer.diff_id, "size": step.layer.size, "action": step.action, "reason": step.reason}
+                for step in self.steps
+            ],
+            "bytes": {
+                "image": self.bytes.image,
+                "delta": self.bytes.delta,
+                "sent": self.bytes.sent,
+                "received": self.bytes.received,
+            },
+            "seconds": round(self.seconds, 3),
+            "image_id": self.image_id,
+            "verified": self.verified,
+            "error": None
+            if error is None
+            else {"message": error.message, "hint": error.hint, "exit_code": error.exit_code},
+        }
