@@ -7,21 +7,23 @@ import sys
 import time
 import traceback
 from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from types import FrameType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from layerferry import __version__, settings
-from layerferry.compression import Compression
 from layerferry.errors import ConnectError, Interrupted, LayerferryError, UsageError
-from layerferry.image import Platform
-from layerferry.push import Options, Target, Wanted, fan_out
-from layerferry.report import JsonReport, PlainReport, Report
-from layerferry.sources import Source
-from layerferry.targets.conduit import CommandConduit, SshConduit, SshTarget
+from layerferry.targets.conduit import CommandConduit, Conduit, SshConduit, SshTarget
 
+if TYPE_CHECKING:
+    from layerferry.report import Report
+    from layerferry.sources import Source
+
+# ssh is started first of all, and shakes hands while we load the rest: hence the imports inside functions.
+# ruff: noqa: PLC0415
 
 class PushCommand(click.Command):
     """`push IMAGE... -- COMMAND...`: what follows `--` is a conduit, and click would not tell us where it began."""
@@ -66,14 +68,27 @@ def push(ctx: click.Context, words: tuple[str, ...], more: tuple[str, ...], as_j
     images, targets = _split(words, more, ctx.meta.get("layerferry.command", ()))
     interactive = sys.stdin.isatty() and not as_json
     options = {"options": given.pop("ssh_options"), "config": given.pop("ssh_config"), "interactive": interactive}
-    _push(images, [_target(target, options) for target in targets], as_json=as_json, **given)
+    with contextlib.ExitStack() as stack:
+        _push(images, [_start(stack, target, options) for target in targets], as_json=as_json, **given)
 
 
-def _target(target: str | tuple[str, ...], options: dict[str, Any]) -> Target:
+def _start(
+    stack: contextlib.ExitStack, target: str | tuple[str, ...], options: dict[str, Any]
+) -> tuple[str, Future[Conduit]]:
+    """Start to connect at once. What fails is raised where the conduit is wanted."""
+    pool = stack.enter_context(ThreadPoolExecutor(1))
     if isinstance(target, tuple):
-        return Target(shlex.join(target[:2]), lambda: CommandConduit(target))
-    parsed = SshTarget.parse(target)
-    return Target(str(parsed), lambda: SshConduit(parsed, **options))
+        name, future = shlex.join(target[:2]), pool.submit(CommandConduit, target)
+    else:
+        parsed = SshTarget.parse(target)
+        name, future = str(parsed), pool.submit(SshConduit, parsed, **options)
+
+    @stack.callback
+    def hang_up() -> None:
+        with contextlib.suppress(LayerferryError):
+            future.result().close(hurry=True)
+
+    return name, future
 
 
 def _split(
@@ -90,19 +105,24 @@ def _split(
     return images, targets
 
 
-def _push(images: Sequence[str], targets: Sequence[Target], *, as_json: bool, **given: Any) -> None:
+def _push(
+    images: Sequence[str], connections: Sequence[tuple[str, Future[Conduit]]], *, as_json: bool, **given: Any
+) -> None:
+    from layerferry.push import Options, Target, Wanted, fan_out
+
     if given["names"] and len(images) > 1:
         raise UsageError("--name goes with one image", hint="Push them one by one, or tag them at the source.")
     wanted = [Wanted.of(image, given["names"]) for image in images]
     chosen = settings.load({name: given[name] for name in ("route", "platform", "compression", "timeout")})
     options = Options(
-        compression=Compression.parse(chosen.compression),
+        compression=chosen.parsed_compression,
         route=chosen.route,
-        platform=Platform.parse(chosen.platform) if chosen.platform else None,
+        platform=chosen.parsed_platform,
         allow_platform_mismatch=given["allow_platform_mismatch"],
         dry_run=given["dry_run"],
         engine=given["engine"],
     )
+    targets = [Target(name, future.result) for name, future in connections]
     start = time.monotonic()
     with _report(as_json=as_json) as report, _bounded(chosen.timeout):
         results = fan_out(wanted, targets, options, report, _open_source)
@@ -116,18 +136,20 @@ def _push(images: Sequence[str], targets: Sequence[Target], *, as_json: bool, **
     sys.exit(max((error.exit_code for error in errors), default=0))
 
 
-def _open_source() -> Source:
-    from layerferry.sources.daemon import Daemon  # noqa: PLC0415 - the SDK loads while ssh shakes hands
+def _open_source() -> "Source":
+    from layerferry.sources.daemon import Daemon
 
     return Daemon(settings.environment())
 
 
 @contextlib.contextmanager
-def _report(*, as_json: bool) -> Iterator[Report]:
+def _report(*, as_json: bool) -> Iterator["Report"]:
+    from layerferry.report import JsonReport, PlainReport
+
     if as_json:
         yield JsonReport(sys.stdout)
     elif sys.stdout.isatty():
-        from layerferry.report.terminal import TerminalReport  # noqa: PLC0415 - a CI log needs no rich
+        from layerferry.report.terminal import TerminalReport
 
         with TerminalReport() as report:
             yield report

@@ -1,0 +1,27 @@
+"""Settings: the command line goes before the environment, the environment before defaults.
+
+This package alone reads `os.environ`. The model loads pydantic, which takes longer than ssh takes to start; so it is
+loaded when it is asked for, while ssh shakes hands.
+"""
+
+import os
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from layerferry.settings.model import Settings
+
+
+def environment() -> Mapping[str, str]:
+    """The process's environment. Whoever needs a variable that is not a setting gets this mapping handed down."""
+    return os.environ
+
+
+def load(overrides: Mapping[str, Any] | None = None) -> "Settings":
+    """The settings of this process; `overrides` come from the command line, None and empty ones count for nothing.
+
+    Raises `UsageError` that names every mistake and its variable, and no value that may be secret.
+    """
+    from layerferry.settings import model  # noqa: PLC0415 - see above
+
+    return model.load(overrides or {})
