@@ -70,7 +70,7 @@ def _probe(address: str, timeout: float) -> Probe:
     return Probe(address, answer, detail, time.monotonic() - start, scheme)
 
 
-def _ask(scheme: str, address: str, timeout: float) -> tuple[Answer, str, bool]:
+def _ask(scheme: str, address: str, timeout: float) -> tuple[Answer, str, bool]:  # noqa: PLR0911  one for each end
     """One request; the last value says whether to ask again over TLS."""
     host, port = split_address(address)
     if scheme == "http":

@@ -1,0 +1,196 @@
+"""What we tell a CI beyond text: groups, masks, annotations, a summary, outputs. This is the plain form of all of it.
+
+`open_output` picks the provider's own form, which `dialects` holds.
+"""
+
+import contextlib
+import os
+import secrets as random
+import stat
+import subprocess
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import ClassVar, TextIO
+
+from layerferry.ci.escape import neutralise, one_line
+from layerferry.ci.summary import LARGEST_SUMMARY
+
+#: Runs a command with bytes on its stdin; raises OSError or SubprocessError.
+Run = Callable[[Sequence[str], bytes], None]
+#: What stands before an output's name where names are shared with settings: LAYERFERRY_TARGETS would be read as one.
+OUTPUT_PREFIX = "LAYERFERRY_OUTPUT_"
+#: GitLab takes no larger dotenv report ("artifacts:reports:dotenv"), in bytes.
+LARGEST_DOTENV = 5 * 1024
+_RUN_SECONDS = 30
+_SHORTEST_LINE = 8
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Wishes:
+    """What the user settled. `dotenv` is a file that takes the outputs as NAME=value, on whatever CI."""
+
+    summary: bool = True
+    dotenv: Path | None = None
+
+
+class Output:
+    """Text to a CI's log. Everything that comes from elsewhere is neutralised, and masked values read `***`.
+
+    Conveniences never fail a push: a summary or an output that cannot be written costs a line in the log.
+    """
+
+    #: Whether the CI can be told of a secret at run time. Where not, telling would be leaking.
+    can_mask: ClassVar[bool] = False
+
+    def __init__(
+        self,
+        stream: TextIO,
+        env: Mapping[str, str],
+        *,
+        wishes: Wishes | None = None,
+        run: Run | None = None,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self.stream = stream
+        self.env = env
+        self.wishes = wishes or Wishes()
+        self.run = run or (lambda command, data: _run(command, data, env))
+        self.clock = clock
+        self._secrets: list[str] = []
+
+    def mask(self, *secrets: str) -> None:
+        """Never show these again, and ask the CI not to. Comes before any use of them, and before other output."""
+        lines = [line for secret in secrets for line in _maskable(secret)]
+        self._secrets = sorted({*self._secrets, *lines}, key=len, reverse=True)
+        # A log that goes to a file is read by no runner: there the command would be the leak.
+        if self.can_mask and not _is_file(self.stream):
+            for line in lines:
+                self.tell_mask(line)
+
+    def redact(self, text: str) -> str:
+        """`text` without the masked values."""
+        for secret in self._secrets:
+            text = text.replace(secret, "***")
+        return text
+
+    def line(self, text: str) -> None:
+        """Write text of whatever origin, as one line or more."""
+        self.write(neutralise(self.redact(text)))
+
+    @contextlib.contextmanager
+    def group(self, title: str) -> Iterator[None]:
+        """Lines that belong together. Groups do not nest: most CIs know one level."""
+        title = one_line(self.redact(title))
+        self.open_group(title)
+        failed = True
+        try:
+            yield
+            failed = False
+        finally:
+            self.close_group(title, failed=failed)
+
+    def error(self, message: str, *, hint: str = "") -> None:
+        """Show what failed, as an annotation where there are such; no other line has to say it."""
+        self.annotate("error", self.redact(message), self.redact(hint))
+
+    def warning(self, message: str, *, hint: str = "") -> None:
+        """Show what went another way than hoped."""
+        self.annotate("warning", self.redact(message), self.redact(hint))
+
+    def summary(self, markdown: str) -> None:
+        """Show `markdown` on the job's page, where there is one and the user did not switch it off."""
+        if self.wishes.summary:
+            with self.attempt("summary"):
+                self.show_summary(self.redact(markdown))
+
+    def outputs(self, values: Mapping[str, str]) -> None:
+        """Hand `values`, single lines, to later steps; into the user's dotenv file too, if there is one."""
+        lines = {name: one_line(self.redact(value)) for name, value in values.items()}
+        with self.attempt("outputs"):
+            self.set_outputs(lines)
+        if self.wishes.dotenv:
+            with self.attempt("outputs in the dotenv file"):
+                _append_dotenv(self.wishes.dotenv, lines)
+
+    @contextlib.contextmanager
+    def attempt(self, what: str) -> Iterator[None]:
+        """Do what may fail: the reason goes to the log, the push goes on."""
+        try:
+            yield
+        except (OSError, subprocess.SubprocessError) as error:
+            reason = error.strerror if isinstance(error, OSError) and error.strerror else type(error).__name__
+            self.line(f"no {what}: {reason}")
+
+    def write(self, line: str) -> None:
+        """Write one of our own lines as it is."""
+        self.stream.write(line + "\n")
+        self.stream.flush()
+
+    # What a dialect says in its own way; values are redacted already, not yet escaped.
+
+    def tell_mask(self, secret: str) -> None: ...
+
+    def open_group(self, title: str) -> None:
+        self.line(title)
+
+    def close_group(self, title: str, *, failed: bool) -> None: ...
+
+    def annotate(self, level: str, message: str, hint: str) -> None:
+        self.line(f"{level}: {message}")
+        if hint:
+            self.line(hint)
+
+    def show_summary(self, markdown: str) -> None: ...
+
+    def set_outputs(self, values: Mapping[str, str]) -> None: ...
+
+
+def variable(name: str) -> str:
+    """An output's name as an environment variable: `image-id` is LAYERFERRY_OUTPUT_IMAGE_ID."""
+    return OUTPUT_PREFIX + name.upper().replace("-", "_")
+
+
+def append(path: str, text: str, *, limit: int = LARGEST_SUMMARY) -> None:
+    """Append `text` on a line of its own to a file that other steps write too; raises OSError if it would not fit."""
+    with Path(path).open("a+b") as file:
+        end = file.seek(0, os.SEEK_END)
+        data = text.encode()
+        if end:
+            file.seek(end - 1)
+            data = data if file.read(1) == b"\n" else b"\n" + data
+        if end + len(data) > limit:
+            raise OSError(0, f"it would be larger than {limit} bytes")
+        file.write(data)
+
+
+def random_name() -> str:
+    """A name that nobody foresees, so that no value can contain it by design."""
+    return "layerferry_" + random.token_hex(16)
+
+
+def _append_dotenv(path: Path, values: Mapping[str, str]) -> None:
+    text = "".join(f"{variable(name)}={value}\n" for name, value in values.items())
+    append(str(path), text, limit=LARGEST_DOTENV)
+
+
+def _maskable(secret: str) -> list[str]:
+    """The lines to hide of a secret: of several lines, those that are long enough to be told from ordinary text."""
+    lines = [line.strip() for line in secret.splitlines() if line.strip()]
+    if len(lines) < 2:  # noqa: PLR2004
+        return lines
+    return [line for line in lines if len(line) >= _SHORTEST_LINE and not line.startswith("-----")]
+
+
+def _is_file(stream: TextIO) -> bool:
+    try:
+        return stat.S_ISREG(os.fstat(stream.fileno()).st_mode)
+    except (OSError, ValueError):
+        return False
+
+
+def _run(command: Sequence[str], data: bytes, env: Mapping[str, str]) -> None:
+    subprocess.run(
+        command, input=data, env=dict(env), check=True, capture_output=True, timeout=_RUN_SECONDS, close_fds=True
+    )

@@ -1,0 +1,113 @@
+"""The `--json` object of a push, as a Markdown summary and as the outputs of a CI step."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from layerferry.ci.escape import markdown_cell, one_line
+
+#: What GitHub takes from one step, and Buildkite from one annotation, in bytes.
+LARGEST_SUMMARY = 1 << 20
+#: Room for the sentence that says what was left out.
+_SPARE = 200
+_UNITS = ("B", "kB", "MB", "GB", "TB")
+_STEP = 1000
+
+
+def outputs(document: Mapping[str, Any]) -> dict[str, str]:
+    """The outputs of a step, single lines all: failed deliveries count by the bytes that they cost, no further."""
+    results: Sequence[Mapping[str, Any]] = document["results"]
+    delivered = [result for result in results if not result["error"]]
+    actions = [layer["action"] for result in delivered for layer in result["layers"]]
+    return {
+        "image-id": _joined(result["image_id"] for result in delivered),
+        "bytes-sent": str(sum(result["bytes"]["sent"] for result in results)),
+        "bytes-image": str(sum(result["bytes"]["image"] for result in results)),
+        "layers-sent": str(actions.count("send")),
+        "layers-reused": str(actions.count("reuse")),
+        "targets": _joined(result["target"] for result in delivered),
+    }
+
+
+def _joined(values: Any) -> str:
+    return ",".join(dict.fromkeys(one_line(value) for value in values if value))
+
+
+def markdown(document: Mapping[str, Any], *, limit: int = LARGEST_SUMMARY) -> str:
+    """One table of all deliveries, then each one's layers, as far as `limit` bytes of UTF-8 hold them."""
+    results: Sequence[Mapping[str, Any]] = document["results"]
+    failed = sum(bool(result["error"]) for result in results)
+    title = f"{failed} of {len(results)} failed" if failed else f"{len(results)} delivered"
+    head = [
+        f"### layerferry: {title} in {document['seconds']:.1f} s",
+        "",
+        "| | image | target | sent | image size | saved | layers sent | reused | seconds | route |",
+        "|-|-|-|-:|-:|-:|-:|-:|-:|-|",
+    ]
+    sections = ["\n".join([*head, *map(_row, results)]) + "\n"]
+    sections += [text for result in results for text in (_failure(result), _layers(result)) if text]
+    return _fitting(sections, limit)
+
+
+def _fitting(sections: Sequence[str], limit: int) -> str:
+    """As many sections as fit, in order, a smaller one after a larger one that does not, and a word on the rest."""
+    kept: list[str] = []
+    room = limit - _SPARE
+    for section in sections:
+        size = len(section.encode()) + 1
+        if size <= room:
+            kept.append(section)
+            room -= size
+    left = len(sections) - len(kept)
+    note = f"\n*{left} more tables would not fit into {limit} bytes.*\n" if left else ""
+    text = "\n".join(kept) + note
+    return text if len(text.encode()) <= limit else ""
+
+
+def _row(result: Mapping[str, Any]) -> str:
+    sizes = result["bytes"]
+    actions = [layer["action"] for layer in result["layers"]]
+    saved = max(0.0, 1 - sizes["sent"] / sizes["image"]) if sizes["image"] and not result["error"] else None
+    cells = (
+        "❌" if result["error"] else "✅",
+        markdown_cell(result["image"]),
+        markdown_cell(result["target"]),
+        size(sizes["sent"]),
+        size(sizes["image"]),
+        "" if saved is None else f"{saved:.1%}",
+        str(actions.count("send")),
+        str(actions.count("reuse")),
+        f"{result['seconds']:.1f}",
+        markdown_cell(result["route"]["name"]),
+    )
+    return "| " + " | ".join(cells) + " |"
+
+
+def _failure(result: Mapping[str, Any]) -> str:
+    error = result["error"]
+    if not error:
+        return ""
+    hint = f"\n> {markdown_cell(error['hint'])}" if error.get("hint") else ""
+    return f"> {markdown_cell(result['target'])}: {markdown_cell(error['message'])}{hint}\n"
+
+
+def _layers(result: Mapping[str, Any]) -> str:
+    if not result["layers"]:
+        return ""
+    title = f"{markdown_cell(result['image'])} on {markdown_cell(result['target'])}"
+    rows = [
+        f"| {number} | {markdown_cell(layer['diff_id'].removeprefix('sha256:')[:12])} | {size(layer['size'])} "
+        f"| {markdown_cell(layer['action'])} | {markdown_cell(layer['reason'])} |"
+        for number, layer in enumerate(result["layers"], 1)
+    ]
+    why = f"Route {markdown_cell(result['route']['name'])}: {markdown_cell(result['route']['reason'])}"
+    table = "\n".join(["| # | layer | size | | why |", "|-:|-|-:|-|-|", *rows])
+    return f"#### {title}\n\n{why}\n\n{table}\n"
+
+
+def size(count: float) -> str:
+    """`count` bytes for people, in powers of 1000."""
+    for unit in _UNITS:
+        if count < _STEP or unit == _UNITS[-1]:
+            return f"{count:.0f} {unit}" if unit == "B" else f"{count:.1f} {unit}"
+        count /= _STEP
+    raise AssertionError
