@@ -1,0 +1,216 @@
+r"""An SSH key and known hosts that come as variables: content or path, mended, in a private folder while they serve.
+
+What a CI's settings page does to a key is undone: a lost last newline, CRLF, newlines as `\n` or as spaces, base64
+around it all. What cannot be undone is said in one sentence, which never holds the value.
+"""
+
+import base64
+import binascii
+import contextlib
+import re
+import shutil
+import struct
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from layerferry.errors import UsageError
+
+_ARMOUR = re.compile(r"-----BEGIN (?P<kind>[A-Z0-9 ]+)-----(?P<body>.*?)-----END (?P=kind)-----(?P<rest>.*)", re.DOTALL)
+_BEGIN = re.compile(r"-----BEGIN (?P<kind>[A-Z0-9 ]+)-----")
+_HEADER = re.compile(r"^[A-Za-z][A-Za-z0-9-]*:[^\n]*\n", re.MULTILINE)
+_OPENSSH_MAGIC = b"openssh-key-v1\0"
+_OPENSSH = "OPENSSH PRIVATE KEY"
+_PRIVATE = frozenset({_OPENSSH, "RSA PRIVATE KEY", "EC PRIVATE KEY", "DSA PRIVATE KEY", "PRIVATE KEY"})
+_PUBLIC = re.compile(r"(?:ssh-|ecdsa-sha2-|sk-ssh-|sk-ecdsa-)[a-z0-9@.-]+\s+AAAA")
+_HOST_LINE = re.compile(r"(?:@(?:cert-authority|revoked)\s+)?\S+\s+[a-z][a-z0-9@.-]+\s+AAAA[A-Za-z0-9+/]+=*(?:\s.*)?")
+#: How long an armour's lines are, as ssh-keygen writes OpenSSH's.
+_WIDTH = 70
+_LARGEST = 1 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class SshIdentity:
+    """The files, None where the user gave nothing, and what to hand to ssh as `-o` options."""
+
+    key: Path | None
+    known_hosts: Path | None
+
+    @property
+    def options(self) -> tuple[str, ...]:
+        """Values for `-o`, one each (ssh_config(5)). Without known hosts ssh keeps to its own."""
+        found: list[str] = []
+        if self.key:
+            found += [f"IdentityFile={_quoted(self.key)}", "IdentitiesOnly=yes"]
+        if self.known_hosts:
+            found += [f"UserKnownHostsFile={_quoted(self.known_hosts)}", "GlobalKnownHostsFile=/dev/null"]
+            found += ["StrictHostKeyChecking=yes"]
+        return tuple(found)
+
+
+@contextlib.contextmanager
+def open_identity(
+    *,
+    key: str | None = None,
+    known_hosts: str | None = None,
+    folder: Path | None = None,
+    home: Path | None = None,
+    key_setting: str = "LAYERFERRY_SSH_KEY",
+    hosts_setting: str = "LAYERFERRY_SSH_KNOWN_HOSTS",
+) -> Iterator[SshIdentity]:
+    """Write `key` and `known_hosts`, content or path each, as 0600 files, gone when the block ends.
+
+    None means not set; "" is an empty secret, which is a mistake. `folder` is where the private folder is made, the
+    system's temporary one by default; `home` stands for `~` in a path. Raises `UsageError`, which names the setting.
+    """
+    texts = {
+        "identity": None if key is None else read_key(key, setting=key_setting, home=home),
+        "known_hosts": None if known_hosts is None else read_known_hosts(known_hosts, setting=hosts_setting, home=home),
+    }
+    private = Path(tempfile.mkdtemp(prefix="layerferry-ssh-", dir=folder))
+    try:
+        paths = {name: _write(private / name, text) for name, text in texts.items() if text is not None}
+        yield SshIdentity(paths.get("identity"), paths.get("known_hosts"))
+    finally:
+        shutil.rmtree(private, ignore_errors=True)
+
+
+def read_key(value: str, *, setting: str, home: Path | None = None) -> str:
+    """The private key in `value`, content or path, as ssh reads it; raises `UsageError` if there is none in it."""
+    text = _content(value, setting, home, marks=("-----BEGIN ", "PuTTY-User-Key-File", "ssh-", "ecdsa-", "sk-"))
+    match = _ARMOUR.search(text)
+    if match and match["kind"] in _PRIVATE:
+        if _is_encrypted(match["kind"], match["body"]):
+            raise _passphrase(setting)
+        return _armour(match["kind"], match["body"], setting)
+    if match and match["kind"] == "ENCRYPTED PRIVATE KEY":
+        raise _passphrase(setting)
+    if text.startswith("PuTTY-User-Key-File"):
+        raise UsageError(
+            f"{setting} holds a key in PuTTY's format, which ssh does not read",
+            hint="Convert it: puttygen key.ppk -O private-openssh -o key",
+        )
+    if _PUBLIC.match(text) or "PUBLIC KEY-----" in text or "SSH2 PUBLIC KEY" in text:
+        raise UsageError(
+            f"{setting} holds a public key, and the private one is needed",
+            hint="Give the file without .pub; the public key goes into authorized_keys on the target.",
+        )
+    if _BEGIN.search(text) and not match:
+        raise UsageError(
+            f"{setting} holds a key that is cut off: its END line is missing",
+            hint="Copy the whole file, from -----BEGIN to the end of the -----END line.",
+        )
+    raise UsageError(
+        f"{setting} holds no private key",
+        hint="Give the content of a file such as ~/.ssh/id_ed25519, or its path.",
+    )
+
+
+def read_known_hosts(value: str, *, setting: str, home: Path | None = None) -> str:
+    """The known_hosts in `value`, content or path; raises `UsageError` if it has no host key in it."""
+    text = _content(value, setting, home, marks=(" ssh-", " ecdsa-", " sk-", "@cert-authority", "@revoked"))
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    entries = [line for line in lines if not line.startswith("#")]
+    if not any(_HOST_LINE.fullmatch(entry) for entry in entries):
+        raise UsageError(
+            f"{setting} holds no line of a known_hosts file",
+            hint="Each line reads HOST KEYTYPE KEY, as ssh-keyscan HOST prints it; compare the key with the host's.",
+        )
+    return "\n".join(lines) + "\n"
+
+
+def _content(value: str, setting: str, home: Path | None, *, marks: tuple[str, ...]) -> str:
+    """The text that `value` is, encodes, or points to, with plain newlines."""
+    if not value.strip():
+        raise UsageError(
+            f"{setting} is empty",
+            hint="A secret that this job may not see is empty too: a fork's, another environment's, a protected one.",
+        )
+    text = _mended(value)
+    if any(mark in text for mark in marks):
+        return text
+    decoded = _from_base64(text)
+    if decoded is not None and any(mark in decoded for mark in marks):
+        return decoded
+    if "\n" in text or len(text) > 4096:  # noqa: PLR2004  PATH_MAX
+        return text
+    return _file_content(Path(text), setting, home)
+
+
+def _file_content(path: Path, setting: str, home: Path | None) -> str:
+    """What a file holds. Its name is shown only if it looks like one: the value may be a secret gone wrong."""
+    if home and path.parts[:1] == ("~",):
+        path = home.joinpath(*path.parts[1:])
+    looks = len(path.parts) > 1 and len(str(path)) < 256  # noqa: PLR2004
+    try:
+        data = path.read_bytes()[:_LARGEST]
+    except OSError as error:
+        if not looks:
+            raise UsageError(f"{setting} is neither a key, nor known hosts, nor a file") from None
+        raise UsageError(f"{setting} names a file that cannot be read: {error.strerror}") from None
+    text = _mended(data.decode(errors="replace"))
+    if not text:
+        raise UsageError(f"{setting} names an empty file")
+    return _from_base64(text) or text
+
+
+def _mended(text: str) -> str:
+    text = text.removeprefix("\ufeff").replace("\r\n", "\n").replace("\r", "\n")
+    if "\n" not in text.strip():
+        text = text.replace("\\r", "").replace("\\n", "\n")
+    return text.strip().strip("\"'").strip()
+
+
+def _from_base64(text: str) -> str | None:
+    """The text inside base64, wrapped or not; None if it is not base64 of text."""
+    with contextlib.suppress(binascii.Error, UnicodeDecodeError, ValueError):
+        return _mended(base64.b64decode("".join(text.split()), validate=True).decode())
+    return None
+
+
+def _is_encrypted(kind: str, body: str) -> bool:
+    """Whether a passphrase protects the key (openssh-portable, PROTOCOL.key; RFC 1421, 4.6.1.1)."""
+    if kind != _OPENSSH:
+        return "ENCRYPTED" in body
+    with contextlib.suppress(binascii.Error, ValueError, struct.error):
+        data = base64.b64decode("".join(body.split()), validate=True)
+        if data.startswith(_OPENSSH_MAGIC):
+            start = len(_OPENSSH_MAGIC) + 4
+            (length,) = struct.unpack_from(">I", data, start - 4)
+            return data[start : start + length] != b"none"
+    return False
+
+
+def _armour(kind: str, body: str, setting: str) -> str:
+    """The key as ssh wants it: its lines of the right length, and a newline after the last."""
+    packed = "".join(_HEADER.sub("", body.lstrip()).split())
+    try:
+        data = base64.b64decode(packed, validate=True)
+    except (binascii.Error, ValueError):
+        data = b""
+    if not data or (kind == _OPENSSH and not data.startswith(_OPENSSH_MAGIC)):
+        raise UsageError(
+            f"{setting} holds a key that is damaged between its BEGIN and END lines",
+            hint="Copy the file again, or set the variable to its base64: base64 -w0 < key",
+        )
+    lines = [packed[start : start + _WIDTH] for start in range(0, len(packed), _WIDTH)]
+    return "\n".join([f"-----BEGIN {kind}-----", *lines, f"-----END {kind}-----"]) + "\n"
+
+
+def _passphrase(setting: str) -> UsageError:
+    return UsageError(
+        f"{setting} holds a key that a passphrase protects, and nobody is there to type it",
+        hint="Make a key for this job alone: ssh-keygen -t ed25519 -N '' -f deploy_key",
+    )
+
+
+def _write(path: Path, text: str) -> Path:
+    path.touch(mode=0o600, exist_ok=False)
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+def _quoted(path: Path) -> str:
+    """A path as ssh_config(5) takes it: quoted, and `%` not taken for a token."""
+    return '"' + str(path).replace("%", "%%") + '"'
