@@ -1,0 +1,85 @@
+"""The embedded registry: `with Registry(spool=..., limit=...) as registry`, one for as many pushes as there are."""
+
+import secrets
+import shutil
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from layerferry.errors import SourceError
+from layerferry.registry.credentials import Credentials
+from layerferry.registry.repository import Repository
+from layerferry.registry.service import Service
+from layerferry.registry.spool import Spool
+from layerferry.registry.wire import Request, Response, Server
+
+
+class Registry:
+    """Listens from `__enter__` to `__exit__`, in threads of its own, for the clients of its repositories alone.
+
+    `spool` is the folder in which a private one is made for the blobs, and removed with all that is in it at the end;
+    `limit` bounds the bytes in it. `address` is (host, port), where port 0 takes a free one. `credentials` is (user,
+    password), or None to ask for none: a repository's name is a secret too. `observe` hears of each request and its
+    answer, in the connection's thread.
+    """
+
+    def __init__(
+        self,
+        *,
+        spool: Path,
+        limit: int,
+        address: tuple[str, int] = ("127.0.0.1", 0),
+        credentials: tuple[str, str] | None = None,
+        observe: Callable[[Request, Response], None] | None = None,
+    ) -> None:
+        self._parent = spool
+        self._limit = limit
+        self._address = address
+        self._observe = observe
+        self._repositories: dict[str, Repository] = {}
+        self._service = Service(self._repositories, Credentials(*credentials) if credentials else None)
+        self._faults: list[Exception] = []
+
+    def __enter__(self) -> Self:
+        """Listen. Raises `SourceError` where the address cannot be had or the folder cannot be written."""
+        try:
+            self._spool = Spool(Path(tempfile.mkdtemp(prefix="registry-", dir=self._parent)), self._limit)
+            self._server = Server(self._address, self._answer, self._faults.append)
+        except OSError as error:
+            host, port = self._address
+            raise SourceError(f"our registry cannot be started on {host}:{port}: {error.strerror}") from error
+        self._server.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        for repository in self._repositories.values():
+            repository.close()
+        self._server.close()
+        for repository in self._repositories.values():
+            repository.close()
+        shutil.rmtree(self._spool.folder, ignore_errors=True)
+
+    @property
+    def port(self) -> int:
+        return self._server.port
+
+    @property
+    def faults(self) -> tuple[Exception, ...]:
+        """Errors of ours that were answered with a status of 500. There should be none."""
+        return tuple(self._faults)
+
+    def repository(self) -> Repository:
+        """A new repository, which nobody can find who was not told its name."""
+        repository = Repository(f"layerferry/{secrets.token_hex(16)}", self._spool)
+        self._repositories[repository.name] = repository
+        return repository
+
+    def _answer(self, request: Request) -> Response:
+        response = self._service(request)
+        if self._observe:
+            self._observe(request, response)
+        return response
