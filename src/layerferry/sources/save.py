@@ -81,11 +81,22 @@ class Save:
                         file = tar.extractfile(member)
                         assert file is not None
                         yield from self._pass(member.name, member.size, file)
+                    if self._complete():
+                        return
         except (tarfile.TarError, EOFError) as error:
             raise SourceError(f"the daemon's archive of {self._image.reference} broke off: {error}") from None
         yield from self._resolve()
         if lacking := self._wanted - self._emitted:
             raise SourceError(f"the daemon's archive of {self._image.reference} lacks layer {min(lacking)}")
+
+    def _complete(self) -> bool:
+        """Whether the rest of the stream can be left: a classic store's image ID names the config."""
+        hexes = self._image.id.removeprefix("sha256:")
+        config = self._documents.get(f"{hexes}.json") or self._documents.get(f"blobs/sha256/{hexes}")
+        if not config or "rootfs" not in _loads(config) or self._wanted - self._emitted:
+            return False
+        self._config = config
+        return True
 
     def _pass(self, name: str, size: int, file: IO[bytes]) -> Iterator[Blob]:
         diff_id = self._identify(name)

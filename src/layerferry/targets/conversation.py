@@ -39,7 +39,8 @@ from layerferry.targets.conduit import Conduit
 
 PROTOCOL = 1
 FRAME = 4 << 20
-_GREETING_TIMEOUT = 90.0
+#: Seconds from one line of the greeting to the next; an engine with thousands of images takes some to list them.
+_GREETING_TIMEOUT = 120.0
 _NOISE = 200
 
 
@@ -99,7 +100,7 @@ class Conversation:
     def greeting(self) -> Greeting:
         """Read the greeting and the inventory."""
         self._hello()
-        return _parse_greeting(self.target, self._answer_lines())
+        return _parse_greeting(self.target, self._answer_lines(_GREETING_TIMEOUT))
 
     def _hello(self) -> None:
         noise: list[str] = []
@@ -170,8 +171,8 @@ class Conversation:
         if (line := self._read()) != word:
             raise ConnectError(f"{self.target} says {line[:200]!r} where {word!r} should stand")
 
-    def _answer_lines(self) -> Iterator[str]:
-        while (line := self._read()) != "end":
+    def _answer_lines(self, timeout: float | None = None) -> Iterator[str]:
+        while (line := self._read(timeout)) != "end":
             yield line
 
 
