@@ -22,7 +22,7 @@ class _Push:
     holdings: Holdings = field(default_factory=Holdings)
     budget: int | None = None
     received: int = 0
-    arrived: list[SpooledBlob] = field(default_factory=list)
+    arrived: dict[str, SpooledBlob] = field(default_factory=dict)
     manifests: dict[str, PushedManifest] = field(default_factory=dict)
     tags: dict[str, PushedManifest] = field(default_factory=dict)
     top: PushedManifest | None = None
@@ -97,11 +97,11 @@ class Repository:
         while True:
             with self._changed:
                 self._changed.wait_for(lambda: len(push.arrived) > seen or push.ended)  # noqa: B023  # called at once
-                if len(push.arrived) == seen:
-                    return
-                blob = push.arrived[seen]
-            seen += 1
-            yield blob
+                fresh = list(push.arrived.values())[seen:]
+            if not fresh:
+                return
+            seen += len(fresh)
+            yield from fresh
 
     def finish(self) -> None:
         """Say that the daemon's push has ended, well or badly: whoever waits for a blob or manifest waits no longer."""
@@ -114,7 +114,10 @@ class Repository:
         self._break_off(self._push, reason)
 
     def drop(self, digest: str) -> None:
-        """Remove a blob that is no longer needed, and give its bytes back to the bound."""
+        """Remove a blob that is no longer needed, and give its bytes back to the bound.
+
+        Until the push ends, the daemon is told that the blob is here: it asks once more before it puts the manifest.
+        """
         with self._changed:
             blob = self._blobs.pop(digest, None)
         if blob:
@@ -152,10 +155,10 @@ class Repository:
     def size_of(self, digest: str) -> int | None:
         """The size of a blob that is here or claimed, in bytes; None if it is neither."""
         with self._changed:
-            if blob := self._blobs.get(digest):
+            push = self._push
+            if blob := self._blobs.get(digest) or push.arrived.get(digest):
                 return blob.size
-            holdings = self._push.holdings
-            return holdings.size(digest) if holdings.claims(digest) else None
+            return push.holdings.size(digest) if push.holdings.claims(digest) else None
 
     def open_upload(self) -> Upload:
         try:
@@ -205,7 +208,7 @@ class Repository:
         with self._changed:
             known = self._blobs.setdefault(digest, blob)
             if known is blob:
-                self._push.arrived.append(blob)
+                self._push.arrived[digest] = blob
                 self._changed.notify_all()
         if known is not blob:
             self._spool.remove(blob)
