@@ -1,0 +1,69 @@
+"""What ngrok's error codes mean to somebody whose push wants a tunnel. ngrok.com/docs/errors lists them all."""
+
+import re
+from collections.abc import Mapping
+from typing import NamedTuple
+
+from layerferry.errors import RouteError
+
+_CODE = re.compile(r"ERR_NGROK_(\d+)")
+
+
+class Advice(NamedTuple):
+    """One sentence on what is the matter, one on what to do."""
+
+    message: str
+    hint: str
+
+
+_TOKEN_PAGE = "https://dashboard.ngrok.com/get-started/your-authtoken"  # noqa: S105  an address
+_BILLING = "Wait for the next month or see https://dashboard.ngrok.com/billing; the export route needs no tunnel."
+_DOMAIN = "Set LAYERFERRY_NGROK_DOMAIN to a domain of this account, or unset it: https://dashboard.ngrok.com/domains"
+_SHARED = "Let one job at a time use the account's domain (a concurrency group), or give each LAYERFERRY_NGROK_DOMAIN."
+
+#: Texts are ours: ngrok's own for a refused token repeats the token.
+ADVICE: Mapping[str, Advice] = {
+    "105": Advice("ngrok does not take the token for one of its own", f"Copy it again from {_TOKEN_PAGE}."),
+    "107": Advice("ngrok refuses the token", f"It was reset or its account closed; take a new one from {_TOKEN_PAGE}."),
+    "108": Advice(
+        "the ngrok account has no agent session left",
+        "Other jobs hold them: stop agents at https://dashboard.ngrok.com/agents, or run fewer jobs at a time.",
+    ),
+    "120": Advice("this ngrok agent is too old for ngrok", "Update it, or set LAYERFERRY_NGROK_INSTALL=true."),
+    "121": Advice("this ngrok agent is too old for ngrok", "Update it, or set LAYERFERRY_NGROK_INSTALL=true."),
+    "319": Advice("the domain is not reserved by the ngrok account", _DOMAIN),
+    "320": Advice("the domain is reserved by another ngrok account", _DOMAIN),
+    "334": Advice("the tunnel's address is online already", _SHARED),
+    "360": Advice("ngrok does not take the credentials", "This is a mistake of layerferry's; please report it."),
+    "725": Advice("the ngrok account has used up its bandwidth of this month", _BILLING),
+    "727": Advice("the ngrok account has used up its requests of this month", _BILLING),
+    "734": Advice("the ngrok account has too many requests a minute", "Try again in a minute."),
+    "3200": Advice("ngrok's edge does not know the tunnel", "The agent lost its session; try again."),
+    "4018": Advice("ngrok wants a token", f"Set LAYERFERRY_NGROK_AUTHTOKEN; {_TOKEN_PAGE} has it."),
+    "4027": Advice("the ngrok account has used up its bandwidth", _BILLING),
+    "8012": Advice("ngrok's agent does not reach our registry", "Something on this machine forbids loopback traffic."),
+    "9009": Advice(
+        "ngrok's plan does not let the agent go through an HTTP proxy",
+        "Unset http_proxy for this job, let it reach ngrok directly, or take a plan that allows it.",
+    ),
+}
+
+
+def find_code(text: str) -> str:
+    """The digits of the first ERR_NGROK_… in `text`, or ""."""
+    match = _CODE.search(text)
+    return match[1] if match else ""
+
+
+def explain(code: str, detail: str = "") -> RouteError:
+    """An error for `code`, or for `detail`, text without secrets, where there is no code that we know."""
+    if code in ADVICE:
+        advice = ADVICE[code]
+        return RouteError(f"{advice.message} (ERR_NGROK_{code})", hint=advice.hint)
+    if code:
+        page = f"https://ngrok.com/docs/errors/err_ngrok_{code}"
+        return RouteError(f"ngrok opens no tunnel (ERR_NGROK_{code})", hint=f"See {page}")
+    return RouteError(
+        f"ngrok opens no tunnel: {detail or 'its agent ended without a word'}",
+        hint="The agent has to reach connect.ngrok-agent.com on port 443.",
+    )
