@@ -19,6 +19,7 @@ from layerferry.errors import ConnectError, Interrupted, LayerferryError, UsageE
 from layerferry.targets.conduit import CommandConduit, Conduit, SshConduit, SshTarget
 
 if TYPE_CHECKING:
+    from layerferry.events import Emit
     from layerferry.report import Report
     from layerferry.sources import Source
 
@@ -116,7 +117,6 @@ def _push(
     chosen = settings.load({name: given[name] for name in ("route", "platform", "compression", "timeout")})
     options = Options(
         compression=chosen.parsed_compression,
-        route=chosen.route,
         platform=chosen.parsed_platform,
         allow_platform_mismatch=given["allow_platform_mismatch"],
         dry_run=given["dry_run"],
@@ -125,7 +125,7 @@ def _push(
     targets = [Target(name, future.result) for name, future in connections]
     start = time.monotonic()
     with _report(as_json=as_json) as report, _bounded(chosen.timeout):
-        results = fan_out(wanted, targets, options, report, _open_source)
+        results = fan_out(wanted, targets, options, report, lambda: _open_source(chosen.route, report))
         report.finish(results, time.monotonic() - start)
     errors = [result.error for result in results if result.error]
     if as_json or len(errors) > 1:
@@ -136,10 +136,11 @@ def _push(
     sys.exit(max((error.exit_code for error in errors), default=0))
 
 
-def _open_source() -> "Source":
+def _open_source(asked: str, emit: "Emit") -> "Source":
+    from layerferry.routes.router import DaemonRoutes
     from layerferry.sources.daemon import Daemon
 
-    return Daemon(settings.environment())
+    return DaemonRoutes(Daemon(settings.environment()), asked, emit)
 
 
 @contextlib.contextmanager

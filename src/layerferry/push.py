@@ -19,7 +19,7 @@ from layerferry.result import Bytes, Result
 from layerferry.sources import Source
 from layerferry.targets.conduit import Conduit
 from layerferry.targets.conversation import Conversation, Greeting
-from layerferry.targets.inventory import inventory
+from layerferry.targets.inventory import Knowledge, inventory, learn
 
 #: Nothing is fetched for an image that is there already.
 NO_ROUTE = Route("none", "nothing was read")
@@ -50,7 +50,6 @@ class Options:
     """How to push."""
 
     compression: Compression = field(default_factory=Compression)
-    route: str = "auto"
     platform: Platform | None = None
     allow_platform_mismatch: bool = False
     dry_run: bool = False
@@ -100,7 +99,8 @@ class Delivery:
                 conversation.ask(images, self._options.engine)
                 greeting = conversation.greeting()
                 self._emit(Greeted(conversation.target, str(greeting), str(greeting.platform)))
-                items = self._plan(conversation, greeting, images)
+                knowledge = learn(conversation, conduit, greeting, images)
+                items = self._plan(conversation, greeting, images, knowledge)
                 for item in items:
                     if not item.present:
                         item.route = source.choose(item.plan)
@@ -109,18 +109,22 @@ class Delivery:
                     self._deliver(conversation, conduit, greeting, source, items)
         return self._results(conversation.target, greeting, items, conduit.sent, time.monotonic() - start)
 
-    def _plan(self, conversation: Conversation, greeting: Greeting, images: Sequence[Image]) -> list[_Item]:
+    def _plan(
+        self, conversation: Conversation, greeting: Greeting, images: Sequence[Image], knowledge: Knowledge
+    ) -> list[_Item]:
         items = []
         for wanted, image in zip(self._wanted, images, strict=True):
             self._check_platform(conversation.target, greeting.platform, image)
             holding = greeting.holdings.get(image.id)
             if holding is None:
                 raise TargetError(f"{conversation.target} does not say what it has of {image.reference}")
-            if holding.present:
+            there = image.id if holding.present else knowledge.same(image, holding)
+            if there:
                 everything = Inventory(diff_ids=frozenset(image.diff_ids))
-                items.append(_Item(wanted, image, plan(image, everything), present=True, image_id=image.id))
+                items.append(_Item(wanted, image, plan(image, everything), present=True, image_id=there))
             else:
-                items.append(_Item(wanted, image, plan(image, inventory(image, holding, greeting.store, {}))))
+                here = inventory(image, holding, greeting.store, knowledge)
+                items.append(_Item(wanted, image, plan(image, here)))
         return items
 
     def _check_platform(self, target: str, platform: Platform, image: Image) -> None:

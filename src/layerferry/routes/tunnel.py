@@ -225,7 +225,9 @@ def _watch(leash: int, opened: threading.Event, gone: threading.Event, folder: P
     if opened.is_set():
         time.sleep(2 * _GOODBYE)
     shutil.rmtree(folder, ignore_errors=True)
-    os.killpg(0, signal.SIGKILL)
+    if os.getpgrp() == os.getpid():
+        os.killpg(0, signal.SIGKILL)
+    os._exit(1)
 
 
 def _leave(number: int, frame: FrameType | None) -> NoReturn:

@@ -13,14 +13,16 @@ import requests
 from docker.context import ContextAPI
 
 from layerferry.errors import SourceError
-from layerferry.events import Route
 from layerferry.image import Image, Layer, Platform
-from layerferry.plan import Plan
 from layerferry.sources.save import CHUNK, Save
 
 _TIMEOUT = 60
 #: docker before 25 writes the whole archive to its own disk before the first byte comes.
 _SAVE_TIMEOUT = 3600
+#: Seconds that a daemon has to tell whether it reaches a registry.
+_PROBE_TIMEOUT = 5
+#: docker's own storage drivers; with the containerd image store, an image shows a snapshotter, or nothing at all.
+_GRAPH_DRIVERS = {"overlay2", "fuse-overlayfs", "btrfs", "zfs", "vfs", "aufs", "devicemapper", "overlay"}
 #: Instructions that make no layer: their history entries have no bytes, as those of some layers have none.
 _LAYERLESS = ("ENV", "CMD", "ENTRYPOINT", "LABEL", "EXPOSE", "USER", "ARG", "VOLUME", "STOPSIGNAL", "HEALTHCHECK",
               "ONBUILD", "MAINTAINER", "SHELL")  # fmt: skip
@@ -32,6 +34,7 @@ class Daemon:
     def __init__(self, environ: Mapping[str, str]) -> None:
         self._arguments, self.address = _address(environ)
         self._client = self._connect(_TIMEOUT)
+        self._stores: dict[str, str] = {}
 
     def __enter__(self) -> Self:
         return self
@@ -66,16 +69,53 @@ class Daemon:
         diff_ids = (found.get("RootFS") or {}).get("Layers") or []
         platform = Platform(found["Os"], found["Architecture"], found.get("Variant") or "")
         sizes = layer_sizes(list(reversed(history)), len(diff_ids))
+        driver = (found.get("GraphDriver") or {}).get("Name")
+        self._stores[found["Id"]] = "chain" if driver in _GRAPH_DRIVERS else "blob"
         image_id = found["Id"] if found["Id"].startswith("sha256:") else f"sha256:{found['Id']}"
         return Image(reference, image_id, platform, Layer.chain(diff_ids, sizes))
 
-    def choose(self, plan: Plan) -> Route:
-        """How the image's bytes come out of the daemon."""
-        return Route("export", "the daemon streams the image")
+    def store(self, image: Image) -> str:
+        """How the daemon stores images: `chain` (a graph driver), or `blob` (the containerd image store)."""
+        return self._stores.get(image.id, "chain")
 
-    def fetch(self, plan: Plan, route: Route, wanted: frozenset[str], spool: Path) -> "Export":
+    def export(self, image: Image, wanted: frozenset[str], spool: Path) -> "Export":
         """Stream the image out of the daemon (`docker save`), and pick the `wanted` layers."""
-        return Export(self._connect(_SAVE_TIMEOUT), plan.image, wanted, spool)
+        return Export(self._connect(_SAVE_TIMEOUT), image, wanted, spool)
+
+    def reaches(self, name: str, auth: Mapping[str, str] | None = None) -> str:
+        """Ask the daemon for an image of a registry that has none; why it does not reach it, or an empty string.
+
+        An answer that tells the image unknown is the sign of success; a bare 404 is podman's for the whole endpoint.
+        """
+        try:
+            with closing(self._connect(_PROBE_TIMEOUT)) as client:
+                client.inspect_distribution(name, auth_config=dict(auth or {}))
+        except docker.errors.APIError as error:
+            reason = _reason(error)
+            return "" if "manifest unknown" in reason or "name unknown" in reason else reason
+        except (docker.errors.DockerException, requests.RequestException) as error:
+            return _reason(error)
+        return ""
+
+    def push(self, image: Image, repository: str, auth: Mapping[str, str] | None = None) -> None:
+        """Let the daemon push an image as `repository`:layerferry. Afterwards it looks as it did before.
+
+        The credentials go with the request alone: nothing is logged in, no credential helper is asked.
+        """
+        client = self._connect(_SAVE_TIMEOUT)
+        name = f"{repository}:layerferry"
+        try:
+            client.tag(image.id, repository, "layerferry", force=True)
+            try:
+                for line in client.push(name, stream=True, decode=True, auth_config=dict(auth or {})):
+                    if error := line.get("error"):
+                        raise SourceError(f"the docker daemon could not push: {error}")
+            finally:
+                client.remove_image(name, noprune=True)
+        except (docker.errors.DockerException, requests.RequestException) as error:
+            raise SourceError(f"the docker daemon could not push: {_reason(error)}") from None
+        finally:
+            client.close()
 
 
 class Export(Save):

@@ -13,7 +13,7 @@ One session does everything. It is lines of text until an archive starts (`>` is
     < image sha256:…                          and, for each image asked for, what is there of it:
     < present                                 it is here; or
     < chain 7 sha256:…                        its first 7 layers are, in that image;
-    < loose sha256:… sha256:…                 a further layer is, in that image
+    < loose sha256:… 9 sha256:…               a further layer is, with 9 below it in that image
     < end
     > learn IMAGE NAME                        blob stores only: let the daemon push IMAGE to NAME, a registry of ours
     < learned yes|no
@@ -45,14 +45,22 @@ _NOISE = 200
 
 
 @dataclass(frozen=True, slots=True)
+class Place:
+    """Where a layer is on the target: in an image, by its ID, with so many layers below."""
+
+    holder: str
+    below: int
+
+
+@dataclass(frozen=True, slots=True)
 class Holding:
     """What a target holds of one image: all of it, or its first `depth` layers in image `holder`, and `loose` ones."""
 
     present: bool = False
     depth: int = 0
     holder: str = ""
-    #: By diff ID, an image ID that has this layer, beyond the chain's prefix.
-    loose: dict[str, str] = field(default_factory=dict)
+    #: By diff ID, layers beyond the chain's prefix.
+    loose: dict[str, Place] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -188,8 +196,8 @@ def _parse_greeting(target: str, lines: Iterable[str]) -> Greeting:
                 holdings[asked] = Holding(present=True)
             case ["chain", depth, *holder] if asked and depth.isdigit():
                 holdings[asked] = Holding(depth=int(depth), holder=holder[0] if holder else "")
-            case ["loose", diff_id, holder] if asked and is_digest(diff_id):
-                holdings[asked].loose[diff_id] = holder
+            case ["loose", diff_id, below, holder] if asked and is_digest(diff_id) and below.isdigit():
+                holdings[asked].loose[diff_id] = Place(holder, int(below))
             case [word, *values] if not asked:
                 facts[word] = values
     try:

@@ -81,8 +81,9 @@ $asked
 "*) say present; return ;; esac
   [ $# -gt 0 ] || return 0
   [ "$images" ] || list_images
-  depth=0 holder='' need="$1 " rest=$*
+  depth=0 holder='' need="$1 " rest=$* all=$#
   while read -r id layers; do
+    [ "$layers" != "$rest" ] || { holder=$id depth=$all; break; }
     case "$layers " in "$need"*) ;; *) continue ;; esac
     holder=$id depth=0 need=''
     # shellcheck disable=SC2086
@@ -112,7 +113,10 @@ answer_loose() {
     left=''
     for want in $missing; do
       case " $layers " in
-        *" $want "*) say "loose $want $id" ;;
+        *" $want "*)
+          # shellcheck disable=SC2086
+          set -- ${layers%%"$want"*}
+          say "loose $want $# $id" ;;
         *) left="$left $want" ;;
       esac
     done

@@ -1,24 +1,90 @@
 """From what a target says that it holds of an image to the inventory that a plan is made of."""
 
-from collections.abc import Mapping
+import tempfile
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
 
-from layerferry.image import Descriptor, Image
+from layerferry.image import DOCKER_LAYER_TYPES, Descriptor, Image
 from layerferry.plan import Inventory
-from layerferry.targets.conversation import Holding
+from layerferry.registry import PushedManifest, Registry
+from layerferry.targets.conduit import Conduit
+from layerferry.targets.conversation import Conversation, Greeting, Holding, Place
+
+#: Images to learn from at most. Each costs a push of no bytes, 0.15 s on docker 28.5; the first holds most of it.
+_MOST_HOLDERS = 3
+#: A stall of 30 s was seen once while an engine was busy. Sending is the way out.
+_PATIENCE = 12.0
 
 
-def inventory(image: Image, holding: Holding, store: str, blobs: Mapping[str, Descriptor]) -> Inventory:
-    """What `image`'s plan may count on. `blobs` are the target's own, by diff ID, as far as they are known."""
+@dataclass(slots=True)
+class Knowledge:
+    """What was learned of a target's blobs: by image ID, the manifest that its daemon has pushed to us."""
+
+    manifests: Mapping[str, PushedManifest] = field(default_factory=dict)
+
+    def blobs(self, image: Image, holding: Holding) -> dict[str, Descriptor]:
+        """By diff ID, the target's own blobs for layers of `image`."""
+        found = {}
+        for diff_id, place in places(image, holding).items():
+            manifest = self.manifests.get(place.holder)
+            if manifest is not None and place.below < len(manifest.layers):
+                blob = manifest.layers[place.below]
+                media_type = DOCKER_LAYER_TYPES.get(blob.media_type, blob.media_type)
+                found[diff_id] = Descriptor(media_type, blob.digest, blob.size)
+        return found
+
+    def same(self, image: Image, holding: Holding) -> str:
+        """The target's image ID of the very same image, if one was learned of: same layers, same config."""
+        manifest = self.manifests.get(holding.holder)
+        if manifest is None or manifest.config is None or holding.depth != len(image.layers):
+            return ""
+        same = manifest.config.digest == image.id and len(manifest.layers) == len(image.layers)
+        return holding.holder if same else ""
+
+
+def places(image: Image, holding: Holding) -> dict[str, Place]:
+    """By diff ID, where the target has layers of `image`."""
+    below = {
+        layer.diff_id: Place(holding.holder, number) for number, layer in enumerate(image.layers[: holding.depth])
+    }
+    return {**holding.loose, **below}
+
+
+def learn(conversation: Conversation, conduit: Conduit, greeting: Greeting, images: Iterable[Image]) -> Knowledge:
+    """Find out which blobs a target with a blob-keyed store holds, without reading one of them.
+
+    Its daemon pushes the images to a registry of ours, through a forward in the same session. The registry claims to
+    hold every blob, so what is pushed is just the manifest. Where the target cannot reach us, nothing is known.
+    """
+    if greeting.store != "blob":
+        return Knowledge()
+    wanted = [image for image in images if not greeting.holdings[image.id].present]
+    found = [place.holder for image in wanted for place in places(image, greeting.holdings[image.id]).values()]
+    holders = sorted(dict.fromkeys(found), key=found.count, reverse=True)[:_MOST_HOLDERS]
+    manifests: dict[str, PushedManifest] = {}
+    if not holders:
+        return Knowledge()
+    with tempfile.TemporaryDirectory(prefix="layerferry-") as spool, Registry(spool=Path(spool), limit=0) as registry:
+        port = conduit.reverse(registry.port)
+        if port is None:
+            return Knowledge()
+        for holder in holders:
+            repository = registry.repository()
+            repository.claim_all(budget=0)
+            if conversation.learn(holder, f"127.0.0.1:{port}/{repository.name}:learn"):
+                manifests[holder] = repository.manifest(_PATIENCE)
+            else:
+                break
+    return Knowledge(manifests)
+
+
+def inventory(image: Image, holding: Holding, store: str, knowledge: Knowledge) -> Inventory:
+    """What `image`'s plan may count on."""
     below = image.layers[: holding.depth]
-    there = frozenset(layer.diff_id for layer in below) | frozenset(holding.loose)
+    there = frozenset(places(image, holding))
     if store == "blob":
-        return Inventory(blobs={diff_id: blobs[diff_id] for diff_id in there if diff_id in blobs}, unnamed=there)
+        return Inventory(blobs=knowledge.blobs(image, holding), unnamed=there)
     if store == "layer":
         return Inventory(diff_ids=there)
     return Inventory(chain_ids=frozenset(layer.chain_id for layer in below))
-
-
-def holders(image: Image, holding: Holding) -> list[str]:
-    """The target's images that hold something of `image`, the one with most of it first."""
-    found = [holding.holder] if holding.depth else []
-    return list(dict.fromkeys([*found, *holding.loose.values()]))

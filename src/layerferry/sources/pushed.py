@@ -1,0 +1,157 @@
+"""An image's content, pushed by a daemon to a registry of ours: only the blobs that are wanted leave the daemon.
+
+First the registry claims to hold every blob. The daemon then uploads only layers that it knows no digest for, and ends
+with the manifest, which tells the digest of each position. Then it pushes once more, and finds exactly the wanted blobs
+missing. A blob goes on as the daemon stores it: gzip stays gzip. To unpack it for zstd would make it some 10 % smaller,
+for twice the work here, and the target would hold a blob that no registry knows.
+"""
+
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Self
+
+from layerferry.archive import Blob
+from layerferry.errors import LayerferryError, SourceError
+from layerferry.image import DOCKER_LAYER_TYPES, Descriptor, Image, Platform
+from layerferry.registry import PushedManifest, Repository
+
+_CHUNK = 1 << 20
+#: Seconds. A push ends by itself, with a manifest or an error; the bound on its bytes ends it earlier.
+_ENDLESS = 24 * 3600.0
+
+Push = Callable[[], None]
+
+
+class Pushed:
+    """The content of one image, out of a daemon's pushes into `repository`. An `archive.Content`.
+
+    `push` lets the daemon push, and returns when it has; it raises `SourceError`. `budget` is in bytes: what a push may
+    upload. A `classic` store goes on to ask for a denied layer under other digests that it knows it by, and must not be
+    told that one of these is there; the containerd store may push more than this image (other platforms, attestations),
+    and must be told that those are. Raises `SourceError` when the daemon does not do as it should: another route can
+    go on from there with what is still `pending`.
+    """
+
+    def __init__(
+        self, image: Image, wanted: frozenset[str], repository: Repository, push: Push, *, budget: int, classic: bool
+    ) -> None:
+        self.pending = set(wanted)
+        self.descriptors: dict[str, Descriptor] = {}
+        self._image = image
+        self._repository = repository
+        self._push = push
+        self._budget = budget
+        self._classic = classic
+        self._config = Descriptor("", "", 0)
+        self._before = 0
+        self._data: bytes | None = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self._repository.abort()
+
+    @property
+    def config(self) -> bytes:
+        assert self._data is not None, "blobs() has not ended"
+        return self._data
+
+    @property
+    def received(self) -> int:
+        return self._before + self._repository.received
+
+    def blobs(self) -> Iterator[Blob]:
+        self._repository.claim_all(except_={self._image.id}, budget=self._budget)
+        with self._pushing():
+            self._learn()
+        yield from self._take()
+        if self.pending or self._data is None:
+            yield from self._deny()
+
+    def _deny(self) -> Iterator[Blob]:
+        """The second push: it finds just what is wanted missing. Blobs go on while others still arrive."""
+        lacking = {self.descriptors[diff_id].digest for diff_id in self.pending}
+        if self._data is None:
+            lacking.add(self._config.digest)
+        known = (*self.descriptors.values(), self._config)
+        self._before += self._repository.received
+        if self._classic:
+            claimed = {blob.digest: blob.size for blob in known if blob.digest not in lacking}
+            self._repository.claim_only(claimed, budget=self._budget)
+        else:
+            self._repository.claim_all(except_=lacking, budget=self._budget)
+        with self._pushing():
+            for _ in self._repository.completed():
+                yield from self._take()
+            self._learn()
+        yield from self._take()
+        if self.pending or self._data is None:
+            missing = min(self.pending, default=self._config.digest)
+            raise SourceError(f"the daemon did not push {missing} of {self._image.reference}")
+
+    @contextmanager
+    def _pushing(self) -> Iterator[None]:
+        """Let the daemon push in a thread of its own; what it says went wrong counts more than what we miss."""
+        errors: list[LayerferryError] = []
+
+        def push() -> None:
+            try:
+                self._push()
+            except LayerferryError as error:
+                errors.append(error)
+            finally:
+                self._repository.finish()
+
+        thread = threading.Thread(target=push)
+        thread.start()
+        try:
+            yield
+        except SourceError:
+            thread.join()
+            raise (errors[0] if errors else SourceError("the daemon pushed no manifest")) from None
+        except BaseException:
+            self._repository.abort()
+            raise
+        finally:
+            thread.join()
+
+    def _learn(self) -> None:
+        """Read the manifest that ended the push: the blob of each position, and the config if it was uploaded."""
+        manifest = self._of_platform(self._repository.manifest(_ENDLESS))
+        if manifest.config is None or len(manifest.layers) != len(self._image.layers):
+            raise SourceError(f"the daemon pushed another image than {self._image.reference}")
+        self._config = manifest.config
+        for diff_id, layer in zip(self._image.diff_ids, manifest.layers, strict=True):
+            media_type = DOCKER_LAYER_TYPES.get(layer.media_type, layer.media_type)
+            self.descriptors[diff_id] = Descriptor(media_type, layer.digest, layer.size)
+        if config := self._repository.blobs.get(self._config.digest):
+            self._data = config.path.read_bytes()
+
+    def _of_platform(self, manifest: PushedManifest) -> PushedManifest:
+        """The manifest itself, or that of the image's platform where it is an index."""
+        if not manifest.children:
+            return manifest
+        for child in manifest.to_json()["manifests"]:
+            platform = child.get("platform") or {}
+            named = Platform(platform.get("os", ""), platform.get("architecture", ""), platform.get("variant", ""))
+            if named.runs(self._image.platform) and child["digest"] in self._repository.manifests:
+                return self._repository.manifests[child["digest"]]
+        raise SourceError(f"the daemon pushed no manifest of {self._image.reference} for {self._image.platform}")
+
+    def _take(self) -> Iterator[Blob]:
+        """Yield what has arrived of what is pending."""
+        here = self._repository.blobs
+        for diff_id in sorted(self.pending):
+            descriptor = self.descriptors[diff_id]
+            if blob := here.get(descriptor.digest):
+                self.pending.discard(diff_id)
+                yield Blob(diff_id, Descriptor(descriptor.media_type, blob.digest, blob.size), read(blob.path))
+                self._repository.drop(blob.digest)
+
+
+def read(path: Path) -> Iterator[bytes]:
+    with path.open("rb") as file:
+        yield from iter(lambda: file.read(_CHUNK), b"")
