@@ -242,6 +242,7 @@ FAILURES = {
     "offline": ({"MODE": "offline"}, "no such host"),
     "badtoken": ({"MODE": "badtoken"}, "refuses the token (ERR_NGROK_107)"),
     "notoken": ({"MODE": "notoken"}, "wants a token (ERR_NGROK_4018)"),
+    "rude": ({"MODE": "rude"}, "authentication failed: I was told *** and do not like it"),
     "limit": ({"MODE": "limit"}, "no agent session left (ERR_NGROK_108)"),
     "old": ({"MODE": "old"}, "too old for ngrok (ERR_NGROK_121)"),
     "nopolicy": ({"MODE": "nopolicy"}, "open to everybody: it answers a request without credentials with HTTP 200"),
@@ -381,7 +382,7 @@ def wait_for(condition: Callable[[], object], seconds: float = 10) -> None:
 
 
 class TestSecrets:
-    @pytest.mark.parametrize("mode", ["", "badtoken", "offline", "nopolicy"])
+    @pytest.mark.parametrize("mode", ["", "badtoken", "rude", "offline", "nopolicy"])
     def test_they_are_in_no_argv_log_error_or_file(
         self, world: World, mode: str, capfd: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
     ) -> None:
