@@ -1,0 +1,35 @@
+"""Real engines, sshd, registries and networks, side by side on one Debian machine. See `python3 tests/rig --help`."""
+
+from rig.engine import Engine
+from rig.images import EMPTY_TAR, Image, Layer, Noise, Text, Workshop
+from rig.kinds import CONTAINERD, DOCKERS, KINDS, OVERLAY2, PODMANS, Kind
+from rig.machine import Machine
+from rig.network import Network
+from rig.processes import RigError
+from rig.registry import Registry
+from rig.rig import Rig, cannot_run
+from rig.ssh import SHELLS, Sshd
+
+__all__ = [
+    "CONTAINERD",
+    "DOCKERS",
+    "EMPTY_TAR",
+    "KINDS",
+    "OVERLAY2",
+    "PODMANS",
+    "SHELLS",
+    "Engine",
+    "Image",
+    "Kind",
+    "Layer",
+    "Machine",
+    "Network",
+    "Noise",
+    "Registry",
+    "Rig",
+    "RigError",
+    "Sshd",
+    "Text",
+    "Workshop",
+    "cannot_run",
+]
