@@ -8,7 +8,7 @@ reads. An engine that has a layer never opens its blob, so the blob may be absen
 
 import json
 import tarfile
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -51,6 +51,10 @@ class Content(Protocol):
         """By diff ID, each layer as the source holds it; known at the latest when `blobs` has ended."""
 
     @property
+    def manifest(self) -> tuple[str, bytes] | None:
+        """The source's own manifest and its media type, where it has one; known when `blobs` has ended."""
+
+    @property
     def received(self) -> int:
         """Bytes read out of the source so far."""
 
@@ -69,13 +73,14 @@ class Manifest:
     """What an archive says of one image. An engine's image ID is one of `ids`, whatever its store."""
 
     incoming: str
+    media_type: str
     data: bytes
     config: bytes
     layers: tuple[Descriptor, ...]
 
     @property
     def descriptor(self) -> Descriptor:
-        return Descriptor(MEDIA_TYPE_MANIFEST, digest_of(self.data), len(self.data))
+        return Descriptor(self.media_type, digest_of(self.data), len(self.data))
 
     @property
     def ids(self) -> tuple[str, str]:
@@ -104,13 +109,23 @@ def describe(parcel: Parcel, sent: Mapping[str, Descriptor]) -> Manifest:
         for layer in parcel.plan.image.layers
     )
     config = parcel.content.config
+    if own := _own(parcel.content.manifest, layers):
+        return Manifest(parcel.incoming, *own, config, layers)
     document = {
         "schemaVersion": 2,
         "mediaType": MEDIA_TYPE_MANIFEST,
         "config": Descriptor(MEDIA_TYPE_CONFIG, digest_of(config), len(config)).to_json(),
         "layers": [layer.to_json() for layer in layers],
     }
-    return Manifest(parcel.incoming, _json(document), config, layers)
+    return Manifest(parcel.incoming, MEDIA_TYPE_MANIFEST, _json(document), config, layers)
+
+
+def _own(manifest: tuple[str, bytes] | None, layers: Sequence[Descriptor]) -> tuple[str, bytes] | None:
+    """The source's own manifest, if it names just the blobs that the target will have: the image keeps its digest."""
+    if manifest is None:
+        return None
+    named = [(layer["digest"], layer.get("size")) for layer in json.loads(manifest[1])["layers"]]
+    return manifest if named == [(layer.digest, layer.size) for layer in layers] else None
 
 
 def _plain(layer: Layer, held: Descriptor | None) -> Descriptor:

@@ -95,7 +95,9 @@ class DaemonRoutes:
 class Routed:
     """A push's content; where the push fails, what is pending comes another way. An `archive.Content`."""
 
-    def __init__(self, pushed: Pushed, instead: Callable[[SourceError, frozenset[str]], AbstractContextManager[Content]]) -> None:
+    def __init__(
+        self, pushed: Pushed, instead: Callable[[SourceError, frozenset[str]], AbstractContextManager[Content]]
+    ) -> None:
         self._stack = ExitStack()
         self._pushed = pushed
         self._instead = instead
@@ -115,6 +117,10 @@ class Routed:
     @property
     def descriptors(self) -> Mapping[str, Descriptor]:
         return {**self._pushed.descriptors, **self._content.descriptors}
+
+    @property
+    def manifest(self) -> tuple[str, bytes] | None:
+        return self._content.manifest
 
     @property
     def received(self) -> int:

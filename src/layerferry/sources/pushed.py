@@ -39,6 +39,7 @@ class Pushed:
     ) -> None:
         self.pending = set(wanted)
         self.descriptors: dict[str, Descriptor] = {}
+        self.manifest: tuple[str, bytes] | None = None
         self._image = image
         self._repository = repository
         self._push = push
@@ -124,6 +125,7 @@ class Pushed:
         if manifest.config is None or len(manifest.layers) != len(self._image.layers):
             raise SourceError(f"the daemon pushed another image than {self._image.reference}")
         self._config = manifest.config
+        self.manifest = manifest.media_type, manifest.data
         for diff_id, layer in zip(self._image.diff_ids, manifest.layers, strict=True):
             media_type = DOCKER_LAYER_TYPES.get(layer.media_type, layer.media_type)
             self.descriptors[diff_id] = Descriptor(media_type, layer.digest, layer.size)

@@ -20,6 +20,7 @@ from layerferry.errors import SourceError
 from layerferry.image import (
     DOCKER_LAYER_TYPES,
     MEDIA_TYPE_LAYER,
+    MEDIA_TYPE_MANIFEST,
     Descriptor,
     Image,
     chain_ids,
@@ -66,6 +67,7 @@ class Save:
         self._config: bytes | None = None
         self._emitted: set[str] = set()
         self.descriptors: dict[str, Descriptor] = {}
+        self.manifest: tuple[str, bytes] | None = None
 
     @property
     def config(self) -> bytes:
@@ -151,11 +153,13 @@ class Save:
         """Find the config, and the layers of the OCI manifest for this platform where the archive has one."""
         if docker := self._documents.get("manifest.json"):
             self._config = self._documents.get(json.loads(docker)[0]["Config"])
-        for manifest in map(_loads, self._documents.values()):
+        for data in self._documents.values():
+            manifest = _loads(data)
             if isinstance(manifest.get("layers"), list) and isinstance(manifest.get("config"), dict):
                 config = self._documents.get(blob_path(manifest["config"]["digest"]), b"{}")
                 if _loads(config).get("rootfs", {}).get("diff_ids") == list(self._image.diff_ids):
                     self._config = config
+                    self.manifest = str(manifest.get("mediaType", MEDIA_TYPE_MANIFEST)), data
                     return list(manifest["layers"])
         return ()
 
