@@ -73,17 +73,12 @@ def open_tunnel(
     asks for credentials itself. The agent is downloaded only with `install`. `tls` verifies the edge in place of the
     system's certificates. Raises `RouteError` with advice; then nothing is left of the tunnel either.
     """
-    agent = ngrok_agent.find_agent(env)
-    if agent is None and not install:
-        raise RouteError(
-            "ngrok's agent is not installed here",
-            hint="Install it (https://ngrok.com/download), set NGROK_PATH, or set LAYERFERRY_NGROK_INSTALL=true.",
-        )
+    agent = _agent_path(env, install=install)
     credentials = credentials or Credentials.generate()
     token = token or env.get("NGROK_AUTHTOKEN", "")
     folder = Path(tempfile.mkdtemp(prefix="layerferry-ngrok-"))
     order = {
-        "agent": str(agent or ""),
+        "agent": agent,
         "folder": str(folder),
         "token": token,
         "upstream": f"http://{upstream}",
@@ -92,16 +87,24 @@ def open_tunnel(
         "password": credentials.password,
         "timeout": timeout,
     }
-    keeper: _Keeper | None = None
-    try:
+    with contextlib.ExitStack() as stack:
+        stack.callback(shutil.rmtree, folder, ignore_errors=True)
         keeper = _Keeper(ngrok_agent.agent_environment(env, secrets=(token,), folder=folder))
+        stack.callback(keeper.close)
         url = keeper.open(order, timeout if agent else timeout + DOWNLOAD_TIMEOUT)
         check_edge(url, credentials, own_realm=own_realm, tls=tls, timeout=timeout)
         yield Tunnel(url, urlsplit(url).netloc, credentials)
-    finally:
-        if keeper:
-            keeper.close()
-        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _agent_path(env: Mapping[str, str], *, install: bool) -> str:
+    """Where the agent is, "" for one to be downloaded; raises `RouteError` where that is not allowed."""
+    agent = ngrok_agent.find_agent(env)
+    if agent is None and not install:
+        raise RouteError(
+            "ngrok's agent is not installed here",
+            hint="Install it (https://ngrok.com/download), set NGROK_PATH, or set LAYERFERRY_NGROK_INSTALL=true.",
+        )
+    return str(agent or "")
 
 
 class _Keeper:
