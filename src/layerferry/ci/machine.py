@@ -64,7 +64,7 @@ def gather(env: Mapping[str, str], *, root: Path = Path("/")) -> Machine:
 
 
 def local_addresses(fib_trie: str) -> tuple[str, ...]:
-    """This machine's IPv4 addresses in /proc/net/fib_trie, loopback left out, in the kernel's order."""
+    """The machine's IPv4 addresses in /proc/net/fib_trie, loopback left out, in the kernel's order."""
     found: dict[str, None] = {}
     address = ""
     for line in fib_trie.splitlines():
