@@ -1,0 +1,117 @@
+"""The `layerferry` command as a user runs it: a process of its own that knows the rig's hosts, and nothing else."""
+
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Any
+
+from rig.engine import Engine
+from rig.rig import Rig
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """A run that ended. `peak` is the most memory that the process itself held, in bytes."""
+
+    code: int
+    stdout: str
+    stderr: str
+    seconds: float
+    peak: int
+
+    @property
+    def json(self) -> dict[str, Any]:
+        """What `--json` printed, which has to be all of stdout."""
+        return dict(json.loads(self.stdout))
+
+    @property
+    def result(self) -> dict[str, Any]:
+        """The one result of a push of one image to one target."""
+        (only,) = self.json["results"]
+        return dict(only)
+
+
+class Layerferry:
+    """Runs the command with the rig's environment."""
+
+    def __init__(self, rig: Rig) -> None:
+        self._rig = rig
+
+    def __call__(
+        self,
+        *arguments: str,
+        source: Engine | None = None,
+        env: Mapping[str, str] | None = None,
+        code: int | None = 0,
+        stdin: IO[bytes] | None = None,
+        timeout: float = 600,
+    ) -> Run:
+        """Run it to its end. `source` is its DOCKER_HOST; another exit code than `code`, unless None, fails the test."""
+        with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err:
+            began = time.monotonic()
+            process = self.start(*arguments, source=source, env=env, stdin=stdin, stdout=out, stderr=err)
+            peak = _watch(process, began + timeout)
+            run = Run(process.returncode, _text(out), _text(err), time.monotonic() - began, peak)
+        command = f"layerferry {' '.join(arguments)}"
+        assert code in {None, run.code}, f"{command}: exit code {run.code}\n{run.stdout}{run.stderr}"
+        return run
+
+    def start(
+        self,
+        *arguments: str,
+        source: Engine | None = None,
+        env: Mapping[str, str] | None = None,
+        stdin: IO[bytes] | int | None = None,
+        stdout: IO[bytes] | int = subprocess.PIPE,
+        stderr: IO[bytes] | int = subprocess.PIPE,
+    ) -> subprocess.Popen[bytes]:
+        """Start it, in a process group of its own, so that it can be interrupted as a terminal does."""
+        environment = self._rig.environment | self.source_environment(source) | dict(env or {})
+        return subprocess.Popen(
+            [str(Path(sys.executable).with_name("layerferry")), *arguments],
+            stdin=stdin or subprocess.DEVNULL,
+            stdout=stdout,
+            stderr=stderr,
+            env=environment,
+            cwd=self._rig.home,
+            process_group=0,
+        )
+
+    @staticmethod
+    def source_environment(source: Engine | None) -> dict[str, str]:
+        if source is None:
+            return {}
+        return source.env or {"DOCKER_HOST": source.host}
+
+
+def _watch(process: subprocess.Popen[bytes], deadline: float) -> int:
+    """Wait for the end, and return the highest VmHWM seen.
+
+    Not ru_maxrss: that one counts what this process held when it forked.
+    """
+    peak = 0
+    status = Path(f"/proc/{process.pid}/status")
+    while process.poll() is None:
+        try:
+            for line in status.read_text().splitlines():
+                if line.startswith("VmHWM:"):
+                    peak = max(peak, int(line.split()[1]) * 1024)
+        except OSError:
+            continue
+        if time.monotonic() > deadline:
+            os.killpg(process.pid, 9)
+            process.wait()
+            raise TimeoutError(f"{process.args!r} did not end")
+        time.sleep(0.01)
+    return peak
+
+
+def _text(file: IO[bytes]) -> str:
+    file.seek(0)
+    return file.read().decode(errors="replace")
