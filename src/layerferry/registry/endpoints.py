@@ -19,7 +19,7 @@ class Kind(Enum):
     MANIFEST = auto()  # end-3, end-7
 
 
-_NAME = r"(?P<name>[a-z0-9]+(?:[._/-]+[a-z0-9]+)*)"
+_NAME = r"(?P<name>[a-z0-9]+(?:(?:[./]|__?|-+)[a-z0-9]+)*)"
 _PATTERNS = {
     Kind.BASE: re.compile(r"/v2/?"),
     Kind.BLOB: re.compile(rf"/v2/{_NAME}/blobs/(?P<reference>[A-Za-z0-9_+.-]+:[A-Za-z0-9]+)"),

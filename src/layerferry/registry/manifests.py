@@ -13,7 +13,9 @@ class PushedManifest:
     """A manifest or index as it was put. `tag` is empty where it was put by digest.
 
     `config`, `layers` (bottom first) and `children` (an index's manifests) are its descriptors. A classic store copies
-    the sizes of layers that it did not upload from our answers, so those are no better than what was claimed.
+    the sizes of layers that it did not upload from our answers, so those are no better than what was claimed. `blobs`
+    are the digests that a registry must have before it takes the manifest: not those of layers that say themselves
+    where else they are found (image-spec v1.1.1, "Non-distributable Layers").
     """
 
     media_type: str
@@ -23,6 +25,7 @@ class PushedManifest:
     config: Descriptor | None = None
     layers: tuple[Descriptor, ...] = ()
     children: tuple[Descriptor, ...] = ()
+    blobs: tuple[str, ...] = ()
 
     @classmethod
     def parse(cls, data: bytes, *, media_type: str, tag: str = "") -> Self:
@@ -31,24 +34,20 @@ class PushedManifest:
             document = json.loads(data)
             if document.get("mediaType", media_type) != media_type:
                 raise refusal.manifest_invalid("mediaType and Content-Type differ")
-            config = document.get("config")
+            config, layers = document.get("config"), document.get("layers", ())
+            own = [config, *(layer for layer in layers if not layer.get("urls"))]
             return cls(
                 media_type=media_type,
                 digest=digest_of(data),
                 data=data,
                 tag=tag,
                 config=_descriptor(config) if config is not None else None,
-                layers=tuple(_descriptor(layer) for layer in document.get("layers", ()) if not layer.get("urls")),
+                layers=tuple(_descriptor(layer) for layer in layers),
                 children=tuple(_descriptor(child) for child in document.get("manifests", ())),
+                blobs=tuple(blob["digest"] for blob in own if blob is not None),
             )
         except (ValueError, TypeError, AttributeError, KeyError, RecursionError) as error:
             raise refusal.manifest_invalid("this is not a manifest") from error
-
-    @property
-    def blobs(self) -> tuple[str, ...]:
-        """The digests of the blobs that a registry must have before it takes this manifest."""
-        own = (self.config, *self.layers) if self.config else self.layers
-        return tuple(descriptor.digest for descriptor in own if descriptor)
 
     def to_json(self) -> dict[str, Any]:
         document: dict[str, Any] = json.loads(self.data)

@@ -1,0 +1,151 @@
+"""What the sender sees of a push: blobs as they arrive, the manifest at its end, and how it was broken off."""
+
+import json
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from layerferry.errors import SourceError
+from layerferry.image import MEDIA_TYPE_MANIFEST, digest_of
+from layerferry.registry.manifests import PushedManifest
+from layerferry.registry.refusal import Refused
+from layerferry.registry.repository import Repository
+from layerferry.registry.spool import Spool
+from layerferry.registry.wire import Body, BrokenRequest
+
+
+@pytest.fixture
+def repository(tmp_path: Path) -> Repository:
+    return Repository("app", Spool(tmp_path, 1000))
+
+
+def upload(repository: Repository, data: bytes) -> str:
+    with repository.borrow(repository.open_upload().id) as opened:
+        repository.receive(opened, Body(len(data), iter([data])))
+        repository.commit(opened, digest_of(data))
+    return digest_of(data)
+
+
+def manifest(tag: str = "1") -> PushedManifest:
+    document = {"schemaVersion": 2, "mediaType": MEDIA_TYPE_MANIFEST}
+    return PushedManifest.parse(json.dumps(document).encode(), media_type=MEDIA_TYPE_MANIFEST, tag=tag)
+
+
+def soon(action: Callable[[], object]) -> threading.Timer:
+    timer = threading.Timer(0.02, action)
+    timer.start()
+    return timer
+
+
+def test_blobs_are_seen_as_they_arrive_and_until_the_manifest_comes(repository: Repository) -> None:
+    first = upload(repository, b"first")
+    seen = repository.completed()
+    assert next(seen).digest == first
+    timer = soon(lambda: upload(repository, b"second"))
+    assert next(seen).digest == digest_of(b"second")
+    timer.join()
+    soon(lambda: repository.put_manifest(manifest()))
+    assert list(seen) == []
+
+
+@pytest.mark.parametrize("end", [Repository.finish, Repository.abort, Repository.claim_all, Repository.close])
+def test_whoever_waits_is_released_when_the_push_ends(
+    repository: Repository, end: Callable[[Repository], None]
+) -> None:
+    soon(lambda: end(repository))
+    assert list(repository.completed()) == []
+
+
+def test_a_blob_that_arrives_before_the_end_is_not_missed(repository: Repository) -> None:
+    digests = [upload(repository, b"first"), upload(repository, b"second")]
+    repository.finish()
+    assert digests == [blob.digest for blob in repository.completed()]
+
+
+def test_the_tagged_manifest_ends_the_push_and_one_by_digest_does_not(repository: Repository) -> None:
+    repository.put_manifest(manifest(tag=""))
+    with pytest.raises(SourceError, match="no manifest was pushed"):
+        repository.manifest(0.01)
+    soon(lambda: repository.put_manifest(manifest()))
+    assert repository.manifest(5).tag == "1"
+    assert len(repository.manifests) == 1
+
+
+def test_a_push_that_ended_without_a_manifest_has_none(repository: Repository) -> None:
+    soon(repository.finish)
+    with pytest.raises(SourceError, match="ended without a manifest"):
+        repository.manifest(5)
+
+
+def test_a_push_that_was_broken_off_says_why(repository: Repository) -> None:
+    soon(lambda: repository.abort("the tunnel is down"))
+    with pytest.raises(SourceError, match="broken off: the tunnel is down"):
+        repository.manifest(5)
+    assert repository.refused == "the tunnel is down"
+
+
+def test_a_new_push_knows_blobs_of_the_last_one_but_not_its_manifests(repository: Repository) -> None:
+    digest = upload(repository, b"data")
+    repository.put_manifest(manifest())
+    repository.claim_only({})
+    assert repository.size_of(digest) == 4
+    assert (repository.received, repository.refused, repository.manifests) == (0, "", {})
+    with pytest.raises(Refused, match="MANIFEST_UNKNOWN"):
+        repository.find_manifest("1")
+
+
+def test_a_body_under_way_is_refused_when_the_push_is_aborted(repository: Repository) -> None:
+    def chunks() -> Iterator[bytes]:
+        yield b"first"
+        repository.abort()
+        yield b"second"
+
+    with repository.borrow(repository.open_upload().id) as opened, pytest.raises(Refused, match="DENIED"):
+        repository.receive(opened, Body(None, chunks()))
+    assert repository.received == 5
+
+
+def test_a_body_of_an_earlier_push_does_not_count_for_the_next_one(repository: Repository) -> None:
+    def chunks() -> Iterator[bytes]:
+        yield b"first"
+        repository.claim_all(budget=3)
+        yield b"second"
+
+    with repository.borrow(repository.open_upload().id) as opened, pytest.raises(Refused, match="another push"):
+        repository.receive(opened, Body(None, chunks()))
+    assert (repository.received, repository.refused) == (0, "")
+
+
+def test_a_body_that_stops_short_leaves_nothing(repository: Repository, tmp_path: Path) -> None:
+    def chunks() -> Iterator[bytes]:
+        yield b"first"
+        raise BrokenRequest
+
+    upload_id = repository.open_upload().id
+    with repository.borrow(upload_id) as opened, pytest.raises(BrokenRequest):
+        repository.receive(opened, Body(None, chunks()))
+    assert list(tmp_path.iterdir()) == []
+    with pytest.raises(Refused, match="BLOB_UPLOAD_UNKNOWN"), repository.borrow(upload_id):
+        pass
+
+
+def test_an_upload_is_lent_to_one_request_alone(repository: Repository) -> None:
+    upload_id = repository.open_upload().id
+    with (
+        repository.borrow(upload_id),
+        pytest.raises(Refused, match="BLOB_UPLOAD_UNKNOWN"),
+        repository.borrow(upload_id),
+    ):
+        pass
+    with repository.borrow(upload_id) as opened:
+        assert opened.open
+
+
+def test_closing_discards_what_was_not_finished(repository: Repository, tmp_path: Path) -> None:
+    repository.open_upload()
+    repository.close()
+    assert list(tmp_path.iterdir()) == []
+    with pytest.raises(Refused, match="DENIED"):
+        repository.check()
