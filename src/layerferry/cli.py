@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 # ssh is started first of all, and shakes hands while we load the rest: hence the imports inside functions.
 # ruff: noqa: PLC0415
 
+
 class PushCommand(click.Command):
     """`push IMAGE... -- COMMAND...`: what follows `--` is a conduit, and click would not tell us where it began."""
 
@@ -46,8 +47,13 @@ def cli() -> None:
 @cli.command(cls=PushCommand, no_args_is_help=True, options_metavar="[OPTIONS]")
 @click.argument("words", nargs=-1, metavar="IMAGE... TARGET | IMAGE... -- COMMAND...")
 @click.option("--to", "more", multiple=True, metavar="TARGET", help="A further target.  [repeatable]")
-@click.option("--name", "names", multiple=True, metavar="NAME[:TAG]",
-              help="The name on the target, if not the source's.  [repeatable]")
+@click.option(
+    "--name",
+    "names",
+    multiple=True,
+    metavar="NAME[:TAG]",
+    help="The name on the target, if not the source's.  [repeatable]",
+)
 @click.option("--route", metavar="NAME", help="auto, registry, ngrok or export.  [default: auto]")
 @click.option("--platform", metavar="OS/ARCH", help="Which platform of a multi-platform image.")
 @click.option("--allow-platform-mismatch", is_flag=True, help="Push an image that the target's platform cannot run.")
@@ -60,17 +66,20 @@ def cli() -> None:
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object, and nothing else, on stdout.")
 @click.option("--debug", is_flag=True, help="Show the traceback of an error.")
 @click.pass_context
-def push(ctx: click.Context, words: tuple[str, ...], more: tuple[str, ...], as_json: bool, **given: Any) -> None:  # noqa: FBT001
+def push(ctx: click.Context, /, words: tuple[str, ...], more: tuple[str, ...], **given: Any) -> None:
     """Push images to hosts, each over one SSH session, and send only the layers that they lack.
 
     IMAGE is a name, name:tag, name@digest or an image ID of a docker daemon. TARGET is [ssh://][user@]host[:port], or
     an alias of your ssh_config.
     """
     images, targets = _split(words, more, ctx.meta.get("layerferry.command", ()))
-    interactive = sys.stdin.isatty() and not as_json
-    options = {"options": given.pop("ssh_options"), "config": given.pop("ssh_config"), "interactive": interactive}
+    options = {
+        "options": given.pop("ssh_options"),
+        "config": given.pop("ssh_config"),
+        "interactive": sys.stdin.isatty() and not given["as_json"],
+    }
     with contextlib.ExitStack() as stack:
-        _push(images, [_start(stack, target, options) for target in targets], as_json=as_json, **given)
+        _push(images, [_start(stack, target, options) for target in targets], **given)
 
 
 def _start(
@@ -78,11 +87,12 @@ def _start(
 ) -> tuple[str, Future[Conduit]]:
     """Start to connect at once. What fails is raised where the conduit is wanted."""
     pool = stack.enter_context(ThreadPoolExecutor(1))
+    future: Future[Conduit]
     if isinstance(target, tuple):
-        name, future = shlex.join(target[:2]), pool.submit(CommandConduit, target)
+        name, future = shlex.join(target[:2]), pool.submit(lambda: CommandConduit(target))
     else:
         parsed = SshTarget.parse(target)
-        name, future = str(parsed), pool.submit(SshConduit, parsed, **options)
+        name, future = str(parsed), pool.submit(lambda: SshConduit(parsed, **options))
 
     @stack.callback
     def hang_up() -> None:

@@ -48,7 +48,7 @@ class RouteError(LayerferryError):
     exit_code = 7
 
 
-class Interrupted(LayerferryError):
+class Interrupted(LayerferryError):  # noqa: N818 - what happened is no error
     exit_code = 130
 
     def __init__(self, message: str = "interrupted") -> None:

@@ -56,6 +56,10 @@ class Descriptor:
         return self.media_type not in {MEDIA_TYPE_LAYER, "application/vnd.docker.image.rootfs.diff.tar"}
 
 
+#: `uname -m` says one thing, GOARCH another.
+_GOARCH = {"x86_64": "amd64", "aarch64": "arm64", "armv7l": "arm", "armv6l": "arm", "i686": "386", "i386": "386"}
+
+
 @dataclass(frozen=True, slots=True)
 class Platform:
     """An operating system and an architecture, in GOOS and GOARCH words."""
@@ -64,9 +68,6 @@ class Platform:
     architecture: str
     variant: str = ""
 
-    #: `uname -m` says one thing, GOARCH another.
-    _GOARCH = {"x86_64": "amd64", "aarch64": "arm64", "armv7l": "arm", "armv6l": "arm", "i686": "386", "i386": "386"}
-
     @classmethod
     def parse(cls, text: str) -> Self:
         """Read `os/arch[/variant]`; raises `UsageError` on anything else."""
@@ -74,7 +75,7 @@ class Platform:
         if len(parts) not in {2, 3} or not all(parts):
             raise UsageError(f"{text!r} is not a platform", hint="Write it as os/arch, such as linux/arm64.")
         os, architecture, *variant = parts
-        return cls(os, cls._GOARCH.get(architecture, architecture), variant[0] if variant else "")
+        return cls(os, _GOARCH.get(architecture, architecture), variant[0] if variant else "")
 
     def __str__(self) -> str:
         return "/".join(part for part in (self.os, self.architecture, self.variant) if part)

@@ -168,7 +168,9 @@ class Delivery:
             coming |= wanted
             folder = spool / str(number)
             folder.mkdir()
-            yield Parcel(item.plan, stack.enter_context(source.fetch(item.plan, item.route, wanted, folder)), item.incoming)
+            yield Parcel(
+                item.plan, stack.enter_context(source.fetch(item.plan, item.route, wanted, folder)), item.incoming
+            )
 
     def _watched(
         self, target: str, conduit: Conduit, archive: Archive, items: Sequence[_Item], method: Method

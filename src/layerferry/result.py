@@ -10,8 +10,11 @@ from layerferry.plan import Step
 
 @dataclass(frozen=True, slots=True)
 class Bytes:
-    """`image`: all layers, uncompressed; `delta`: those to send, uncompressed; `sent`: what went into the conduit;
-    `received`: what was read out of the source."""
+    """Bytes by what became of them.
+
+    `image`: all layers, uncompressed; `delta`: those to send, uncompressed; `sent`: what went into the conduit;
+    `received`: what was read out of the source.
+    """
 
     image: int = 0
     delta: int = 0

@@ -27,7 +27,9 @@ class PlainReport:
                 self._say(lines.greeting(event))
             case Planned():
                 sent, image = event.plan.sent, event.plan.image
-                todo = f"{lines.layers(len(sent))} to send, {lines.size(event.plan.delta)}" if sent else "nothing to send"
+                todo = (
+                    f"{lines.layers(len(sent))} to send, {lines.size(event.plan.delta)}" if sent else "nothing to send"
+                )
                 self._say(f"{event.target}  {image.reference}: {todo}; {lines.route(event.route)}")
             case Warned():
                 self._say(f"warning: {event.target}: {event.message}")

@@ -1,4 +1,4 @@
-"""A docker daemon as a source, by whichever route suits: it opens what the route needs, and falls back when it fails."""
+"""A docker daemon as a source, by whichever route suits; where that fails, another one goes on."""
 
 import shutil
 import tempfile

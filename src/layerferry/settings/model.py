@@ -24,7 +24,9 @@ class Settings(BaseSettings):
     targets: Words = Field((), description="Where to push them: `[user@]host[:port]`, separated likewise.")
     route: RouteName = Field("auto", description="`auto`, `registry`, `ngrok` or `export`.")
     platform: str = Field("", description="The platform to push of a multi-platform image, such as `linux/arm64`.")
-    compression: str = Field("auto", description="`auto`, `zstd`, `gzip` or `none`, with a level if you like: `zstd:9`.")
+    compression: str = Field(
+        "auto", description="`auto`, `zstd`, `gzip` or `none`, with a level if you like: `zstd:9`."
+    )
     timeout: float = Field(0, ge=0, description="Seconds that one push may last; 0 for no bound.")
 
     @field_validator("images", "targets", mode="before")

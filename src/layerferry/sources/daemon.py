@@ -2,7 +2,7 @@
 
 import queue
 import threading
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
 from pathlib import Path
 from typing import Any, Self
@@ -65,7 +65,9 @@ class Daemon:
                 hint="Build or pull it first; `docker image ls` shows what is there.",
             ) from None
         except (docker.errors.DockerException, requests.RequestException) as error:
-            raise SourceError(f"the docker daemon at {self.address} does not show {reference}: {_reason(error)}") from None
+            raise SourceError(
+                f"the docker daemon at {self.address} does not show {reference}: {_reason(error)}"
+            ) from None
         diff_ids = (found.get("RootFS") or {}).get("Layers") or []
         platform = Platform(found["Os"], found["Architecture"], found.get("Variant") or "")
         sizes = layer_sizes(list(reversed(history)), len(diff_ids))
@@ -194,7 +196,7 @@ def _reason(error: Exception) -> str:
     return text.strip().splitlines()[0][:300] if text.strip() else type(error).__name__
 
 
-def ahead(chunks: Iterable[bytes], depth: int = 8) -> Iterator[bytes]:
+def ahead(chunks: Iterable[bytes], depth: int = 8) -> Generator[bytes]:
     """Read `chunks` in a thread of their own, at most `depth` ahead, so that reading and sending overlap."""
     line: queue.Queue[bytes | BaseException | None] = queue.Queue(depth)
     stop = threading.Event()

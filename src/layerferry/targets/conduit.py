@@ -45,7 +45,9 @@ class SshTarget:
         elif host.count(":") == 1:
             host, _, port = host.partition(":")
         if not host or host.startswith("-") or user.startswith("-") or set(rest) & set(" \t\n'\"\\`$;|&<>"):
-            raise UsageError(f"{text!r} is not a target", hint="Write it as [user@]host[:port], or an ssh_config alias.")
+            raise UsageError(
+                f"{text!r} is not a target", hint="Write it as [user@]host[:port], or an ssh_config alias."
+            )
         if port and not (port.isdigit() and 0 < int(port) < 1 << 16):
             raise UsageError(f"{port!r} in {text!r} is not a port", hint="Write it as [user@]host[:port].")
         return cls(f"{user}{at}{host}", int(port) if port else None)
@@ -74,7 +76,7 @@ class Conduit:
         self._lines: queue.SimpleQueue[str | None] = queue.SimpleQueue()
         self._stderr: list[str] = []
         try:
-            self._process = subprocess.Popen(  # noqa: S603
+            self._process = subprocess.Popen(
                 self._argv,
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
@@ -129,8 +131,9 @@ class Conduit:
         return not self._lines.empty()
 
     def reverse(self, port: int) -> int | None:
-        """Make our loopback `port` reachable from the other side's loopback; its port there, None where it cannot be."""
+        """Make our loopback `port` reachable from the other side's; its port there, or None where it cannot be."""
         del port
+        return None
 
     def broken(self) -> Exception:
         """The error that tells why the other side has gone."""
@@ -206,7 +209,7 @@ class SshConduit(Conduit):
     def _users_own_master(self) -> bool:
         """Whether the user's ssh_config shares connections: then we leave that as it is."""
         try:
-            shown = subprocess.run(  # noqa: S603
+            shown = subprocess.run(
                 [*self._base, "-G", "--", self._destination], capture_output=True, text=True, check=False, timeout=10
             ).stdout
         except (OSError, subprocess.TimeoutExpired):
@@ -228,7 +231,7 @@ class SshConduit(Conduit):
 
     def _mux(self, verb: str, rule: str) -> str | None:
         try:
-            done = subprocess.run(  # noqa: S603
+            done = subprocess.run(
                 [*self._base, *self._master[2:], "-O", verb, "-R", rule, "--", self._destination],
                 capture_output=True,
                 text=True,

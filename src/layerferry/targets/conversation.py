@@ -29,7 +29,7 @@ Until `tag`, the target's old image keeps its name; when the session breaks off,
 """
 
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib.resources import files
 
@@ -138,7 +138,7 @@ class Conversation:
         self._say(*(f"tag {image_id} {name}" for name in names), "done")
         self._expect("done")
 
-    def load(self, expected: dict[str, Sequence[str]], method: str, stream: Iterable[bytes]) -> dict[str, str]:
+    def load(self, expected: Mapping[str, Sequence[str]], method: str, stream: Iterable[bytes]) -> dict[str, str]:
         """Send an archive; `expected` has the diff IDs by throw-away name. The image IDs that the engine shows.
 
         Raises what the target says is wrong, as soon as it says so.
@@ -156,7 +156,7 @@ class Conversation:
             raise VerificationError(f"{self.target} does not say what it loaded")
         return shown
 
-    def commit(self, names: dict[str, Iterable[str]]) -> None:
+    def commit(self, names: Mapping[str, Iterable[str]]) -> None:
         """Give the loaded images, by throw-away name, their names, and drop the throw-away ones."""
         self._say(*(f"tag {incoming} {name}" for incoming, wanted in names.items() for name in wanted), "done")
         self._expect("done")
@@ -203,9 +203,7 @@ def _parse_greeting(target: str, lines: Iterable[str]) -> Greeting:
     try:
         engine, version, driver = (*facts["engine"], "", "")[:3]
         platform = Platform.parse(facts["platform"][0])
-        return Greeting(
-            engine, version, driver, facts["store"][0], platform, tuple(facts.get("accept", [])), holdings
-        )
+        return Greeting(engine, version, driver, facts["store"][0], platform, tuple(facts.get("accept", [])), holdings)
     except (KeyError, IndexError, LayerferryError):
         raise TargetError(f"{target} does not say what engine it has") from None
 
@@ -237,15 +235,14 @@ _ENGINE_FAILURES = (
     ("Cannot connect to the Docker daemon|daemon running|connection refused|no such file or directory.*sock",
      "its engine does not run", "Start it: `systemctl start docker`."),
 )  # fmt: skip
+_UNTOUCHED = "The old image is still there under its name."
 _KINDS: dict[str, tuple[type[LayerferryError], str, str]] = {
-    "no-engine": (TargetError, "there is no docker or podman", "Install one, or put it where a login without a "
-                  "terminal finds it."),
+    "no-engine": (TargetError, "there is no docker or podman", "Install one, where ssh finds it."),
     "engine": (TargetError, "its engine cannot be used", "See what `docker info` says there."),
-    "load": (TargetError, "the engine refused the image", "The old image is still there under its name."),
-    "tag": (TargetError, "the engine refused the name", "The old image is still there under its name."),
+    "load": (TargetError, "the engine refused the image", _UNTOUCHED),
+    "tag": (TargetError, "the engine refused the name", _UNTOUCHED),
     "refused": (TargetError, "the receiver refuses this", "Its policy stands in authorized_keys on the target."),
-    "verify": (VerificationError, "what was loaded is not what was sent", "The old image is still there under its "
-               "name."),
+    "verify": (VerificationError, "what was loaded is not what was sent", _UNTOUCHED),
 }  # fmt: skip
 
 

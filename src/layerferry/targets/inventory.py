@@ -45,9 +45,7 @@ class Knowledge:
 
 def places(image: Image, holding: Holding) -> dict[str, Place]:
     """By diff ID, where the target has layers of `image`."""
-    below = {
-        layer.diff_id: Place(holding.holder, number) for number, layer in enumerate(image.layers[: holding.depth])
-    }
+    below = {layer.diff_id: Place(holding.holder, number) for number, layer in enumerate(image.layers[: holding.depth])}
     return {**holding.loose, **below}
 
 

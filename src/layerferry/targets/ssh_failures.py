@@ -27,7 +27,7 @@ _FAILURES = (
              "Check the user name and the key: `ssh -v HOST true` shows which keys were tried."),
     _Failure("Too many authentication failures", "it refused our authentication after too many keys",
              "Name the key with IdentityFile and set IdentitiesOnly yes."),
-    _Failure("Could not resolve hostname", "its name cannot be resolved", "Check the name, and your DNS or ssh_config."),
+    _Failure("Could not resolve hostname", "its name cannot be resolved", "Check the name, DNS and your ssh_config."),
     _Failure("Connection refused", "it refused the connection", "Is sshd running there, on this port?"),
     _Failure("timed out|Timeout, server", "it did not answer in time", "Is the host up, and the port open from here?"),
     _Failure("No route to host|Network is unreachable", "no route leads to it", "Check the address and the network."),
