@@ -1,0 +1,52 @@
+import pytest
+
+from layerferry.errors import RouteError
+from layerferry.image import Image, Layer, Platform
+from layerferry.plan import Inventory, Plan, plan
+from layerferry.routes.choose import choose, costs
+
+IDS = [f"sha256:{letter * 64}" for letter in "abcde"]
+
+
+def planned(*sizes: int, there: int = 0) -> Plan:
+    image = Image("app:1", IDS[0], Platform("linux", "amd64"), Layer.chain(IDS[: len(sizes)], sizes))
+    return plan(image, Inventory(chain_ids=frozenset(layer.chain_id for layer in image.layers[:there])))
+
+
+@pytest.mark.parametrize("store", ["chain", "blob"])
+def test_a_small_delta_is_pushed(store: str) -> None:
+    route = choose("auto", planned(700_000_000, 10_000, there=1), store, "127.0.0.1:5", "")
+    assert (route.name, route.reason) == ("registry", "the daemon reaches 127.0.0.1:5")
+
+
+def test_a_classic_store_gzips_what_it_pushes_so_a_cold_image_is_exported() -> None:
+    route = choose("auto", planned(700_000_000, 10_000), "chain", "127.0.0.1:5", "")
+    assert route.name == "export"
+    assert "takes about" in route.reason
+
+
+def test_a_containerd_store_pushes_its_blobs_faster_than_it_exports_them() -> None:
+    assert choose("auto", planned(700_000_000, 10_000), "blob", "127.0.0.1:5", "").name == "registry"
+
+
+def test_an_unreachable_registry_leaves_export_and_tells_why() -> None:
+    route = choose("auto", planned(700_000_000, there=0), "blob", None, "the daemon does not reach us")
+    assert (route.name, route.reason) == ("export", "the daemon does not reach us")
+
+
+def test_a_route_asked_for_by_name_is_taken_whatever_it_costs() -> None:
+    cold = planned(700_000_000)
+    assert choose("registry", cold, "chain", "127.0.0.1:5", "").name == "registry"
+    assert choose("export", cold, "blob", "127.0.0.1:5", "").name == "export"
+
+
+def test_a_route_asked_for_by_name_is_used_or_fails() -> None:
+    with pytest.raises(RouteError, match="refused") as caught:
+        choose("registry", planned(1), "chain", None, "connection refused")
+    assert caught.value.exit_code == 7
+
+
+def test_regret_is_what_export_would_have_cost_more() -> None:
+    cost = costs(planned(700_000_000, 10_000, there=1), "chain")
+    assert cost.regret == pytest.approx(cost.export - cost.registry)
+    assert costs(planned(10_000), "chain").regret >= 0

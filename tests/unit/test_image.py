@@ -1,0 +1,81 @@
+import pytest
+
+from layerferry.errors import UsageError
+from layerferry.image import Layer, Name, Platform, chain_ids, digest_of, is_image_id
+
+A, B = (f"sha256:{letter * 64}" for letter in "ab")
+
+
+def test_the_bottom_layer_has_its_diff_id_for_chain_id() -> None:
+    assert chain_ids([A]) == (A,)
+
+
+def test_a_chain_id_takes_all_layers_below_in() -> None:
+    assert chain_ids([A, B]) == (A, digest_of(f"{A} {B}".encode()))
+    assert chain_ids([B, A])[1] != chain_ids([A, B])[1]
+
+
+def test_layers_carry_their_chain_ids() -> None:
+    layers = Layer.chain([A, B], [1, 2])
+    assert [layer.chain_id for layer in layers] == list(chain_ids([A, B]))
+    assert [layer.size for layer in layers] == [1, 2]
+
+
+@pytest.mark.parametrize(
+    ("text", "tagged", "familiar"),
+    [
+        ("app", "docker.io/library/app:latest", "app:latest"),
+        ("app:2", "docker.io/library/app:2", "app:2"),
+        ("team/app:2", "docker.io/team/app:2", "team/app:2"),
+        ("index.docker.io/app", "docker.io/library/app:latest", "app:latest"),
+        ("localhost/app:1", "localhost/app:1", "localhost/app:1"),
+        ("localhost:5000/app:1", "localhost:5000/app:1", "localhost:5000/app:1"),
+        ("ghcr.io/a/b__c/d-e:v1.2_x", "ghcr.io/a/b__c/d-e:v1.2_x", "ghcr.io/a/b__c/d-e:v1.2_x"),
+        ("127.0.0.1:5000/a", "127.0.0.1:5000/a:latest", "127.0.0.1:5000/a:latest"),
+        ("[::1]:5000/a", "[::1]:5000/a:latest", "[::1]:5000/a:latest"),
+        (f"app:2@{A}", "docker.io/library/app:2", "app:2"),
+    ],
+)
+def test_names_are_normalised_as_docker_does(text: str, tagged: str, familiar: str) -> None:
+    name = Name.parse(text)
+    assert (name.tagged, name.familiar) == (tagged, familiar)
+
+
+@pytest.mark.parametrize(
+    "text", ["", "App", "a b", "-a", "app:", "a//b", "app@sha256:12", "app:2;rm -rf", "$(id)", "a\nb"]
+)
+def test_what_is_no_name_is_refused(text: str) -> None:
+    with pytest.raises(UsageError):
+        Name.parse(text)
+
+
+def test_an_upper_case_name_is_told_its_rule() -> None:
+    with pytest.raises(UsageError) as caught:
+        Name.parse("App/One")
+    assert caught.value.hint == "Names are lower case."
+
+
+@pytest.mark.parametrize("text", ["0123456789ab", A, "f" * 64])
+def test_image_ids_are_told_from_names(text: str) -> None:
+    assert is_image_id(text)
+
+
+@pytest.mark.parametrize("text", ["cafe", "app:2", "0123456789ag"])
+def test_short_or_other_words_are_no_image_ids(text: str) -> None:
+    assert not is_image_id(text)
+
+
+def test_uname_and_go_mean_the_same_machine() -> None:
+    assert Platform.parse("linux/x86_64") == Platform.parse("linux/amd64")
+    assert str(Platform.parse("Linux/aarch64")) == "linux/arm64"
+
+
+def test_a_variant_does_not_keep_an_image_from_running() -> None:
+    assert Platform.parse("linux/arm64").runs(Platform.parse("linux/arm64/v8"))
+    assert not Platform.parse("linux/amd64").runs(Platform.parse("linux/arm64"))
+
+
+@pytest.mark.parametrize("text", ["linux", "linux/", "/amd64", "a/b/c/d", ""])
+def test_what_is_no_platform_is_refused(text: str) -> None:
+    with pytest.raises(UsageError, match="not a platform"):
+        Platform.parse(text)
