@@ -4,8 +4,8 @@ import secrets
 import shutil
 import tempfile
 from collections.abc import Callable
+from contextlib import ExitStack
 from pathlib import Path
-from types import TracebackType
 from typing import Self
 
 from layerferry.errors import SourceError
@@ -43,25 +43,30 @@ class Registry:
         self._faults: list[Exception] = []
 
     def __enter__(self) -> Self:
-        """Listen. Raises `SourceError` where the address cannot be had or the folder cannot be written."""
+        """Listen. Raises `SourceError` where the address is not to be had, or the folder not to be written in."""
         try:
-            self._spool = Spool(Path(tempfile.mkdtemp(prefix="registry-", dir=self._parent)), self._limit)
-            self._server = Server(self._address, self._answer, self._faults.append)
+            with ExitStack() as stack:
+                folder = Path(tempfile.mkdtemp(prefix="registry-", dir=self._parent))
+                stack.callback(shutil.rmtree, folder, ignore_errors=True)
+                self._spool = Spool(folder, self._limit)
+                self._server = Server(self._address, self._answer, self._faults.append)
+                stack.callback(self._close)
+                self._server.start()
+                self._stack = stack.pop_all()
         except OSError as error:
-            host, port = self._address
-            raise SourceError(f"our registry cannot be started on {host}:{port}: {error.strerror}") from error
-        self._server.start()
+            raise SourceError(f"our registry cannot be started: {error.strerror or error}") from error
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
+        self._stack.close()
+
+    def _close(self) -> None:
+        """Let nothing more in, end the connections, and only then discard what they were writing."""
         for repository in self._repositories.values():
-            repository.close()
+            repository.abort("the registry was closed")
         self._server.close()
         for repository in self._repositories.values():
             repository.close()
-        shutil.rmtree(self._spool.folder, ignore_errors=True)
 
     @property
     def port(self) -> int:
