@@ -1,13 +1,12 @@
 """The command line: one thin function a command. Only this module knows click."""
 
 import contextlib
-import shlex
 import signal
 import sys
 import time
 import traceback
 from collections.abc import Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Any
@@ -16,12 +15,10 @@ import click
 
 from layerferry import __version__, settings
 from layerferry.errors import ConnectError, Interrupted, LayerferryError, UsageError
-from layerferry.targets.conduit import CommandConduit, Conduit, SshConduit, SshTarget
+from layerferry.targets.target import Ssh, Target, start
 
 if TYPE_CHECKING:
-    from layerferry.events import Emit
     from layerferry.report import Report
-    from layerferry.sources import Source
 
 # ssh is started first of all, and shakes hands while we load the rest: hence the imports inside functions.
 # ruff: noqa: PLC0415
@@ -73,33 +70,18 @@ def push(ctx: click.Context, /, words: tuple[str, ...], more: tuple[str, ...], *
     an alias of your ssh_config.
     """
     images, targets = _split(words, more, ctx.meta.get("layerferry.command", ()))
-    options = {
-        "options": given.pop("ssh_options"),
-        "config": given.pop("ssh_config"),
-        "interactive": sys.stdin.isatty() and not given["as_json"],
-    }
+    ssh = Ssh(given.pop("ssh_options"), given.pop("ssh_config"), sys.stdin.isatty() and not given["as_json"])
     with contextlib.ExitStack() as stack:
-        _push(images, [_start(stack, target, options) for target in targets], **given)
+        if settings.has_ssh_material():
+            ssh = _with_material(stack, ssh)
+        _push(images, [start(stack, target, ssh) for target in targets], **given)
 
 
-def _start(
-    stack: contextlib.ExitStack, target: str | tuple[str, ...], options: dict[str, Any]
-) -> tuple[str, Future[Conduit]]:
-    """Start to connect at once. What fails is raised where the conduit is wanted."""
-    pool = stack.enter_context(ThreadPoolExecutor(1))
-    future: Future[Conduit]
-    if isinstance(target, tuple):
-        name, future = shlex.join(target[:2]), pool.submit(lambda: CommandConduit(target))
-    else:
-        parsed = SshTarget.parse(target)
-        name, future = str(parsed), pool.submit(lambda: SshConduit(parsed, **options))
+def _with_material(stack: contextlib.ExitStack, ssh: Ssh) -> Ssh:
+    from layerferry.runner import ssh_options
 
-    @stack.callback
-    def hang_up() -> None:
-        with contextlib.suppress(LayerferryError):
-            future.result().close(hurry=True)
-
-    return name, future
+    options = stack.enter_context(ssh_options(settings.load()))
+    return replace(ssh, options=(*ssh.options, *options))
 
 
 def _split(
@@ -116,10 +98,9 @@ def _split(
     return images, targets
 
 
-def _push(
-    images: Sequence[str], connections: Sequence[tuple[str, Future[Conduit]]], *, as_json: bool, **given: Any
-) -> None:
-    from layerferry.push import Options, Target, Wanted, fan_out
+def _push(images: Sequence[str], targets: Sequence[Target], *, as_json: bool, **given: Any) -> None:
+    from layerferry.push import Options, Wanted, fan_out
+    from layerferry.runner import Surroundings
 
     if given["names"] and len(images) > 1:
         raise UsageError("--name goes with one image", hint="Push them one by one, or tag them at the source.")
@@ -132,25 +113,63 @@ def _push(
         dry_run=given["dry_run"],
         engine=given["engine"],
     )
-    targets = [Target(name, future.result) for name, future in connections]
-    start = time.monotonic()
+    around = Surroundings.look(chosen, settings.environment())
+    begin = time.monotonic()
     with _report(as_json=as_json) as report, _bounded(chosen.timeout):
-        results = fan_out(wanted, targets, options, report, lambda: _open_source(chosen.route, report))
-        report.finish(results, time.monotonic() - start)
+        results = fan_out(wanted, targets, options, report, lambda: around.source(report))
+        report.finish(results, time.monotonic() - begin)
     errors = [result.error for result in results if result.error]
-    if as_json or len(errors) > 1:
-        for error in errors:
-            _complain(error)
-    elif errors:
-        raise errors[0]
+    for error in errors:
+        _complain(error)
+        if given["debug"]:
+            traceback.print_exception(error)
     sys.exit(max((error.exit_code for error in errors), default=0))
 
 
-def _open_source(asked: str, emit: "Emit") -> "Source":
-    from layerferry.routes.router import DaemonRoutes
-    from layerferry.sources.daemon import Daemon
+@cli.command()
+@click.option("--print-config", is_flag=True, help="Show each setting and where it comes from, secrets masked.")
+@click.option("--dry-run", is_flag=True, help="Show what would be sent, and send nothing.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object, and nothing else, on stdout.")
+@click.option("--debug", is_flag=True, help="Show the traceback of an error.")
+def run(*, print_config: bool, dry_run: bool, as_json: bool, debug: bool) -> None:
+    """Push what the environment says: the CI step.
 
-    return DaemonRoutes(Daemon(settings.environment()), asked, emit)
+    LAYERFERRY_IMAGES and LAYERFERRY_TARGETS say what and where; the README has the table of all variables.
+    """
+    del debug
+    chosen = settings.load()
+    environ = settings.environment()
+    if print_config:
+        from layerferry.settings.model import origins
+
+        for origin in origins(chosen, environ, {}):
+            click.echo(f"{origin.variable}={origin.value}  # {origin.source}")
+        return
+    from layerferry import runner
+
+    with _bounded(chosen.timeout):
+        sys.exit(runner.run(chosen, environ, dry_run=dry_run, as_json=as_json))
+
+
+@cli.command()
+@click.argument("target", required=False)
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object, and nothing else, on stdout.")
+@click.option("--ssh-option", "ssh_options", multiple=True, metavar="KEY=VALUE", help="ssh's -o.  [repeatable]")
+@click.option("--ssh-config", type=click.Path(exists=True, dir_okay=False, path_type=Path), help="ssh's -F.")
+@click.option("--debug", is_flag=True, help="Show the traceback of an error.")
+def doctor(target: str | None, *, as_json: bool, debug: bool, **ssh: Any) -> None:
+    """Show what is where and what reaches what, the route that would be taken, and why. Sends nothing."""
+    del debug
+    from layerferry.doctor import examine, show
+
+    chosen = settings.load()
+    ssh_settings = Ssh(ssh["ssh_options"], ssh["ssh_config"])
+    with contextlib.ExitStack() as stack, _bounded(chosen.timeout):
+        if settings.has_ssh_material():
+            ssh_settings = _with_material(stack, ssh_settings)
+        findings = examine(chosen, settings.environment(), target, ssh_settings)
+        show(findings, sys.stdout, as_json=as_json)
+    sys.exit(findings.exit_code)
 
 
 @contextlib.contextmanager
@@ -165,7 +184,7 @@ def _report(*, as_json: bool) -> Iterator["Report"]:
         with TerminalReport() as report:
             yield report
     else:
-        yield PlainReport(sys.stdout)
+        yield PlainReport(lambda line: print(line, flush=True))  # noqa: T201 - this is the report
 
 
 @contextlib.contextmanager

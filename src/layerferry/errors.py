@@ -4,6 +4,7 @@ LayerferryError
 ├── UsageError          2  usage or settings
 ├── SourceError         3  daemon, image, archive
 ├── ConnectError        4  name, refused, host key, authentication, no ssh client
+│   └── UnknownHostKeyError
 ├── TargetError         5  no engine, no permission, disk full, load refused
 ├── VerificationError   6  the target shows something else than we sent
 ├── RouteError          7  a route that the user asked for by name failed
@@ -34,6 +35,10 @@ class SourceError(LayerferryError):
 
 class ConnectError(LayerferryError):
     exit_code = 4
+
+
+class UnknownHostKeyError(ConnectError):
+    """The host's key is not in known_hosts."""
 
 
 class TargetError(LayerferryError):

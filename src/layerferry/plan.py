@@ -80,6 +80,13 @@ def plan(image: Image, inventory: Inventory) -> Plan:
     return Plan(image, tuple(steps), inventory)
 
 
+def complete(image: Image) -> Plan:
+    """The plan for a target that has this very image."""
+    return Plan(
+        image, tuple(Step(layer, Action.REUSE, "the target has the image") for layer in image.layers), Inventory()
+    )
+
+
 def _judge(layer: Layer, inventory: Inventory, *, below: bool) -> tuple[Action, str]:
     if layer.diff_id in inventory.blobs:
         return Action.REUSE, f"the target has it as {inventory.blobs[layer.diff_id].digest}"

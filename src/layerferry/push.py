@@ -14,15 +14,16 @@ from layerferry.compression import Compression, Method, compress
 from layerferry.errors import Interrupted, LayerferryError, TargetError, UsageError, VerificationError
 from layerferry.events import Emit, Greeted, Loading, Planned, Route, Sending
 from layerferry.image import Image, Name, Platform, is_image_id
-from layerferry.plan import Inventory, Plan, plan
+from layerferry.plan import Plan, complete, plan
 from layerferry.result import Bytes, Result
 from layerferry.sources import Source
 from layerferry.targets.conduit import Conduit
 from layerferry.targets.conversation import Conversation, Greeting
 from layerferry.targets.inventory import Knowledge, inventory, learn
+from layerferry.targets.target import Target
 
 #: Nothing is fetched for an image that is there already.
-NO_ROUTE = Route("none", "nothing was read")
+NO_ROUTE = Route("none", "nothing had to be read")
 _PROGRESS_EVERY = 0.1
 _JOBS = 8
 
@@ -70,14 +71,6 @@ class _Item:
     received: int = 0
 
 
-@dataclass(frozen=True, slots=True)
-class Target:
-    """Where to push: the name for people, and how to connect."""
-
-    name: str
-    connect: Callable[[], Conduit]
-
-
 class Delivery:
     """Some images to one target, in one session."""
 
@@ -120,8 +113,7 @@ class Delivery:
                 raise TargetError(f"{conversation.target} does not say what it has of {image.reference}")
             there = image.id if holding.present else knowledge.same(image, holding)
             if there:
-                everything = Inventory(diff_ids=frozenset(image.diff_ids))
-                items.append(_Item(wanted, image, plan(image, everything), present=True, image_id=there))
+                items.append(_Item(wanted, image, complete(image), present=True, image_id=there))
             else:
                 here = inventory(image, holding, greeting.store, knowledge)
                 items.append(_Item(wanted, image, plan(image, here)))

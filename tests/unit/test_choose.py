@@ -3,9 +3,12 @@ import pytest
 from layerferry.errors import RouteError
 from layerferry.image import Image, Layer, Platform
 from layerferry.plan import Inventory, Plan, plan
-from layerferry.routes.choose import choose, costs
+from layerferry.routes.choose import Reached, choose, costs
 
 IDS = [f"sha256:{letter * 64}" for letter in "abcde"]
+
+
+HERE = Reached("registry", "127.0.0.1:5")
 
 
 def planned(*sizes: int, there: int = 0) -> Plan:
@@ -15,34 +18,34 @@ def planned(*sizes: int, there: int = 0) -> Plan:
 
 @pytest.mark.parametrize("store", ["chain", "blob"])
 def test_a_small_delta_is_pushed(store: str) -> None:
-    route = choose("auto", planned(700_000_000, 10_000, there=1), store, "127.0.0.1:5", "")
+    route = choose("auto", planned(700_000_000, 10_000, there=1), store, HERE)
     assert (route.name, route.reason) == ("registry", "the daemon reaches 127.0.0.1:5")
 
 
 def test_a_classic_store_gzips_what_it_pushes_so_a_cold_image_is_exported() -> None:
-    route = choose("auto", planned(700_000_000, 10_000), "chain", "127.0.0.1:5", "")
+    route = choose("auto", planned(700_000_000, 10_000), "chain", HERE)
     assert route.name == "export"
     assert "takes about" in route.reason
 
 
 def test_a_containerd_store_pushes_its_blobs_faster_than_it_exports_them() -> None:
-    assert choose("auto", planned(700_000_000, 10_000), "blob", "127.0.0.1:5", "").name == "registry"
+    assert choose("auto", planned(700_000_000, 10_000), "blob", HERE).name == "registry"
 
 
 def test_an_unreachable_registry_leaves_export_and_tells_why() -> None:
-    route = choose("auto", planned(700_000_000, there=0), "blob", None, "the daemon does not reach us")
+    route = choose("auto", planned(700_000_000, there=0), "blob", Reached(trouble="the daemon does not reach us"))
     assert (route.name, route.reason) == ("export", "the daemon does not reach us")
 
 
 def test_a_route_asked_for_by_name_is_taken_whatever_it_costs() -> None:
     cold = planned(700_000_000)
-    assert choose("registry", cold, "chain", "127.0.0.1:5", "").name == "registry"
-    assert choose("export", cold, "blob", "127.0.0.1:5", "").name == "export"
+    assert choose("registry", cold, "chain", HERE).name == "registry"
+    assert choose("export", cold, "blob", HERE).name == "export"
 
 
 def test_a_route_asked_for_by_name_is_used_or_fails() -> None:
     with pytest.raises(RouteError, match="refused") as caught:
-        choose("registry", planned(1), "chain", None, "connection refused")
+        choose("registry", planned(1), "chain", Reached(trouble="connection refused"))
     assert caught.value.exit_code == 7
 
 
@@ -50,3 +53,14 @@ def test_regret_is_what_export_would_have_cost_more() -> None:
     cost = costs(planned(700_000_000, 10_000, there=1), "chain")
     assert cost.regret == pytest.approx(cost.export - cost.registry)
     assert costs(planned(10_000), "chain").regret >= 0
+
+
+def test_a_tunnel_is_told_apart_and_tells_why_nothing_nearer_would_do() -> None:
+    reached = Reached("ngrok", "a.ngrok.app", "the daemon does not reach 127.0.0.1:5")
+    route = choose("auto", planned(700_000_000), "chain", reached)
+    assert (route.name, route.reason) == ("ngrok", "the daemon reaches a.ngrok.app; the daemon does not reach 127.0.0.1:5")
+
+
+def test_another_route_than_the_one_asked_for_is_no_answer() -> None:
+    with pytest.raises(RouteError):
+        choose("ngrok", planned(1), "chain", HERE)

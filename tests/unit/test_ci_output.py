@@ -347,7 +347,7 @@ class TestMarkdown:
     def test_the_table_has_a_row_for_each_delivery(self) -> None:
         text = markdown({"results": [result()], "seconds": 1.3})
         assert "### layerferry: 1 delivered in 1.3 s" in text
-        assert "| ✅ | `app:1` | `deploy@web1` | 5.0 kB | 1.0 MB | 99.5% | 1 | 1 | 1.2 | `export` |" in text
+        assert "| ✅ | `app:1` | `deploy@web1` | 5.0 kB | 1.0 MB | 99.5 % | 1 | 1 | 1.2 | `export` |" in text
         assert "| 2 | `cdcdcdcdcdcd` | 10.0 kB | `send` | `the target lacks it` |" in text
 
     def test_a_failure_says_what_and_what_to_do(self) -> None:

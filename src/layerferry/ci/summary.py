@@ -73,7 +73,7 @@ def _row(result: Mapping[str, Any]) -> str:
         markdown_cell(result["target"]),
         size(sizes["sent"]),
         size(sizes["image"]),
-        "" if saved is None else f"{saved:.1%}",
+        "" if saved is None else f"{int(saved * 10000) / 100:g} %",
         str(actions.count("send")),
         str(actions.count("reuse")),
         f"{result['seconds']:.1f}",

@@ -1,7 +1,7 @@
 """Shows what happens: events and results become a terminal's progress, a CI log's plain lines, or JSON."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Protocol, TextIO
 
 from layerferry.events import Event, Greeted, Planned, Warned
@@ -18,8 +18,9 @@ class Report(Protocol):
 class PlainReport:
     """Plain lines, each written once: for CI logs and pipes."""
 
-    def __init__(self, out: TextIO) -> None:
-        self._out = out
+    def __init__(self, say: Callable[[str], None], warn: Callable[[str], None] | None = None) -> None:
+        self._say = say
+        self._warn = warn or (lambda text: say(f"warning: {text}"))
 
     def __call__(self, event: Event) -> None:
         match event:
@@ -32,7 +33,7 @@ class PlainReport:
                 )
                 self._say(f"{event.target}  {image.reference}: {todo}; {lines.route(event.route)}")
             case Warned():
-                self._say(f"warning: {event.target}: {event.message}")
+                self._warn(f"{event.target}: {event.message}")
 
     def finish(self, results: Sequence[Result], seconds: float) -> None:
         for result in results:
@@ -41,10 +42,6 @@ class PlainReport:
         if len(results) > 1:
             done = sum(result.error is None for result in results)
             self._say(f"{done} of {len(results)} done      {seconds:.1f} s")
-
-    def _say(self, line: str) -> None:
-        self._out.write(line + "\n")
-        self._out.flush()
 
 
 class JsonReport:

@@ -52,23 +52,29 @@ def costs(plan: Plan, store: str) -> Costs:
     )
 
 
-def choose(asked: str, plan: Plan, store: str, address: str | None, trouble: str) -> Route:
-    """The route, and why. `address` is where the daemon reaches our registry, None if nowhere, for `trouble`.
+@dataclass(frozen=True, slots=True)
+class Reached:
+    """By which route the daemon reaches a registry of ours, and at which address; `trouble` why by no better one."""
 
-    Raises `RouteError` where the route that was asked for by name cannot be taken.
-    """
+    route: str = ""
+    address: str = ""
+    trouble: str = ""
+
+
+def choose(asked: str, plan: Plan, store: str, reached: Reached) -> Route:
+    """The route, and why. Raises `RouteError` where one that was asked for by name cannot be taken."""
     if asked == "export":
         return Route("export", "as asked")
-    if asked == "registry":
-        if address is None:
-            raise RouteError(
-                f"the route registry cannot be taken: {trouble}",
-                hint="`layerferry doctor` shows what reaches what; --route auto takes the best way that works.",
-            )
-        return Route("registry", f"as asked; the daemon reaches {address}")
-    if address is None:
-        return Route("export", trouble)
+    if asked not in {"auto", reached.route}:
+        raise RouteError(
+            f"the route {asked} cannot be taken: {reached.trouble}",
+            hint="`layerferry doctor` shows what reaches what; --route auto takes the best way that works.",
+        )
+    if not reached.route:
+        return Route("export", reached.trouble)
+    if reached.route == "ngrok":
+        return Route("ngrok", f"the daemon reaches {reached.address}; {reached.trouble or 'as asked'}")
     cost = costs(plan, store)
-    if cost.registry <= cost.export:
-        return Route("registry", f"the daemon reaches {address}")
-    return Route("export", f"reading it all takes about {cost.export:.1f} s, a push {cost.registry:.1f} s")
+    if asked == "auto" and cost.export < cost.registry:
+        return Route("export", f"reading it all takes about {cost.export:.1f} s, a push {cost.registry:.1f} s")
+    return Route("registry", f"the daemon reaches {reached.address}")

@@ -1,7 +1,5 @@
 """A docker daemon as a source, by whichever route suits; where that fails, another one goes on."""
 
-import shutil
-import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, ExitStack
 from functools import partial
@@ -13,83 +11,91 @@ from layerferry.errors import RouteError, SourceError
 from layerferry.events import Emit, Route, Warned
 from layerferry.image import Descriptor, Image, Platform
 from layerferry.plan import Plan
-from layerferry.registry import Registry
-from layerferry.routes.choose import RATES, choose, costs
+from layerferry.routes.choose import RATES, Reached, choose, costs
+from layerferry.routes.reachability import Landing, Reachability
 from layerferry.sources.daemon import Daemon
 from layerferry.sources.pushed import Pushed
 
 #: Bytes of manifests, configs and small layers that a push may upload beyond what the plan wants.
 _SLACK = 4 << 20
-#: Seconds of regret that a route may cost which was asked for by name.
+#: Seconds of regret that a route may cost which was asked for by name, or through a tunnel that was asked for.
 _NEVER = 24 * 3600.0
 
 
 class DaemonRoutes:
     """A `sources.Source`: a docker daemon, and the routes that lead out of it. `asked` is `auto` or a route's name."""
 
-    def __init__(self, daemon: Daemon, asked: str, emit: Emit) -> None:
+    def __init__(self, daemon: Daemon, reachability: Reachability, asked: str, emit: Emit) -> None:
         self._daemon = daemon
+        self._reachability = reachability
         self._asked = asked
         self._emit = emit
-        self._stack = ExitStack()
-        self._registry: Registry | None = None
-        self._address: str | None = None
-        self._trouble = ""
+        self._landing: Landing | None = None
+        self._reached: Reached | None = None
 
     def inspect(self, reference: str, platform: Platform | None = None) -> Image:
         return self._daemon.inspect(reference, platform)
 
     def choose(self, plan: Plan) -> Route:
-        if self._asked in {"auto", "registry"}:
-            self._reach()
-        return choose(self._asked, plan, self._daemon.store(plan.image), self._address, self._trouble)
+        if self._reached is None:
+            self._reached = self._reach(plan.image)
+        return choose(self._asked, plan, self._daemon.store(plan.image), self._reached)
 
     def fetch(self, plan: Plan, route: Route, wanted: frozenset[str], spool: Path) -> AbstractContextManager[Content]:
         if route.name == "export":
             return self._daemon.export(plan.image, wanted, spool)
-        return Routed(self._pushed(plan, wanted), partial(self._instead, plan.image, spool))
+        return Routed(self._pushed(plan, wanted), partial(self._instead, plan.image, route, spool))
+
+    def close(self) -> None:
+        self._reachability.close()
+        self._daemon.close()
+
+    def _reach(self, image: Image) -> Reached:
+        """Find the best landing: a registry that the daemon reaches, else a tunnel where one is allowed."""
+        if self._asked == "export":
+            return Reached()
+        trouble = ""
+        if self._asked != "ngrok":
+            for attempt in self._reachability.attempts():
+                if attempt.landing:
+                    self._landing = attempt.landing
+                    return Reached("registry", attempt.landing.address)
+                trouble = trouble or f"the daemon does not reach {attempt.name.address} ({attempt.trouble})"
+        if self._asked == "ngrok" or (self._asked == "auto" and self._reachability.has_ngrok):
+            try:
+                self._landing = self._reachability.tunnel()
+            except RouteError as failure:
+                if self._asked == "ngrok":
+                    raise
+                self._emit(Warned(image.reference, f"no tunnel: {failure.message}. {failure.hint}".strip()))
+                return Reached(trouble=f"{trouble}, and the tunnel failed")
+            return Reached("ngrok", self._landing.address, trouble)
+        return Reached(trouble=trouble)
 
     def _pushed(self, plan: Plan, wanted: frozenset[str]) -> Pushed:
-        assert self._registry is not None, "choose() comes before fetch()"
-        image = plan.image
-        repository = self._registry.repository()
-        address = f"{self._address}/{repository.name}"
+        assert self._landing is not None, "choose() comes before fetch()"
+        image, landing = plan.image, self._landing
+        repository = landing.registry.repository()
         store = self._daemon.store(image)
-        regret = costs(plan, store).regret if self._asked == "auto" else _NEVER
+        bounded = self._asked == "auto" and landing.route == "registry"
+        regret = costs(plan, store).regret if bounded else _NEVER
         return Pushed(
             image,
             wanted,
             repository,
-            lambda: self._daemon.push(image, address),
+            lambda: self._daemon.push(image, f"{landing.address}/{repository.name}", landing.auth),
             budget=int(plan.delta + _SLACK + regret * RATES[store].upload),
             classic=store == "chain",
         )
 
     def _instead(
-        self, image: Image, spool: Path, failure: SourceError, rest: frozenset[str]
+        self, image: Image, route: Route, spool: Path, failure: SourceError, rest: frozenset[str]
     ) -> AbstractContextManager[Content]:
         """What takes a failed push's place: `export` in auto, an error where the route was asked for by name."""
         if self._asked != "auto":
-            raise RouteError(f"the route registry failed: {failure.message}", hint=failure.hint) from None
-        self._emit(Warned(image.reference, f"the route registry failed, export goes on: {failure.message}"))
+            raise RouteError(f"the route {route.name} failed: {failure.message}", hint=failure.hint) from None
+        self._emit(Warned(image.reference, f"the route {route.name} failed, export goes on: {failure.message}"))
         return self._daemon.export(image, rest, spool)
-
-    def close(self) -> None:
-        self._stack.close()
-        self._daemon.close()
-
-    def _reach(self) -> None:
-        """Start our registry, once, and ask the daemon whether it reaches it."""
-        if self._registry is not None:
-            return
-        spool = Path(self._stack.enter_context(tempfile.TemporaryDirectory(prefix="layerferry-")))
-        self._registry = self._stack.enter_context(Registry(spool=spool, limit=shutil.disk_usage(spool).free * 9 // 10))
-        address = f"127.0.0.1:{self._registry.port}"
-        trouble = self._daemon.reaches(f"{address}/{self._registry.repository().name}:probe")
-        if trouble:
-            self._trouble = f"the daemon does not reach {address}: {trouble}"
-        else:
-            self._address = address
 
 
 class Routed:

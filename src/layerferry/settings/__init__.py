@@ -25,3 +25,8 @@ def load(overrides: Mapping[str, Any] | None = None) -> "Settings":
     from layerferry.settings import model  # noqa: PLC0415 - see above
 
     return model.load(overrides or {})
+
+
+def has_ssh_material() -> bool:
+    """Whether variables say something about ssh, so that it cannot be started before the settings are loaded."""
+    return any(name.startswith("LAYERFERRY_SSH_") for name in os.environ)

@@ -54,6 +54,14 @@ class Daemon:
                 hint="Start it, or point DOCKER_HOST or a docker context at it: `docker version` must work here.",
             ) from None
 
+    def version(self) -> str:
+        """The daemon's version and storage driver, for people."""
+        try:
+            info = self._client.info()
+        except (docker.errors.DockerException, requests.RequestException) as error:
+            raise SourceError(f"the docker daemon at {self.address} does not answer ({_reason(error)})") from None
+        return f"docker {info.get('ServerVersion')} ({info.get('Driver')}), {info.get('OSType')}"
+
     def inspect(self, reference: str, platform: Platform | None = None) -> Image:
         """Describe an image; nothing of its layers is read. Raises `SourceError` where there is none of that name."""
         try:

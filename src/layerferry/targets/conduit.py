@@ -20,6 +20,7 @@ from layerferry.targets.ssh_failures import explain
 BOOTSTRAP = "exec sh -c 'read -r p && eval \"$(dd bs=1 count=${p##* } 2>/dev/null)\"'"
 
 _LONGEST_LINE = 1 << 20
+_CONNECT_TIMEOUT = 30
 #: A unix socket's path may have 104 bytes (BSD), of which ssh takes 17 for its temporary name.
 _LONGEST_SOCKET = 86
 
@@ -184,10 +185,16 @@ class SshConduit(Conduit):
     pipelined = True
 
     def __init__(
-        self, target: SshTarget, *, options: Sequence[str] = (), config: Path | None = None, interactive: bool = False
+        self,
+        target: SshTarget,
+        *,
+        options: Sequence[str] = (),
+        config: Path | None = None,
+        interactive: bool = False,
+        command: str = BOOTSTRAP,
     ) -> None:
         self._control = tempfile.TemporaryDirectory(prefix="layerferry-")
-        ours = ["ServerAliveInterval=15", "ServerAliveCountMax=4", "ConnectTimeout=30"]
+        ours = ["ServerAliveInterval=15", "ServerAliveCountMax=4", f"ConnectTimeout={_CONNECT_TIMEOUT}"]
         if not interactive:
             ours.append("BatchMode=yes")
         self._base = ["ssh", "-T", *(["-F", str(config)] if config else [])]
@@ -201,7 +208,7 @@ class SshConduit(Conduit):
         shared = self._users_own_master() or len(socket) > _LONGEST_SOCKET
         self._master = [] if shared else ["-o", "ControlMaster=yes", "-S", socket]
         try:
-            super().__init__(str(target), [*self._base, *self._master, "--", target.destination, BOOTSTRAP])
+            super().__init__(str(target), [*self._base, *self._master, "--", target.destination, command])
         except BaseException:
             self._control.cleanup()
             raise
@@ -228,6 +235,11 @@ class SshConduit(Conduit):
             return None
         self._forwards.append(f"127.0.0.1:{answer}:127.0.0.1:{port}")
         return int(answer)
+
+    def wait_until_up(self) -> None:
+        """Wait for the session of an `exec cat` to answer. Raises `ConnectError`."""
+        self.write(b"up\n")
+        self.read_line(_CONNECT_TIMEOUT)
 
     def _mux(self, verb: str, rule: str) -> str | None:
         try:

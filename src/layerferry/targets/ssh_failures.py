@@ -6,7 +6,7 @@ Seen on OpenSSH 9.2p1 (Debian 12); the client's messages are not translated.
 import re
 from dataclasses import dataclass
 
-from layerferry.errors import ConnectError, LayerferryError, TargetError
+from layerferry.errors import ConnectError, LayerferryError, TargetError, UnknownHostKeyError
 
 _SSH_FAILED = 255
 
@@ -16,13 +16,15 @@ class _Failure:
     pattern: str
     message: str
     hint: str
+    error: type[ConnectError] = ConnectError
 
 
 _FAILURES = (
     _Failure("REMOTE HOST IDENTIFICATION HAS CHANGED", "its host key is not the one we know",
              "If the host was set up anew, remove its old key with `ssh-keygen -R HOST`; else somebody may listen in."),
     _Failure("Host key verification failed|No .* host key is known", "its host key is not known here",
-             "Connect once by hand, or add the line that `ssh-keyscan HOST` prints to known_hosts, after checking it."),
+             "Connect once by hand, or add the line that `ssh-keyscan HOST` prints to known_hosts, after checking it.",
+             UnknownHostKeyError),
     _Failure("Permission denied", "it refused our authentication",
              "Check the user name and the key: `ssh -v HOST true` shows which keys were tried."),
     _Failure("Too many authentication failures", "it refused our authentication after too many keys",
@@ -52,5 +54,5 @@ def explain(target: str, code: int, text: str) -> LayerferryError:
     for failure in _FAILURES:
         if re.search(failure.pattern, text):
             detail = next(line for line in lines if re.search(failure.pattern, line))
-            return ConnectError(f"cannot connect to {target}: {failure.message} ({detail})", hint=failure.hint)
+            return failure.error(f"cannot connect to {target}: {failure.message} ({detail})", hint=failure.hint)
     return ConnectError(f"cannot connect to {target}: {last or 'ssh ended without a word'}")

@@ -1,0 +1,155 @@
+"""What is where, what reaches what, and which route follows from it. Sends nothing, and changes nothing."""
+
+import json
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, closing
+from dataclasses import asdict, dataclass, field
+from typing import Any, TextIO
+
+from layerferry.ci.probes import probe
+from layerferry.ci.topology import Reach
+from layerferry.errors import LayerferryError
+from layerferry.routes import ngrok_agent
+from layerferry.runner import Surroundings
+from layerferry.settings.model import Settings
+from layerferry.sources.daemon import Daemon
+from layerferry.targets.conversation import Conversation
+from layerferry.targets.target import Ssh, start
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One thing looked at: what, what came of it, why or how we know, whether that is well, and how long it took."""
+
+    what: str
+    value: str
+    reason: str = ""
+    good: bool | None = None
+    seconds: float | None = None
+
+
+@dataclass(slots=True)
+class Findings:
+    items: list[Finding] = field(default_factory=list)
+    route: str = ""
+    reason: str = ""
+    advice: list[str] = field(default_factory=list)
+    exit_code: int = 0
+
+    def add(self, *arguments: Any, **options: Any) -> None:
+        self.items.append(Finding(*arguments, **options))
+
+    def fail(self, what: str, error: LayerferryError, seconds: float | None = None) -> None:
+        """Note what does not work, and what to do about it."""
+        self.add(what, error.message, good=False, seconds=seconds)
+        self.exit_code = self.exit_code or error.exit_code
+        if error.hint:
+            self.advice.append(error.hint)
+
+
+def examine(settings: Settings, environ: Mapping[str, str], target: str | None, ssh: Ssh) -> Findings:
+    """Look at everything. What fails is a finding, not an error."""
+    findings = Findings()
+    around = Surroundings.look(settings, environ)
+    topology = around.topology
+    findings.add("CI", str(topology.provider), topology.provider_reason)
+    findings.add("container", str(topology.container or "none"), topology.container_reason)
+    findings.add("daemon", f"{topology.daemon.reach}: {topology.daemon.url}", topology.daemon_reason)
+    for service in topology.services:
+        answer = probe(service.address)
+        good = answer.answer.is_registry
+        findings.add(
+            "registry service", f"{service.address} {answer.answer}", service.reason, good=good, seconds=answer.seconds
+        )
+    try:
+        start_time = time.monotonic()
+        with closing(around.daemon()) as daemon:
+            findings.add("daemon answers", daemon.version(), good=True, seconds=time.monotonic() - start_time)
+            _find_route(findings, around, daemon)
+    except LayerferryError as error:
+        findings.fail("daemon answers", error)
+    if target:
+        _find_target(findings, target, ssh)
+    return findings
+
+
+def _find_route(findings: Findings, around: Surroundings, daemon: Daemon) -> None:
+    """Ask the daemon what it reaches. A tunnel is not opened: it would cost, and be seen."""
+    asked = around.settings.route
+    reached = ""
+    with closing(around.reachability(daemon)) as reachability:
+        for attempt in reachability.attempts():
+            good = attempt.landing is not None
+            value = f"{attempt.name.address} {'reached' if good else attempt.trouble}"
+            findings.add("daemon reaches us", value, attempt.name.reason, good=good, seconds=attempt.seconds)
+            if good:
+                reached = attempt.name.address
+                break
+        can_tunnel = reachability.has_ngrok
+    agent = ngrok_agent.find_agent(around.environ)
+    findings.add("ngrok", f"agent {agent or 'not found'}", "a token is given" if can_tunnel else "no token is given")
+    if asked != "auto":
+        findings.route, findings.reason = asked, "LAYERFERRY_ROUTE says so"
+    elif reached:
+        findings.route = "registry"
+        findings.reason = f"the daemon reaches {reached}; for an image that is mostly new, export may be faster"
+    elif can_tunnel:
+        findings.route, findings.reason = "ngrok", "the daemon reaches no registry of ours, and a token is given"
+    else:
+        findings.route, findings.reason = "export", "the daemon reaches no registry of ours"
+    findings.advice += _advice(around, reached=bool(reached), can_tunnel=can_tunnel, has_agent=agent is not None)
+
+
+def _advice(around: Surroundings, *, reached: bool, can_tunnel: bool, has_agent: bool) -> Iterator[str]:
+    if reached:
+        return
+    if around.topology.daemon.reach is Reach.REMOTE:
+        yield (
+            "Run the job where its daemon is (CircleCI: a machine executor), or start the daemon with "
+            "--insecure-registry for the job's address: a push then costs only what is missing."
+        )
+    if not can_tunnel:
+        yield "Or set LAYERFERRY_NGROK_AUTHTOKEN: an ngrok tunnel then leads from the daemon to this job."
+    elif not has_agent and not around.settings.ngrok_install:
+        yield "Install ngrok's agent, or set LAYERFERRY_NGROK_INSTALL=true: a token alone opens no tunnel."
+    yield "Without any of it, export works; it reads the whole image out of the daemon each time."
+
+
+def _find_target(findings: Findings, target: str, ssh: Ssh) -> None:
+    begin = time.monotonic()
+    try:
+        with ExitStack() as stack, start(stack, target, ssh).connect() as conduit:
+            conversation = Conversation(conduit)
+            conversation.ask(())
+            greeting = conversation.greeting()
+    except LayerferryError as error:
+        findings.fail(f"target {target}", error, time.monotonic() - begin)
+        return
+    value = f"{greeting}, {greeting.platform}"
+    takes = f"takes {', '.join(greeting.accept)}; finds layers by {greeting.store}"
+    findings.add(f"target {target}", value, takes, good=True, seconds=time.monotonic() - begin)
+
+
+def show(findings: Findings, out: TextIO, *, as_json: bool) -> None:
+    """Print the findings as lines, or as one JSON object."""
+    if as_json:
+        json.dump(
+            {
+                "findings": [asdict(item) for item in findings.items],
+                "route": {"name": findings.route, "reason": findings.reason},
+                "advice": findings.advice,
+            },
+            out,
+            indent=2,
+        )
+        out.write("\n")
+        return
+    marks = {True: "✓", False: "✗", None: "·"}
+    for item in findings.items:
+        reason = f"  ({item.reason})" if item.reason else ""
+        seconds = f"  {item.seconds:.2f} s" if item.seconds is not None else ""
+        out.write(f"{marks[item.good]} {item.what + ':':<20} {item.value}{reason}{seconds}\n")
+    if findings.route:
+        out.write(f"→ route: {findings.route}, because {findings.reason}\n")
+    out.writelines(f"  {advice}\n" for advice in findings.advice)

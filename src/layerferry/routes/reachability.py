@@ -1,0 +1,165 @@
+"""What a daemon reaches of ours: registries that we start, and the daemon's own word on each of their addresses."""
+
+import shutil
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from layerferry.ci.services import split_address
+from layerferry.ci.topology import DaemonName, Topology
+from layerferry.errors import LayerferryError, RouteError
+from layerferry.registry import Registry
+from layerferry.registry.wire import Request, Response
+from layerferry.routes.edge import Credentials
+from layerferry.routes.tunnel import open_tunnel
+from layerferry.sources.daemon import Daemon
+from layerferry.targets.conduit import SshConduit, SshTarget
+
+#: What our registry's challenge says; an edge that shows it has let a request without credentials through.
+_REALM = "layerferry"
+
+
+@dataclass(frozen=True, slots=True)
+class Ngrok:
+    """What a tunnel needs; `env` is where the agent is looked for. An empty token: the agent's configuration has it."""
+
+    env: Mapping[str, str]
+    token: str = field(default="", repr=False)
+    domain: str = ""
+    install: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Landing:
+    """A registry of ours, and the address by which the daemon pushes to it."""
+
+    route: str
+    registry: Registry
+    address: str
+    credentials: Credentials = field(repr=False)
+
+    @property
+    def auth(self) -> dict[str, str]:
+        """The credentials as the docker SDK takes them, for one request."""
+        return {"username": self.credentials.user, "password": self.credentials.password}
+
+
+@dataclass(frozen=True, slots=True)
+class Attempt:
+    """An address that the daemon was asked about. `trouble` is empty where it reaches us; `seconds` it took to tell."""
+
+    name: DaemonName
+    trouble: str
+    seconds: float
+    landing: Landing | None = None
+
+
+class Reachability:
+    """Our registries, for as long as it is open. `mask` hears of every secret before it is used."""
+
+    def __init__(
+        self, daemon: Daemon, topology: Topology, ngrok: Ngrok | None = None, mask: Callable[..., None] | None = None
+    ) -> None:
+        self._daemon = daemon
+        self._topology = topology
+        self._ngrok = ngrok
+        self._stack = ExitStack()
+        self._registries: dict[str, Registry] = {}
+        self._asked: set[str] = set()
+        self._credentials = Credentials.generate()
+        if mask is not None:
+            mask(*self._credentials.secrets)
+
+    def close(self) -> None:
+        self._stack.close()
+
+    @property
+    def has_ngrok(self) -> bool:
+        return self._ngrok is not None
+
+    def attempts(self) -> Iterator[Attempt]:
+        """Ask the daemon about one address after the other, in the order to try them (layerferry.ci.topology)."""
+        loopback = self._registry("127.0.0.1")
+        for name in self._topology.own_names(loopback.port):
+            start = time.monotonic()
+            try:
+                landing = self._land(name, loopback)
+                trouble = self._ask(landing)
+            except LayerferryError as error:
+                yield Attempt(name, error.message, time.monotonic() - start)
+            else:
+                shown = DaemonName(landing.address, name.reason, name.forward)
+                yield Attempt(shown, trouble, time.monotonic() - start, None if trouble else landing)
+
+    def tunnel(self) -> Landing:
+        """Open an ngrok tunnel to our registry, and ask the daemon whether it reaches that. Raises `RouteError`."""
+        if self._ngrok is None:
+            raise RouteError(
+                "the route ngrok has no token", hint="Set LAYERFERRY_NGROK_AUTHTOKEN, or DOCKER_REGISTRY_NGROK=true."
+            )
+        registry = self._registry("127.0.0.1")
+        tunnel = self._stack.enter_context(
+            open_tunnel(
+                f"127.0.0.1:{registry.port}",
+                env=self._ngrok.env,
+                token=self._ngrok.token or None,
+                domain=self._ngrok.domain,
+                credentials=self._credentials,
+                own_realm=_REALM,
+                install=self._ngrok.install,
+            )
+        )
+        landing = Landing("ngrok", registry, tunnel.host, self._credentials)
+        if trouble := self._ask(landing):
+            raise RouteError(f"the daemon does not reach the tunnel: {trouble}")
+        return landing
+
+    def _registry(self, host: str) -> Registry:
+        """Our registry on an address of ours; there is one for each, since none listens on more than it has to."""
+        if host not in self._registries:
+            spool = Path(self._stack.enter_context(tempfile.TemporaryDirectory(prefix="layerferry-")))
+            self._registries[host] = self._stack.enter_context(
+                Registry(
+                    spool=spool,
+                    limit=shutil.disk_usage(spool).free * 9 // 10,
+                    address=(host, 0),
+                    credentials=(self._credentials.user, self._credentials.password),
+                    observe=self._observe,
+                )
+            )
+        return self._registries[host]
+
+    def _observe(self, request: Request, response: Response) -> None:
+        del response
+        self._asked.add(request.path)
+
+    def _land(self, name: DaemonName, loopback: Registry) -> Landing:
+        host, _ = split_address(name.address)
+        if name.forward:
+            port = self._forward(loopback.port)
+            return Landing("registry", loopback, f"127.0.0.1:{port}", self._credentials)
+        if host in self._topology.addresses:
+            registry = self._registry(host)
+            return Landing("registry", registry, f"{host}:{registry.port}", self._credentials)
+        return Landing("registry", loopback, name.address, self._credentials)
+
+    def _forward(self, port: int) -> int:
+        """Let the daemon's host forward a port of its loopback to ours, through an ssh session of its own."""
+        url = self._topology.daemon.url
+        conduit = self._stack.enter_context(SshConduit(SshTarget.parse(url), command="exec cat"))
+        conduit.wait_until_up()
+        forwarded = conduit.reverse(port)
+        if forwarded is None:
+            raise RouteError(f"{conduit.name} forwards no port back to us")
+        return forwarded
+
+    def _ask(self, landing: Landing) -> str:
+        """Why the daemon does not reach a registry of ours, or an empty string. It must be ours that it has reached."""
+        name = landing.registry.repository().name
+        trouble = self._daemon.reaches(f"{landing.address}/{name}:probe", landing.auth)
+        if not trouble and not any(name in path for path in self._asked):
+            return "another registry answers there"
+        return trouble

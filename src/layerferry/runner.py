@@ -1,0 +1,151 @@
+"""The environment-driven runner: everything from variables, everything that a CI user expects. The CI step."""
+
+import contextlib
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TextIO
+
+from layerferry.ci import summary
+from layerferry.ci.dialects import open_output
+from layerferry.ci.machine import gather
+from layerferry.ci.output import Output, Wishes
+from layerferry.ci.ssh_identity import open_identity
+from layerferry.ci.topology import Topology, detect
+from layerferry.errors import LayerferryError, UnknownHostKeyError, UsageError
+from layerferry.events import Emit
+from layerferry.push import Options, Wanted, fan_out
+from layerferry.report import JsonReport, PlainReport, Report, document
+from layerferry.result import Result
+from layerferry.routes.reachability import Ngrok, Reachability
+from layerferry.routes.router import DaemonRoutes
+from layerferry.settings.model import Settings
+from layerferry.sources import Source
+from layerferry.sources.daemon import Daemon
+from layerferry.targets.conduit import SshTarget
+from layerferry.targets.target import Ssh, start
+
+_SCAN_SECONDS = 5
+
+
+@dataclass(frozen=True, slots=True)
+class Surroundings:
+    """The settings, the environment that they come from, and what was found around us."""
+
+    settings: Settings
+    environ: Mapping[str, str]
+    topology: Topology
+
+    @classmethod
+    def look(cls, settings: Settings, environ: Mapping[str, str]) -> "Surroundings":
+        """Detect the topology. Raises `UsageError` on a variable that cannot be read."""
+        return cls(settings, environ, detect(environ, gather(environ), registry=settings.registry))
+
+    def daemon(self) -> Daemon:
+        """The docker daemon: where the docker SDK finds one by itself, it is left to that."""
+        if self.environ.get("DOCKER_HOST") or self.environ.get("DOCKER_CONTEXT"):
+            return Daemon(self.environ)
+        own = self.topology.daemon.environment if self.topology.daemon_reason != "docker's current context" else {}
+        return Daemon({**self.environ, **own})
+
+    def reachability(self, daemon: Daemon, output: Output | None = None) -> Reachability:
+        chosen = self.settings
+        ngrok = Ngrok(self.environ, chosen.ngrok_token, chosen.ngrok_domain, chosen.ngrok_install)
+        return Reachability(
+            daemon, self.topology, ngrok if chosen.wants_ngrok else None, output.mask if output is not None else None
+        )
+
+    def source(self, emit: Emit, output: Output | None = None) -> Source:
+        """Open the source of the images, and the routes that lead out of it."""
+        daemon = self.daemon()
+        return DaemonRoutes(daemon, self.reachability(daemon, output), self.settings.route, emit)
+
+    def output(self, stream: TextIO) -> Output:
+        """The CI's own dialect; secrets are masked before anything else is said."""
+        wishes = Wishes(summary=self.settings.summary, dotenv=self.settings.dotenv)
+        output = open_output(self.topology.provider, stream, self.environ, wishes=wishes)
+        output.mask(*self.settings.known_secrets)
+        return output
+
+
+@contextlib.contextmanager
+def ssh_options(settings: Settings) -> Iterator[tuple[str, ...]]:
+    """The key and known hosts of the settings as ssh's `-o` values; their files are gone afterwards."""
+    key = settings.ssh_key.get_secret_value() if settings.ssh_key is not None else None
+    accept = ("StrictHostKeyChecking=accept-new",) if settings.ssh_accept_new_host_key else ()
+    with open_identity(key=key, known_hosts=settings.ssh_known_hosts) as identity:
+        yield (*accept, *identity.options)
+
+
+def run(settings: Settings, environ: Mapping[str, str], *, dry_run: bool, as_json: bool) -> int:
+    """Push what the environment says to where it says; the exit code. Failures are shown in the CI's own way."""
+    around = Surroundings.look(settings, environ)
+    output = around.output(sys.stderr if as_json else sys.stdout)
+    try:
+        if not settings.images or not settings.targets:
+            raise UsageError(
+                "LAYERFERRY_IMAGES and LAYERFERRY_TARGETS must say what to push, and where",
+                hint="LAYERFERRY_IMAGES=app:1 LAYERFERRY_TARGETS=deploy@host layerferry run",
+            )
+        with ssh_options(settings) as options:
+            results, seconds = _push(around, output, Ssh(options), dry_run=dry_run)
+            failures = [_advised(result, settings) for result in results if result.error]
+    except LayerferryError as error:
+        output.error(error.message, hint=error.hint)
+        return error.exit_code
+    if as_json:
+        JsonReport(sys.stdout).finish(results, seconds)
+    for failure in failures:
+        output.error(failure.message, hint=failure.hint)
+    if not dry_run:
+        output.summary(summary.markdown(document(results, seconds)))
+        output.outputs(summary.outputs(document(results, seconds)))
+    return max((failure.exit_code for failure in failures), default=0)
+
+
+def _push(around: Surroundings, output: Output, ssh: Ssh, *, dry_run: bool) -> tuple[Sequence[Result], float]:
+    chosen = around.settings
+    wanted = [Wanted.of(image) for image in chosen.images]
+    options = Options(chosen.parsed_compression, chosen.parsed_platform, dry_run=dry_run)
+    report: Report = PlainReport(output.line, output.warning)
+    begin = time.monotonic()
+    with output.group("layerferry"), contextlib.ExitStack() as stack:
+        topology = around.topology
+        output.line(f"CI: {topology.provider} ({topology.provider_reason})")
+        output.line(f"daemon: {topology.daemon.reach} ({topology.daemon_reason})")
+        targets = [start(stack, target, ssh) for target in chosen.targets]
+        results = fan_out(wanted, targets, options, report, lambda: around.source(report, output))
+        seconds = time.monotonic() - begin
+        report.finish(results, seconds)
+    return results, seconds
+
+
+def _advised(result: Result, settings: Settings) -> LayerferryError:
+    """The error of a result; for an unknown host key with the very line that would make it known."""
+    assert result.error is not None
+    if not isinstance(result.error, UnknownHostKeyError):
+        return result.error
+    lines = _scan(next(target for target in settings.targets if str(SshTarget.parse(target)) == result.target))
+    if not lines:
+        return result.error
+    hint = "If this is its key, which the host's owner can tell, add to LAYERFERRY_SSH_KNOWN_HOSTS:\n" + lines
+    return UnknownHostKeyError(result.error.message, hint=hint)
+
+
+def _scan(target: str) -> str:
+    """The host's ed25519 key as a known_hosts line, as far as it answers without a ProxyJump."""
+    parsed = SshTarget.parse(target)
+    port = ["-p", str(parsed.port)] if parsed.port else []
+    try:
+        done = subprocess.run(
+            ["ssh-keyscan", "-T", str(_SCAN_SECONDS), "-t", "ed25519", *port, "--", parsed.host],
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=2 * _SCAN_SECONDS,
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return ""
+    return "\n".join(line for line in done.stdout.splitlines() if not line.startswith("#"))
