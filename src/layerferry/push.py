@@ -217,7 +217,14 @@ def fan_out(
         return _deliver(wanted, targets[0], options, emit, open_source)
     with ThreadPoolExecutor(_JOBS) as pool:
         deliveries = [pool.submit(_deliver, wanted, target, options, emit, open_source) for target in targets]
-        return [result for delivery in deliveries for result in delivery.result()]
+        try:
+            return [result for delivery in deliveries for result in delivery.result()]
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)
+            for target in targets:
+                with contextlib.suppress(LayerferryError):
+                    target.connect().close(hurry=True)
+            raise
 
 
 def _deliver(

@@ -1,0 +1,54 @@
+"""The README is true: its commands are ours, its table is the model's, its exit codes are those of the errors."""
+
+import re
+import shlex
+from pathlib import Path
+
+import click
+import pytest
+
+from layerferry import errors
+from layerferry.cli import cli
+from layerferry.settings.model import table
+
+README = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
+COMMANDS = re.findall(r"^    (?:\$ )?((?:[A-Z_]+=\S+ )*layerferry .*?)(?:\s+#.*)?$", README, re.MULTILINE)
+
+
+def parse(line: str) -> None:
+    """Parse a command line as click would, without running it; raises `click.UsageError`."""
+    words = [word for word in shlex.split(line) if not re.match(r"[A-Z_]+=", word)]
+    name, arguments = words[1], words[2:]
+    command = cli.commands[name]
+    command.make_context(name, list(arguments), parent=click.Context(cli))
+
+
+def test_there_are_commands_to_check() -> None:
+    assert len(COMMANDS) >= 8
+
+
+@pytest.mark.parametrize("line", COMMANDS)
+def test_a_command_is_understood(line: str) -> None:
+    parse(line)
+
+
+def test_a_command_that_is_none_is_not_understood() -> None:
+    with pytest.raises(click.UsageError):
+        parse("layerferry push app:1 host --no-such-option")
+
+
+def test_the_table_of_settings_is_the_models() -> None:
+    start, end = README.index("<!-- settings:"), README.index("<!-- end of settings -->")
+    assert README[start:end].partition("\n")[2].strip() == table().strip()
+
+
+def test_the_exit_codes_are_those_of_the_errors() -> None:
+    told = {int(code) for code in re.findall(r"^\| (\d+) \|", README, re.MULTILINE)}
+    classes = [value for value in vars(errors).values() if isinstance(value, type) and issubclass(value, Exception)]
+    codes = {error.exit_code for error in classes if error is not errors.LayerferryError}
+    assert told == codes | {0}
+
+
+def test_every_file_that_it_points_to_is_there() -> None:
+    for target in re.findall(r"\]\(([^)#:]+)\)", README):
+        assert (Path(__file__).parents[2] / target).exists(), target
