@@ -1,0 +1,15 @@
+"""How the receiver says no."""
+
+from layerferry.errors import ConnectError, TargetError
+
+
+class Refusal(TargetError):  # noqa: N818 - it is an answer, not a fault
+    """What the client hears as `failed KIND TEXT`; the kinds stand in `layerferry.targets.conversation`."""
+
+    def __init__(self, message: str, *, kind: str = "refused") -> None:
+        super().__init__(message)
+        self.kind = kind
+
+
+class HungUp(ConnectError):  # noqa: N818 - what every client does in the end
+    """The client has gone. There is nobody to tell."""

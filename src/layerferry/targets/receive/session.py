@@ -1,0 +1,257 @@
+"""The conversation, from the target's end (`layerferry.targets.conversation` tells it), with every word of it judged.
+
+The script is skipped. Unknown words in the ask are skipped too, since a client of tomorrow sends them before it has
+read what we are; later ones are refused. An archive comes at most once, and the engine sees no byte of it before all is
+checked. Names are looked at one by one, and given at `done`, all of them or none.
+"""
+
+import contextlib
+import tempfile
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from layerferry.errors import LayerferryError
+from layerferry.image import Name, is_digest
+from layerferry.targets.receive.allowance import Day, Meter
+from layerferry.targets.receive.cargo import Cargo, Consignment, archive, check
+from layerferry.targets.receive.deployment import deploy, exclusively, run_command
+from layerferry.targets.receive.engine import Engine
+from layerferry.targets.receive.expand import Expander
+from layerferry.targets.receive.journal import Journal
+from layerferry.targets.receive.policy import Policy
+from layerferry.targets.receive.refusal import HungUp, Refusal
+from layerferry.targets.receive.stock import Ask, Stock, take_stock
+from layerferry.targets.receive.wire import Client
+
+#: What `layerferry.targets.conversation` speaks; a test sees to it that both say the same.
+PROTOCOL = 1
+_LARGEST_SCRIPT = 1 << 20
+_MOST_IMAGES = 64
+_MOST_LAYERS = 512
+_LONGEST_NAME = 400
+
+
+@dataclass(frozen=True, slots=True)
+class Host:
+    """What a session works with: this host's programs and folders."""
+
+    find_engine: Callable[[str], Engine]
+    expander: Expander
+    environment: Mapping[str, str]
+    home: Path
+
+
+@dataclass(slots=True)
+class Session:
+    """One session with one client. `run` it once."""
+
+    client: Client
+    policy: Policy
+    host: Host
+    journal: Journal
+    _expected: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    #: By throw-away name of the client's.
+    _loaded: dict[str, Consignment] = field(default_factory=dict)
+    #: Throw-away names of ours that the engine may have.
+    _incoming: list[str] = field(default_factory=list)
+    _offered: dict[str, str] = field(default_factory=dict)
+    _tags: list[tuple[str, Name]] = field(default_factory=list)
+
+    def run(self) -> int:
+        """Hold the conversation; the process's exit code. Whatever happens, no throw-away name stays."""
+        try:
+            self._hello()
+            asks, wanted_engine = self._read_ask()
+            engine = self.host.find_engine(self._engine(wanted_engine))
+            stock = take_stock(engine, self.policy, asks)
+            with self._tidied(engine):
+                self._greet(engine, stock, asks)
+                return self._obey(engine, stock)
+        except HungUp:
+            self.journal.write("hung up", loaded=len(self._loaded))
+            return 1 if self._loaded or self._expected else 0
+        except Refusal as error:
+            return self._fail(error)
+
+    def _fail(self, error: Refusal) -> int:
+        with contextlib.suppress(LayerferryError):
+            self.journal.write("failed", kind=error.kind, text=error.message)
+        with contextlib.suppress(LayerferryError):
+            self.client.say(f"failed {error.kind} {_one_line(error.message)}")
+        self.client.drain()
+        return 1
+
+    @contextlib.contextmanager
+    def _tidied(self, engine: Engine) -> Iterator[None]:
+        try:
+            yield
+        finally:
+            for name in self._incoming:
+                engine.remove(name)
+
+    def _hello(self) -> None:
+        match self.client.read_line().split(" "):
+            case [":", "layerferry", version, length] if version.isdigit() and length.isdigit():
+                self.client.say(f"layerferry {PROTOCOL} receive")
+                if version != str(PROTOCOL):
+                    raise Refusal(f"this is protocol {PROTOCOL}, not {version[:9]}")
+                if len(length) > len(str(_LARGEST_SCRIPT)) or int(length) > _LARGEST_SCRIPT:
+                    raise Refusal("the script is too long")
+                self.client.skip(int(length))
+            case _:
+                raise Refusal("here is `layerferry receive`, and nothing else")
+
+    def _read_ask(self) -> tuple[list[Ask], str]:
+        asks: list[tuple[str, list[str]]] = []
+        engine = ""
+        while (words := self.client.read_line().split(" ")) != ["end"]:
+            match words:
+                case ["image", image_id] if is_digest(image_id) and len(asks) < _MOST_IMAGES:
+                    asks.append((image_id, []))
+                case ["layer", diff_id] if is_digest(diff_id) and asks and len(asks[-1][1]) < _MOST_LAYERS:
+                    asks[-1][1].append(diff_id)
+                case ["engine", engine]:
+                    pass
+                case ["name", text]:
+                    self._allowed(text)
+                case ["image" | "layer", *_]:
+                    raise Refusal("the ask is broken")
+        return [Ask(image_id, tuple(diff_ids)) for image_id, diff_ids in asks], engine
+
+    def _engine(self, wanted: str) -> str:
+        """The policy's engine, or else the client's."""
+        fixed = self.policy.engine
+        if wanted not in {"", "docker", "podman"} or (fixed and wanted not in {"", Path(fixed).name}):
+            raise Refusal(f"engine {wanted[:40]} is not offered")
+        return fixed or wanted
+
+    def _greet(self, engine: Engine, stock: Stock, asks: list[Ask]) -> None:
+        lines = [
+            f"engine {engine.kind} {engine.version} {engine.driver}",
+            f"store {stock.told_store}",
+            f"platform {engine.platform}",
+            f"accept {' '.join(self.host.expander.methods)}",
+        ]
+        for ask in asks:
+            lines += stock.answer(ask)
+            if here := stock.present(ask.id):
+                self._offered[ask.id] = here
+        self.client.say(*lines, "end")
+        self.journal.write("asked", images=[ask.id for ask in asks], present=list(self._offered))
+
+    def _obey(self, engine: Engine, stock: Stock) -> int:
+        """Commands, up to `done`."""
+        while True:
+            match self.client.read_line().split(" "):
+                case ["learn", _, _]:
+                    self.client.say("learned no")  # a client does not choose where an image is pushed to
+                case ["expect", name, *diff_ids] if not self._loaded and not self._tags:
+                    self._expect(name, tuple(diff_ids))
+                case ["load", method] if self._expected and not self._loaded and not self._tags:
+                    self._load(engine, stock, method)
+                case ["tag", image, name] if not self._expected or self._loaded:
+                    self._tag(stock, image, name)
+                case ["done"] if not self._expected or self._loaded:
+                    self._done(engine)
+                    return 0
+                case [word, *_]:
+                    raise Refusal(f"{word[:20]!r} has no place here")
+
+    def _expect(self, name: str, diff_ids: tuple[str, ...]) -> None:
+        if not (name.isascii() and 0 < len(name) <= _LONGEST_NAME) or name in self._expected:
+            raise Refusal("a throw-away name is broken or comes twice")
+        if len(self._expected) == _MOST_IMAGES or len(diff_ids) > _MOST_LAYERS or not all(map(is_digest, diff_ids)):
+            raise Refusal("the header is broken")
+        self._expected[name] = diff_ids
+
+    def _load(self, engine: Engine, stock: Stock, method: str) -> None:
+        per_day = self.policy.max_bytes_per_day
+        day = Day(self._state / f"{self.policy.label}.day", per_day) if per_day else None
+        meter = Meter(self.policy.max_bytes, day)
+        try:
+            with tempfile.TemporaryFile(dir=self.policy.spool, prefix="layerferry-") as spool:
+                if day is not None:
+                    day.charge(0)
+                cargo = Cargo(spool, self.host.expander, meter)
+                cargo.take(self.client.frames(), method)
+                meter.settle()
+                images = check(cargo, self._expected, stock)
+                self._check_platforms(engine, images)
+                self.journal.write("checked", images=[image.ids[0] for image in images], bytes=meter.spent)
+                self._incoming = [image.name for image in images]
+                engine.load(archive(cargo, images))
+        except OSError as error:
+            raise Refusal(error.strerror or "the archive cannot be kept", kind="load") from None
+        finally:
+            meter.settle()
+        shown = [self._verified(engine, image) for image in images]
+        self._loaded = {image.incoming: image for image in images}
+        self.client.say(*(f"loaded {image.incoming} {told}" for image, told in zip(images, shown, strict=True)), "end")
+
+    def _check_platforms(self, engine: Engine, images: tuple[Consignment, ...]) -> None:
+        for image in images:
+            if not self.policy.runs(image.platform, engine.platform):
+                raise Refusal(f"images for {image.platform} are not taken here")
+
+    def _verified(self, engine: Engine, image: Consignment) -> str:
+        """The image ID, in the client's words: it does not know of a manifest that names blobs of ours.
+
+        An engine may say that it loaded what it did not: docker 28.5 does, when a blob is absent.
+        """
+        shown = engine.inspect(image.name)
+        if shown is None:
+            raise Refusal("the engine does not show what it loaded", kind="verify")
+        if shown.diff_ids != image.diff_ids or shown.id not in {image.ids[0], image.descriptor.digest}:
+            raise Refusal("the engine shows another image than was sent", kind="verify")
+        return shown.id if shown.id in image.ids else image.ids[0]
+
+    def _allowed(self, text: str, *ids: str) -> Name:
+        """`text` as a name that the policy allows, as far as it can be told."""
+        try:
+            name = Name.parse(text[:_LONGEST_NAME])
+        except LayerferryError:
+            raise Refusal(f"{text[:80]!r} is not an image name") from None
+        if name.tagged != text:
+            raise Refusal(f"{text[:80]!r} is not a full image name")
+        if not self.policy.names(name, *ids):
+            raise Refusal(f"the name {name.familiar} is not allowed here")
+        return name
+
+    def _tag(self, stock: Stock, image: str, text: str) -> None:
+        if len(self._tags) == _MOST_IMAGES:
+            raise Refusal("there are too many names")
+        if image in self._loaded:
+            consignment = self._loaded[image]
+            self._tags.append((consignment.name, self._allowed(text, *consignment.ids)))
+        elif here := self._offered.get(image):
+            self._tags.append((here, self._allowed(text, *stock.ids(here))))
+        else:
+            raise Refusal(f"there is no {image[:80]!r} to give a name to")
+
+    def _done(self, engine: Engine) -> None:
+        with exclusively(self._state) if self.policy.immutable_tags else contextlib.nullcontext():
+            given = deploy(engine, self._tags, immutable=self.policy.immutable_tags)
+        self.journal.write("named", images=given)
+        for name in self._incoming:
+            engine.remove(name)
+        self._incoming = []
+        if self.policy.run:
+            self._run_command(given)
+        self.client.say("done")
+
+    def _run_command(self, given: dict[str, str]) -> None:
+        for name, image_id in given.items():
+            facts = {"LAYERFERRY_IMAGE": name, "LAYERFERRY_IMAGE_ID": image_id}
+            outcome = run_command(self.policy.run, {**self.host.environment, **facts}, self.policy.run_timeout)
+            self.journal.write("ran", image=name, status=outcome.status, text=outcome.told)
+            if outcome.status != 0:
+                raise Refusal(f"{name} is named, but what should follow ended with {outcome}", kind="run")
+
+    @property
+    def _state(self) -> Path:
+        return self.policy.state(self.host.home)
+
+
+def _one_line(text: str) -> str:
+    return " ".join("".join(sign if sign.isprintable() else " " for sign in text).split())[:2000]
