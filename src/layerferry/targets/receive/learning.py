@@ -7,11 +7,11 @@ layer moves, and no client needs a port of ours: this is what a key with `restri
 
 import json
 import os
+import socket
 import socketserver
 import threading
 import time
 from dataclasses import dataclass
-from http.server import BaseHTTPRequestHandler
 from types import TracebackType
 from typing import Any, Self
 
@@ -22,6 +22,10 @@ from layerferry.targets.receive.refusal import Refusal
 #: Seconds for all lessons of a session. A stall of 30 s was seen once while an engine was busy; sending is the way out.
 _PATIENCE = 10.0
 _LARGEST_MANIFEST = 4 << 20
+_LONGEST_LINE = 16 << 10
+#: A TLS handshake starts so (RFC 8446, 5.1).
+_TLS = b"\x16"
+_REASONS = {200: "OK", 201: "Created", 400: "Bad Request", 403: "Forbidden", 404: "Not Found"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,38 +51,58 @@ class _Registry(socketserver.ThreadingTCPServer):
         """A connection that breaks is no news."""
 
 
-class _Handler(BaseHTTPRequestHandler):
+class _Handler(socketserver.StreamRequestHandler):
+    """As much of HTTP/1.1 (RFC 9112) as a daemon's push takes: requests with a Content-Length or no body."""
+
     server: _Registry
-    protocol_version = "HTTP/1.1"
     timeout = _PATIENCE
 
-    def do_GET(self) -> None:
-        self._answer(200 if self.path in {"/v2", "/v2/"} else 404)
-
-    def do_HEAD(self) -> None:
-        digest = self.path.removeprefix(f"/v2/{self.server.repository}/blobs/")
-        self._answer(200 if is_digest(digest) else 404, {"Docker-Content-Digest": digest} if is_digest(digest) else {})
-
-    def do_POST(self) -> None:
-        self._answer(403, {"Connection": "close"})
-
-    def do_PUT(self) -> None:
-        prefix = f"/v2/{self.server.repository}/manifests/"
-        length = self.headers.get("Content-Length", "")
-        if not self.path.startswith(prefix) or not length.isdigit() or int(length) > _LARGEST_MANIFEST:
-            self._answer(403, {"Connection": "close"})
+    def handle(self) -> None:
+        """Answer requests while the connection lasts."""
+        if self.connection.recv(1, socket.MSG_PEEK) == _TLS:  # a daemon tries https first, and so finds out
+            self._answer(400)
             return
-        data = self.rfile.read(int(length))
-        digest = digest_of(data)
-        self.server.manifests[digest] = data
-        self.server.last = digest
-        self._answer(201, {"Docker-Content-Digest": digest, "Location": self.path})
+        while self._request():
+            pass
 
-    def _answer(self, status: int, headers: dict[str, str] | None = None) -> None:
-        self.send_response_only(status)
-        for name, value in {"Content-Length": "0", **(headers or {})}.items():
-            self.send_header(name, value)
-        self.end_headers()
+    def _request(self) -> bool:
+        words = self._line().split(b" ")
+        if words == [b""]:
+            return False
+        headers = {}
+        while line := self._line():
+            name, _, value = line.partition(b":")
+            headers[name.lower()] = value.strip()
+        length = headers.get(b"content-length", b"0")
+        if len(words) != len(("method", "path", "version")) or not length.isdigit() or int(length) > _LARGEST_MANIFEST:
+            self._answer(403)
+            return False
+        return self._route(words[0].decode("latin-1"), words[1].decode("latin-1"), self.rfile.read(int(length)))
+
+    def _line(self) -> bytes:
+        return self.rfile.readline(_LONGEST_LINE).rstrip(b"\r\n")
+
+    def _route(self, method: str, path: str, body: bytes) -> bool:
+        """Answer, and tell whether the connection goes on."""
+        own = f"/v2/{self.server.repository}/"
+        digest = path.removeprefix(f"{own}blobs/")
+        if method == "GET" and path in {"/v2", "/v2/"}:
+            self._answer(200)
+        elif method == "HEAD" and is_digest(digest):
+            self._answer(200, f"Docker-Content-Digest: {digest}")
+        elif method == "PUT" and path.startswith(f"{own}manifests/"):
+            digest = digest_of(body)
+            self.server.manifests[digest] = body
+            self.server.last = digest
+            self._answer(201, f"Docker-Content-Digest: {digest}")
+        else:
+            self._answer(404 if method in {"GET", "HEAD"} else 403)
+            return method in {"GET", "HEAD"}
+        return True
+
+    def _answer(self, status: int, *headers: str) -> None:
+        lines = (f"HTTP/1.1 {status} {_REASONS[status]}", "Content-Length: 0", *headers, "", "")
+        self.wfile.write("\r\n".join(lines).encode())
 
 
 class Teacher:
@@ -106,6 +130,7 @@ class Teacher:
             return None
         port = self._server.server_address[1]
         name = f"127.0.0.1:{port}/{self._server.repository}:learn"
+        self._server.last = ""
         try:
             self._engine.tag(image_id, name)
             pushed = self._engine.push(name, left)

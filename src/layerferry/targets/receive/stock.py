@@ -114,7 +114,7 @@ def take_stock(engine: Engine, policy: Policy, asks: Sequence[Ask]) -> Stock:
     stock = Stock(engine.store, engine.layers(visible) if visible else {})
     if engine.store != "blob" or not (holders := stock.holders(asks)):
         return stock
-    from layerferry.targets.receive.learning import Teacher  # noqa: PLC0415 - an HTTP server takes 30 ms to load
+    from layerferry.targets.receive.learning import Teacher  # noqa: PLC0415 - most hosts do not need it
 
     with Teacher(engine) as teacher:
         lessons = {image_id: teacher.learn(image_id, len(stock.images[image_id])) for image_id in holders}
