@@ -7,7 +7,6 @@ a compressed blob, say, whose diff ID is in a manifest that comes later.
 """
 
 import hashlib
-import io
 import json
 import tarfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -77,7 +76,7 @@ class Save:
 
     def blobs(self) -> Iterator[Blob]:
         try:
-            with tarfile.open(fileobj=_Reader(self._stream), mode="r|", bufsize=CHUNK) as tar:
+            with tarfile.open(fileobj=_Reader(self._stream), mode="r|", bufsize=CHUNK) as tar:  # type: ignore[call-overload]
                 for member in tar:
                     if member.isreg():
                         file = tar.extractfile(member)
@@ -170,26 +169,15 @@ class Save:
             yield blob
 
 
-class _Reader(io.RawIOBase):
-    """Chunks as a file that can be read once."""
+class _Reader:
+    """Chunks as the file that tarfile wants of a stream: it asks for bytes, and takes any number of them."""
 
     def __init__(self, chunks: Iterable[bytes]) -> None:
         self._chunks = iter(chunks)
-        self._left = memoryview(b"")
 
-    def readable(self) -> bool:
-        return True
-
-    def readinto(self, buffer: Any) -> int:
-        while not self._left:
-            try:
-                self._left = memoryview(next(self._chunks))
-            except StopIteration:
-                return 0
-        count = min(len(buffer), len(self._left))
-        buffer[:count] = self._left[:count]
-        self._left = self._left[count:]
-        return count
+    def read(self, size: int) -> bytes:
+        del size
+        return next(self._chunks, b"")
 
 
 def _chunks(file: IO[bytes]) -> Iterator[bytes]:
