@@ -8,7 +8,7 @@ A test that asks for `source`, `target` or `engine` runs once for every kind of 
 
 import os
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable, Iterator
 from pathlib import Path
 
 import pytest
@@ -82,7 +82,7 @@ def _runs(item: pytest.Item, config: pytest.Config, *, no_engines: bool) -> bool
 
 
 @pytest.hookimpl(wrapper=True)
-def pytest_runtest_makereport(item: pytest.Item) -> Iterator[None]:
+def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
     """Where engines can run, a skipped engine test is a failed one."""
     report = yield
     if report.skipped and not hasattr(report, "wasxfail") and item.get_closest_marker("engine"):

@@ -7,7 +7,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-sys.path[0] = str(Path(__file__).resolve().parent.parent)
+sys.path.insert(0, str(Path(sys.path.pop(0)).resolve().parent))
 
 from rig import packages
 from rig.kinds import KINDS

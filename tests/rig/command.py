@@ -52,7 +52,7 @@ class Layerferry:
         stdin: IO[bytes] | None = None,
         timeout: float = 600,
     ) -> Run:
-        """Run it to its end. `source` is its DOCKER_HOST; another exit code than `code`, unless None, fails the test."""
+        """Run it to its end, `source` being its daemon. Another exit code than `code`, unless None, fails the test."""
         with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err:
             began = time.monotonic()
             process = self.start(*arguments, source=source, env=env, stdin=stdin, stdout=out, stderr=err)

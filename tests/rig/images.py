@@ -13,7 +13,7 @@ import zlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any, Literal
+from typing import IO, Any, Literal, cast
 
 Compression = Literal["none", "gzip-1", "gzip-6", "gzip-9"]
 
@@ -165,13 +165,13 @@ class Workshop:
         scratch = self.folder / f"layer-{len(list(self.folder.iterdir()))}.part"
         with scratch.open("wb") as file:
             out = _Hashing(file)
-            with tarfile.open(fileobj=out, mode="w|", format=tarfile.USTAR_FORMAT) as tar:  # type: ignore[call-overload]
+            with tarfile.open(fileobj=cast("IO[bytes]", out), mode="w|", format=tarfile.USTAR_FORMAT) as tar:
                 for name, content in files.items():
                     member = tarfile.TarInfo(name)
                     member.mode, member.mtime = 0o755, 1_709_208_000
                     member.size = len(content) if isinstance(content, bytes) else content.size
                     chunks = [content] if isinstance(content, bytes) else content.chunks()
-                    tar.addfile(member, _Reader(chunks))  # type: ignore[arg-type]
+                    tar.addfile(member, cast("IO[bytes]", _Reader(chunks)))
         return self._keep(scratch, out.digest, out.size)
 
     def raw_layer(self, tar: bytes) -> Layer:
@@ -218,7 +218,8 @@ class Workshop:
 
     def archive(self, images: Mapping[str, Image], *, compression: Compression = "none") -> Path:
         """An archive of `images` by name that every engine loads: docker's manifest.json and an OCI layout in one."""
-        index, listing, parts = [], [], {}
+        index, listing = [], []
+        parts: dict[str, Blob] = {}
         for name, image in images.items():
             manifest, blobs = image.blobs(compression)
             parts |= {blob.digest: blob for blob in (manifest, *blobs)}

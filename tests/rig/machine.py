@@ -90,9 +90,7 @@ class Machine:
 
     def spawn(self, *command: str, log: str, env: Mapping[str, str] | None = None) -> Process:
         """Start a daemon on this machine, with its output in the file `log` of its /run/rig."""
-        holder = self.ledger.start(
-            self.argv(*command), log=self.run_folder / log, env=_ENVIRONMENT | dict(env or {})
-        )
+        holder = self.ledger.start(self.argv(*command), log=self.run_folder / log, env=_ENVIRONMENT | dict(env or {}))
         wait_until(lambda: bool(children(holder.pid)) or not holder.alive, f"{command[0]} does not start")
         for pid in children(holder.pid):
             return Process(pid, started_at(pid) or 0)
@@ -102,18 +100,20 @@ class Machine:
         self, *command: str, stdin: bytes | IO[bytes] | None = None, env: Mapping[str, str] | None = None
     ) -> bytes:
         """Run `command` to its end and return its stdout; raises `RigError` with its stderr when it fails."""
-        feed = {"input": stdin} if isinstance(stdin, bytes) else {"stdin": stdin or subprocess.DEVNULL}
-        done = subprocess.run(  # type: ignore[call-overload]
-            self.argv(*command), capture_output=True, env=_ENVIRONMENT | dict(env or {}), check=False, **feed
+        done = subprocess.run(
+            self.argv(*command),
+            input=stdin if isinstance(stdin, bytes) else None,
+            stdin=None if isinstance(stdin, bytes) else stdin or subprocess.DEVNULL,
+            capture_output=True,
+            env=_ENVIRONMENT | dict(env or {}),
+            check=False,
         )
         if done.returncode:
             said = done.stderr.decode(errors="replace").strip() or f"status {done.returncode}"
             raise RigError(f"{self.name}: {' '.join(command)}: {said}")
-        return bytes(done.stdout)
+        return done.stdout
 
-    def run(
-        self, *command: str, stdin: bytes | IO[bytes] | None = None, env: Mapping[str, str] | None = None
-    ) -> str:
+    def run(self, *command: str, stdin: bytes | IO[bytes] | None = None, env: Mapping[str, str] | None = None) -> str:
         """As `run_bytes`, for text; without the last newline."""
         return self.run_bytes(*command, stdin=stdin, env=env).decode().rstrip("\n")
 
@@ -147,11 +147,11 @@ class Machine:
 
     def processes(self) -> dict[int, str]:
         """Everything that runs here, its first process aside: pid as seen from outside, and command line."""
-        mine = os.readlink(f"/proc/{self.init.pid}/ns/pid")
+        mine = Path(f"/proc/{self.init.pid}/ns/pid").readlink()
         found = {}
         for folder in Path("/proc").glob("[0-9]*"):
             try:
-                if os.readlink(folder / "ns/pid") == mine and int(folder.name) != self.init.pid:
+                if (folder / "ns/pid").readlink() == mine and int(folder.name) != self.init.pid:
                     found[int(folder.name)] = (folder / "cmdline").read_bytes().replace(b"\0", b" ").decode().strip()
             except OSError:  # gone meanwhile, or a process that not even root may look at
                 continue

@@ -142,7 +142,9 @@ def _unpack(suite: str, packages: list[str], root: Path) -> None:
     own_mounts = ["unshare", "--mount", "--pid", "--fork", "--kill-child", "--propagation", "private"]
     arguments = ["--variant=minbase", f"--include={','.join(packages)}", suite, str(beside)]
     print(f"rig: unpacking Debian {suite} into {root} (once, about a minute)", file=sys.stderr)
-    _run_logged([*own_mounts, "debootstrap", *arguments, _mirror(), *([] if known else ["sid"])], f"debootstrap-{suite}")
+    _run_logged(
+        [*own_mounts, "debootstrap", *arguments, _mirror(), *([] if known else ["sid"])], f"debootstrap-{suite}"
+    )
     for archive in (beside / "var/cache/apt/archives").glob("*.deb"):
         archive.unlink()
     beside.rename(root)

@@ -108,6 +108,4 @@ def _wait(process: Process, port: int) -> None:
 def _bcrypt(password: str) -> str:
     """The only hash that the registry takes; perl, which every Debian has, reaches the C library's crypt()."""
     program = "chomp(my $p = <STDIN>); print crypt($p, q($2b$05$) . q(riglayerferryriglayerfu))"
-    return subprocess.run(
-        ["perl", "-e", program], input=password, capture_output=True, text=True, check=True
-    ).stdout
+    return subprocess.run(["perl", "-e", program], input=password, capture_output=True, text=True, check=True).stdout

@@ -114,9 +114,7 @@ class Rig:
         """A new, empty registry on 127.0.0.1."""
         packages.install(("docker-registry",))
         self._registries += 1
-        return start_registry(
-            self.state / f"registry-{self._registries}", self._ledger, user=user, password=password
-        )
+        return start_registry(self.state / f"registry-{self._registries}", self._ledger, user=user, password=password)
 
     @property
     def environment(self) -> dict[str, str]:

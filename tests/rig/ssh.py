@@ -140,7 +140,9 @@ class Sshd:
 
     def drop_sessions(self) -> None:
         """Break every open connection of this machine, as a network does that fails."""
-        sessions = [pid for pid, line in self.machine.processes().items() if line.startswith(("sshd: ", "sshd-session:"))]
+        sessions = [
+            pid for pid, line in self.machine.processes().items() if line.startswith(("sshd: ", "sshd-session:"))
+        ]
         for pid in sessions:
             if pid != self.process.pid:
                 Process(pid, started_at(pid) or 0).send(signal.SIGKILL)
@@ -155,18 +157,16 @@ def start_sshd(
     environment: Mapping[str, str] | None = None,
 ) -> Sshd:
     """Start an sshd on `machine` under `alias`. `options` are lines of sshd_config, `environment` its SetEnv."""
-    for name, source in (("hostkey", "hostkey"), ("authorized_keys", "id.pub")):
+    for name, source, mode in (("hostkey", "hostkey", 0o600), ("authorized_keys", "id.pub", 0o644)):
         target = machine.run_folder / name
         if not target.exists():
             target.write_bytes((client.folder / source).read_bytes())
-            target.chmod(0o600)
+            target.chmod(mode)
     set_env = [f'SetEnv {name}="{value}"' for name, value in (environment or {}).items()]
     config = machine.run_folder / f"sshd-{alias}.conf"
     for _ in range(5):
         port = free_port() if machine.network is None else 22
-        config.write_text(
-            _SERVER.format(port=port, address=machine.address, options="\n".join([*options, *set_env]))
-        )
+        config.write_text(_SERVER.format(port=port, address=machine.address, options="\n".join([*options, *set_env])))
         process = _listen(machine, alias, port)
         if process.alive:
             client.add_host(alias, machine.address, port)

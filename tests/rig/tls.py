@@ -5,7 +5,7 @@ from pathlib import Path
 
 
 def create(folder: Path, address: str) -> None:
-    """Fill `folder` with ca.pem, server-cert.pem, server-key.pem, and cert.pem and key.pem, as docker's client names."""
+    """Fill `folder` with ca.pem, a server's server-cert.pem and server-key.pem, a client's cert.pem and key.pem."""
     folder.mkdir(parents=True)
     ec = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes"]
 
