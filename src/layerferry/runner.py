@@ -52,10 +52,8 @@ class Surroundings:
 
     def reachability(self, daemon: Daemon, output: Output | None = None) -> Reachability:
         chosen = self.settings
-        ngrok = Ngrok(self.environ, chosen.ngrok_token, chosen.ngrok_domain, chosen.ngrok_install)
-        return Reachability(
-            daemon, self.topology, ngrok if chosen.wants_ngrok else None, output.mask if output is not None else None
-        )
+        ngrok = Ngrok(chosen.ngrok_token, chosen.ngrok_domain, chosen.ngrok_install) if chosen.wants_ngrok else None
+        return Reachability(daemon, self.topology, self.environ, ngrok, output.mask if output is not None else None)
 
     def source(self, emit: Emit, output: Output | None = None) -> Source:
         """Open the source of the images, and the routes that lead out of it."""

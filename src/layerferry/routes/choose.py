@@ -39,26 +39,30 @@ class Costs:
         return max(0.0, self.export - self.registry)
 
 
-def costs(plan: Plan, store: str) -> Costs:
-    """Estimate both routes for a daemon whose store is `chain` or `blob`."""
+def costs(plan: Plan, store: str, *, whole: bool = False) -> Costs:
+    """Estimate both routes for a daemon whose store is `chain` or `blob`.
+
+    A registry that is not ours has nothing yet: the daemon pushes the `whole` image there.
+    """
     rates = RATES[store]
-    wanted = plan.delta
-    unwanted = 0
-    if store == "chain":
-        unwanted = sum(layer.size for layer in plan.reused if layer.size < _ASKED_FOR)
-    return Costs(
-        registry=2 * rates.push + (wanted + unwanted / 2) / rates.upload,
-        export=rates.push + plan.image.size / rates.save,
-    )
+    uploaded: float = plan.image.size
+    if not whole:
+        small = sum(layer.size for layer in plan.reused if layer.size < _ASKED_FOR) if store == "chain" else 0
+        uploaded = plan.delta + small / 2
+    return Costs(registry=2 * rates.push + uploaded / rates.upload, export=rates.push + plan.image.size / rates.save)
 
 
 @dataclass(frozen=True, slots=True)
 class Reached:
-    """By which route the daemon reaches a registry of ours, and at which address; `trouble` why by no better one."""
+    """By which route the daemon reaches a registry, and at which address; `trouble` why by no better one.
+
+    `whole` where it is the job's service registry, which gets the whole image.
+    """
 
     route: str = ""
     address: str = ""
     trouble: str = ""
+    whole: bool = False
 
 
 def choose(asked: str, plan: Plan, store: str, reached: Reached) -> Route:
@@ -74,7 +78,8 @@ def choose(asked: str, plan: Plan, store: str, reached: Reached) -> Route:
         return Route("export", reached.trouble)
     if reached.route == "ngrok":
         return Route("ngrok", f"the daemon reaches {reached.address}; {reached.trouble or 'as asked'}")
-    cost = costs(plan, store)
+    cost = costs(plan, store, whole=reached.whole)
     if asked == "auto" and cost.export < cost.registry:
         return Route("export", f"reading it all takes about {cost.export:.1f} s, a push {cost.registry:.1f} s")
-    return Route("registry", f"the daemon reaches {reached.address}")
+    what = f"the registry service as {reached.address}" if reached.whole else reached.address
+    return Route("registry", f"the daemon reaches {what}")

@@ -1,5 +1,6 @@
 """What a daemon reaches of ours: registries that we start, and the daemon's own word on each of their addresses."""
 
+import secrets
 import shutil
 import tempfile
 import time
@@ -8,12 +9,14 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from layerferry.ci.services import split_address
+from layerferry.ci.probes import probe
+from layerferry.ci.services import Certainty, split_address
 from layerferry.ci.topology import DaemonName, Topology
 from layerferry.errors import LayerferryError, RouteError
 from layerferry.registry import Registry
 from layerferry.registry.wire import Request, Response
 from layerferry.routes.edge import Credentials
+from layerferry.routes.service import ServiceLanding
 from layerferry.routes.tunnel import open_tunnel
 from layerferry.sources.daemon import Daemon
 from layerferry.targets.conduit import SshConduit, SshTarget
@@ -24,9 +27,8 @@ _REALM = "layerferry"
 
 @dataclass(frozen=True, slots=True)
 class Ngrok:
-    """What a tunnel needs; `env` is where the agent is looked for. An empty token: the agent's configuration has it."""
+    """What a tunnel needs. An empty token: the agent's own configuration has it."""
 
-    env: Mapping[str, str]
     token: str = field(default="", repr=False)
     domain: str = ""
     install: bool = False
@@ -61,8 +63,14 @@ class Reachability:
     """Our registries, for as long as it is open. `mask` hears of every secret before it is used."""
 
     def __init__(
-        self, daemon: Daemon, topology: Topology, ngrok: Ngrok | None = None, mask: Callable[..., None] | None = None
+        self,
+        daemon: Daemon,
+        topology: Topology,
+        environ: Mapping[str, str],
+        ngrok: Ngrok | None = None,
+        mask: Callable[..., None] | None = None,
     ) -> None:
+        self._environ = environ
         self._daemon = daemon
         self._topology = topology
         self._ngrok = ngrok
@@ -94,6 +102,23 @@ class Reachability:
                 shown = DaemonName(landing.address, name.reason, name.forward)
                 yield Attempt(shown, trouble, time.monotonic() - start, None if trouble else landing)
 
+    @property
+    def service_is_set(self) -> bool:
+        """Whether the user named a registry service."""
+        return any(service.certainty is Certainty.SET for service in self._topology.services)
+
+    def service(self) -> ServiceLanding | None:
+        """The first registry service that both this job and the daemon reach, if there is one."""
+        for service in self._topology.services:
+            answer = probe(service.address)
+            if not answer.answer.is_registry:
+                continue
+            repository = f"layerferry/{secrets.token_hex(8)}"
+            for name in self._topology.daemon_names(service):
+                if not name.forward and not self._daemon.reaches(f"{name.address}/{repository}:probe"):
+                    return ServiceLanding(name.address, answer.url, repository, self._environ)
+        return None
+
     def tunnel(self) -> Landing:
         """Open an ngrok tunnel to our registry, and ask the daemon whether it reaches that. Raises `RouteError`."""
         if self._ngrok is None:
@@ -104,7 +129,7 @@ class Reachability:
         tunnel = self._stack.enter_context(
             open_tunnel(
                 f"127.0.0.1:{registry.port}",
-                env=self._ngrok.env,
+                env=self._environ,
                 token=self._ngrok.token or None,
                 domain=self._ngrok.domain,
                 credentials=self._credentials,

@@ -13,6 +13,7 @@ from layerferry.image import Descriptor, Image, Platform
 from layerferry.plan import Plan
 from layerferry.routes.choose import RATES, Reached, choose, costs
 from layerferry.routes.reachability import Landing, Reachability
+from layerferry.routes.service import Served, ServiceLanding
 from layerferry.sources.daemon import Daemon
 from layerferry.sources.pushed import Pushed
 
@@ -30,7 +31,7 @@ class DaemonRoutes:
         self._reachability = reachability
         self._asked = asked
         self._emit = emit
-        self._landing: Landing | None = None
+        self._landing: Landing | ServiceLanding | None = None
         self._reached: Reached | None = None
 
     def inspect(self, reference: str, platform: Platform | None = None) -> Image:
@@ -44,7 +45,12 @@ class DaemonRoutes:
     def fetch(self, plan: Plan, route: Route, wanted: frozenset[str], spool: Path) -> AbstractContextManager[Content]:
         if route.name == "export":
             return self._daemon.export(plan.image, wanted, spool)
-        return Routed(self._pushed(plan, wanted), partial(self._instead, plan.image, route, spool))
+        assert self._landing is not None, "choose() comes before fetch()"
+        if isinstance(self._landing, ServiceLanding):
+            content: Pushed | Served = Served(self._daemon, self._landing, plan.image, wanted, spool)
+        else:
+            content = self._pushed(self._landing, plan, wanted)
+        return Routed(content, partial(self._instead, plan.image, route, spool))
 
     def close(self) -> None:
         self._reachability.close()
@@ -55,6 +61,8 @@ class DaemonRoutes:
         if self._asked == "export":
             return Reached()
         trouble = ""
+        if self._asked == "registry" and self._reachability.service_is_set and (served := self._reach_service("")):
+            return served
         if self._asked != "ngrok":
             for attempt in self._reachability.attempts():
                 if attempt.landing:
@@ -70,11 +78,14 @@ class DaemonRoutes:
                 self._emit(Warned(image.reference, f"no tunnel: {failure.message}. {failure.hint}".strip()))
                 return Reached(trouble=f"{trouble}, and the tunnel failed")
             return Reached("ngrok", self._landing.address, trouble)
-        return Reached(trouble=trouble)
+        return self._reach_service(trouble) or Reached(trouble=trouble)
 
-    def _pushed(self, plan: Plan, wanted: frozenset[str]) -> Pushed:
-        assert self._landing is not None, "choose() comes before fetch()"
-        image, landing = plan.image, self._landing
+    def _reach_service(self, trouble: str) -> Reached | None:
+        self._landing = self._reachability.service()
+        return Reached("registry", self._landing.address, trouble, whole=True) if self._landing else None
+
+    def _pushed(self, landing: Landing, plan: Plan, wanted: frozenset[str]) -> Pushed:
+        image = plan.image
         repository = landing.registry.repository()
         store = self._daemon.store(image)
         bounded = self._asked == "auto" and landing.route == "registry"
@@ -102,7 +113,7 @@ class Routed:
     """A push's content; where the push fails, what is pending comes another way. An `archive.Content`."""
 
     def __init__(
-        self, pushed: Pushed, instead: Callable[[SourceError, frozenset[str]], AbstractContextManager[Content]]
+        self, pushed: Pushed | Served, instead: Callable[[SourceError, frozenset[str]], AbstractContextManager[Content]]
     ) -> None:
         self._stack = ExitStack()
         self._pushed = pushed

@@ -14,9 +14,14 @@ from docker.context import ContextAPI
 
 from layerferry.errors import SourceError
 from layerferry.image import Image, Layer, Platform
+from layerferry.sources.dial import DialAdapter
 from layerferry.sources.save import CHUNK, Save
 
+#: The tag of what a daemon pushes to us, in a repository that nobody else knows.
+PUSH_TAG = "layerferry"
 _TIMEOUT = 60
+#: The API's version for the one question that has none; docker 19.03's.
+_OLDEST = "1.40"
 #: docker before 25 writes the whole archive to its own disk before the first byte comes.
 _SAVE_TIMEOUT = 3600
 #: Seconds that a daemon has to tell whether it reaches a registry.
@@ -47,6 +52,8 @@ class Daemon:
 
     def _connect(self, timeout: int) -> docker.APIClient:
         try:
+            if self.address.startswith("ssh://"):
+                return _dial(self.address, timeout)
             return docker.APIClient(**self._arguments, version="auto", timeout=timeout)
         except (docker.errors.DockerException, requests.RequestException, OSError, ValueError) as error:
             raise SourceError(
@@ -113,9 +120,9 @@ class Daemon:
         The credentials go with the request alone: nothing is logged in, no credential helper is asked.
         """
         client = self._connect(_SAVE_TIMEOUT)
-        name = f"{repository}:layerferry"
+        name = f"{repository}:{PUSH_TAG}"
         try:
-            client.tag(image.id, repository, "layerferry", force=True)
+            client.tag(image.id, repository, PUSH_TAG, force=True)
             try:
                 for line in client.push(name, stream=True, decode=True, auth_config=dict(auth or {})):
                     if error := line.get("error"):
@@ -152,6 +159,16 @@ class Export(Save):
             raise SourceError(f"the docker daemon broke off reading {image.reference}: {_reason(error)}") from None
 
 
+def _dial(url: str, timeout: int) -> docker.APIClient:
+    """A client whose requests go through ssh. The daemon's version is asked before: the SDK would ask elsewhere."""
+    adapter, version = DialAdapter(url), _OLDEST
+    for _ in range(2):
+        client = docker.APIClient(base_url="http://localhost:2375", version=version, timeout=timeout)
+        client.mount("http://", adapter)
+        version = client.version(api_version=False)["ApiVersion"]
+    return client
+
+
 def _address(environ: Mapping[str, str]) -> tuple[dict[str, Any], str]:
     """The SDK's arguments, and the address for people. DOCKER_HOST goes before the context, as in the docker CLI."""
     host = environ.get("DOCKER_HOST", "")
@@ -172,8 +189,6 @@ def _address(environ: Mapping[str, str]) -> tuple[dict[str, Any], str]:
         arguments = docker.utils.kwargs_from_env(environment=dict(environ))
     if host:
         arguments.setdefault("base_url", host)
-    if host.startswith("ssh://"):
-        arguments["use_ssh_client"] = True
     return arguments, host or "unix:///var/run/docker.sock"
 
 
