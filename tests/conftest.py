@@ -15,7 +15,7 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).parent))
 
-from rig import KINDS, Engine, Rig, cannot_run
+from rig import KINDS, Engine, Rig, cannot_run, packages
 from rig.command import Layerferry
 
 _ROLES = {"engine": tuple(KINDS), "target": tuple(KINDS), "source": ("docker20-overlay2",)}
@@ -94,6 +94,7 @@ def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestR
 @pytest.fixture(scope="session")
 def rig() -> Iterator[Rig]:
     """The rig of this run: engines, registries, hosts, ssh configuration. All of it is gone when the run ends."""
+    packages.install_tools()
     with Rig() as started:
         yield started
 

@@ -58,8 +58,11 @@ def guard(arguments: argparse.Namespace) -> None:
 
 def install(arguments: argparse.Namespace) -> None:
     """Install the packages that the rig needs, and unpack the Debian suites of all engines."""
-    packages.install()
     packages.prepare(kind.suite for kind in KINDS.values())
+
+
+def check(arguments: argparse.Namespace) -> None:
+    """Say why engines cannot run on this machine, with exit code 1, or nothing if they can."""
 
 
 def parse() -> argparse.Namespace:
@@ -74,6 +77,7 @@ def parse() -> argparse.Namespace:
         ("list", list_machines),
         ("down", down),
         ("install", install),
+        ("check", check),
         ("guard", guard),
     ):
         command = commands.add_parser(name, help=(function.__doc__ or "").split("\n")[0])

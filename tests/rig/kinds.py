@@ -26,6 +26,8 @@ KINDS = {
         Kind("podman5", "forky", "podman", "podman", "5."),
     )
 }
+#: The docker of this machine, of any version: where it only has to be quick.
+THIS_MACHINE = Kind("this-machine", "", "docker", "", "")
 DOCKERS = tuple(name for name, kind in KINDS.items() if kind.program == "docker")
 PODMANS = tuple(name for name, kind in KINDS.items() if kind.program == "podman")
 #: Engines that find a layer by the chain ID of what it completes, and those that find it by its content.

@@ -2,6 +2,7 @@
 
 import contextlib
 import fcntl
+import functools
 import hashlib
 import os
 import shutil
@@ -14,26 +15,14 @@ from pathlib import Path
 
 from rig.processes import RigError
 
-#: What a machine needs to be a host with an engine.
-HOST_PACKAGES = ("ca-certificates", "crun", "docker.io", "openssh-server", "podman", "procps", "sudo", "zstd")
-#: What the rig itself needs beside that: tools, and the login shells that hosts may have.
-RIG_PACKAGES = (
-    *HOST_PACKAGES,
-    "busybox",
-    "dash",
-    "debootstrap",
-    "docker-registry",
-    "fish",
-    "iproute2",
-    "openssh-client",
-    "openssl",
-    "skopeo",
-    "tcsh",
-    "util-linux",
-    "zsh",
-)
-#: A quick start with the machine's own docker: what `ci-examples/demo.sh` needs.
-DEMO_PACKAGES = ("docker.io", "iproute2", "openssh-client", "openssh-server", "procps", "util-linux", "zstd")
+#: What makes a Debian a host with an engine.
+_HOST = ("ca-certificates", "crun", "docker.io", "openssh-server", "podman", "procps", "sudo", "zstd")
+#: The login shells that users of a host may have; one host with all of them is enough.
+_SHELLS = ("busybox", "dash", "fish", "tcsh", "zsh")
+#: What the rig itself uses, on the machine that it runs on.
+_TOOLS = ("debian-archive-keyring", "debootstrap", "docker-registry", "iproute2", "openssl", "skopeo", "util-linux")
+#: What every rig needs, and no suite has to be unpacked for.
+SSH = ("openssh-client",)
 
 _POLICY = Path("/usr/sbin/policy-rc.d")
 
@@ -46,10 +35,9 @@ def codename() -> str:
     return release.get("VERSION_CODENAME", "").strip('"') if release.get("ID", "").strip('"') == "debian" else ""
 
 
-def with_docker_client(suite: str, packages: Iterable[str]) -> list[str]:
-    """`packages`, with the docker client where `suite` ships it apart from the daemon, as all after bookworm do."""
-    names = sorted(packages)
-    return names if suite == "bookworm" or "docker.io" not in names else sorted([*names, "docker-cli"])
+def host_packages(suite: str) -> list[str]:
+    """What a host that runs `suite` has: after bookworm docker's client is a package of its own."""
+    return sorted([*_HOST, *(_SHELLS if suite == "bookworm" else ["docker-cli"])])
 
 
 def missing(packages: Iterable[str]) -> list[str]:
@@ -65,17 +53,22 @@ def missing(packages: Iterable[str]) -> list[str]:
     return [name for name in names if name not in installed]
 
 
-def install(packages: Iterable[str] = RIG_PACKAGES) -> list[str]:
-    """Install what is missing of `packages` through apt, without starting a single service; returns what it was."""
+@functools.cache
+def install_tools() -> None:
+    """Install what the rig uses."""
+    install((*SSH, *_TOOLS))
+
+
+def install(packages: Iterable[str]) -> None:
+    """Install what is missing of `packages` through apt, without starting a single service."""
     with locked("apt"):
-        names = missing(with_docker_client(codename(), packages))
+        names = missing(packages)
         if names:
             quiet = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
             wait = ("-o", "DPkg::Lock::Timeout=300")
             with no_services():
                 _run_logged(["apt-get", *wait, "update"], "apt", env=quiet)
                 _run_logged(["apt-get", *wait, "install", "--yes", "--no-install-recommends", *names], "apt", env=quiet)
-    return names
 
 
 @contextlib.contextmanager
@@ -113,17 +106,23 @@ def locked(name: str) -> Iterator[None]:
 
 def suite_root(suite: str) -> Path:
     """The root folder of `suite`: that of this machine if it runs it, else one that is unpacked now or was before."""
+    install_tools()
+    packages = host_packages(suite)
     if suite == codename():
-        install()
+        install(packages)
         return Path("/")
-    packages = with_docker_client(suite, HOST_PACKAGES)
     root = cache() / f"{suite}-{hashlib.sha256(' '.join(packages).encode()).hexdigest()[:8]}"
     if not root.exists():
-        install(["debootstrap"])
         with locked(suite):
             if not root.exists():
                 _unpack(suite, packages, root)
     return root
+
+
+def machine_root() -> Path:
+    """The root folder of this machine, whatever it runs, with an engine of its own."""
+    install(("iproute2", "openssh-server", "procps", *(() if shutil.which("dockerd") else ("docker.io",))))
+    return Path("/")
 
 
 def prepare(suites: Iterable[str]) -> None:

@@ -16,7 +16,7 @@ from typing import Any, Self
 from rig import packages
 from rig.engine import Engine, Listen
 from rig.images import Workshop
-from rig.kinds import KINDS
+from rig.kinds import KINDS, THIS_MACHINE
 from rig.machine import Machine
 from rig.processes import Ledger, Process
 from rig.registry import Registry, start_registry
@@ -53,7 +53,7 @@ class Rig:
         self._machines: list[Machine] = []
         self._registries = 0
         self._guard = self._start_guard() if guard else None
-        packages.install(("openssh-client",))
+        packages.install(packages.SSH)
         self.ssh = SshClient(self.state / "ssh")
         self.workshop = Workshop(self.state / "images")
 
@@ -83,6 +83,7 @@ class Rig:
     ) -> Engine:
         """The engine `name` (by default the kind's name), started when it is asked for the first time.
 
+        `kind` is a key of `KINDS`, or `this-machine` for the docker that this machine has, whichever it is.
         `listen` adds a tcp port, with or without TLS. A `rate` such as `10mbit` gives its machine a network of its
         own that is so quick each way; `isolated` one without a limit.
         """
@@ -90,13 +91,14 @@ class Rig:
         with self._lock:
             if name in self._engines:
                 return self._engines[name]
-        lower = packages.suite_root(KINDS[kind].suite)
+        chosen = THIS_MACHINE if kind == THIS_MACHINE.name else KINDS[kind]
+        lower = packages.suite_root(chosen.suite) if chosen.suite else packages.machine_root()
         machine = Machine(name, self.state / name, self._ledger)
         machine.start(lower, isolated=isolated, rate=rate)
         with self._lock:
             self._machines.append(machine)
             self._record(machine, kind)
-        engine = Engine(name, KINDS[kind], machine, self.ssh, listen)
+        engine = Engine(name, chosen, machine, self.ssh, listen)
         engine.start()
         if ssh:
             engine.open_ssh(options=sshd_options, environment=sshd_environment)

@@ -1,0 +1,67 @@
+#!/bin/bash
+# All of layerferry's checks: ruff, mypy, then the tests, with real engines where they can run (Linux, root).
+# Needs python3 (3.11 or later) and, the first time, the network. Arguments go to pytest:
+#
+#   bash tests/run.sh                      everything but the long suite
+#   bash tests/run.sh tests/unit -x        whatever pytest understands
+#   bash tests/run.sh --slow               the long suite too
+#
+# What it installs goes into build/venv (LAYERFERRY_TEST_VENV), the Debian suites of the engines into a cache
+# (LAYERFERRY_RIG_CACHE), and, where it runs as root, Debian packages onto this machine.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+venv=${LAYERFERRY_TEST_VENV:-build/venv}
+python=$venv/bin/python
+log=$(mktemp "${TMPDIR:-/tmp}/layerferry-run.XXXXXX")
+trap 'rm -f "$log"' EXIT
+
+die() {
+  printf 'tests/run.sh: %s\n' "$*" >&2
+  exit 1
+}
+
+step() { # step TITLE COMMAND...: one line when it works, all of its output when it does not
+  local title=$1 began=$SECONDS
+  shift
+  printf '%-34s' "$title"
+  if ! "$@" >"$log" 2>&1 </dev/null; then
+    printf 'failed after %d s\n\n' $((SECONDS - began))
+    cat "$log"
+    exit 1
+  fi
+  printf '%3d s\n' $((SECONDS - began))
+}
+
+apt_install() {
+  apt-get update
+  DEBIAN_FRONTEND=noninteractive apt-get install --yes --no-install-recommends "$@"
+}
+
+make_venv() { # with exactly what requirements/dev.txt locks, and layerferry itself from this checkout
+  local want
+  want="$(python3 -V) $(cat requirements/dev.txt pyproject.toml | sha256sum)"
+  if [ "$(cat "$venv/.made-from" 2>/dev/null)" != "$want" ]; then
+    rm -rf "$venv"
+    python3 -m venv "$venv"
+    "$python" -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/dev.txt
+    "$python" -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
+    printf '%s\n' "$want" >"$venv/.made-from"
+  fi
+}
+
+command -v python3 >/dev/null || die "needs python3, 3.11 or later"
+python3 -c 'import sys; sys.exit(sys.version_info < (3, 11))' || die "needs Python 3.11 or later, not $(python3 -V)"
+if ! python3 -c 'import ensurepip, venv' 2>/dev/null; then
+  [ "$(id -u)" = 0 ] || die "python3 cannot make virtual environments: install Debian's package python3-venv"
+  step "installing python3-venv" apt_install python3-venv
+fi
+
+step "locked dependencies" make_venv
+step "ruff check" "$python" -m ruff check
+step "ruff format" "$python" -m ruff format --check
+step "mypy" "$python" -m mypy
+if "$python" tests/rig check 2>/dev/null; then
+  step "engines for the tests" "$python" tests/rig install
+fi
+rm -f "$log"
+exec "$python" -m pytest "$@"
