@@ -59,7 +59,7 @@ fi
 step "locked dependencies" make_venv
 step "ruff check" "$python" -m ruff check
 step "ruff format" "$python" -m ruff format --check
-step "mypy" "$python" -m mypy
+step "mypy" env MYPYPATH=src:tests "$python" -m mypy --explicit-package-bases
 if "$python" tests/rig check 2>/dev/null; then
   step "engines for the tests" "$python" tests/rig install
 fi
