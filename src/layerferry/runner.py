@@ -5,7 +5,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TextIO
 
 from layerferry.ci import summary
@@ -19,6 +19,7 @@ from layerferry.events import Emit
 from layerferry.push import Options, Wanted, fan_out
 from layerferry.report import JsonReport, PlainReport, Report, document
 from layerferry.result import Result
+from layerferry.routes.edge import Credentials
 from layerferry.routes.reachability import Ngrok, Reachability
 from layerferry.routes.router import DaemonRoutes
 from layerferry.settings.model import Settings
@@ -32,11 +33,15 @@ _SCAN_SECONDS = 5
 
 @dataclass(frozen=True, slots=True)
 class Surroundings:
-    """The settings, the environment that they come from, and what was found around us."""
+    """The settings, the environment that they come from, and what was found around us.
+
+    `credentials` are for our registries of this run: made beforehand, so that they are masked before anything is said.
+    """
 
     settings: Settings
     environ: Mapping[str, str]
     topology: Topology
+    credentials: Credentials = field(default_factory=Credentials.generate, repr=False)
 
     @classmethod
     def look(cls, settings: Settings, environ: Mapping[str, str]) -> "Surroundings":
@@ -50,21 +55,21 @@ class Surroundings:
         own = self.topology.daemon.environment if self.topology.daemon_reason != "docker's current context" else {}
         return Daemon({**self.environ, **own})
 
-    def reachability(self, daemon: Daemon, output: Output | None = None) -> Reachability:
+    def reachability(self, daemon: Daemon) -> Reachability:
         chosen = self.settings
         ngrok = Ngrok(chosen.ngrok_token, chosen.ngrok_domain, chosen.ngrok_install) if chosen.wants_ngrok else None
-        return Reachability(daemon, self.topology, self.environ, ngrok, output.mask if output is not None else None)
+        return Reachability(daemon, self.topology, self.environ, ngrok, self.credentials)
 
-    def source(self, emit: Emit, output: Output | None = None) -> Source:
+    def source(self, emit: Emit) -> Source:
         """Open the source of the images, and the routes that lead out of it."""
         daemon = self.daemon()
-        return DaemonRoutes(daemon, self.reachability(daemon, output), self.settings.route, emit)
+        return DaemonRoutes(daemon, self.reachability(daemon), self.settings.route, emit)
 
     def output(self, stream: TextIO) -> Output:
         """The CI's own dialect; secrets are masked before anything else is said."""
         wishes = Wishes(summary=self.settings.summary, dotenv=self.settings.dotenv)
         output = open_output(self.topology.provider, stream, self.environ, wishes=wishes)
-        output.mask(*self.settings.known_secrets)
+        output.mask(*self.settings.known_secrets, *self.credentials.secrets)
         return output
 
 
@@ -114,7 +119,7 @@ def _push(around: Surroundings, output: Output, ssh: Ssh, *, dry_run: bool) -> t
         output.line(f"CI: {topology.provider} ({topology.provider_reason})")
         output.line(f"daemon: {topology.daemon.reach} ({topology.daemon_reason})")
         targets = [start(stack, target, ssh) for target in chosen.targets]
-        results = fan_out(wanted, targets, options, report, lambda: around.source(report, output))
+        results = fan_out(wanted, targets, options, report, lambda: around.source(report))
         seconds = time.monotonic() - begin
         report.finish(results, seconds)
     return results, seconds

@@ -4,7 +4,7 @@ import secrets
 import shutil
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -60,7 +60,7 @@ class Attempt:
 
 
 class Reachability:
-    """Our registries, for as long as it is open. `mask` hears of every secret before it is used."""
+    """Our registries, for as long as it is open; all of them ask for the same `credentials`."""
 
     def __init__(
         self,
@@ -68,7 +68,7 @@ class Reachability:
         topology: Topology,
         environ: Mapping[str, str],
         ngrok: Ngrok | None = None,
-        mask: Callable[..., None] | None = None,
+        credentials: Credentials | None = None,
     ) -> None:
         self._environ = environ
         self._daemon = daemon
@@ -77,9 +77,7 @@ class Reachability:
         self._stack = ExitStack()
         self._registries: dict[str, Registry] = {}
         self._asked: set[str] = set()
-        self._credentials = Credentials.generate()
-        if mask is not None:
-            mask(*self._credentials.secrets)
+        self._credentials = credentials or Credentials.generate()
 
     def close(self) -> None:
         self._stack.close()
