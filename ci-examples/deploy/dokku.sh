@@ -1,7 +1,7 @@
 #!/bin/sh
-# Dokku, from any CI: build here, push what the host lacks, deploy it with `git:from-image`, which pulls nothing that the
-# host has. layerferry logs in as `deploy`, a user of the group docker, for the user `dokku` runs nothing but dokku; both
-# accept the key (`dokku ssh-keys:add ci key.pub`). The tag is the commit's: dokku deploys no tag twice.
+# Dokku, from any CI: build here, push what the host lacks, deploy it with `git:from-image`, which pulls nothing that
+# the host has. layerferry logs in as `deploy`, a user of the group docker, for the user `dokku` runs nothing but dokku;
+# both accept the key (`dokku ssh-keys:add ci key.pub`). The tag is the commit's: dokku deploys no tag twice.
 #
 # Set as secrets, or files' contents, of the CI:
 #   DEPLOY_SSH_KEY       secret: the private key, as it stands in its file

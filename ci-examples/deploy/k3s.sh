@@ -1,12 +1,12 @@
 #!/bin/sh
-# K3s, from any CI: build here, push to each node what its containerd lacks, roll the deployment over. containerd's socket
-# is root's on a k3s node, hence root@; the pods keep Kubernetes' own `imagePullPolicy: IfNotPresent`.
+# K3s, from any CI: build here, push to each node what its containerd lacks, roll the deployment over. containerd's
+# socket is root's on a k3s node, hence root@; the pods keep Kubernetes' own `imagePullPolicy: IfNotPresent`.
 #
 # Set as secrets, or files' contents, of the CI:
 #   DEPLOY_SSH_KEY       secret: the private key, as it stands in its file
 #   DEPLOY_KNOWN_HOSTS   the nodes' lines of known_hosts
 #   K3S_SERVER           root@server.example.com, where kubectl is run
-#   K3S_NODES            every node that may run the pods, with commas between: root@server.example.com,root@node2…
+#   K3S_NODES            every node that may run the pods, with commas between: root@server.example.com,root@node
 set -eu
 image=app:$(git rev-parse HEAD)
 
