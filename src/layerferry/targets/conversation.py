@@ -28,6 +28,7 @@ One session does everything. It is lines of text until an archive starts (`>` is
 Until `tag`, the target's old image keeps its name; when the session breaks off, the target drops what it loaded.
 """
 
+import contextlib
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -41,6 +42,7 @@ PROTOCOL = 1
 FRAME = 4 << 20
 #: Seconds from one line of the greeting to the next; an engine with thousands of images takes some to list them.
 _GREETING_TIMEOUT = 120.0
+_LAST_WORD_TIMEOUT = 5.0
 _NOISE = 200
 
 
@@ -147,8 +149,8 @@ class Conversation:
         for frame in _frames(stream):
             if self._conduit.answered:
                 break
-            self._conduit.write(b"%d\n" % len(frame))
-            self._conduit.write(frame)
+            self._write(b"%d\n" % len(frame))
+            self._write(frame)
         else:
             self._say("0")
         shown = dict(line.split()[1:3] for line in self._answer_lines() if line.startswith("loaded "))
@@ -162,7 +164,22 @@ class Conversation:
         self._expect("done")
 
     def _say(self, *lines: str) -> None:
-        self._conduit.write("".join(f"{line}\n" for line in lines).encode())
+        self._write("".join(f"{line}\n" for line in lines).encode())
+
+    def _write(self, data: bytes) -> None:
+        try:
+            self._conduit.write(data)
+        except LayerferryError as error:
+            raise self._last_word() or error from None
+
+    def _last_word(self) -> LayerferryError | None:
+        """The verdict that the target gave before it hung up, if it gave one: it tells more than a broken pipe."""
+        with contextlib.suppress(ConnectError, TargetError):
+            while True:
+                line = self._conduit.read_line(_LAST_WORD_TIMEOUT)
+                if line.startswith("failed "):
+                    return verdict(self.target, line)
+        return None
 
     def _read(self, timeout: float | None = None, noise: Sequence[str] = ()) -> str:
         try:
