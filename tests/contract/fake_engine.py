@@ -1,0 +1,131 @@
+"""An engine that plays answers, in a folder of its own that goes into PATH; and the host script that talks to it."""
+
+import os
+import shutil
+import subprocess
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from layerferry.targets.conduit import BOOTSTRAP
+from layerferry.targets.conversation import PROTOCOL, script
+
+#: Docker's answer to the script's `info`: version, platform, driver and what it says of its store.
+OVERLAY2 = "28.5.2 linux/x86_64 overlay2 extfs true false true"
+CONTAINERD = "28.5.2 linux/x86_64 overlayfs io.containerd.snapshotter.v1"
+PODMAN = "5.8.6 linux/amd64 overlay"
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What a session said, and how it ended."""
+
+    lines: list[str]
+    code: int
+    stderr: str
+
+
+class FakeEngine:
+    """`folder` is its own. `program` is docker or podman; `images` goes by image ID."""
+
+    def __init__(self, folder: Path, *, info: str = OVERLAY2, program: str = "docker") -> None:
+        self.folder = folder
+        self.bin = folder / "bin"
+        self.state = folder / "state"
+        self.scratch = folder / "scratch"
+        for path in (self.bin, self.state, self.scratch):
+            path.mkdir(parents=True)
+        self.install(program)
+        self.say("info", info + "\n")
+        self.hold({})
+
+    def install(self, program: str) -> None:
+        shutil.copy(Path(__file__).with_suffix(".sh"), self.bin / program)
+        (self.bin / program).chmod(0o755)
+
+    def say(self, name: str, text: str) -> None:
+        """Set what it says, in $FAKE/`name`."""
+        (self.state / name).write_text(text)
+
+    def hold(self, images: Mapping[str, Sequence[str]]) -> None:
+        """Let it have `images`: diff IDs by image ID."""
+        self.say("ls", "".join(f"{image}\n" for image in images))
+        self.say("list", "".join(f"{' '.join((image, *layers))}\n" for image, layers in images.items()))
+
+    def show(self, name: str, image: str, layers: Sequence[str]) -> None:
+        """Set what it shows of the image `name`."""
+        self.say("show." + name.translate(str.maketrans("/:", "__")), f"{' '.join((image, *layers))}\n")
+
+    @property
+    def calls(self) -> list[str]:
+        file = self.state / "calls"
+        return file.read_text().splitlines() if file.exists() else []
+
+    @property
+    def loaded(self) -> bytes:
+        return (self.state / "loaded").read_bytes()
+
+    def environment(self, path: str = os.defpath) -> dict[str, str]:
+        # sudo's place is taken, so that no test asks a real one.
+        return {"PATH": f"{self.bin}:{path}", "FAKE": str(self.state), "HOME": "/", "TMPDIR": str(self.scratch)}
+
+    def start(self, shell: Sequence[str], path: str = os.defpath) -> "subprocess.Popen[bytes]":
+        """The host script in `shell`, as ssh starts it."""
+        command = BOOTSTRAP.removeprefix("exec sh -c '").removesuffix("'")
+        assert command != BOOTSTRAP
+        pipe = subprocess.PIPE
+        return subprocess.Popen(
+            [*shell, "-c", command],
+            stdin=pipe,
+            stdout=pipe,
+            stderr=pipe,
+            env=self.environment(path),
+            cwd=self.scratch,
+            start_new_session=True,
+        )
+
+    def talk(self, shell: Sequence[str], said: bytes, path: str = os.defpath) -> Answer:
+        """A whole session: all that we say at once, and all that comes back."""
+        with self.start(shell, path) as process:
+            out, err = process.communicate(preamble() + said, timeout=60)
+        text = out.decode(errors="replace")
+        assert text.endswith("\n") or not text
+        return Answer(text.split("\n")[:-1], process.returncode, err.decode(errors="replace"))
+
+
+def preamble() -> bytes:
+    text = script()
+    return f": layerferry {PROTOCOL} {len(text)}\n".encode() + text
+
+
+def ask(images: Mapping[str, Sequence[str]], *more: str) -> bytes:
+    """What has the target of `images`, diff IDs by image ID?"""
+    lines = [*more]
+    for image, layers in images.items():
+        lines += [f"image {image}", *(f"layer {layer}" for layer in layers)]
+    return "".join(f"{line}\n" for line in (*lines, "end")).encode()
+
+
+def load(expected: Mapping[str, Sequence[str]], chunks: Sequence[bytes], compression: str = "none") -> bytes:
+    """The header and an archive in `chunks`."""
+    header = "".join(f"{' '.join(('expect', name, *layers))}\n" for name, layers in expected.items())
+    frames = b"".join(b"%d\n%b" % (len(chunk), chunk) for chunk in chunks)
+    return header.encode() + f"load {compression}\n".encode() + frames + b"0\n"
+
+
+def commit(names: Mapping[str, str]) -> bytes:
+    """Set names, by throw-away name, and end."""
+    return ("".join(f"tag {incoming} {name}\n" for incoming, name in names.items()) + "done\n").encode()
+
+
+def shells() -> dict[str, list[str]]:
+    """Every POSIX shell of this machine. Debian has dash and bash; busybox is what small systems have."""
+    known = {
+        "dash": ["dash"],
+        "bash": ["bash", "--posix"],
+        "ash": ["busybox", "ash"],
+        "mksh": ["mksh"],
+        "ksh": ["ksh93"],
+        "zsh": ["zsh", "--emulate", "sh"],
+    }
+    return {name: command for name, command in known.items() if shutil.which(command[0])}
