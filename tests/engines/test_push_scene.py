@@ -7,8 +7,7 @@ import gzip
 import hashlib
 import io
 import json
-import shlex
-import sys
+import signal
 import tarfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -57,16 +56,16 @@ def running(engine: Engine) -> set[int]:
     return {pid for pid, line in lines if not line.removeprefix("/usr/bin/").startswith(own)}
 
 
-def our_children() -> list[str]:
-    """The ssh and layerferry processes that this test run has not waited for."""
+def our_ssh(rig: Rig) -> list[str]:
+    """The ssh processes of this rig's hosts that still run on this side."""
     found = []
-    for status in Path("/proc").glob("[0-9]*/cmdline"):
+    for file in Path("/proc").glob("[0-9]*/cmdline"):
         try:
-            line = status.read_bytes().split(b"\0")
+            words = file.read_bytes().split(b"\0")
         except OSError:
             continue
-        if any(b"layerferry-" in word and word.endswith(b"/s") for word in line):
-            found.append(b" ".join(line).decode(errors="replace"))
+        if words[0].endswith(b"ssh") and str(rig.ssh.config).encode() in words:
+            found.append(b" ".join(words).decode(errors="replace"))
     return found
 
 
@@ -131,27 +130,31 @@ class Scene:
         content = b"".join(Noise(size, f"{self.seed} {name} {text}").chunks())
         self.source.build(name, f"FROM {base}\nCOPY new /new\n", {"new": content})
 
+    def strays(self, before: Mapping[str, str]) -> list[str]:
+        """Throw-away names, and images without a name that had not been there under one."""
+        images = self.target.images()
+        return [
+            name
+            for name, image in images.items()
+            if "layerferry" in name or (name.startswith("<none>") and image not in before.values())
+        ]
+
     def push(self, *arguments: str, to: str | None = None, env: Mapping[str, str] | None = None, code: int = 0) -> Run:
         """`layerferry push ... --to TARGET --json`, and what must hold after any push, whatever came of it."""
         target = ["--to", self.target.ssh_alias if to is None else to] if to != "" else []
         words = ["push", *target, "--json", *arguments]
-        processes = running(self.target)
+        processes, images = running(self.target), self.target.images()
         with unchanged(self.source):
             run = self.layerferry(*words, source=self.source, env=env, code=code)
         wait_until(lambda: running(self.target) <= processes, "what runs on the target does not end", seconds=15)
-        assert our_names(self.target) == []
-        assert our_children() == []
+        assert self.strays(images) == []
+        assert our_ssh(self.rig) == []
         assert "Traceback" not in run.stderr
         return run
 
     def shell(self) -> list[str]:
         """A local command that is a `sh` on the target's machine: `push IMAGE -- COMMAND...`."""
         return self.target.machine.argv("sh")
-
-
-def our_names(engine: Engine) -> list[str]:
-    """Throw-away names, and images without any name."""
-    return [name for name in engine.images() if "layerferry" in name or name.startswith("<none>")]
 
 
 def actions(result: Json) -> list[str]:
@@ -206,17 +209,13 @@ def assert_arrived(scene: Scene, result: Json, name: str = APP) -> None:
         assert there == id_of(scene.source, name)
 
 
-def sh(*words: str) -> str:
-    return shlex.join(words)
-
-
 # The eyes see.
 
 
 @pytest.mark.kinds(engine=EACH_STORE)
 def test_a_new_name_an_image_a_container_and_a_file_are_seen(engine: Engine, rig: Rig) -> None:
     shop = rig.workshop
-    engine.load(shop.archive({APP: shop.image([shop.layer({"a": b"a"})])}))
+    engine.load(shop.archive({f"docker.io/{APP}": shop.image([shop.layer({"a": b"a"})])}))
     seen = [look(engine)]
     for change in (
         ("tag", APP, "push-test/other:2"),
@@ -230,15 +229,14 @@ def test_a_new_name_an_image_a_container_and_a_file_are_seen(engine: Engine, rig
     assert len({json.dumps(each, sort_keys=True) for each in seen}) == 4
     with pytest.raises(AssertionError), unchanged(engine):
         engine.docker("tag", APP, "localhost/layerferry:00")
-    assert our_names(engine) == ["localhost/layerferry:00"]
 
 
 @pytest.mark.kinds(engine=NEWEST)
 def test_a_process_that_stays_is_seen(engine: Engine) -> None:
     before = running(engine)
-    process = engine.machine.spawn(sys.executable, "-c", "import time; time.sleep(60)", log="stays.log")
+    process = engine.machine.spawn("sleep", "60", log="stays.log")
     assert running(engine) - before
-    process.send(9)  # type: ignore[arg-type]
+    process.send(signal.SIGKILL)
     wait_until(lambda: running(engine) <= before, "it does not end")
 
 

@@ -1,0 +1,386 @@
+"""What fails says so in one sentence, with the exit code that belongs to it, and leaves both sides as they were."""
+
+import os
+import re
+import signal
+import subprocess
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import pytest
+
+from engines.test_push_scene import APP, EACH_STORE, NEWEST, Scene, id_of, our_ssh, unchanged
+from rig import Engine, Noise, Rig
+from rig.command import Layerferry, Run
+from rig.processes import wait_until
+from rig.ssh import free_port
+
+pytestmark = pytest.mark.kinds(target=NEWEST)
+OLD = "push-test/old:1"
+
+
+@pytest.fixture
+def scene(
+    request: pytest.FixtureRequest, rig: Rig, layerferry: Layerferry, source: Engine, target: Engine
+) -> Iterator[Scene]:
+    """An old image is on the target under the name that the new one, on the source, is to get."""
+    scene = Scene(rig, layerferry, source, target, request.node.name)
+    shop = rig.workshop
+    target.load(shop.archive({f"docker.io/{APP}": shop.image([scene.layer(name="old")])}))
+    scene.load([scene.layer(name="base"), scene.layer(4_000_000, name="new")])
+    yield scene
+    scene.close()
+
+
+def fails(scene: Scene, *arguments: str, code: int, says: str, to: str | None = None, **more: str) -> Run:
+    """The push fails with `code` and says what `says` matches; the target and the source are as they were."""
+    with unchanged(scene.target):
+        run = scene.push(APP, *arguments, to=to, code=code, env=more)
+    assert_one_sentence(run.stderr, says)
+    error = run.result["error"]
+    assert error["exit_code"] == code
+    assert run.result["verified"] is False
+    assert run.result["image_id"] == ""
+    return run
+
+
+def assert_one_sentence(stderr: str, says: str) -> None:
+    """`layerferry: what failed`, and below it, indented, what to do; nothing else. After `^C` comes a new line."""
+    first, *rest = stderr.removeprefix("\n").splitlines()
+    assert first.startswith("layerferry: ")
+    assert re.search(says, first, re.IGNORECASE), first
+    assert len(rest) <= 1
+    assert all(line.startswith("  ") for line in rest)
+
+
+@contextmanager
+def wrapped(target: Engine, body: str) -> Iterator[None]:
+    """Put a `docker` before the real one, which `$real` names, on the target: `body` is POSIX sh."""
+    program = target.kind.program
+    target.machine.write(f"/usr/local/bin/{program}", f"#!/bin/sh\nreal=/usr/bin/{program}\n{body}\n", mode=0o755)
+    try:
+        yield
+    finally:
+        target.machine.run("rm", f"/usr/local/bin/{program}")
+
+
+# The way to the target: exit code 4.
+
+
+def test_a_host_name_that_does_not_resolve(scene: Scene) -> None:
+    fails(scene, to="no-such-host.invalid", code=4, says="no-such-host.invalid.*resolve")
+
+
+def test_a_port_that_nobody_listens_on(scene: Scene) -> None:
+    fails(scene, to=f"root@127.0.0.1:{free_port()}", code=4, says="127.0.0.1.*refused")
+
+
+def test_a_host_key_that_is_not_known(scene: Scene) -> None:
+    says = f"{scene.target.ssh_alias}.*host key is not known"
+    fails(scene, "--ssh-option", "UserKnownHostsFile=/dev/null", code=4, says=says)
+
+
+def test_a_host_key_that_has_changed(scene: Scene) -> None:
+    other = scene.rig.ssh.folder / "id.pub"
+    known = scene.rig.ssh.folder / "other_known_hosts"
+    sshd = scene.target.sshd
+    assert sshd is not None
+    known.write_text(f"[127.0.0.1]:{sshd.port} {' '.join(other.read_text().split()[:2])}\n")
+    run = fails(scene, "--ssh-option", f"UserKnownHostsFile={known}", code=4, says="host key is not the one we know")
+    assert "ssh-keygen -R" in run.stderr
+
+
+def test_a_key_that_the_host_does_not_take(scene: Scene) -> None:
+    folder = scene.rig.ssh.folder
+    config = folder / "wrong_key_config"
+    if not config.exists():
+        subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", folder / "wrong"], check=True)
+        config.write_text(scene.rig.ssh.config.read_text().replace(f"IdentityFile {folder}/id", f"IdentityFile {folder}/wrong"))
+    # Aliases that were added later are not in it, so the target goes by its address.
+    sshd = scene.target.sshd
+    assert sshd is not None
+    fails(scene, "--ssh-config", str(config), to=f"root@127.0.0.1:{sshd.port}", code=4, says="refused our authentication")
+
+
+def test_no_ssh_client(scene: Scene) -> None:
+    fails(scene, code=4, says="no command 'ssh'", PATH="/nonexistent")
+
+
+def test_a_connection_that_breaks_before_the_greeting(scene: Scene) -> None:
+    host = scene.sshd("ForceCommand /bin/false")
+    fails(scene, to=host, code=5, says="status 1")
+
+
+def test_nobody_answers_in_time(scene: Scene) -> None:
+    host = scene.sshd("ForceCommand cat >/dev/null")
+    start = time.monotonic()
+    fails(scene, "--timeout", "2", to=host, code=4, says="gave up after 2 s")
+    assert time.monotonic() - start < 20
+
+
+# The source: exit code 3.
+
+
+def test_no_daemon_at_the_source(scene: Scene) -> None:
+    fails(scene, code=3, says="unix:///nonexistent.sock does not answer", DOCKER_HOST="unix:///nonexistent.sock")
+
+
+def test_an_image_that_the_source_does_not_have(scene: Scene) -> None:
+    scene.source.docker("rmi", APP)
+    fails(scene, code=3, says=f"has no image {APP}")
+
+
+def test_a_daemon_that_dies_while_it_is_read(scene: Scene, rig: Rig) -> None:
+    """A source of its own, stopped as soon as the target has begun to load."""
+    source = rig.engine("docker20-overlay2", name="source-that-dies")
+    source.load(rig.workshop.archive({APP: rig.workshop.image([rig.workshop.layer({"a": Noise(60_000_000)})])}))
+    gate = Gate(scene.target)
+    with unchanged(scene.target), gate.at("load"):
+        process = scene.layerferry.start("push", APP, scene.target.ssh_alias, "--route", "export", source=source)
+        gate.wait()
+        source.stop()
+        gate.open()
+        _, stderr = process.communicate(timeout=60)
+    source.start()
+    source.clear()
+    assert process.returncode == 3
+    assert_one_sentence(stderr.decode(), "daemon")
+
+
+# The target: exit code 5, and 6 where it holds something else than was sent.
+
+
+def test_no_engine_on_the_host(scene: Scene) -> None:
+    scene.target.machine.run("mv", "/usr/bin/docker", "/usr/bin/docker-is-away")
+    try:
+        run = scene.push(APP, code=5)
+    finally:
+        scene.target.machine.run("mv", "/usr/bin/docker-is-away", "/usr/bin/docker")
+    assert_one_sentence(run.stderr, f"{scene.target.ssh_alias}.*no docker or podman")
+
+
+def test_a_user_who_may_not_use_the_engine(scene: Scene) -> None:
+    assert scene.target.sshd is not None
+    if not scene.target.machine.path("/home/plain").exists():
+        scene.target.machine.add_user("plain", uid=2001)
+        scene.target.sshd.with_user("plain")
+        scene.target.machine.run("chmod", "644", "/run/rig/authorized_keys")
+    run = fails(scene, to=f"{scene.target.ssh_alias}-plain", code=5, says="may not use the engine")
+    assert "docker group" in run.stderr
+
+
+def test_an_engine_that_does_not_run(scene: Scene) -> None:
+    scene.target.stop()
+    try:
+        run = scene.layerferry("push", APP, scene.target.ssh_alias, source=scene.source, code=5)
+    finally:
+        scene.target.start()
+    assert_one_sentence(run.stderr, f"{scene.target.ssh_alias}.*engine does not run")
+
+
+@pytest.mark.kinds(target=EACH_STORE)
+def test_an_engine_that_refuses_the_load(scene: Scene) -> None:
+    body = 'case $1 in load) cat >/dev/null; echo "load is not for you" >&2; exit 1 ;; *) exec $real "$@" ;; esac'
+    with wrapped(scene.target, body):
+        fails(scene, code=5, says=f"{scene.target.ssh_alias}.*refused the image.*load is not for you")
+
+
+def test_an_engine_that_refuses_at_once_is_heard_before_all_is_sent(scene: Scene) -> None:
+    scene.load([scene.layer(60_000_000, name="long")])
+    body = 'case $1 in load) echo "enough" >&2; exit 1 ;; *) exec $real "$@" ;; esac'
+    with wrapped(scene.target, body):
+        fails(scene, code=5, says="enough")
+
+
+@pytest.mark.kinds(target=EACH_STORE)
+def test_an_engine_that_says_ok_and_holds_something_else(scene: Scene) -> None:
+    """What a containerd store was seen to do with an archive whose base is missing (DESIGN.md, fact 3)."""
+    body = f"""\
+case $1 in
+  load) cat >/dev/null ;;
+  image) case "$2 $*" in
+    "inspect "*localhost/layerferry*) exec $real image inspect --format "$4" {APP} ;;
+    *) exec $real "$@" ;; esac ;;
+  *) exec $real "$@" ;;
+esac"""
+    with wrapped(scene.target, body):
+        fails(scene, code=6, says="what was loaded is not what was sent.*other layers")
+
+
+@pytest.mark.kinds(target=EACH_STORE)
+def test_a_name_that_the_engine_does_not_take(scene: Scene) -> None:
+    body = 'case $1 in tag) echo "no such name here" >&2; exit 1 ;; *) exec $real "$@" ;; esac'
+    with wrapped(scene.target, body):
+        fails(scene, code=5, says="refused the name.*no such name here")
+
+
+@pytest.mark.parametrize("target", ["docker28-overlay2", "docker28-containerd", "podman5"], indirect=True)
+def test_a_disk_that_is_full(scene: Scene, rig: Rig, target: Engine) -> None:
+    """A host whose engine keeps its images on 24 MB."""
+    full = rig.engine(target.kind.name, name=f"full-{target.kind.name}")
+    store = {"overlay2": "docker", "containerd": "containerd", "podman": "containers"}[full.kind.store]
+    if f" /var/lib/{store} tmpfs" not in full.machine.run("cat", "/proc/mounts"):
+        full.stop()
+        full.machine.run("mount", "-t", "tmpfs", "-o", "size=24m", "tmpfs", f"/var/lib/{store}")
+        full.start()
+    scene = Scene(rig, scene.layerferry, scene.source, full, scene.seed)
+    scene.load([scene.layer(name="small")], OLD)
+    scene.push(OLD)
+    scene.load([scene.layer(60_000_000, name="large")])
+    try:
+        run = fails(scene, "--name", OLD, code=5, says=f"{full.ssh_alias}.*disk is full")
+        assert "prune" in run.stderr
+    finally:
+        full.clear()
+
+
+# At any moment: Ctrl-C, SIGTERM, a broken connection.
+
+GATE = r"""
+case "$1 $2" in
+  "image ls") moment=list ;;
+  "image inspect") case "$*" in *localhost/layerferry*) moment=verify ;; *) moment=inspect ;; esac ;;
+  "image rm") moment=drop ;;
+  *) moment=$1 ;;
+esac
+pause() {
+  [ "$(cat /run/rig/gate 2>/dev/null)" = "$1" ] || return
+  : >/run/rig/reached
+  while [ -e /run/rig/gate ]; do sleep 0.05; done
+}
+pause "$moment"
+[ "$moment" = load ] || exec "$real" "$@"
+"$real" "$@"
+status=$?
+pause loaded
+exit $status
+"""
+#: What the target's engine is about to do when it happens, in their order.
+MOMENTS = ("info", "list", "inspect", "load", "loaded", "verify", "tag", "drop")
+
+
+class Gate:
+    """Holds the target's engine at one moment, so that something can happen just then."""
+
+    def __init__(self, target: Engine) -> None:
+        self._target = target
+        self._gate = target.machine.run_folder / "gate"
+        self._reached = target.machine.run_folder / "reached"
+
+    @contextmanager
+    def at(self, moment: str) -> Iterator[None]:
+        self._reached.unlink(missing_ok=True)
+        self._gate.write_text(moment)
+        with wrapped(self._target, GATE):
+            try:
+                yield
+            finally:
+                self.open()
+                wait_until(lambda: not self._held(), "the engine's command does not end", seconds=20)
+
+    def wait(self) -> None:
+        wait_until(self._reached.exists, "the moment does not come", seconds=30)
+
+    def open(self) -> None:
+        self._gate.unlink(missing_ok=True)
+
+    def _held(self) -> bool:
+        return any("/usr/local/bin/" in line for line in self._target.machine.processes().values())
+
+
+@contextmanager
+def safe(scene: Scene, *, committed: bool = False) -> Iterator[None]:
+    """Whatever happens to the push, both sides are as before; once names are being set, the new image may be there."""
+    old = id_of(scene.target, APP)
+    with unchanged(scene.source):
+        if not committed:
+            with unchanged(scene.target):
+                yield
+        else:
+            yield
+            wait_until(lambda: not sessions(scene.target), "the session does not end", seconds=15)
+            assert not [name for name in scene.target.images() if "layerferry" in name]
+            if id_of(scene.target, APP) != old:
+                assert scene.target.diff_ids(APP) == scene.source.diff_ids(APP)
+    wait_until(lambda: our_ssh(scene.rig) == [], "our ssh does not end", seconds=10)
+
+
+def sessions(target: Engine) -> list[str]:
+    return [line for line in target.machine.processes().values() if line.startswith(("sh -c", "sshd: root", "sshd-session"))]
+
+
+def start(scene: Scene, *arguments: str) -> "subprocess.Popen[bytes]":
+    return scene.layerferry.start("push", APP, scene.target.ssh_alias, *arguments, source=scene.source)
+
+
+def interrupt(process: "subprocess.Popen[bytes]", number: signal.Signals) -> None:
+    """As a terminal does it, to the whole group, for SIGINT; to the one process otherwise."""
+    if number is signal.SIGINT:
+        os.killpg(process.pid, number)
+    else:
+        os.kill(process.pid, number)
+
+
+def assert_interrupted(process: "subprocess.Popen[bytes]") -> None:
+    _, stderr = process.communicate(timeout=30)
+    assert process.returncode == 130, stderr.decode()
+    assert_one_sentence(stderr.decode(), "interrupted")
+
+
+@pytest.mark.kinds(target=EACH_STORE)
+@pytest.mark.parametrize("moment", MOMENTS)
+def test_an_interrupt_while_the_target_is_at_it(scene: Scene, moment: str) -> None:
+    gate = Gate(scene.target)
+    number = signal.SIGTERM if MOMENTS.index(moment) % 2 else signal.SIGINT
+    with safe(scene, committed=moment in {"tag", "drop"}), gate.at(moment):
+        process = start(scene)
+        gate.wait()
+        interrupt(process, number)
+        assert_interrupted(process)
+
+
+@pytest.mark.parametrize("moment", ["list", "load", "loaded", "verify", "tag"])
+def test_a_connection_that_breaks_while_the_target_is_at_it(scene: Scene, moment: str) -> None:
+    gate = Gate(scene.target)
+    assert scene.target.sshd is not None
+    with safe(scene, committed=moment == "tag"), gate.at(moment):
+        process = start(scene)
+        gate.wait()
+        scene.target.sshd.drop_sessions()
+        gate.open()
+        _, stderr = process.communicate(timeout=60)
+        assert process.returncode == 4
+        assert_one_sentence(stderr.decode(), f"{scene.target.ssh_alias}.*closed")
+
+
+@pytest.mark.parametrize("moment", ["inspect", "load", "loaded"])
+def test_a_push_that_is_killed_outright_leaves_nothing_on_the_target(scene: Scene, moment: str, rig: Rig) -> None:
+    """Nothing can be tidied up on this side then."""
+    gate = Gate(scene.target)
+    with safe(scene), gate.at(moment):
+        process = start(scene, "--route", "export")
+        gate.wait()
+        process.kill()
+        process.communicate(timeout=30)
+    for path in rig.scratch.iterdir():
+        subprocess.run(["rm", "-rf", path], check=True)
+
+
+@pytest.mark.parametrize("after", [0.05, 0.15, 0.3, 0.45, 0.6, 0.8, 1.0, 1.2, 1.5, 2.0])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=["SIGINT", "SIGTERM"])
+@pytest.mark.parametrize("route", ["export", "registry"])
+def test_an_interrupt_at_any_time(scene: Scene, after: float, number: signal.Signals, route: str) -> None:
+    """20 MB, so that there is something to interrupt for a while; who comes too late finds it done."""
+    scene.source.docker("rmi", APP)
+    scene.load([scene.layer(20_000_000, name="long"), scene.layer(name="new")])
+    with safe(scene, committed=True):
+        process = start(scene, "--route", route)
+        time.sleep(after)
+        interrupt(process, number)
+        stdout, stderr = process.communicate(timeout=30)
+    assert process.returncode in {0, 130}, stderr.decode()
+    if process.returncode:
+        assert_one_sentence(stderr.decode(), "interrupted")
+    else:
+        assert "verified" in stdout.decode()
