@@ -146,16 +146,16 @@ class Bench:
 
 
 HEAD = (
-    "case       source               target               floor  layerferry  ×floor  save|load   faster"
+    "case       source               target               floor  layerferry  xfloor  save|load   faster"
     "       sent  (save|load)   received  peak  route"
 )
 
 
 def show(row: Row) -> str:
-    theirs = f"{row.save_load:8.2f} s {row.faster:7.1f}×" if row.save_load else f"{'':>10} {'':>8}"
+    theirs = f"{row.save_load:8.2f} s {row.faster:7.1f}x" if row.save_load else f"{'':>10} {'':>8}"
     return (
         f"{row.case:<10} {row.source:<20} {row.target:<20} {row.floor:4.2f} s {row.layerferry:9.2f} s "
-        f"{row.of_floor:6.1f}× {theirs} {row.sent:>10,} {row.save_load_sent:>12,} {row.received:>10,} "
+        f"{row.of_floor:6.1f}x {theirs} {row.sent:>10,} {row.save_load_sent:>12,} {row.received:>10,} "
         f"{row.peak / MB:4.0f}M {row.route}"
     )
 

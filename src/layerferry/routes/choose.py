@@ -11,7 +11,7 @@ from layerferry.plan import Plan
 class Rates:
     """What a daemon's image store manages, in bytes a second; seconds for a push that uploads nothing.
 
-    Measured by tests/bench/rates.py; medians on 2 cores. They only have to be right to a factor of two.
+    Medians of tests/bench/rates.py on 2 cores. They only have to be right to a factor of two.
     """
 
     save: float
@@ -20,7 +20,7 @@ class Rates:
 
 
 #: A classic store reads fast and gzips what it uploads; the containerd store uploads blobs as they are.
-RATES = {"chain": Rates(save=100e6, upload=10e6, push=0.1), "blob": Rates(save=27e6, upload=120e6, push=0.15)}
+RATES = {"chain": Rates(save=100e6, upload=12e6, push=0.06), "blob": Rates(save=28e6, upload=90e6, push=0.12)}
 #: A classic store asks for layers of 100 kB to 10 MB under one digest only, or under none, and then uploads them
 #: (moby, distribution/push_v2.go: `getMaxMountAndExistenceCheckAttempts`).
 _ASKED_FOR = 10e6
