@@ -170,7 +170,7 @@ class Installer:
 
     def python(self, name: str, *, old: bool = False) -> None:
         pip = self.folder / "pip"
-        stand_in(pip, f"printf '%s\\n' \"$@\"; }} > '{self.notes}'")
+        stand_in(pip, f"echo \"$*\"; }} >> '{self.notes}'")
         check = "exit 1" if old else f'exec {sys.executable} "$@"'
         make = f'/bin/mkdir -p "$3/bin" && /bin/cp {pip} "$3/bin/pip"'
         stand_in(self.bin / name, f'if [ "$1" = -c ]; then {check}; else {make}; fi; }}')
@@ -186,7 +186,7 @@ class Installer:
         }
         command = ["/bin/sh", "-e", "-c", INSTALL["run"]]
         done = subprocess.run(command, env=env, capture_output=True, text=True, timeout=30, check=False)
-        return done.returncode, self.notes.read_text().splitlines()[-1] if done.returncode == 0 else done.stdout
+        return done.returncode, self.notes.read_text() if done.returncode == 0 else done.stdout
 
 
 @pytest.fixture
@@ -194,15 +194,24 @@ def installer(tmp_path: Path) -> Installer:
     return Installer(tmp_path)
 
 
-def test_it_installs_its_own_commit(installer: Installer) -> None:
+def test_it_installs_its_own_commit_with_what_that_has_locked(installer: Installer) -> None:
     installer.python("python3")
-    assert installer.run() == (0, "/actions/ci-examples/github-action/../..")
-    assert (EXAMPLES / "github-action/../../pyproject.toml").is_file()
+    status, asked = installer.run()
+    assert status == 0
+    locked, own = (re.sub(r"--q\S+|--dis\S+", "", line).split() for line in asked.splitlines())
+    root = "/actions/ci-examples/github-action/../.."
+    assert locked == ["install", "--require-hashes", "-r", f"{root}/requirements/run.txt"]
+    assert own == ["install", "--no-deps", root]
+    assert (EXAMPLES / "../pyproject.toml").is_file()
+    assert (EXAMPLES / "../requirements/run.txt").is_file()
 
 
 def test_it_installs_the_release_that_was_asked_for(installer: Installer) -> None:
     installer.python("python3")
-    assert installer.run("0.1.0") == (0, "layerferry==0.1.0")
+    status, asked = installer.run("0.1.0")
+    assert status == 0
+    assert asked.splitlines()[-1].endswith(" layerferry==0.1.0")
+    assert len(asked.splitlines()) == 1
 
 
 def test_it_passes_over_a_python_that_is_too_old(installer: Installer) -> None:
