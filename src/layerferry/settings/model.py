@@ -56,10 +56,14 @@ class Settings(BaseSettings):
         description="The same, as older pipelines set it; or `true`: the agent's own configuration has the token.",
     )
     ngrok_domain: str = Field("", description="The domain to open the tunnel on; ngrok picks one if unset.")
-    ngrok_install: bool = Field(default=False, description="Whether ngrok's agent may be downloaded if it is not there.")
+    ngrok_install: bool = Field(
+        default=False, description="Whether ngrok's agent may be downloaded if it is not there."
+    )
     ssh_key: SecretStr | None = Field(None, description="The private key: its content, or a path.")
     ssh_known_hosts: str | None = Field(None, description="Lines of a known_hosts file, or a path.")
-    ssh_accept_new_host_key: bool = Field(default=False, description="Trust a host's key at first sight. Not recommended.")
+    ssh_accept_new_host_key: bool = Field(
+        default=False, description="Trust a host's key at first sight. Not recommended."
+    )
     platform: str = Field("", description="Which platform of a multi-platform image, such as `linux/arm64`.")
     compression: str = Field("auto", description="`auto`, `zstd`, `gzip` or `none`, with a level: `zstd:9`.")
     timeout: float = Field(0, ge=0, description="Seconds that the whole push may last; 0 for no bound.")
@@ -182,7 +186,8 @@ def origins(settings: Settings, environ: Mapping[str, str], overrides: Mapping[s
         if name in Settings.secrets and value is not None:
             shown = "***"
         else:
-            shown = " ".join(map(str, value)) if isinstance(value, tuple) else "" if value is None else str(value)
+            words = map(str, value) if isinstance(value, tuple) else "" if value is None else str(value).splitlines()
+            shown = " ".join(words)
         yield Origin(PREFIX + name.upper() if field.validation_alias is None else variables(name)[0], shown, source)
 
 
