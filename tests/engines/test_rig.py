@@ -28,6 +28,8 @@ from rig.processes import Process, wait_until
 from rig.ssh import start_sshd
 
 TESTS = Path(__file__).parents[1]
+#: A shell and what it is linked against, as a build context.
+STATIC_SH = """cp -L --parents /bin/dash $(ldd /bin/dash | grep -o '/[^ ]*') . && printf 'FROM scratch\nCOPY . /\n' >Dockerfile"""
 
 
 @pytest.fixture(scope="session")
@@ -45,8 +47,9 @@ def host(rig: Rig) -> Engine:
 
 
 def mentions_of(state: Path) -> list[str]:
-    """What of the system still speaks of `state`: processes and mounts."""
+    """What of the system still speaks of `state`: processes, mounts and cgroups."""
     lines = Path("/proc/mounts").read_text().splitlines()
+    lines += [f"{state} {folder}" for folder in Path("/sys/fs/cgroup").glob(f"**/{state.name}-*")]
     for command in Path("/proc").glob("[0-9]*/cmdline"):
         try:
             lines.append(command.read_bytes().replace(b"\0", b" ").decode(errors="replace"))
@@ -107,6 +110,13 @@ def test_a_crowd_is_many_images_and_goes_away(engine: Engine, rig: Rig) -> None:
     assert engine.has("crowd:00039") or engine.has("localhost/crowd:00039")
     engine.clear()
     assert engine.images() == {}
+
+
+@pytest.mark.kinds(engine=DOCKERS)
+def test_every_docker_runs_containers(engine: Engine, rig: Rig) -> None:
+    assert rig.ssh.run(engine.ssh_alias, f"mkdir /tmp/c && cd /tmp/c && {STATIC_SH} && docker build -qt sh . >&2") == ""
+    assert engine.docker("run", "--rm", "--network", "none", "sh", "/bin/dash", "-c", "echo $((6*7))") == "42"
+    engine.machine.run("rm", "-r", "/tmp/c")
 
 
 @pytest.mark.kinds(engine=DOCKERS)

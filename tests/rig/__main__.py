@@ -5,12 +5,14 @@ import json
 import os
 import sys
 import tempfile
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 sys.path.insert(0, str(Path(sys.path.pop(0)).resolve().parent))
 
 from rig import packages
-from rig.kinds import KINDS
+from rig.kinds import KINDS, THIS_MACHINE
+from rig.machine import ENVIRONMENT
 from rig.processes import RigError
 from rig.rig import Rig, cannot_run, machines_of, records, take_down
 
@@ -19,9 +21,12 @@ def up(arguments: argparse.Namespace) -> None:
     """Start engines, each on a machine of its own with an sshd."""
     if arguments.state.exists():
         raise RigError(f"{arguments.state} is in use: take it down first, or choose another --state")
+    wanted = [word.partition("=") for word in arguments.kind or KINDS]
     rig = Rig(arguments.state, guard=False)
     try:
-        engines = rig.engines(arguments.kind or KINDS)
+        packages.prepare(KINDS[kind].suite for kind, _, _ in wanted if kind in KINDS)
+        with ThreadPoolExecutor() as pool:
+            engines = list(pool.map(lambda word: rig.engine(word[0], name=word[2]), wanted))
     except BaseException:
         rig.down()
         raise
@@ -35,7 +40,7 @@ def run_on(arguments: argparse.Namespace) -> None:
     for machine in machines_of(arguments.state):
         if machine.name == arguments.name:
             argv = machine.argv(*(arguments.command or ["bash"]))
-            os.execvp(argv[0], argv)
+            os.execvpe(argv[0], argv, {**ENVIRONMENT, "TERM": os.environ.get("TERM", "dumb")})
     raise RigError(f"no {arguments.name} is up in {arguments.state}")
 
 
@@ -84,7 +89,8 @@ def parse() -> argparse.Namespace:
         command.add_argument("--state", type=Path, default=argparse.SUPPRESS)
         command.set_defaults(function=function)
         if name == "up":
-            command.add_argument("kind", nargs="*", help=f"all of {', '.join(KINDS)} unless named")
+            kinds = f"{', '.join(KINDS)} (all of these by default) or {THIS_MACHINE.name}"
+            command.add_argument("kind", nargs="*", metavar="KIND[=NAME]", help=kinds)
         if name == "on":
             command.add_argument("name")
             command.add_argument("command", nargs=argparse.REMAINDER)

@@ -83,6 +83,7 @@ class Engine:
         dockerd = self.machine.spawn(
             *("dockerd", "--config-file", "/run/rig/daemon.json", "--containerd", "/run/containerd/containerd.sock"),
             *("--bridge=none", "--iptables=false", "--shutdown-timeout=3", "--host", "unix:///run/docker.sock"),
+            f"--cgroup-parent=/{self.machine.cgroup}",
             *self._tcp_options(),
             log="dockerd.log",
         )

@@ -18,7 +18,8 @@ from rig.processes import Ledger, Process, RigError, children, started_at, stop,
 
 #: The folders of its state, see enter.sh.
 _FOLDERS = ("root", "run/rig", "run/sshd", "tmp", "home", "shm", "docker", "containerd", "containers", "etc-docker")
-_ENVIRONMENT = {
+#: What processes of a machine start with: nothing of the caller's.
+ENVIRONMENT = {
     "PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
     "HOME": "/root",
     "LANG": "C.UTF-8",
@@ -75,6 +76,11 @@ class Machine:
         return self.state / "run/rig"
 
     @property
+    def cgroup(self) -> str:
+        """The cgroup that containers of this machine live under: one that no other rig uses."""
+        return f"{self.state.parent.name}-{self.name}"
+
+    @property
     def address(self) -> str:
         """Where this machine is reached from here."""
         return self.network.there if self.network else "127.0.0.1"
@@ -90,7 +96,7 @@ class Machine:
 
     def spawn(self, *command: str, log: str, env: Mapping[str, str] | None = None) -> Process:
         """Start a daemon on this machine, with its output in the file `log` of its /run/rig."""
-        holder = self.ledger.start(self.argv(*command), log=self.run_folder / log, env=_ENVIRONMENT | dict(env or {}))
+        holder = self.ledger.start(self.argv(*command), log=self.run_folder / log, env=ENVIRONMENT | dict(env or {}))
         wait_until(lambda: bool(children(holder.pid)) or not holder.alive, f"{command[0]} does not start")
         for pid in children(holder.pid):
             return Process(pid, started_at(pid) or 0)
@@ -105,7 +111,7 @@ class Machine:
             input=stdin if isinstance(stdin, bytes) else None,
             stdin=None if isinstance(stdin, bytes) else stdin or subprocess.DEVNULL,
             capture_output=True,
-            env=_ENVIRONMENT | dict(env or {}),
+            env=ENVIRONMENT | dict(env or {}),
             check=False,
         )
         if done.returncode:
@@ -167,3 +173,6 @@ class Machine:
         deadline = time.monotonic() + 10
         while self._init.alive and time.monotonic() < deadline:
             time.sleep(0.02)
+        for pattern in (self.cgroup, f"*/{self.cgroup}"):  # cgroup 2, and each controller of cgroup 1
+            for folder in Path("/sys/fs/cgroup").glob(pattern):
+                folder.rmdir()

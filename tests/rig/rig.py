@@ -16,9 +16,9 @@ from typing import Any, Self
 from rig import packages
 from rig.engine import Engine, Listen
 from rig.images import Workshop
-from rig.kinds import KINDS, THIS_MACHINE
+from rig.kinds import KINDS, THIS_MACHINE, Kind
 from rig.machine import Machine
-from rig.processes import Ledger, Process
+from rig.processes import Ledger, Process, RigError
 from rig.registry import Registry, start_registry
 from rig.ssh import SshClient
 
@@ -91,7 +91,7 @@ class Rig:
         with self._lock:
             if name in self._engines:
                 return self._engines[name]
-        chosen = THIS_MACHINE if kind == THIS_MACHINE.name else KINDS[kind]
+        chosen = kind_of(kind)
         lower = packages.suite_root(chosen.suite) if chosen.suite else packages.machine_root()
         machine = Machine(name, self.state / name, self._ledger)
         machine.start(lower, isolated=isolated, rate=rate)
@@ -158,6 +158,13 @@ class Rig:
             self._guard.stdin.close()
             self._guard.wait(timeout=30)
             self._guard = None
+
+
+def kind_of(name: str) -> Kind:
+    kinds = {**KINDS, THIS_MACHINE.name: THIS_MACHINE}
+    if name not in kinds:
+        raise RigError(f"no kind of engine is called {name}: choose from {', '.join(kinds)}")
+    return kinds[name]
 
 
 def machines_of(state: Path) -> Iterator[Machine]:
