@@ -1,0 +1,336 @@
+"""Our end of the conversation, over a conduit that plays the target."""
+
+from collections import deque
+from collections.abc import Iterator, Sequence
+
+import pytest
+
+from layerferry.errors import ConnectError, LayerferryError, TargetError, VerificationError
+from layerferry.image import Image, Layer, Platform
+from layerferry.targets.conduit import Conduit
+from layerferry.targets.conversation import FRAME, Conversation, Greeting, Holding, Place, script, verdict
+
+A, B, C = (f"sha256:{letter * 64}" for letter in "abc")
+ONE, TWO, HOLDER = (f"sha256:{digit * 64}" for digit in "123")
+INCOMING = "localhost/layerferry:1"
+
+
+class FakeConduit(Conduit):
+    """Says `lines`, one by one, and then that the other side has gone."""
+
+    def __init__(self, *lines: str, pipelined: bool = True, takes: int | None = None) -> None:
+        self.name = "host"
+        self.sent = 0
+        self.pipelined = pipelined
+        self.written = b""
+        self.lines = deque(lines)
+        self.takes = takes
+        self.silent_until = 0
+
+    def write(self, data: bytes) -> None:
+        if self.takes is not None and len(self.written) + len(data) > self.takes:
+            raise ConnectError("host closed the connection")
+        self.written += data
+        self.sent += len(data)
+
+    def read_line(self, timeout: float | None = None) -> str:
+        if not self.lines:
+            raise TargetError("host: the remote command ended with status 1")
+        return self.lines.popleft()
+
+    @property
+    def answered(self) -> bool:
+        return bool(self.lines) and len(self.written) >= self.silent_until
+
+    @property
+    def said(self) -> bytes:
+        """What was written after the script."""
+        return self.written.partition(script())[2]
+
+
+def image(image_id: str, *diff_ids: str) -> Image:
+    return Image("app:1", image_id, Platform("linux", "amd64"), Layer.chain(diff_ids, [1] * len(diff_ids)))
+
+
+GREETING = ("layerferry 1 sh", "engine docker 28.5.2+dfsg overlay2", "store chain", "platform linux/x86_64",
+            "accept none gzip zstd")  # fmt: skip
+
+
+def greeted(*lines: str) -> Greeting:
+    return Conversation(FakeConduit(*GREETING, *lines, "end")).greeting()
+
+
+# The ask.
+
+
+def test_the_preamble_is_a_no_op_for_a_shell_and_tells_how_long_the_script_is() -> None:
+    conduit = FakeConduit()
+    Conversation(conduit)
+    first, _, rest = conduit.written.partition(b"\n")
+    assert first == b": layerferry 1 %d" % len(rest)
+    assert rest == script()
+
+
+def test_the_script_is_sent_without_comments_and_is_small() -> None:
+    assert len(script()) < 8192
+    assert not [line for line in script().splitlines() if line.startswith(b"#") or not line.strip()]
+    assert script().endswith(b"exit 0\n")
+
+
+def test_each_image_is_asked_for_with_its_layers() -> None:
+    conduit = FakeConduit()
+    Conversation(conduit).ask([image(ONE, A, B), image(TWO)])
+    assert conduit.said.decode() == f"image {ONE}\nlayer {A}\nlayer {B}\nimage {TWO}\nend\n"
+
+
+def test_an_engine_that_was_named_is_asked_for() -> None:
+    conduit = FakeConduit()
+    Conversation(conduit).ask([image(ONE)], "podman")
+    assert conduit.said.decode() == f"engine podman\nimage {ONE}\nend\n"
+
+
+def test_a_shell_that_reads_ahead_gets_the_ask_only_after_its_greeting() -> None:
+    conduit = FakeConduit(pipelined=False)
+    with pytest.raises(TargetError):
+        Conversation(conduit).ask([image(ONE)])
+    assert conduit.said == b""
+    conduit = FakeConduit("layerferry 1 sh", pipelined=False)
+    Conversation(conduit).ask([image(ONE)])
+    assert conduit.said
+
+
+# The greeting.
+
+
+def test_a_greeting_tells_engine_store_platform_and_what_it_takes() -> None:
+    greeting = greeted()
+    assert (greeting.engine, greeting.version, greeting.driver) == ("docker", "28.5.2+dfsg", "overlay2")
+    assert (greeting.store, greeting.platform) == ("chain", Platform("linux", "amd64"))
+    assert greeting.accept == ("none", "gzip", "zstd")
+    assert str(greeting) == "docker 28.5.2 (overlay2)"
+
+
+def test_a_blob_store_is_called_by_its_name() -> None:
+    lines = ("layerferry 1 sh", "engine docker 28.5.2 overlayfs", "store blob", "platform linux/arm64", "end")
+    assert str(Conversation(FakeConduit(*lines)).greeting()) == "docker 28.5.2 (containerd store)"
+
+
+def test_what_is_here_of_each_image() -> None:
+    greeting = greeted(
+        f"image {ONE}", "present",
+        f"image {TWO}", f"chain 2 {HOLDER}", f"loose {C} 9 {HOLDER}",
+        f"image {A}", "chain 0 ",
+    )  # fmt: skip
+    assert greeting.holdings == {
+        ONE: Holding(present=True),
+        TWO: Holding(depth=2, holder=HOLDER, loose={C: Place(HOLDER, 9)}),
+        A: Holding(),
+    }
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "capability resume", "present and correct", "chain", "chain x y", "chain -1 sha256:1", "loose",
+        "loose nonsense 1 x", f"loose {C} x {HOLDER}", "", "   ", "\x00", "chain ² x", f"loose {C} ² {HOLDER}",
+    ],
+)  # fmt: skip
+def test_words_that_we_do_not_know_are_skipped(line: str) -> None:
+    assert greeted("future word", f"image {ONE}", line).holdings == {ONE: Holding()}
+
+
+@pytest.mark.parametrize("line", ["present", f"chain 1 {HOLDER}", f"loose {C} 1 {HOLDER}"])
+def test_an_answer_to_no_question_counts_for_nothing(line: str) -> None:
+    assert greeted(line).holdings == {}
+
+
+@pytest.mark.parametrize("missing", ["engine", "store", "platform"])
+def test_a_greeting_that_lacks_a_fact_is_no_greeting(missing: str) -> None:
+    lines = [line for line in GREETING if not line.startswith(missing)]
+    with pytest.raises(TargetError, match="host does not say what engine"):
+        Conversation(FakeConduit(*lines, "end")).greeting()
+
+
+@pytest.mark.parametrize("line", ["platform", "platform linux", "platform //", "engine", "store"])
+def test_a_fact_without_a_value_is_no_fact(line: str) -> None:
+    lines = [line if known.startswith(line.split()[0]) else known for known in GREETING]
+    with pytest.raises(TargetError, match="does not say what engine"):
+        Conversation(FakeConduit(*lines, "end")).greeting()
+
+
+@pytest.mark.parametrize("noise", ["Welcome to Debian", "failed logins: 0", "failed", "end", "done", "loaded x y", ""])
+def test_what_a_login_shell_prints_before_is_skipped(noise: str) -> None:
+    conversation = Conversation(FakeConduit(noise, *GREETING, "end"))
+    assert conversation.greeting().engine == "docker"
+
+
+def test_a_receiver_that_refuses_before_it_greets_is_heard() -> None:
+    with pytest.raises(TargetError, match="the receiver refuses this .the policy is not readable"):
+        Conversation(FakeConduit("failed refused the policy is not readable")).greeting()
+
+
+def test_a_host_that_only_makes_noise_is_quoted() -> None:
+    with pytest.raises(TargetError, match="host does not greet, it says: row 0"):
+        Conversation(FakeConduit(*(f"row {number}" for number in range(1000)))).greeting()
+
+
+def test_the_last_noise_is_the_hint_when_the_session_ends() -> None:
+    with pytest.raises(TargetError) as caught:
+        Conversation(FakeConduit("Welcome", "This account is not available.")).greeting()
+    assert "This account is not available." in caught.value.hint
+
+
+def test_another_protocol_is_refused_in_words() -> None:
+    with pytest.raises(TargetError, match="speaks protocol 2, we speak 1") as caught:
+        Conversation(FakeConduit("layerferry 2 receive")).greeting()
+    assert "same version" in caught.value.hint
+
+
+# The load.
+
+
+def loaded(*lines: str, stream: Sequence[bytes] = (b"archive",)) -> tuple[FakeConduit, dict[str, str]]:
+    conduit = FakeConduit("layerferry 1 sh", *lines)
+    conduit.silent_until = 1 << 60
+    conversation = Conversation(conduit)
+    conversation._hello()
+    return conduit, conversation.load({INCOMING: [A, B]}, "zstd", stream)
+
+
+def test_the_header_goes_before_the_archive_and_a_zero_after_it() -> None:
+    conduit, shown = loaded(f"loaded {INCOMING} {ONE}", "end", stream=[b"some ", b"archive"])
+    assert conduit.said == f"expect {INCOMING} {A} {B}\nload zstd\n12\nsome archive0\n".encode()
+    assert shown == {INCOMING: ONE}
+
+
+@pytest.mark.parametrize(
+    ("sizes", "frames"),
+    [
+        ([], []),
+        ([0, 0], []),
+        ([1], [1]),
+        ([FRAME], [FRAME]),
+        ([FRAME + 1], [FRAME, 1]),
+        ([FRAME - 1, 2], [FRAME, 1]),
+        ([3 * FRAME + 5], [FRAME] * 3 + [5]),
+    ],
+)
+def test_an_archive_goes_in_frames_of_a_bounded_size(sizes: list[int], frames: list[int]) -> None:
+    data = [bytes([number + 1]) * size for number, size in enumerate(sizes)]
+    conduit, _ = loaded(f"loaded {INCOMING} {ONE}", "end", stream=data)
+    rest = conduit.said.partition(b"load zstd\n")[2]
+    lengths, whole = [], b""
+    while not rest.startswith(b"0\n"):
+        length, _, rest = rest.partition(b"\n")
+        lengths.append(int(length))
+        whole, rest = whole + rest[: int(length)], rest[int(length) :]
+    assert lengths == frames
+    assert whole == b"".join(data)
+
+
+def test_a_verdict_while_we_send_ends_the_sending() -> None:
+    def endless() -> Iterator[bytes]:
+        while True:
+            yield bytes(FRAME)
+
+    conduit = FakeConduit("layerferry 1 sh", "failed load no space left on device")
+    conversation = Conversation(conduit)
+    conversation._hello()
+    conduit.silent_until = 4 * FRAME
+    with pytest.raises(TargetError, match="its disk is full"):
+        conversation.load({INCOMING: [A]}, "none", endless())
+    assert conduit.sent < 6 * FRAME
+
+
+def test_a_verdict_is_heard_even_where_the_pipe_breaks_first() -> None:
+    conduit = FakeConduit("layerferry 1 sh", "some noise", "failed load no space left on device", takes=FRAME)
+    conversation = Conversation(conduit)
+    conversation._hello()
+    conduit.silent_until = 1 << 60
+    with pytest.raises(TargetError, match="its disk is full"):
+        conversation.load({INCOMING: [A]}, "none", [bytes(FRAME)])
+
+
+def test_a_pipe_that_breaks_without_a_verdict_is_told_as_such() -> None:
+    conduit = FakeConduit("layerferry 1 sh", takes=FRAME)
+    conversation = Conversation(conduit)
+    conversation._hello()
+    with pytest.raises(ConnectError, match="closed the connection"):
+        conversation.load({INCOMING: [A]}, "none", [bytes(FRAME)])
+
+
+@pytest.mark.parametrize("lines", [["end"], [f"loaded localhost/layerferry:2 {ONE}", "end"], ["hello", "end"]])
+def test_a_target_that_does_not_name_what_it_loaded_is_not_believed(lines: list[str]) -> None:
+    with pytest.raises(VerificationError, match="does not say what it loaded"):
+        loaded(*lines)
+
+
+@pytest.mark.parametrize("line", ["loaded ", "loaded x", f"loaded  {ONE}"])
+def test_a_broken_line_about_what_was_loaded_is_an_error_of_ours_to_tell(line: str) -> None:
+    with pytest.raises(LayerferryError):
+        loaded(line, "end")
+
+
+# The names.
+
+
+def test_names_are_set_and_the_end_is_awaited() -> None:
+    conduit = FakeConduit("layerferry 1 sh", "done")
+    conversation = Conversation(conduit)
+    conversation._hello()
+    conversation.commit({INCOMING: ["app:1", "app:2"], ONE: ["app:3"]})
+    expected = f"tag {INCOMING} app:1\ntag {INCOMING} app:2\ntag {ONE} app:3\ndone\n"
+    assert conduit.said.decode() == expected
+
+
+@pytest.mark.parametrize("line", ["", "don", "done done", "loaded"])
+def test_anything_but_the_expected_word_is_an_error(line: str) -> None:
+    conversation = Conversation(FakeConduit("layerferry 1 sh", line))
+    conversation._hello()
+    with pytest.raises(ConnectError, match="where 'done' should stand"):
+        conversation.commit({INCOMING: ["app:1"]})
+
+
+@pytest.mark.parametrize(("line", "expected"), [("learned yes", True), ("learned no", False), ("what?", False)])
+def test_whether_the_daemon_has_pushed(line: str, expected: bool) -> None:
+    conduit = FakeConduit("layerferry 1 sh", line)
+    conversation = Conversation(conduit)
+    conversation._hello()
+    assert conversation.learn(ONE, "127.0.0.1:1/x:learn") is expected
+    assert conduit.said.decode() == f"learn {ONE} 127.0.0.1:1/x:learn\n"
+
+
+# Verdicts.
+
+
+@pytest.mark.parametrize(
+    ("line", "code", "says"),
+    [
+        ("failed no-engine looked for docker in /bin", 5, "host: there is no docker or podman"),
+        ("failed engine docker: permission denied while trying to connect", 5, "the user may not use the engine"),
+        ("failed engine sudo -n docker: sudo: a password is required", 5, "the user may not use the engine"),
+        ("failed engine Cannot connect to the Docker daemon at unix:///x", 5, "its engine does not run"),
+        ("failed engine what?", 5, "its engine cannot be used (what?)"),
+        ("failed load write: no space left on device", 5, "its disk is full"),
+        ("failed load archive/tar: invalid tar header", 5, "the engine refused the image"),
+        ("failed tag invalid reference", 5, "the engine refused the name"),
+        ("failed refused app is not allowed", 5, "the receiver refuses this"),
+        ("failed verify the engine shows other layers than were sent", 6, "what was loaded is not what was sent"),
+        ("failed verify no space left on device", 6, "what was loaded is not what was sent"),
+        ("failed something new", 5, "host: failed to something (new)"),
+        ("failed load", 5, "host: the engine refused the image"),
+        ("failed ", 5, "host: failed"),
+    ],
+)
+def test_a_verdict_names_the_host_what_failed_and_has_its_exit_code(line: str, code: int, says: str) -> None:
+    error = verdict("host", line)
+    assert error.exit_code == code
+    assert says in error.message
+    assert error.message.startswith("host: ")
+    assert "\n" not in error.message
+
+
+def test_a_verdict_says_what_to_do() -> None:
+    assert "prune" in verdict("host", "failed load no space left on device").hint
+    assert "docker group" in verdict("host", "failed engine permission denied").hint
+    assert "old image is still there" in verdict("host", "failed verify x").hint
