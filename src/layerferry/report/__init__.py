@@ -36,9 +36,8 @@ class PlainReport:
                 self._warn(f"{event.target}: {event.message}")
 
     def finish(self, results: Sequence[Result], seconds: float) -> None:
-        for result in results:
-            for mark, line in lines.outcome(result):
-                self._say(f"  {mark} {line}")
+        for mark, line in lines.outcomes(results):
+            self._say(f"  {mark} {line}")
         if len(results) > 1:
             done = sum(result.error is None for result in results)
             self._say(f"{done} of {len(results)} done      {seconds:.1f} s")

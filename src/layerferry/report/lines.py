@@ -43,10 +43,17 @@ def familiar(names: Sequence[str]) -> str:
     return ", ".join(Name.parse(name).familiar for name in names)
 
 
+def outcomes(results: Sequence[Result]) -> Iterator[tuple[str, str]]:
+    """The lines of all results. A single failure is told once, as the command's error."""
+    for result in results:
+        if result.error is None or len(results) > 1:
+            yield from outcome(result)
+
+
 def outcome(result: Result) -> Iterator[tuple[str, str]]:
     """Pairs of a mark and the line after it: what was there, what was sent, and what it is now."""
     if result.error is not None:
-        yield "✗", f"{result.image}: {result.error.message}"
+        yield "✗", f"{result.image} on {result.target}: {result.error.message}"
         return
     reused = [step.layer for step in result.steps if step.action is Action.REUSE]
     sent = {step.layer.diff_id: step.layer for step in result.steps if step.action is Action.SEND}

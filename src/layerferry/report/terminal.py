@@ -19,6 +19,8 @@ from layerferry.events import Event, Greeted, Loading, Planned, Sending, Warned
 from layerferry.report import lines
 from layerferry.result import Result
 
+#: Bytes. Less than that is gone before anybody could have looked.
+_WORTH_A_BAR = 1_000_000
 _STYLES = {"✓": "green", "↑": "cyan", "✗": "red", "·": "dim"}
 
 
@@ -54,22 +56,22 @@ class TerminalReport:
                 name, _, rest = head.partition(" ")
                 line = Text.assemble((name, "bold"), f" {rest}      ", (lines.route(event.route), "dim"))
                 self._progress.console.print(line, soft_wrap=True)
-            case Sending():
+            case Sending() if event.total >= _WORTH_A_BAR:
                 self._progress.start()
                 task = self._tasks.get(event.target)
                 if task is None:
-                    task = self._tasks[event.target] = self._progress.add_task(event.target, total=event.total or None)
+                    task = self._tasks[event.target] = self._progress.add_task(event.target, total=event.total)
                 self._progress.update(task, completed=event.done)
             case Loading() if event.target in self._tasks:
-                self._progress.update(self._tasks[event.target], description=f"{event.target} unpacks and verifies")
+                task, description = self._tasks[event.target], f"{event.target} unpacks and verifies"
+                self._progress.update(task, completed=self._progress.tasks[task].total, description=description)
             case Warned():
                 self._progress.console.print(f"[yellow]warning:[/] {event.target}: {event.message}", soft_wrap=True)
 
     def finish(self, results: Sequence[Result], seconds: float) -> None:
         self._progress.stop()
-        for result in results:
-            for mark, line in lines.outcome(result):
-                self._console.print(Text.assemble("  ", (mark, _STYLES[mark]), f" {line}"), soft_wrap=True)
+        for mark, line in lines.outcomes(results):
+            self._console.print(Text.assemble("  ", (mark, _STYLES[mark]), f" {line}"), soft_wrap=True)
         if len(results) > 1:
             done = sum(result.error is None for result in results)
             self._console.print(f"{done} of {len(results)} done      {seconds:.1f} s")
