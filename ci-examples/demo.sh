@@ -100,8 +100,8 @@ step "two hosts with docker, laptop and prod" start_hosts
 export DOCKER_HOST="unix://$work/rig/laptop/run/docker.sock" PATH="$work/rig/ssh/bin:$work/venv/bin:$PATH" HOME="$work"
 step "an app for an image" gather_image
 step "docker build -t shop:1 (on laptop)" build shop:1
-printf '  %s%s, %s; the image has 3 layers%s\n' "$dim" "$(layerferry --version)" \
-  "docker $(ssh prod docker version --format '{{.Server.Version}}')" "$off"
+printf '  %slayerferry %s, docker %s%s\n' "$dim" "$(layerferry --version | grep -o '[0-9].*')" \
+  "$(ssh prod docker version --format '{{.Server.Version}}')" "$off"
 
 heading "2. The first push: prod has nothing yet"
 command_line layerferry push shop:1 prod

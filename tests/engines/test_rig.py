@@ -29,7 +29,9 @@ from rig.ssh import start_sshd
 
 TESTS = Path(__file__).parents[1]
 #: A shell and what it is linked against, as a build context.
-STATIC_SH = """cp -L --parents /bin/dash $(ldd /bin/dash | grep -o '/[^ ]*') . && printf 'FROM scratch\nCOPY . /\n' >Dockerfile"""
+SHELL = (
+    "cp -L --parents /bin/dash $(ldd /bin/dash | grep -o '/[^ ]*') . && printf 'FROM scratch\\nCOPY . /\\n' >Dockerfile"
+)
 
 
 @pytest.fixture(scope="session")
@@ -114,7 +116,7 @@ def test_a_crowd_is_many_images_and_goes_away(engine: Engine, rig: Rig) -> None:
 
 @pytest.mark.kinds(engine=DOCKERS)
 def test_every_docker_runs_containers(engine: Engine, rig: Rig) -> None:
-    assert rig.ssh.run(engine.ssh_alias, f"mkdir /tmp/c && cd /tmp/c && {STATIC_SH} && docker build -qt sh . >&2") == ""
+    assert rig.ssh.run(engine.ssh_alias, f"mkdir /tmp/c && cd /tmp/c && {SHELL} && docker build -qt sh . >&2") == ""
     assert engine.docker("run", "--rm", "--network", "none", "sh", "/bin/dash", "-c", "echo $((6*7))") == "42"
     engine.machine.run("rm", "-r", "/tmp/c")
 
