@@ -9,7 +9,7 @@ from typing import Any, TextIO
 
 from layerferry.ci.probes import probe
 from layerferry.ci.topology import Reach
-from layerferry.errors import LayerferryError
+from layerferry.errors import LayerferryError, RouteError
 from layerferry.routes import ngrok_agent
 from layerferry.runner import Surroundings
 from layerferry.settings.model import Settings
@@ -87,8 +87,12 @@ def _find_route(findings: Findings, around: Surroundings, daemon: Daemon) -> Non
                 reached = attempt.name.address
                 break
         can_tunnel = reachability.has_ngrok
-    agent = ngrok_agent.find_agent(around.environ)
-    findings.add("ngrok", f"agent {agent or 'not found'}", "a token is given" if can_tunnel else "no token is given")
+    try:
+        agent = ngrok_agent.find_agent(around.environ)
+        findings.add("ngrok", f"agent {agent or 'not found'}", "a token is given" if can_tunnel else "no token is given")
+    except RouteError as error:
+        findings.fail("ngrok", error)
+        agent, can_tunnel = None, False
     if asked != "auto":
         findings.route, findings.reason = asked, "LAYERFERRY_ROUTE says so"
     elif reached:
