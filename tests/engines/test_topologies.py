@@ -19,7 +19,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -30,6 +30,7 @@ from rig import Engine, Layer, Noise, Rig
 from rig.processes import Process, wait_until
 
 INSIDE, ROUTER, PUBLIC = "10.214.7.1", "198.51.100.7", "203.0.113.10"
+SERVICE_PORT = 5000
 AGENT = Path(__file__).parents[1] / "rig" / "ngrok"
 ENVIRONMENTS = Path(__file__).parents[1] / "unit" / "env"
 TOKEN = "2aBcDeFgHiJkLmNoPqRsTuVwXyZ_4Topology5Token6Only"
@@ -131,7 +132,9 @@ class Job:
     folder: Path
     env: dict[str, str]
     network: Process | None = None
-    known: frozenset[int] = frozenset()
+    #: The registry service in the same network, and where it listens.
+    service: Process | None = None
+    service_ports: frozenset[str] = frozenset()
 
     def start(self, *arguments: str, env: Mapping[str, str] | None = None) -> Running:
         return Running(self, self.spawn(layerferry(), *(arguments or ("run", "--json")), env=env))
@@ -169,26 +172,28 @@ class Job:
         if self.network is None:
             return {}
         mine = network_of(self.network.pid)
+        known = {self.network.pid, *([self.service.pid] if self.service else [])}
         found = {}
         for folder in Path("/proc").glob("[0-9]*"):
             with contextlib.suppress(OSError):
                 pid = int(folder.name)
-                if network_of(pid) == mine and pid not in {self.network.pid, *self.known}:
+                if network_of(pid) == mine and pid not in known:
                     found[pid] = (folder / "cmdline").read_bytes()
         return {pid: line for pid, line in found.items() if line}
 
     def ports(self) -> set[str]:
-        """What listens in the job's network, as the kernel writes it."""
-        return set(listening(self.network.pid)) if self.network else set()
+        """What listens in the job's network, as the kernel writes it, apart from the registry service."""
+        return set(listening(self.network.pid)) - self.service_ports if self.network else set()
 
-    def assert_clean(self, *, seconds: float = 0, ports: Sequence[str] = ()) -> None:
-        """No process, no listening port and no file is left, now or within `seconds`."""
-        deadline = time.monotonic() + seconds
-        while (self.processes() or self.ports() - set(ports)) and time.monotonic() < deadline:
-            time.sleep(0.05)
+    def files(self) -> list[str]:
+        """What lies in the folder for temporary files."""
+        return sorted(path.name for path in (self.folder / "tmp").rglob("*"))
+
+    def assert_clean(self) -> None:
+        """No process, no listening port and no file is left."""
         assert self.processes() == {}
-        assert self.ports() - set(ports) == set()
-        assert sorted(path.name for path in (self.folder / "tmp").rglob("*")) == []
+        assert self.ports() == set()
+        assert self.files() == []
 
     def assert_secret(self, outcome: Outcome, *more: str) -> None:
         """No secret of the job stands in an argument, in what was said, or in a file that is left."""
@@ -313,11 +318,6 @@ def cable(network: Process, engine: Engine) -> None:
     ip(there, "route", "add", "203.0.113.0/24", "dev", "job0")
 
 
-@pytest.fixture(scope="session")
-def base_layer(rig: Rig) -> Layer:
-    return rig.workshop.layer({"base": Noise(BASE_SIZE, "topology")})
-
-
 def pull_base(rig: Rig, engine: Engine, layer: Layer) -> str:
     """Let an engine pull the base from a registry in its own network; returns its name there."""
     registry = rig.registry()
@@ -354,13 +354,38 @@ class World:
     rig: Rig
     host: Engine
     network: Process
+    service: Process
     fars: Mapping[str, tuple[Engine, str]]
     base: Layer
 
+    def job(self, folder: Path, env: dict[str, str]) -> Job:
+        """A job in the network, beside the registry service."""
+        ports = frozenset(one for one in listening(self.network.pid) if one.endswith(f":{SERVICE_PORT:04X}"))
+        assert ports
+        return Job(folder, env, self.network, self.service, ports)
+
 
 @pytest.fixture(scope="session")
-def world(rig: Rig, host: Engine, network: Process, edge: Path, base_layer: Layer) -> World:
+def service(rig: Rig, network: Process) -> Process:
+    """The job's registry service, on the job's loopback, as `registry:2` beside a primary container."""
+    folder = rig.state / "service"
+    folder.mkdir()
+    config = {
+        "version": "0.1",
+        "storage": {"filesystem": {"rootdirectory": str(folder / "data")}},
+        "http": {"addr": f"127.0.0.1:{SERVICE_PORT}"},
+    }
+    (folder / "config.yml").write_text(json.dumps(config))
+    enter = ["nsenter", "--target", str(network.pid), "--net", "--"]
+    started = rig._ledger.start([*enter, "docker-registry", "serve", folder / "config.yml"], log=folder / "log")
+    wait_until(lambda: any(True for _ in listening(network.pid)), "no registry service")
+    return started
+
+
+@pytest.fixture(scope="session")
+def world(rig: Rig, host: Engine, network: Process, service: Process, edge: Path) -> World:
     """Daemons in networks of their own, API over TLS, that trust the edge as everybody trusts ngrok's."""
+    base_layer = rig.workshop.layer({"base": Noise(BASE_SIZE, "topology")})
     host.load(rig.workshop.archive({"topology-base:1": rig.workshop.image([base_layer])}))
     found = {}
     for kind in STORES:
@@ -371,7 +396,7 @@ def world(rig: Rig, host: Engine, network: Process, edge: Path, base_layer: Laye
         engine.start()
         cable(network, engine)
         found[kind] = engine, pull_base(rig, engine, base_layer)
-    return World(rig, host, network, found, base_layer)
+    return World(rig, host, network, service, found, base_layer)
 
 
 @pytest.fixture
@@ -420,7 +445,8 @@ def far(request: pytest.FixtureRequest, world: World, environment: dict[str, str
     """The classic CircleCI: remote docker, which sees nothing of the job."""
     engine, base = world.fars[request.param]
     env = environment_of("circleci-classic") | environment | engine.env
-    return Place(engine, world.host, Job(folder, env, world.network), base, test_name(request))
+    env["LOCAL_DOCKER_REGISTRY_PORT"] = str(SERVICE_PORT)
+    return Place(engine, world.host, world.job(folder, env), base, test_name(request))
 
 
 @pytest.fixture
@@ -451,6 +477,21 @@ def test_a_daemon_on_the_jobs_loopback_pushes_to_us(
     place = Place(source, world.host, Job(folder, env), base, test_name(request))
     outcome = place.deliver("registry")
     assert outcome.why.startswith("the daemon reaches 127.0.0.1:")
+
+
+@pytest.mark.kinds(source=STORES[1:])
+def test_a_registry_service_that_both_reach_serves_what_is_missing(
+    request: pytest.FixtureRequest, world: World, source: Engine, environment: dict[str, str], folder: Path
+) -> None:
+    registry = world.rig.registry()
+    base = pull_base(world.rig, source, world.base)
+    env = environment_of("circleci-machine") | environment | {"DOCKER_HOST": source.host}
+    env |= {"LOCAL_DOCKER_REGISTRY_PORT": str(registry.port), "LAYERFERRY_ROUTE": "registry"}
+    place = Place(source, world.host, Job(folder, env), base, test_name(request))
+    outcome = place.deliver("registry")
+    assert outcome.why == f"the daemon reaches the registry service as {registry.address}"
+    assert len(registry.repositories) == 1
+    registry.stop()
 
 
 # far: nothing leads back.
@@ -544,7 +585,6 @@ def test_a_daemon_behind_ssh_pushes_through_a_port_that_ssh_forwards(ssh_place: 
     outcome = ssh_place.deliver("registry")
     assert outcome.why.startswith("the daemon reaches 127.0.0.1:")
     assert "daemon: ssh (DOCKER_HOST=ssh://root@" in outcome.stderr
-    assert any(b"\0-R\0" in line for line in outcome.argv)
 
 
 @pytest.mark.parametrize("far", STORES[:1], indirect=True)
@@ -622,3 +662,111 @@ def test_a_token_opens_a_tunnel_through_which_only_the_missing_layers_come(tunne
     assert statuses[:-1]
     assert set(statuses[:-1]) == {"401"}
     assert len([line for line in outcome.argv if b"--config" in line and b"ngrok" in line]) >= 1
+    assert tunnels.daemon.images().keys() >= {name}
+    assert not any(PUBLIC in image for image in tunnels.daemon.images())
+
+
+FAILURES = {
+    "offline": "no such host",
+    "badtoken": "ngrok refuses the token (ERR_NGROK_107)",
+    "limit": "the ngrok account has no agent session left (ERR_NGROK_108)",
+    "nopolicy": "the tunnel would be open to everybody",
+}
+ADVICE = {
+    "offline": "connect.ngrok-agent.com",
+    "badtoken": "take a new one from https://dashboard.ngrok.com",
+    "limit": "run fewer jobs at a time",
+    "nopolicy": "or use another route",
+}
+
+
+@pytest.mark.parametrize("far", STORES[:1], indirect=True)
+@pytest.mark.parametrize("mode", FAILURES)
+def test_a_tunnel_that_fails_costs_a_warning_in_auto_and_is_an_error_where_it_was_asked_for(
+    tunnels: Place, mode: str
+) -> None:
+    knob = {"STANDIN_NGROK_MODE": mode}
+    name, other = tunnels.build(), tunnels.build("-asked")
+    auto = tunnels.job.start(env={"LAYERFERRY_IMAGES": name, **knob})
+    asked = tunnels.job.start(env={"LAYERFERRY_IMAGES": other, "LAYERFERRY_ROUTE": "ngrok", **knob})
+    endings = auto.end(), asked.end()
+    outcome = tunnels.job.check(endings[0])
+    tunnels.assert_arrived(name, outcome)
+    assert outcome.route == "export"
+    assert outcome.why.startswith("the daemon does not reach 127.0.0.1:")
+    assert outcome.why.endswith("and the tunnel failed")
+    (warning,) = (line for line in outcome.stderr.splitlines() if line.startswith("warning: "))
+    assert FAILURES[mode] in warning
+    failed = tunnels.job.check(endings[1], code=7)
+    assert FAILURES[mode] in failed.result["error"]["message"]
+    assert ADVICE[mode] in failed.result["error"]["hint"]
+    assert ADVICE[mode] in failed.stderr
+    assert not tunnels.target.has(other)
+    # The daemon was told of no address.
+    assert {row["path"] for row in recorded(tunnels) if "path" in row} <= {"/v2/"}
+
+
+@pytest.mark.parametrize("far", STORES[:1], indirect=True)
+def test_without_an_agent_a_token_alone_opens_nothing(tunnels: Place) -> None:
+    (tunnels.job.folder / "bin" / "ngrok").unlink()
+    outcome = tunnels.deliver("export")
+    assert "LAYERFERRY_NGROK_INSTALL" in outcome.stderr
+
+
+@pytest.mark.parametrize("far", STORES[:1], indirect=True)
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM], ids=lambda number: str(number.name))
+@pytest.mark.parametrize("moment", ["open", "uploading"])
+def test_the_tunnel_is_gone_with_us_however_we_end(tunnels: Place, moment: str, number: signal.Signals) -> None:
+    name = tunnels.build(size=15_000_000 if moment == "uploading" else DELTA)
+    running = tunnels.job.start(env={"LAYERFERRY_IMAGES": name})
+    wait_until(lambda: find_edge(tunnels.job) > 0, "no edge", seconds=30)
+    if moment == "uploading":
+        wait_until(
+            lambda: any("/uploads/" in row.get("path", "") for row in recorded(tunnels)), "no upload", seconds=30
+        )
+    running.process.send_signal(number)
+    outcome = running.end(timeout=20)
+    assert outcome.code == (-signal.SIGKILL if number == signal.SIGKILL else 130)
+    wait_until(lambda: not tunnels.job.processes() and not tunnels.job.ports(), "something is left", seconds=15)
+    assert not [file for file in tunnels.job.files() if "ngrok" in file]
+    assert not tunnels.target.has(name)
+    if number == signal.SIGTERM:
+        tunnels.job.check(outcome, code=130)
+
+
+# Secrets.
+
+
+@pytest.mark.parametrize("far", STORES[:1], indirect=True)
+@pytest.mark.parametrize("mode", ["", "badtoken", "rude", "nopolicy"])
+def test_secrets_are_masked_first_and_stand_nowhere(tunnels: Place, mode: str) -> None:
+    """On GitHub, where the masks themselves tell which secrets there are, the generated password among them."""
+    job, machine = tunnels.job, tunnels.daemon.machine
+    job.env = {name: value for name, value in job.env.items() if not name.startswith("CIRCLE")}
+    job.env |= environment_of("github-vm") | {"STANDIN_NGROK_MODE": mode, "LAYERFERRY_IMAGES": tunnels.build()}
+    job.env |= {name: str(job.folder / name) for name in ("GITHUB_OUTPUT", "GITHUB_STEP_SUMMARY")}
+    begun = {path: path.stat().st_size for path in logs(machine.run_folder)}
+    running = job.start("run")
+    outcome = running.end()
+    lines = outcome.stdout.splitlines()
+    masks = [line.removeprefix("::add-mask::") for line in lines if line.startswith("::add-mask::")]
+    assert [line for line in lines[: len(masks)] if not line.startswith("::add-mask::")] == []
+    assert set(job.secrets) <= set(masks)
+    passwords = set(masks) - set(job.secrets) - set(job.env["LAYERFERRY_SSH_KEY"].splitlines())
+    assert len(passwords) == 2
+    rest = "\n".join(lines[len(masks) :])
+    for path in logs(machine.run_folder):
+        rest += path.read_bytes()[begun.get(path, 0) :].decode(errors="replace")
+    rest += "".join(path.read_text() for path in logs(tunnels.target.machine.run_folder))
+    quiet = Outcome(outcome.code, rest, outcome.stderr, outcome.seconds, outcome.argv)
+    job.check(quiet)
+    job.assert_secret(quiet, *masks)
+    # The sampler has seen what would have held them.
+    for word in (b"ngrok\0start", b"layerferry.routes.tunnel", b"IdentityFile="):
+        assert any(word in line for line in outcome.argv)
+    assert job.env["GITHUB_STEP_SUMMARY"]
+    assert "ngrok" in Path(job.env["GITHUB_STEP_SUMMARY"]).read_text() or mode
+
+
+def logs(folder: Path) -> list[Path]:
+    return [path for path in folder.iterdir() if path.suffix in {".log", ".out"}]
