@@ -57,32 +57,45 @@ class DaemonRoutes:
         self._daemon.close()
 
     def _reach(self, image: Image) -> Reached:
-        """Find the best landing: a registry that the daemon reaches, else a tunnel where one is allowed."""
+        """Find the best landing: a registry of ours, the job's service registry, a tunnel where one is allowed."""
         if self._asked == "export":
             return Reached()
         trouble = ""
-        if self._asked == "registry" and self._reachability.service_is_set and (served := self._reach_service("")):
-            return served
         if self._asked != "ngrok":
-            for attempt in self._reachability.attempts():
-                if attempt.landing:
-                    self._landing = attempt.landing
-                    return Reached("registry", attempt.landing.address)
-                trouble = trouble or f"the daemon does not reach {attempt.name.address} ({attempt.trouble})"
+            ours_first = self._asked == "auto" or not self._reachability.service_is_set
+            for find in (
+                (self._reach_ours, self._reach_service) if ours_first else (self._reach_service, self._reach_ours)
+            ):
+                reached = find()
+                if reached.route:
+                    return reached
+                trouble = trouble or reached.trouble
         if self._asked == "ngrok" or (self._asked == "auto" and self._reachability.has_ngrok):
-            try:
-                self._landing = self._reachability.tunnel()
-            except RouteError as failure:
-                if self._asked == "ngrok":
-                    raise
-                self._emit(Warned(image.reference, f"no tunnel: {failure.message}. {failure.hint}".strip()))
-                return Reached(trouble=f"{trouble}, and the tunnel failed")
-            return Reached("ngrok", self._landing.address, trouble)
-        return self._reach_service(trouble) or Reached(trouble=trouble)
+            return self._reach_through_ngrok(image, trouble)
+        return Reached(trouble=trouble)
 
-    def _reach_service(self, trouble: str) -> Reached | None:
+    def _reach_ours(self) -> Reached:
+        trouble = ""
+        for attempt in self._reachability.attempts():
+            if attempt.landing:
+                self._landing = attempt.landing
+                return Reached("registry", attempt.landing.address)
+            trouble = trouble or f"the daemon does not reach {attempt.name.address} ({attempt.trouble})"
+        return Reached(trouble=trouble)
+
+    def _reach_service(self) -> Reached:
         self._landing = self._reachability.service()
-        return Reached("registry", self._landing.address, trouble, whole=True) if self._landing else None
+        return Reached("registry", self._landing.address, whole=True) if self._landing else Reached()
+
+    def _reach_through_ngrok(self, image: Image, trouble: str) -> Reached:
+        try:
+            self._landing = self._reachability.tunnel()
+        except RouteError as failure:
+            if self._asked == "ngrok":
+                raise
+            self._emit(Warned(image.reference, f"no tunnel: {failure.message}. {failure.hint}".strip()))
+            return Reached(trouble=f"{trouble}, and the tunnel failed")
+        return Reached("ngrok", self._landing.address, trouble)
 
     def _pushed(self, landing: Landing, plan: Plan, wanted: frozenset[str]) -> Pushed:
         image = plan.image
