@@ -86,26 +86,33 @@ def _find_route(findings: Findings, around: Surroundings, daemon: Daemon) -> Non
             if good:
                 reached = attempt.name.address
                 break
-        can_tunnel = reachability.has_ngrok
-    try:
-        agent = ngrok_agent.find_agent(around.environ)
-        findings.add("ngrok", f"agent {agent or 'not found'}", "a token is given" if can_tunnel else "no token is given")
-    except RouteError as error:
-        findings.fail("ngrok", error)
-        agent, can_tunnel = None, False
+        has_token = reachability.has_ngrok
+    has_agent = _find_agent(findings, around, has_token=has_token)
     if asked != "auto":
         findings.route, findings.reason = asked, "LAYERFERRY_ROUTE says so"
     elif reached:
         findings.route = "registry"
         findings.reason = f"the daemon reaches {reached}; for an image that is mostly new, export may be faster"
-    elif can_tunnel:
+    elif has_token and has_agent:
         findings.route, findings.reason = "ngrok", "the daemon reaches no registry of ours, and a token is given"
     else:
         findings.route, findings.reason = "export", "the daemon reaches no registry of ours"
-    findings.advice += _advice(around, reached=bool(reached), can_tunnel=can_tunnel, has_agent=agent is not None)
+    findings.advice += _advice(around, reached=bool(reached), has_token=has_token, has_agent=has_agent)
 
 
-def _advice(around: Surroundings, *, reached: bool, can_tunnel: bool, has_agent: bool) -> Iterator[str]:
+def _find_agent(findings: Findings, around: Surroundings, *, has_token: bool) -> bool:
+    """Whether there is an agent, or one may be downloaded."""
+    token = "a token is given" if has_token else "no token is given"
+    try:
+        agent = ngrok_agent.find_agent(around.environ)
+    except RouteError as error:
+        findings.fail("ngrok", error)
+        return False
+    findings.add("ngrok", f"agent {agent or 'not found'}", token)
+    return agent is not None or around.settings.ngrok_install
+
+
+def _advice(around: Surroundings, *, reached: bool, has_token: bool, has_agent: bool) -> Iterator[str]:
     if reached:
         return
     if around.topology.daemon.reach is Reach.REMOTE:
@@ -113,9 +120,9 @@ def _advice(around: Surroundings, *, reached: bool, can_tunnel: bool, has_agent:
             "Run the job where its daemon is (CircleCI: a machine executor), or start the daemon with "
             "--insecure-registry for the job's address: a push then costs only what is missing."
         )
-    if not can_tunnel:
+    if not has_token:
         yield "Or set LAYERFERRY_NGROK_AUTHTOKEN: an ngrok tunnel then leads from the daemon to this job."
-    elif not has_agent and not around.settings.ngrok_install:
+    elif not has_agent:
         yield "Install ngrok's agent, or set LAYERFERRY_NGROK_INSTALL=true: a token alone opens no tunnel."
     yield "Without any of it, export works; it reads the whole image out of the daemon each time."
 

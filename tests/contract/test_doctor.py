@@ -66,6 +66,7 @@ def test_it_asks_and_changes_nothing(stage: Stage) -> None:
 
 
 def test_its_json_is_one_object_with_times_and_reasons(stage: Stage) -> None:
+    (stage.folder / "bin" / "ngrok").symlink_to(Path(__file__).parents[1] / "rig" / "ngrok")
     document = json.loads(stage.run("doctor", "--json", "deploy@web.example").out)
     assert set(document) == {"findings", "route", "advice"}
     assert document["route"]["name"] == "ngrok"
@@ -82,6 +83,9 @@ def test_a_token_without_an_agent_is_told(stage: Stage) -> None:
     document = json.loads(stage.run("doctor", "--json").out)
     assert found(document, "ngrok")["value"] == "agent not found"
     assert any("LAYERFERRY_NGROK_INSTALL" in advice for advice in document["advice"])
+    assert document["route"]["name"] == "export"
+    document = json.loads(stage.run("doctor", "--json", LAYERFERRY_NGROK_INSTALL="true").out)
+    assert document["route"]["name"] == "ngrok"
 
 
 def test_an_agent_that_cannot_be_run_is_not_blamed_on_the_daemon(stage: Stage) -> None:
