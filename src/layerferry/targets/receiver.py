@@ -8,18 +8,16 @@ load or start can read from it or speak to it.
 
 import argparse
 import os
-import shutil
 import signal
 import sys
 import time
-import traceback
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import FrameType
 from typing import Any
 
 from layerferry.errors import Interrupted, LayerferryError, UsageError
-from layerferry.targets.receive.engine import clean_environment, find_engine
+from layerferry.targets.receive.engine import clean_environment, find_engine, find_program
 from layerferry.targets.receive.expand import Expander
 from layerferry.targets.receive.journal import Journal
 from layerferry.targets.receive.policy import POLICY_FILE, Policy, Rules, read_file
@@ -104,7 +102,7 @@ def _serve(policy_file: Path | None, rules: Mapping[str, Any], environment: Mapp
 
 def _converse(client: Client, policy: Policy, journal: Journal, environment: Mapping[str, str]) -> int:
     clean = clean_environment(environment)
-    expander = Expander(shutil.which("zstd", path=clean["PATH"]) or "", clean)
+    expander = Expander(find_program("zstd", clean), clean)
     home = Path(environment.get("HOME", "/nonexistent"))
     host = Host(lambda engine: find_engine(engine, clean), expander, clean, home)
     start = time.monotonic()
@@ -115,6 +113,8 @@ def _converse(client: Client, policy: Policy, journal: Journal, environment: Map
     except Interrupted as error:
         code = error.exit_code
     except Exception:  # noqa: BLE001 - a fault of ours: the client hears that, the journal where
+        import traceback  # noqa: PLC0415
+
         journal.write("fault", text=traceback.format_exc(limit=-3))
         client.say("failed internal the receiver's log says why")
     finally:

@@ -3,7 +3,6 @@
 import contextlib
 import os
 import subprocess
-import tempfile
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -45,6 +44,13 @@ def clean_environment(environment: Mapping[str, str]) -> dict[str, str]:
     """What is handed down to programs that we start."""
     kept = {name: environment[name] for name in _VARIABLES if name in environment}
     return {**kept, "PATH": f"{environment.get('PATH', '')}:{_PATH}".strip(":"), "LC_ALL": "C"}
+
+
+def find_program(name: str, environment: Mapping[str, str]) -> str:
+    """The path of a program, or nothing: `shutil.which` without the compressors that `shutil` loads."""
+    folders = [""] if "/" in name else environment["PATH"].split(":")
+    paths = (f"{folder}/{name}" if folder else name for folder in folders)
+    return next((path for path in paths if path.startswith("/") and os.access(path, os.X_OK)), "")
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,6 +100,8 @@ class Engine:
 
     def load(self, archive: Iterable[bytes]) -> None:
         """Load an archive; raises `Refusal` where the engine says that it failed. Success must be inspected."""
+        import tempfile  # noqa: PLC0415 - for this alone, and it takes as long to load as the rest of this module
+
         with tempfile.TemporaryFile() as told:
             process = self._start("load", told=told)
             assert process.stdin is not None
@@ -169,10 +177,12 @@ def find_engine(engine: str, environment: Mapping[str, str]) -> Engine:
     """
     trouble = ""
     for program in (engine,) if engine else ("docker", "podman"):
+        if not find_program(program, environment):
+            continue
         for command in ((program,), ("sudo", "-n", program)):
             try:
                 return _probe(command, environment)
-            except FileNotFoundError:
+            except OSError:  # no sudo
                 continue
             except Refusal as error:
                 trouble = trouble or error.message

@@ -49,7 +49,11 @@ class Pattern:
 
     def matches(self, name: Name, *ids: str) -> bool:
         """Whether the image that goes by `ids` may have this name."""
-        return self.allows(name) and (not self.digest or self.digest in ids)
+        return self.allows(name) and self.fits(*ids)
+
+    def fits(self, *ids: str) -> bool:
+        """Whether the image that goes by `ids` is the right one."""
+        return not self.digest or self.digest in ids
 
 
 def _address(repository: str) -> tuple[str, str]:

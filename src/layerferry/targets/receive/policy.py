@@ -81,6 +81,11 @@ class Policy:
             any(pattern.matches(name, *ids) if ids else pattern.allows(name) for pattern in group) for group in groups
         )
 
+    def admits(self, *ids: str) -> bool:
+        """Whether the image that goes by `ids` may get any name at all: else the engine need not see it."""
+        groups: list[tuple[Pattern, ...]] = self._all("allow")
+        return bool(groups) and all(any(pattern.fits(*ids) for pattern in group) for group in groups)
+
     def shows(self, name: Name, *ids: str) -> bool:
         """Whether the client may know of an image on this host, and build on it."""
         groups = [(*rules.allow, *rules.reuse) for rules in self.sources if rules.allow]

@@ -6,16 +6,14 @@ checked. Names are looked at one by one, and given at `done`, all of them or non
 """
 
 import contextlib
-import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from layerferry.errors import LayerferryError
 from layerferry.image import Name, is_digest
 from layerferry.targets.receive.allowance import Day, Meter
-from layerferry.targets.receive.cargo import Cargo, Consignment, archive, check
-from layerferry.targets.receive.deployment import deploy, exclusively, run_command
 from layerferry.targets.receive.engine import Engine
 from layerferry.targets.receive.expand import Expander
 from layerferry.targets.receive.journal import Journal
@@ -23,6 +21,12 @@ from layerferry.targets.receive.policy import Policy
 from layerferry.targets.receive.refusal import HungUp, Refusal
 from layerferry.targets.receive.stock import Ask, Stock, take_stock
 from layerferry.targets.receive.wire import Client
+
+if TYPE_CHECKING:
+    from layerferry.targets.receive.cargo import Consignment
+
+# We greet before we load what only an archive needs: hence the imports inside functions.
+# ruff: noqa: PLC0415
 
 #: What `layerferry.targets.conversation` speaks; a test sees to it that both say the same.
 PROTOCOL = 1
@@ -52,7 +56,7 @@ class Session:
     journal: Journal
     _expected: dict[str, tuple[str, ...]] = field(default_factory=dict)
     #: By throw-away name of the client's.
-    _loaded: dict[str, Consignment] = field(default_factory=dict)
+    _loaded: dict[str, "Consignment"] = field(default_factory=dict)
     #: Throw-away names of ours that the engine may have.
     _incoming: list[str] = field(default_factory=list)
     _offered: dict[str, str] = field(default_factory=dict)
@@ -166,6 +170,10 @@ class Session:
         self._expected[name] = diff_ids
 
     def _load(self, engine: Engine, stock: Stock, method: str) -> None:
+        import tempfile
+
+        from layerferry.targets.receive.cargo import Cargo, archive, check
+
         per_day = self.policy.max_bytes_per_day
         day = Day(self._state / f"{self.policy.label}.day", per_day) if per_day else None
         meter = Meter(self.policy.max_bytes, day)
@@ -177,7 +185,7 @@ class Session:
                 cargo.take(self.client.frames(), method)
                 meter.settle()
                 images = check(cargo, self._expected, stock)
-                self._check_platforms(engine, images)
+                self._admit(engine, images)
                 self.journal.write("checked", images=[image.ids[0] for image in images], bytes=meter.spent)
                 self._incoming = [image.name for image in images]
                 engine.load(archive(cargo, images))
@@ -189,12 +197,14 @@ class Session:
         self._loaded = {image.incoming: image for image in images}
         self.client.say(*(f"loaded {image.incoming} {told}" for image, told in zip(images, shown, strict=True)), "end")
 
-    def _check_platforms(self, engine: Engine, images: tuple[Consignment, ...]) -> None:
+    def _admit(self, engine: Engine, images: tuple["Consignment", ...]) -> None:
         for image in images:
+            if not self.policy.admits(*image.ids):
+                raise Refusal(f"the image {image.ids[0]} is not allowed here")
             if not self.policy.runs(image.platform, engine.platform):
                 raise Refusal(f"images for {image.platform} are not taken here")
 
-    def _verified(self, engine: Engine, image: Consignment) -> str:
+    def _verified(self, engine: Engine, image: "Consignment") -> str:
         """The image ID, in the client's words: it does not know of a manifest that names blobs of ours.
 
         An engine may say that it loaded what it did not: docker 28.5 does, when a blob is absent.
@@ -230,6 +240,8 @@ class Session:
             raise Refusal(f"there is no {image[:80]!r} to give a name to")
 
     def _done(self, engine: Engine) -> None:
+        from layerferry.targets.receive.deployment import deploy, exclusively
+
         with exclusively(self._state) if self.policy.immutable_tags else contextlib.nullcontext():
             given = deploy(engine, self._tags, immutable=self.policy.immutable_tags)
         self.journal.write("named", images=given)
@@ -241,6 +253,8 @@ class Session:
         self.client.say("done")
 
     def _run_command(self, given: dict[str, str]) -> None:
+        from layerferry.targets.receive.deployment import run_command
+
         for name, image_id in given.items():
             facts = {"LAYERFERRY_IMAGE": name, "LAYERFERRY_IMAGE_ID": image_id}
             outcome = run_command(self.policy.run, {**self.host.environment, **facts}, self.policy.run_timeout)

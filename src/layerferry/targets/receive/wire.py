@@ -15,6 +15,8 @@ _READ = 256 << 10
 #: A pipe that poll(2) calls writable takes as much without blocking (pipe(7), PIPE_BUF).
 _WRITE = 4096
 _DRAIN = 15.0
+#: What is left to say when a session has lasted too long.
+_LAST_WORDS = 30.0
 
 
 class Client:
@@ -77,7 +79,7 @@ class Client:
         """Write lines; what the client could not read as one line is left out of them."""
         data = "".join(f"{line}\n" for line in lines).encode("ascii", "replace")
         while data:
-            self._wait(self._out, select.POLLOUT, self._idle)
+            self._wait(self._out, select.POLLOUT, self._idle, self._until + _LAST_WORDS)
             try:
                 data = data[os.write(self._out, data[:_WRITE]) :]
             except OSError:
@@ -93,7 +95,7 @@ class Client:
             return
 
     def _read(self, count: int, patience: float | None = None) -> bytes:
-        self._wait(self._in, select.POLLIN, self._idle if patience is None else patience)
+        self._wait(self._in, select.POLLIN, self._idle if patience is None else patience, self._until)
         try:
             data = os.read(self._in, count)
         except OSError:
@@ -102,8 +104,8 @@ class Client:
             raise HungUp("the client has hung up")
         return data
 
-    def _wait(self, descriptor: int, event: int, patience: float) -> None:
-        left = min(patience, self._until - time.monotonic())
+    def _wait(self, descriptor: int, event: int, patience: float, until: float) -> None:
+        left = min(patience, until - time.monotonic())
         poll = select.poll()
         poll.register(descriptor, event)
         if left <= 0 or not poll.poll(left * 1000):

@@ -1,0 +1,1 @@
+"""Hostile clients for `layerferry receive`, and engines that see through them."""
