@@ -230,6 +230,6 @@ def main(argv: Sequence[str] | None = None) -> None:
     else:
         sys.exit(0)
     if "--debug" in arguments:
-        traceback.print_exc()
+        traceback.print_exception(failure)
     _complain(failure)
     sys.exit(failure.exit_code)
