@@ -58,8 +58,10 @@ class SshTarget:
         return self.destination.rpartition("@")[2]
 
     def __str__(self) -> str:
-        host = f"[{self.destination}]" if ":" in self.destination and self.port else self.destination
-        return f"{host}:{self.port}" if self.port else host
+        user, at, host = self.destination.rpartition("@")
+        if not self.port:
+            return self.destination
+        return f"{user}{at}[{host}]:{self.port}" if ":" in host else f"{user}{at}{host}:{self.port}"
 
 
 class Conduit:
