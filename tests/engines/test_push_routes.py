@@ -1,0 +1,134 @@
+"""Which way the bytes leave the source daemon, and what becomes of a push when that way fails."""
+
+import contextlib
+import json
+import socket
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from engines.test_push_scene import APP, NEWEST, SMALL, Scene, actions, assert_arrived
+from rig import DOCKERS, Engine, Rig
+from rig.command import Layerferry
+
+pytestmark = pytest.mark.kinds(target=NEWEST)
+
+
+@pytest.fixture
+def scene(
+    request: pytest.FixtureRequest, rig: Rig, layerferry: Layerferry, source: Engine, target: Engine
+) -> Iterator[Scene]:
+    scene = Scene(rig, layerferry, source, target, request.node.name)
+    yield scene
+    scene.close()
+    assert list(rig.home.iterdir()) == [], "credentials, or whatever else, were stored"
+
+
+@pytest.mark.kinds(source=DOCKERS)
+@pytest.mark.parametrize("route", ["registry", "export"])
+def test_a_route_that_is_named_is_taken_cold_and_for_a_delta(scene: Scene, route: str) -> None:
+    base = scene.base()
+    scene.build(base)
+    delta = scene.push(APP, "--route", route).result
+    assert actions(delta) == ["reuse", "reuse", "send"]
+    assert delta["route"]["name"] == route
+    assert delta["route"]["reason"]
+    assert delta["bytes"]["sent"] < SMALL
+    if route == "registry":
+        assert delta["bytes"]["received"] < SMALL
+    assert_arrived(scene, delta)
+    scene.target.clear()
+    cold = scene.push(APP, "--route", route).result
+    assert actions(cold) == ["send", "send", "send"]
+    assert_arrived(scene, cold)
+
+
+@pytest.mark.kinds(source=("docker20-overlay2", "docker28-containerd"))
+def test_auto_reads_only_the_delta_where_that_is_cheaper_and_says_why(scene: Scene) -> None:
+    scene.build(scene.base(size=40_000_000))
+    result = scene.push(APP).result
+    assert result["route"]["name"] == "registry"
+    assert "reaches" in result["route"]["reason"]
+    assert result["bytes"]["received"] < 1 << 20
+    assert result["bytes"]["sent"] < SMALL
+
+
+class Broken:
+    """A daemon's socket on which the API's n-th push fails; everything else passes."""
+
+    def __init__(self, daemon: str, folder: Path, nth: int) -> None:
+        self._daemon = daemon.removeprefix("unix://")
+        self._left = nth
+        self._server = socket.socket(socket.AF_UNIX)
+        self._server.bind(str(folder / "s"))
+        self._server.listen(50)
+        self.host = f"unix://{folder}/s"
+        threading.Thread(target=self._accept, daemon=True).start()
+
+    def _accept(self) -> None:
+        with contextlib.suppress(OSError):
+            while True:
+                client, _ = self._server.accept()
+                threading.Thread(target=self._serve, args=(client,), daemon=True).start()
+
+    def _serve(self, client: socket.socket) -> None:
+        with client, socket.socket(socket.AF_UNIX) as daemon:
+            daemon.connect(self._daemon)
+            threading.Thread(target=_copy, args=(daemon, client), daemon=True).start()
+            with contextlib.suppress(OSError):
+                while data := client.recv(1 << 16):
+                    head = data.partition(b"\r\n")[0]
+                    if head.startswith(b"POST") and b"/push?" in head:
+                        self._left -= 1
+                        if self._left == 0:
+                            client.sendall(_FAILED)
+                            return
+                    daemon.sendall(data)
+
+    def close(self) -> None:
+        self._server.close()
+
+
+def _copy(source: socket.socket, sink: socket.socket) -> None:
+    with contextlib.suppress(OSError):
+        while data := source.recv(1 << 16):
+            sink.sendall(data)
+
+
+_WORDS = json.dumps({"error": "the push broke off, for a test"}).encode() + b"\r\n"
+_FAILED = (
+    b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nConnection: close\r\n"
+    b"Content-Length: %d\r\n\r\n%b" % (len(_WORDS), _WORDS)
+)
+
+
+@pytest.mark.kinds(source=("docker28-overlay2", "docker28-containerd"))
+@pytest.mark.parametrize("nth", [1, 2], ids=["learning", "uploading"])
+def test_a_registry_route_that_fails_midway_is_replaced_with_a_warning(scene: Scene, nth: int, tmp_path: Path) -> None:
+    scene.build(scene.base(size=20_000_000), size=60_000)
+    broken = Broken(scene.source.host, tmp_path, nth)
+    try:
+        words = ["push", APP, scene.target.ssh_alias]
+        run = scene.layerferry(*words, source=scene.source, env={"DOCKER_HOST": broken.host})
+    finally:
+        broken.close()
+    if nth == 1 or scene.source.kind.store == "containerd":  # a classic store has uploaded what is new by then
+        assert "warning: " in run.stdout
+        assert "the push broke off, for a test" in run.stdout
+    assert scene.target.diff_ids(APP) == scene.source.diff_ids(APP)
+    assert not [name for name in scene.source.images() if "layerferry" in name]
+
+
+def test_a_registry_route_that_fails_is_the_end_where_it_was_named(scene: Scene, tmp_path: Path) -> None:
+    scene.build(scene.base(), size=60_000)
+    before = scene.target.images()
+    broken = Broken(scene.source.host, tmp_path, 1)
+    try:
+        run = scene.push(APP, "--route", "registry", env={"DOCKER_HOST": broken.host}, code=7)
+    finally:
+        broken.close()
+    assert "route registry failed" in run.stderr
+    assert "the push broke off, for a test" in run.stderr
+    assert scene.target.images() == before

@@ -1,0 +1,120 @@
+"""Targets as users write them, what is said to ssh, and what is made of ssh's own words."""
+
+import pytest
+
+from layerferry.errors import ConnectError, TargetError, UsageError
+from layerferry.targets.conduit import BOOTSTRAP, SshTarget
+from layerferry.targets.ssh_failures import explain
+
+# Targets.
+
+
+@pytest.mark.parametrize(
+    ("text", "destination", "port", "shown"),
+    [
+        ("host", "host", None, "host"),
+        ("deploy@host", "deploy@host", None, "deploy@host"),
+        ("deploy@host:2222", "deploy@host", 2222, "deploy@host:2222"),
+        ("host:22", "host", 22, "host:22"),
+        ("host:", "host", None, "host"),
+        ("ssh://deploy@host:22", "deploy@host", 22, "deploy@host:22"),
+        ("ssh://host/", "host", None, "host"),
+        ("[::1]:22", "::1", 22, "[::1]:22"),
+        ("[::1]", "::1", None, "::1"),
+        ("::1", "::1", None, "::1"),
+        ("my-alias_2.x", "my-alias_2.x", None, "my-alias_2.x"),
+        ("a@b@host", "a@b@host", None, "a@b@host"),
+        (" host ", "host", None, "host"),
+    ],
+)
+def test_a_target_is_read_as_ssh_would(text: str, destination: str, port: int | None, shown: str) -> None:
+    target = SshTarget.parse(text)
+    assert (target.destination, target.port) == (destination, port)
+    assert str(target) == shown
+
+
+@pytest.mark.parametrize("text", ["[fe80::1%eth0]:2200", "user@[::1]:2200"])
+def test_an_address_with_colons_is_shown_as_it_can_be_written_again(text: str) -> None:
+    target = SshTarget.parse(text)
+    assert target.port == 2200
+    assert SshTarget.parse(str(target)) == target
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "", " ", "@", "user@", ":22", "-oProxyCommand=x", "user@-oProxyCommand=x", "-user@host", "ssh://-host",
+        "host name", "host;ls", "host|ls", "$(ls)@host", "`ls`", "host:0", "host:65536", "host:x",
+        "[::1", "[::1]22", "[::1]:x", "ho'st", 'ho"st', "a\\b", "a\nb", "a>b",
+    ],
+)  # fmt: skip
+def test_what_ssh_could_misread_is_refused(text: str) -> None:
+    """A host that begins with a dash would be an option."""
+    with pytest.raises(UsageError) as caught:
+        SshTarget.parse(text)
+    assert caught.value.hint
+
+
+# What ssh is told.
+
+
+def test_what_a_login_shell_is_told_means_the_same_in_every_shell() -> None:
+    """One line; single quotes around all that is special; nothing that a shell expands even there."""
+    outside = BOOTSTRAP.split("'")
+    assert len(outside) == 3
+    assert not set("".join(outside[::2])) & set("$`\"\\!{}*?;&|<>()")
+    assert "\n" not in BOOTSTRAP
+    assert not set(outside[1]) & set("!\\")
+
+
+# What ssh says.
+
+
+@pytest.mark.parametrize(
+    ("text", "says", "hint"),
+    [
+        ("ssh: Could not resolve hostname nope: Name or service not known\n", "its name cannot be resolved", "DNS"),
+        ("ssh: connect to host h port 22: Connection refused\r\n", "it refused the connection", "sshd"),
+        ("ssh: connect to host h port 22: Connection timed out", "did not answer in time", "up"),
+        ("ssh: connect to host h port 22: No route to host", "no route leads to it", "network"),
+        ("ssh: connect to host h port 22: Network is unreachable", "no route leads to it", "network"),
+        ("No ED25519 host key is known for h and you have requested strict checking.\r\nHost key verification failed.",
+         "its host key is not known here", "ssh-keyscan"),
+        ("@@@@@@\n@ WARNING: REMOTE HOST IDENTIFICATION HAS CHANGED! @\n@@@@@\nHost key verification failed.\n",
+         "its host key is not the one we know", "ssh-keygen -R"),
+        ("u@h: Permission denied (publickey,password).", "it refused our authentication", "ssh -v"),
+        ("Received disconnect from h port 22:2: Too many authentication failures", "after too many keys",
+         "IdentitiesOnly"),
+        ("@ WARNING: UNPROTECTED PRIVATE KEY FILE! @\nLoad key: bad permissions\n", "readable by others", "chmod 600"),
+        ("kex_exchange_identification: Connection closed by remote host", "it closed the connection", "log"),
+        ("client_loop: send disconnect: Broken pipe", "it closed the connection", "log"),
+        ("command-line: line 0: Bad configuration option: nosuch", "does not understand an option", "--ssh-option"),
+    ],
+)  # fmt: skip
+def test_ssh_failures_are_told_in_words_with_what_to_do(text: str, says: str, hint: str) -> None:
+    error = explain("host", 255, text)
+    assert isinstance(error, ConnectError)
+    assert error.message.startswith("cannot connect to host: ")
+    assert says in error.message
+    assert hint in error.hint
+    assert "\n" not in error.message
+    assert "\r" not in error.message
+
+
+def test_words_of_ssh_that_we_do_not_know_are_passed_on() -> None:
+    error = explain("host", 255, "\n\nsomething new\n")
+    assert error.message == "cannot connect to host: something new"
+    assert explain("host", 255, "").message == "cannot connect to host: ssh ended without a word"
+
+
+@pytest.mark.parametrize("code", [1, 126, 127, 137])
+def test_another_status_is_the_remote_commands(code: int) -> None:
+    error = explain("host", code, "Welcome\nsh: dd: not found\n")
+    assert isinstance(error, TargetError)
+    assert error.message == f"host: the remote command ended with status {code}: sh: dd: not found"
+    assert "POSIX sh" in error.hint
+
+
+def test_a_warning_before_does_not_hide_what_failed() -> None:
+    text = "Warning: Permanently added 'h' to the list of known hosts.\nu@h: Permission denied (publickey).\n"
+    assert "u@h: Permission denied (publickey)." in explain("host", 255, text).message
