@@ -1,0 +1,277 @@
+"""A fuzzer for the receiver: hostile clients mixed, cut, flipped and spliced, against an engine that checks again.
+
+A short run belongs to the suite. A long one:
+
+    python tests/fuzz/test_receiver.py --seconds 600
+"""
+
+import argparse
+import contextlib
+import itertools
+import json
+import os
+import sys
+import tarfile
+import tempfile
+import time
+from collections.abc import Callable
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+hypothesis = pytest.importorskip("hypothesis")
+
+from hypothesis import HealthCheck, given, settings  # noqa: E402
+from hypothesis import strategies as st  # noqa: E402
+
+from fuzz import oracle  # noqa: E402
+from fuzz.bench import BEFORE  # noqa: E402
+from fuzz.shipment import Image, Shipment, layer  # noqa: E402
+from fuzz.tricks import TRICKS  # noqa: E402
+from layerferry.errors import LayerferryError  # noqa: E402
+from layerferry.targets.receive import documents  # noqa: E402
+from layerferry.targets.receive.expand import Expander, Gzip  # noqa: E402
+from layerferry.targets.receive.journal import Journal  # noqa: E402
+from layerferry.targets.receive.patterns import Pattern  # noqa: E402
+from layerferry.targets.receive.policy import Policy, Rules  # noqa: E402
+from layerferry.targets.receive.session import Host, Session  # noqa: E402
+from layerferry.targets.receive.strict_tar import Tape, read_header, write_header  # noqa: E402
+from layerferry.targets.receive.wire import Client  # noqa: E402
+
+_RULES = Rules.read({"allow": ["app:*"], "max_bytes": oracle.MAX_BYTES, "idle": 5, "session": 5, "spool": "/tmp"})
+_SLOW = {"endless members that hold nothing", "endless entries", "bomb in the stream", "bomb in a layer"}
+_MIXABLE = [trick for trick in TRICKS if trick.name not in _SLOW]
+_TALK = ("image", "layer", "end", "expect", "load", "tag", "done", "learn", "engine", "name", ":", "none", "gzip")
+
+
+def hold(session: bytes) -> tuple[int, list[str], oracle.Oracle]:
+    """Let a client say all of `session` and hang up: exit code, what it heard, and the engine afterwards."""
+    engine = oracle.new()
+    with tempfile.TemporaryFile() as incoming, tempfile.TemporaryFile() as outgoing:
+        incoming.write(session)
+        incoming.seek(0)
+        client = Client(incoming.fileno(), outgoing.fileno(), idle=5, until=time.monotonic() + 5)
+        host = Host(lambda _: engine, Expander("", {}), {}, Path("/nonexistent"))
+        code = Session(client, Policy((_RULES,)), host, Journal(os.devnull)).run()
+        outgoing.seek(0)
+        heard = outgoing.read().decode("ascii")
+    return code, heard.splitlines(), engine
+
+
+def judge(session: bytes) -> None:
+    """Whatever a client says, the receiver neither crashes nor hangs nor lets a bad byte through."""
+    start = time.monotonic()
+    code, heard, engine = hold(session)
+    assert time.monotonic() - start < 5
+    assert code in {0, 1}
+    assert all(line.isprintable() and len(line) < 70_000 for line in heard)
+    assert sum(line.startswith("failed ") for line in heard) <= 1
+    assert not [name for name in engine.called if "layerferry" in name]
+    assert engine.called.items() >= {"docker.io/library/vault:1": BEFORE["docker.io/library/vault:1"]}.items()
+    moved = {image_id for name, image_id in engine.called.items() if BEFORE.get(name) != image_id}
+    assert moved <= engine.accepted | set(BEFORE.values()) - {BEFORE["docker.io/library/vault:1"]}
+    assert not moved or heard[-1] == "done"
+
+
+def test_the_judge_lets_an_honest_client_pass() -> None:
+    code, heard, engine = hold(Shipment().session())
+    assert (code, heard[-1]) == (0, "done")
+    assert engine.called.keys() - BEFORE.keys() == {"docker.io/library/app:2"}
+
+
+class Said(bytes):
+    """A session. Hypothesis shows what fails, and would show megabytes."""
+
+    __slots__ = ()
+
+    def __repr__(self) -> str:
+        return f"<{len(self)} bytes: {bytes(self[:400])!r}>"
+
+
+@st.composite
+def splices(draw: st.DrawFn) -> Callable[[bytes], bytes]:
+    """Some changes to some bytes, wherever they are applied."""
+    changes = draw(
+        st.lists(
+            st.tuples(
+                st.sampled_from(["flip", "drop", "repeat", "insert", "cut", "swap", "field"]),
+                st.integers(0, 1 << 20),
+                st.integers(0, 1 << 20),
+                st.binary(max_size=12) | st.sampled_from([word.encode() for word in _TALK]) | st.just(bytes(512)),
+            ),
+            max_size=4,
+        )
+    )
+
+    def apply(data: bytes) -> bytes:
+        for kind, one, other, more in changes:
+            data = _change(data, kind, one, other, more)
+        return data
+
+    return apply
+
+
+def _change(data: bytes, kind: str, one: int, other: int, more: bytes) -> bytes:
+    at = one % (len(data) + 1)
+    to = min(len(data), at + other % 700)
+    block = at - at % 512 + (0, 100, 124, 148, 156, 157, 257, 345)[other % 8]
+    changed = {
+        "flip": lambda: data[:at] + bytes(byte ^ (1 << other % 8) for byte in data[at : at + 1]) + data[at + 1 :],
+        "drop": lambda: data[:at] + data[to:],
+        "repeat": lambda: data[:to] + data[at:to] + data[to:],
+        "insert": lambda: data[:at] + more + data[at:],
+        "cut": lambda: data[:at],
+        "swap": lambda: data[at // 2 : at] + data[: at // 2] + data[at:],
+        "field": lambda: data[:block] + more + data[block + len(more) :],  # of a tar header, wherever one stands
+    }
+    return changed[kind]()
+
+
+_JSON: st.SearchStrategy[Any] = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(max_size=8),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=8), inner, max_size=3),
+    max_leaves=6,
+)
+_KEYS = st.sampled_from(
+    ["rootfs", "RootFS", "diff_ids", "type", "os", "layers", "Layers", "config", "urls", "data", "digest", "size",
+     "mediaType", "mediatype", "schemaVersion", "manifests", "annotations", "Config", "RepoTags", "x"]
+)  # fmt: skip
+
+
+@st.composite
+def bends(draw: st.DrawFn) -> Callable[[Any], Any]:
+    """A change to a document: some key, at some depth, gets some value or goes."""
+    steps, key, value, gone = draw(st.tuples(st.integers(0, 3), _KEYS, _JSON, st.booleans()))
+
+    def apply(document: Any) -> None:
+        place = document
+        for _ in range(steps):
+            inner = list(place.values() if isinstance(place, dict) else place)
+            found = [item for item in inner if isinstance(item, (dict, list)) and item]
+            place = found[-1] if found else place
+        if isinstance(place, list):
+            place.append(value)
+        elif gone:
+            place.pop(key, None)
+        else:
+            place[key] = value
+
+    return apply
+
+
+@st.composite
+def sessions(draw: st.DrawFn) -> Said:
+    shipment = Shipment()
+    if draw(st.booleans()):
+        shipment.images.append(Image(layers=[layer("more")], incoming="localhost/layerferry:ff"))
+    for trick in draw(st.lists(st.sampled_from(_MIXABLE), max_size=2)):
+        trick.play(shipment)
+    for place in draw(st.lists(st.sampled_from(["bend_index", "bend_docker"]), max_size=1)):
+        setattr(shipment, place, draw(bends()))
+    for place in draw(st.lists(st.sampled_from(["bend_config", "bend_manifest"]), max_size=1)):
+        setattr(draw(st.sampled_from(shipment.images)), place, draw(bends()))
+    for place in draw(st.lists(st.sampled_from(["bend_tar", "encode", "bend_frames", "bend_all"]), max_size=2)):
+        before, after = getattr(shipment, place) or bytes, draw(splices())
+        setattr(shipment, place, lambda data, before=before, after=after: after(before(data)))
+    try:
+        return Said(shipment.session())
+    except (KeyError, TypeError, AttributeError, ValueError, IndexError, OverflowError):
+        return Said(draw(splices())(Shipment().session()))  # two changes that do not go together
+
+
+Check = Callable[..., None]
+CHECKS: dict[str, tuple[Check, tuple[st.SearchStrategy[Any], ...]]] = {}
+
+
+def fuzzed(*strategies: st.SearchStrategy[Any]) -> Callable[[Check], None]:
+    def add(check: Check) -> None:
+        CHECKS[check.__name__.removeprefix("check_")] = check, strategies
+
+    return add
+
+
+@fuzzed(sessions())
+def check_sessions(session: bytes) -> None:
+    judge(session)
+
+
+@fuzzed(st.lists(st.sampled_from(_TALK) | st.binary(max_size=20).map(repr), max_size=12).map(" ".join))
+def check_talk(text: str) -> None:
+    judge(b": layerferry 1 0\n" + text.replace(" end", "\nend\n").encode())
+
+
+@fuzzed(st.binary(max_size=2000))
+def check_noise(data: bytes) -> None:
+    judge(data)
+    judge(Shipment().preamble + data)
+    _quietly(lambda: list(Tape(iter([data, bytes(1024)])).entries()))
+    _quietly(lambda: [list(Gzip().feed(b"\x1f\x8b\x08" + data))])
+    _quietly(lambda: documents.parse(data, "noise"))
+
+
+@fuzzed(_JSON)
+def check_documents(document: Any) -> None:
+    data = json.dumps(document).encode()
+    for read in (documents.read_config, documents.read_manifest, documents.read_index, documents.read_docker_manifest):
+        _quietly(lambda read=read: read(data))  # type: ignore[misc]
+
+
+@fuzzed(st.integers(0, (1 << 62)), splices())
+def check_headers(size: int, change: Callable[[bytes], bytes]) -> None:
+    """A header that we take reads the same to tarfile."""
+    block = change(write_header("index.json", size))[:512].ljust(512, b"\0")
+    try:
+        name, told = read_header(block)
+    except LayerferryError:
+        return
+    info = tarfile.TarInfo.frombuf(block, "utf-8", "strict")
+    assert (info.name, info.size, info.type) == (name, told, tarfile.REGTYPE)
+
+
+@fuzzed(st.text(alphabet="apl*?[]!-:@/.5eE_", max_size=24))
+def check_patterns(text: str) -> None:
+    _quietly(lambda: Pattern.parse(text))
+
+
+def _quietly(call: Callable[[], object]) -> None:
+    """What does not like its input says so, and in no other way."""
+    with contextlib.suppress(LayerferryError):
+        call()
+
+
+def _run(name: str, examples: int, *, derandomize: bool) -> None:
+    check, strategies = CHECKS[name]
+    quiet = [HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.large_base_example]
+    settings(
+        max_examples=examples,
+        deadline=timedelta(seconds=10),
+        database=None,
+        derandomize=derandomize,
+        suppress_health_check=quiet,
+    )(given(*strategies)(check))()
+
+
+@pytest.mark.parametrize("name", CHECKS)
+def test_survives(name: str) -> None:
+    _run(name, 60, derandomize=True)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description="Fuzz the receiver.")
+    parser.add_argument("--seconds", type=float, default=600)
+    seconds = parser.parse_args().seconds
+    start, examples = time.monotonic(), dict.fromkeys(CHECKS, 0)
+    for name in itertools.cycle(["sessions", "sessions", "sessions", *CHECKS]):
+        _run(name, 500, derandomize=False)
+        examples[name] += 500
+        if (spent := time.monotonic() - start) >= seconds:
+            break
+        print(f"{spent:6.0f} s  {name}", flush=True)
+    print(f"{examples} in {spent:.0f} s: no crash, no hang, no bad byte accepted")
+
+
+if __name__ == "__main__":
+    main()
