@@ -110,9 +110,10 @@ class Scene:
         return self.rig.workshop.layer({name: Noise(size, f"{self.seed} {name}")})
 
     def load(self, layers: Sequence[Layer | None], name: str = APP, **options: Any) -> None:
-        """Put an image on the source."""
+        """Put an image on the source; a containerd store takes names in full only."""
         workshop = self.rig.workshop
-        self.source.load(workshop.archive({name: workshop.image(layers, **options)}))
+        full = name if "." in name.partition("/")[0] else f"docker.io/{name}"
+        self.source.load(workshop.archive({full: workshop.image(layers, **options)}))
 
     def base(self, *, size: int = 2_000_000) -> str:
         """A base of two layers that source and target pulled, its layers compressed by another gzip than docker's."""
