@@ -289,7 +289,12 @@ def test_several_images_come_in_one_archive(engine: FakeEngine, shell: list[str]
     engine.show(second, TWO, [A, B])
     expected = {INCOMING: [A], second: [A, B]}
     session = ask({ONE: [A], TWO: [A, B]}) + load(expected, [b"x"]) + commit({INCOMING: NAME, second: "two:2"})
-    assert engine.talk(shell, session).lines[-4:] == [f"loaded {INCOMING} {ONE}", f"loaded {second} {TWO}", "end", "done"]
+    assert engine.talk(shell, session).lines[-4:] == [
+        f"loaded {INCOMING} {ONE}",
+        f"loaded {second} {TWO}",
+        "end",
+        "done",
+    ]
     assert {call for call in engine.calls if " rm " in call} == {f"image rm {INCOMING}", f"image rm {second}"}
 
 
@@ -302,7 +307,9 @@ def test_podmans_bare_image_ids_are_told_in_full(podman: FakeEngine, shell: list
 
 
 @pytest.mark.parametrize(
-    "shown", [[], [A], [B], [A, B, C], [B, A], [A, A, B], [C]], ids=["none", "less", "top", "more", "swapped", "twice", "other"]
+    "shown",
+    [[], [A], [B], [A, B, C], [B, A], [A, A, B], [C]],
+    ids=["none", "less", "top", "more", "swapped", "twice", "other"],
 )
 def test_an_engine_that_says_ok_and_shows_other_layers_is_not_believed(
     engine: FakeEngine, shell: list[str], shown: Sequence[str]

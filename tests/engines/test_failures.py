@@ -96,11 +96,15 @@ def test_a_key_that_the_host_does_not_take(scene: Scene) -> None:
     config = folder / "wrong_key_config"
     if not config.exists():
         subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", folder / "wrong"], check=True)
-        config.write_text(scene.rig.ssh.config.read_text().replace(f"IdentityFile {folder}/id", f"IdentityFile {folder}/wrong"))
+        config.write_text(
+            scene.rig.ssh.config.read_text().replace(f"IdentityFile {folder}/id", f"IdentityFile {folder}/wrong")
+        )
     # Aliases that were added later are not in it, so the target goes by its address.
     sshd = scene.target.sshd
     assert sshd is not None
-    fails(scene, "--ssh-config", str(config), to=f"root@127.0.0.1:{sshd.port}", code=4, says="refused our authentication")
+    fails(
+        scene, "--ssh-config", str(config), to=f"root@127.0.0.1:{sshd.port}", code=4, says="refused our authentication"
+    )
 
 
 def test_no_ssh_client(scene: Scene) -> None:
@@ -307,7 +311,9 @@ def safe(scene: Scene, *, committed: bool = False) -> Iterator[None]:
 
 
 def sessions(target: Engine) -> list[str]:
-    return [line for line in target.machine.processes().values() if line.startswith(("sh -c", "sshd: root", "sshd-session"))]
+    return [
+        line for line in target.machine.processes().values() if line.startswith(("sh -c", "sshd: root", "sshd-session"))
+    ]
 
 
 def start(scene: Scene, *arguments: str) -> "subprocess.Popen[bytes]":

@@ -19,6 +19,7 @@ from engines.test_push_scene import (
 from rig import CONTAINERD, DOCKERS, EMPTY_TAR, KINDS, Engine, Noise, Rig
 from rig.command import Layerferry
 
+
 @pytest.fixture
 def scene(
     request: pytest.FixtureRequest, rig: Rig, layerferry: Layerferry, source: Engine, target: Engine
@@ -237,4 +238,3 @@ def test_a_cold_push_of_2_gb_in_one_layer_stays_small_in_memory(scene: Scene) ->
     assert run.peak < 120 << 20
     assert scene.target.diff_ids(APP) == scene.source.diff_ids(APP)
     assert run.result["verified"] is True
-

@@ -98,9 +98,9 @@ def _copy(source: socket.socket, sink: socket.socket) -> None:
 
 
 _WORDS = json.dumps({"error": "the push broke off, for a test"}).encode() + b"\r\n"
-_FAILED = (
-    b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nConnection: close\r\n"
-    b"Content-Length: %d\r\n\r\n%b" % (len(_WORDS), _WORDS)
+_FAILED = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nConnection: close\r\nContent-Length: %d\r\n\r\n%b" % (
+    len(_WORDS),
+    _WORDS,
 )
 
 

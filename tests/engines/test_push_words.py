@@ -1,4 +1,4 @@
-"""What one says to `layerferry push`, and what it says: names, several images, dry runs, JSON, platforms, compression."""
+"""What one says to `layerferry push`, and what it says: names, dry runs, JSON, platforms, compression."""
 
 from collections.abc import Iterator
 
@@ -171,7 +171,14 @@ def test_a_log_gets_plain_lines_that_name_route_engine_and_savings(scene: Scene)
     run = scene.layerferry("push", APP, scene.target.ssh_alias, source=scene.source)
     assert "\r" not in run.stdout
     assert "\x1b" not in run.stdout
-    for words in (scene.target.ssh_alias, "docker 28.", "1 layer to send", "route: ", "2 layers there already", "% saved"):
+    for words in (
+        scene.target.ssh_alias,
+        "docker 28.",
+        "1 layer to send",
+        "route: ",
+        "2 layers there already",
+        "% saved",
+    ):
         assert words in run.stdout
     assert run.stderr == ""
 

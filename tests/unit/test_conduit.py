@@ -62,7 +62,7 @@ def test_what_a_login_shell_is_told_means_the_same_in_every_shell() -> None:
     """One line; single quotes around all that is special; nothing that a shell expands even there."""
     outside = BOOTSTRAP.split("'")
     assert len(outside) == 3
-    assert not set("".join(outside[::2])) & set("$`\"\\!{}*?;&|<>()")
+    assert not set("".join(outside[::2])) & set('$`"\\!{}*?;&|<>()')
     assert "\n" not in BOOTSTRAP
     assert not set(outside[1]) & set("!\\")
 

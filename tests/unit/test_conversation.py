@@ -153,7 +153,7 @@ def test_a_greeting_that_lacks_a_fact_is_no_greeting(missing: str) -> None:
 
 @pytest.mark.parametrize("line", ["platform", "platform linux", "platform //", "engine", "store"])
 def test_a_fact_without_a_value_is_no_fact(line: str) -> None:
-    lines = [line if known.startswith(line.split()[0]) else known for known in GREETING]
+    lines = [line if known.startswith(line.partition(" ")[0]) else known for known in GREETING]
     with pytest.raises(TargetError, match="does not say what engine"):
         Conversation(FakeConduit(*lines, "end")).greeting()
 
@@ -165,7 +165,7 @@ def test_what_a_login_shell_prints_before_is_skipped(noise: str) -> None:
 
 
 def test_a_receiver_that_refuses_before_it_greets_is_heard() -> None:
-    with pytest.raises(TargetError, match="the receiver refuses this .the policy is not readable"):
+    with pytest.raises(TargetError, match=r"the receiver refuses this .the policy is not readable"):
         Conversation(FakeConduit("failed refused the policy is not readable")).greeting()
 
 

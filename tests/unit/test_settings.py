@@ -81,7 +81,9 @@ def test_all_mistakes_are_told_at_once_each_by_its_variable(monkeypatch: pytest.
     assert caught.value.exit_code == 2
 
 
-@pytest.mark.parametrize("name", ["LAYERFERRY_NGROK_AUTHTOKEN", "NGROK_AUTHTOKEN", "DOCKER_REGISTRY_NGROK", "LAYERFERRY_SSH_KEY"])
+@pytest.mark.parametrize(
+    "name", ["LAYERFERRY_NGROK_AUTHTOKEN", "NGROK_AUTHTOKEN", "DOCKER_REGISTRY_NGROK", "LAYERFERRY_SSH_KEY"]
+)
 def test_a_secret_is_in_no_message_and_no_picture_of_the_settings(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
     monkeypatch.setenv(name, SECRET)
     chosen = settings.load()
@@ -109,11 +111,13 @@ def test_what_older_pipelines_set_is_understood(monkeypatch: pytest.MonkeyPatch)
 @pytest.mark.parametrize("port", ["0", "70000", "http"])
 def test_a_port_that_is_none_is_told_by_the_variable_that_was_set(monkeypatch: pytest.MonkeyPatch, port: str) -> None:
     monkeypatch.setenv("LOCAL_DOCKER_REGISTRY_PORT", port)
-    with pytest.raises(UsageError, match="^LOCAL_DOCKER_REGISTRY_PORT: "):
+    with pytest.raises(UsageError, match=r"^LOCAL_DOCKER_REGISTRY_PORT: "):
         settings.load()
 
 
-@pytest.mark.xfail(strict=True, reason="the field's own name, which is the older variable's in small letters, goes first")
+@pytest.mark.xfail(
+    strict=True, reason="the field's own name, which is the older variable's in small letters, goes first"
+)
 def test_our_own_name_goes_before_an_older_one(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("NGROK_AUTHTOKEN", "older")
     monkeypatch.setenv("LAYERFERRY_NGROK_AUTHTOKEN", SECRET)
@@ -129,7 +133,9 @@ def test_where_a_setting_comes_from_is_told(monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setenv("LAYERFERRY_TIMEOUT", "5")
     overrides = {"route": "export"}
     chosen = settings.load(overrides)
-    told = {origin.variable: (origin.value, origin.source) for origin in origins(chosen, settings.environment(), overrides)}
+    told = {
+        origin.variable: (origin.value, origin.source) for origin in origins(chosen, settings.environment(), overrides)
+    }
     assert told["LAYERFERRY_ROUTE"] == ("export", "command line")
     assert told["LAYERFERRY_TIMEOUT"] == ("5.0", "LAYERFERRY_TIMEOUT")
     assert told["LAYERFERRY_COMPRESSION"] == ("auto", "default")

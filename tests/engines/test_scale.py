@@ -1,0 +1,67 @@
+"""How many images a host has shows neither in the bytes nor in the number of questions to its engine."""
+
+from collections.abc import Iterator
+
+import pytest
+
+from engines.test_push_scene import APP, EACH_STORE, Scene, actions, assert_arrived
+from rig import Engine, Rig
+from rig.command import Layerferry
+
+COUNTER = """\
+#!/bin/sh
+printf '%s\\n' "$*" >>/run/rig/calls
+exec /usr/bin/{program} "$@"
+"""
+
+
+@pytest.fixture
+def scene(
+    request: pytest.FixtureRequest, rig: Rig, layerferry: Layerferry, source: Engine, target: Engine
+) -> Iterator[Scene]:
+    scene = Scene(rig, layerferry, source, target, request.node.name)
+    yield scene
+    scene.close()
+
+
+def measured(scene: Scene, name: str) -> tuple[int, int, list[str]]:
+    """Push `name`: bytes that we sent, bytes that the target answered, and what its engine was asked."""
+    machine, program = scene.target.machine, scene.target.kind.program
+    answer, calls = scene.rig.home / "answer", machine.run_folder / "calls"
+    calls.write_text("")
+    machine.write(f"/usr/local/bin/{program}", COUNTER.format(program=program), mode=0o755)
+    try:
+        command = ["sh", "-c", f"{' '.join(scene.shell())} | tee {answer}"]
+        result = scene.push(name, "--", *command, to="").result
+        assert_arrived(scene, result, name)
+        return result["bytes"]["sent"], answer.stat().st_size, calls.read_text().splitlines()
+    finally:
+        machine.run("rm", f"/usr/local/bin/{program}")
+        answer.unlink()
+
+
+@pytest.mark.kinds(target=EACH_STORE)
+def test_2000_images_cost_no_more_bytes_and_no_more_questions_than_one(scene: Scene, rig: Rig) -> None:
+    names = [f"push-test/scale:{number}" for number in range(3)]
+    for name in names:
+        scene.load([scene.layer(30_000, name)], name)
+    none = measured(scene, names[0])
+    one = measured(scene, names[1])
+    scene.target.crowd(rig.workshop, 2000)
+    assert len(scene.target.images()) >= 2000
+    many = measured(scene, names[2])
+    for sent, answered, calls in (one, many):
+        assert abs(sent - none[0]) < 1000
+        assert abs(answered - none[1]) < 200
+        assert len(calls) <= len(none[2]) + 4  # `xargs` splits 2,000 IDs into a few lots
+    assert max(map(len, many[2])) < 1 << 17
+
+
+@pytest.mark.kinds(target=("docker28-overlay2",))
+def test_a_delta_is_found_among_2000_images(scene: Scene, rig: Rig) -> None:
+    base = scene.base()
+    scene.target.crowd(rig.workshop, 2000)
+    scene.build(base)
+    result = scene.push(APP).result
+    assert actions(result) == ["reuse", "reuse", "send"]
+    assert_arrived(scene, result)
