@@ -346,6 +346,20 @@ def test_an_interrupt_while_the_target_is_at_it(scene: Scene, moment: str) -> No
         assert_interrupted(process)
 
 
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=["SIGINT", "SIGTERM"])
+def test_an_interrupt_of_a_push_to_two_targets(scene: Scene, rig: Rig, number: signal.Signals) -> None:
+    """One of them is loading, the other one has loaded."""
+    other = rig.engine("podman5")
+    gates = Gate(scene.target), Gate(other)
+    with safe(scene), unchanged(other), gates[0].at("load"), gates[1].at("loaded"):
+        process = start(scene, "--to", other.ssh_alias)
+        for gate in gates:
+            gate.wait()
+        interrupt(process, number)
+        assert_interrupted(process)
+    assert other.images() == {}
+
+
 @pytest.mark.parametrize("moment", ["list", "load", "loaded", "verify", "tag"])
 def test_a_connection_that_breaks_while_the_target_is_at_it(scene: Scene, moment: str) -> None:
     gate = Gate(scene.target)

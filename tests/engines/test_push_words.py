@@ -107,6 +107,16 @@ def test_of_several_images_one_may_be_there_already(scene: Scene) -> None:
     assert_arrived(scene, second, OTHER)
 
 
+@pytest.mark.kinds(target=EACH_STORE)
+def test_one_image_under_two_names_goes_once(scene: Scene) -> None:
+    scene.load([scene.layer(300_000)])
+    scene.source.docker("tag", APP, OTHER)
+    results = scene.push(APP, OTHER, scene.target.ssh_alias, to="").json["results"]
+    assert sum(result["bytes"]["sent"] for result in results) < 400_000
+    for name, result in zip((APP, OTHER), results, strict=True):
+        assert_arrived(scene, result, name)
+
+
 def test_where_one_of_several_images_is_missing_none_is_pushed(scene: Scene) -> None:
     scene.load([scene.layer()])
     run = scene.push(APP, "push-test/missing:1", scene.target.ssh_alias, to="", code=3)
