@@ -39,8 +39,8 @@ class Costs:
         return max(0.0, self.export - self.registry)
 
 
-def costs(plan: Plan, store: str, *, whole: bool = False) -> Costs:
-    """Estimate both routes for a daemon whose store is `chain` or `blob`.
+def costs(plan: Plan, store: str, known: frozenset[str], *, whole: bool = False) -> Costs:
+    """Estimate both routes for a daemon whose store is `chain` or `blob`, and knows a digest for the layers `known`.
 
     A registry that is not ours has nothing yet: the daemon pushes the `whole` image there.
     """
@@ -48,7 +48,8 @@ def costs(plan: Plan, store: str, *, whole: bool = False) -> Costs:
     uploaded: float = plan.image.size
     if not whole:
         small = sum(layer.size for layer in plan.reused if layer.size < _ASKED_FOR) if store == "chain" else 0
-        uploaded = plan.delta + small / 2
+        unknown = sum(layer.size for layer in plan.reused if layer.diff_id not in known)
+        uploaded = plan.delta + max(small / 2, unknown)
     return Costs(registry=2 * rates.push + uploaded / rates.upload, export=rates.push + plan.image.size / rates.save)
 
 
@@ -65,7 +66,7 @@ class Reached:
     whole: bool = False
 
 
-def choose(asked: str, plan: Plan, store: str, reached: Reached) -> Route:
+def choose(asked: str, plan: Plan, store: str, known: frozenset[str], reached: Reached) -> Route:
     """The route, and why. Raises `RouteError` where one that was asked for by name cannot be taken."""
     if asked == "export":
         return Route("export", "as asked")
@@ -78,7 +79,7 @@ def choose(asked: str, plan: Plan, store: str, reached: Reached) -> Route:
         return Route("export", reached.trouble)
     if reached.route == "ngrok":
         return Route("ngrok", f"the daemon reaches {reached.address}; {reached.trouble or 'as asked'}")
-    cost = costs(plan, store, whole=reached.whole)
+    cost = costs(plan, store, known, whole=reached.whole)
     if asked == "auto" and cost.export < cost.registry:
         return Route("export", f"reading it all takes about {cost.export:.1f} s, a push {cost.registry:.1f} s")
     what = f"the registry service as {reached.address}" if reached.whole else reached.address

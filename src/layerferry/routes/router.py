@@ -40,7 +40,8 @@ class DaemonRoutes:
     def choose(self, plan: Plan) -> Route:
         if self._reached is None:
             self._reached = self._reach(plan.image)
-        return choose(self._asked, plan, self._daemon.store(plan.image), self._reached)
+        image = plan.image
+        return choose(self._asked, plan, self._daemon.store(image), self._daemon.known(image), self._reached)
 
     def fetch(self, plan: Plan, route: Route, wanted: frozenset[str], spool: Path) -> AbstractContextManager[Content]:
         if route.name == "export":
@@ -102,7 +103,7 @@ class DaemonRoutes:
         repository = landing.registry.repository()
         store = self._daemon.store(image)
         bounded = self._asked == "auto" and landing.route == "registry"
-        regret = costs(plan, store).regret if bounded else _NEVER
+        regret = costs(plan, store, self._daemon.known(image)).regret if bounded else _NEVER
         return Pushed(
             image,
             wanted,

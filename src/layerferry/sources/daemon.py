@@ -28,6 +28,8 @@ _SAVE_TIMEOUT = 3600
 _PROBE_TIMEOUT = 5
 #: docker's own storage drivers; with the containerd image store, an image shows a snapshotter, or nothing at all.
 _GRAPH_DRIVERS = {"overlay2", "fuse-overlayfs", "btrfs", "zfs", "vfs", "aufs", "devicemapper", "overlay"}
+#: Images to look at for layers whose digest the daemon knows.
+_MOST_BASES = 16
 #: Instructions that make no layer: their history entries have no bytes, as those of some layers have none.
 _LAYERLESS = ("ENV", "CMD", "ENTRYPOINT", "LABEL", "EXPOSE", "USER", "ARG", "VOLUME", "STOPSIGNAL", "HEALTHCHECK",
               "ONBUILD", "MAINTAINER", "SHELL")  # fmt: skip
@@ -40,6 +42,7 @@ class Daemon:
         self._arguments, self.address = _address(environ)
         self._client = self._connect(_TIMEOUT)
         self._stores: dict[str, str] = {}
+        self._known: dict[str, frozenset[str]] = {}
 
     def __enter__(self) -> Self:
         return self
@@ -87,9 +90,31 @@ class Daemon:
         platform = Platform(found["Os"], found["Architecture"], found.get("Variant") or "")
         sizes = layer_sizes(list(reversed(history)), len(diff_ids))
         driver = (found.get("GraphDriver") or {}).get("Name")
-        self._stores[found["Id"]] = "chain" if driver in _GRAPH_DRIVERS else "blob"
         image_id = found["Id"] if found["Id"].startswith("sha256:") else f"sha256:{found['Id']}"
-        return Image(reference, image_id, platform, Layer.chain(diff_ids, sizes))
+        image = Image(reference, image_id, platform, Layer.chain(diff_ids, sizes))
+        self._stores[image.id] = "chain" if driver in _GRAPH_DRIVERS else "blob"
+        self._known[image.id] = self._find_known(image, found) if driver in _GRAPH_DRIVERS else frozenset(diff_ids)
+        return image
+
+    def _find_known(self, image: Image, found: Mapping[str, Any]) -> frozenset[str]:
+        """Layers of images that were pulled or pushed; a base is one of the largest that are no larger than ours."""
+        if found.get("RepoDigests"):
+            return frozenset(image.diff_ids)
+        known: set[str] = set()
+        try:
+            images = [row for row in self._client.images() if row.get("RepoDigests") and row["Size"] <= found["Size"]]
+            for row in sorted(images, key=lambda row: -int(row["Size"]))[:_MOST_BASES]:
+                known.update((self._client.inspect_image(row["Id"]).get("RootFS") or {}).get("Layers") or ())
+        except (docker.errors.DockerException, requests.RequestException):
+            pass  # an image may go away meanwhile, and this is a guess all the same
+        return frozenset(image.diff_ids) & known
+
+    def known(self, image: Image) -> frozenset[str]:
+        """The diff IDs that the daemon, as far as we can see, knows a blob digest for.
+
+        A push of any other layer uploads it, whatever a registry claims to hold (moby, distribution/push_v2.go).
+        """
+        return self._known.get(image.id, frozenset())
 
     def store(self, image: Image) -> str:
         """How the daemon stores images: `chain` (a graph driver), or `blob` (the containerd image store)."""
