@@ -431,6 +431,15 @@ def test_a_key_that_is_none_is_refused_before_ssh_starts(stage: Stage, value: st
     assert stage.ssh() == []
 
 
+@pytest.mark.parametrize("name", ["disk-1", "ssh-key", "ecdsa-deploy", "BEGIN"])
+def test_a_path_may_look_a_little_like_a_key(stage: Stage, key: str, name: str) -> None:
+    path = stage.folder / name
+    path.write_text(key, encoding="utf-8")
+    stage.run(LAYERFERRY_SSH_KEY=str(path))
+    ((_, _, files),) = stage.ssh()
+    assert files["IdentityFile"][2] == key
+
+
 def test_known_hosts_that_are_none_are_refused(stage: Stage) -> None:
     ran = stage.run(LAYERFERRY_SSH_KNOWN_HOSTS="not a line of it", code=2)
     assert "LAYERFERRY_SSH_KNOWN_HOSTS" in ran.out
