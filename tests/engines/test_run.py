@@ -1,0 +1,235 @@
+"""`layerferry run` and `doctor` with a real sshd and real engines, on one machine: host keys, keys, several targets."""
+
+import base64
+import json
+import os
+import shutil
+import signal
+import subprocess
+import tempfile
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from engines.test_topologies import Job, Outcome, environment_of, host_key
+from rig import Engine, Noise, Rig
+
+TARGET = ("docker28-overlay2",)
+SOURCE = ("docker28-containerd",)
+pytestmark = pytest.mark.kinds(target=TARGET, source=SOURCE)
+
+
+@dataclass
+class Desk:
+    """A job on the machine where daemon and target are, that knows no host and no key but by its variables."""
+
+    rig: Rig
+    daemon: Engine
+    target: Engine
+    job: Job
+
+    def load(self, name: str, *, size: int = 30_000) -> str:
+        shop = self.rig.workshop
+        self.daemon.load(shop.archive({name: shop.image([shop.layer({"file": Noise(size, name)})])}))
+        return name
+
+    def run(self, *arguments: str, code: int = 0, **env: str) -> Outcome:
+        outcome = self.job.start(*(arguments or ("run",)), env=env).end()
+        assert outcome.code == code, outcome.stdout + outcome.stderr
+        assert "Traceback" not in outcome.stderr
+        assert self.job.files() == []
+        return outcome
+
+    @property
+    def address(self) -> str:
+        """The target as known_hosts names it."""
+        assert self.target.sshd is not None
+        return f"[{self.target.machine.address}]:{self.target.sshd.port}"
+
+    @property
+    def known_hosts(self) -> str:
+        return f"{self.address} {host_key(self.target)}\n"
+
+
+@pytest.fixture
+def desk(rig: Rig, source: Engine, target: Engine) -> Iterator[Desk]:
+    with tempfile.TemporaryDirectory(prefix="desk-") as name:
+        folder = Path(name)
+        for part in ("bin", "tmp"):
+            (folder / part).mkdir()
+        config = folder / "ssh_config"
+        config.write_text(
+            "Host *\n  IdentityFile /nonexistent\n  IdentityAgent none\n  GlobalKnownHostsFile /dev/null\n"
+            f"  UserKnownHostsFile {folder / 'known_hosts'}\n"
+        )
+        (folder / "bin" / "ssh").write_text(f'#!/bin/sh\nexec {shutil.which("ssh")} -F {config} "$@"\n')
+        (folder / "bin" / "ssh").chmod(0o755)
+        assert target.sshd is not None
+        env = {
+            "PATH": f"{folder / 'bin'}:{os.environ['PATH']}",
+            "HOME": name,
+            "TMPDIR": str(folder / "tmp"),
+            "DOCKER_HOST": source.host,
+            "LAYERFERRY_TARGETS": f"root@{target.machine.address}:{target.sshd.port}",
+            "LAYERFERRY_SSH_KEY": rig.ssh.key.read_text(),
+        }
+        desk = Desk(rig, source, target, Job(folder, env))
+        env["LAYERFERRY_SSH_KNOWN_HOSTS"] = desk.known_hosts
+        env["LAYERFERRY_IMAGES"] = desk.load("run-test-app:1")
+        yield desk
+
+
+def another_key(folder: Path) -> Path:
+    path = folder / "another"
+    subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", "another", "-f", path], check=True)
+    return path
+
+
+# The host's key.
+
+
+def test_an_unknown_host_key_is_refused_with_the_line_that_makes_it_known(desk: Desk) -> None:
+    del desk.job.env["LAYERFERRY_SSH_KNOWN_HOSTS"]
+    outcome = desk.run(code=4)
+    assert "its host key is not known here" in outcome.stdout
+    assert "add to LAYERFERRY_SSH_KNOWN_HOSTS:" in outcome.stdout
+    (line,) = (line for line in outcome.stdout.splitlines() if line.startswith(desk.address))
+    assert line == desk.known_hosts.strip()
+    assert not desk.target.has("run-test-app:1")
+    desk.run(LAYERFERRY_SSH_KNOWN_HOSTS=line)
+    assert desk.target.has("run-test-app:1")
+
+
+def test_the_line_is_in_the_annotation_on_github(desk: Desk) -> None:
+    del desk.job.env["LAYERFERRY_SSH_KNOWN_HOSTS"]
+    desk.job.env |= environment_of("github-vm")
+    outcome = desk.run(code=4)
+    (line,) = (line for line in outcome.stdout.splitlines() if line.startswith("::error "))
+    assert f"%0A{desk.known_hosts.strip()}" in line
+
+
+def test_a_new_host_key_is_accepted_only_where_that_is_said(desk: Desk) -> None:
+    del desk.job.env["LAYERFERRY_SSH_KNOWN_HOSTS"]
+    desk.run(LAYERFERRY_SSH_ACCEPT_NEW_HOST_KEY="true")
+    assert desk.target.has("run-test-app:1")
+
+
+@pytest.mark.parametrize("accept", ["false", "true"])
+def test_a_changed_host_key_is_refused_whatever_is_said(desk: Desk, accept: str) -> None:
+    other = another_key(desk.job.folder).with_suffix(".pub").read_text().split()[:2]
+    known = f"{desk.address} {' '.join(other)}"
+    outcome = desk.run(code=4, LAYERFERRY_SSH_KNOWN_HOSTS=known, LAYERFERRY_SSH_ACCEPT_NEW_HOST_KEY=accept)
+    assert "its host key is not the one we know" in outcome.stdout
+    assert "add to LAYERFERRY_SSH_KNOWN_HOSTS" not in outcome.stdout
+    assert not desk.target.has("run-test-app:1")
+
+
+# Our key.
+
+
+def test_a_key_in_base64_without_its_last_newline_opens_the_host(desk: Desk) -> None:
+    packed = base64.b64encode(desk.job.env["LAYERFERRY_SSH_KEY"].strip().encode()).decode()
+    outcome = desk.run(LAYERFERRY_SSH_KEY=packed)
+    assert packed.encode() not in b"".join(outcome.argv)
+    assert desk.target.has("run-test-app:1")
+
+
+def test_a_key_and_known_hosts_in_files_as_gitlab_gives_them(desk: Desk) -> None:
+    files = {"LAYERFERRY_SSH_KEY": "key", "LAYERFERRY_SSH_KNOWN_HOSTS": "hosts"}
+    for name, file in files.items():
+        path = desk.job.folder / file
+        path.write_text(desk.job.env[name].replace("\n", "\r\n"))
+        path.chmod(0o666)
+        desk.job.env[name] = str(path)
+    desk.run()
+    assert desk.target.has("run-test-app:1")
+
+
+def test_a_key_that_the_host_does_not_know_is_an_error_of_the_connection(desk: Desk) -> None:
+    outcome = desk.run(code=4, LAYERFERRY_SSH_KEY=another_key(desk.job.folder).read_text())
+    assert "it refused our authentication" in outcome.stdout
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_push_that_is_stopped_leaves_no_key_and_no_image(desk: Desk, number: signal.Signals) -> None:
+    name = desk.load("run-test-large:1", size=60_000_000)
+    running = desk.job.start("run", env={"LAYERFERRY_IMAGES": name})
+    deadline = time.monotonic() + 30
+    while b"LAYERFERRY" not in receiving(desk.target) and time.monotonic() < deadline:
+        time.sleep(0.02)
+    running.process.send_signal(number)
+    outcome = running.end(timeout=30)
+    assert outcome.code == 130, outcome.stdout + outcome.stderr
+    assert desk.job.files() == []
+    desk.job.assert_secret(outcome)
+    assert not [image for image in desk.target.images() if "layerferry" in image or "large" in image]
+
+
+def receiving(target: Engine) -> bytes:
+    """A word, once the target's engine is being fed."""
+    return b"LAYERFERRY" if any("docker load" in line for line in target.machine.processes().values()) else b""
+
+
+# More than one.
+
+
+def test_one_target_that_fails_does_not_stop_the_other(desk: Desk) -> None:
+    both = f"root@127.0.0.1:1 {desk.job.env['LAYERFERRY_TARGETS']}"
+    known = f"{desk.known_hosts}[127.0.0.1]:1 {host_key(desk.target)}\n"
+    outcome = desk.run("run", "--json", code=4, LAYERFERRY_TARGETS=both, LAYERFERRY_SSH_KNOWN_HOSTS=known)
+    failed, arrived = json.loads(outcome.stdout)["results"]
+    assert failed["error"]["exit_code"] == 4
+    assert "refused the connection" in failed["error"]["message"]
+    assert arrived["error"] is None
+    assert arrived["verified"] is True
+    assert desk.target.has("run-test-app:1")
+    assert "1 of 2 done" in outcome.stderr
+
+
+def test_two_images_go_in_one_run(desk: Desk) -> None:
+    images = f"run-test-app:1\n{desk.load('run-test-other:2')}"
+    outcome = desk.run("run", "--json", LAYERFERRY_IMAGES=images)
+    assert [result["image"] for result in json.loads(outcome.stdout)["results"]] == images.split()
+    assert desk.target.has("run-test-app:1")
+    assert desk.target.has("run-test-other:2")
+
+
+# doctor
+
+
+@pytest.mark.kinds(target=TARGET, source=("docker20-overlay2", "docker28-containerd", "podman4", "podman5"))
+def test_doctor_foresees_the_route_that_run_takes(desk: Desk) -> None:
+    """With a podman for a daemon too, whose API has no answer to what it reaches."""
+    podman = desk.daemon.kind.program == "podman"
+    desk.job.env |= environment_of("github-vm")
+    outcome = desk.run("doctor", "--json", desk.job.env["LAYERFERRY_TARGETS"])
+    document = json.loads(outcome.stdout)
+    findings = {item["what"]: item for item in document["findings"]}
+    assert findings["CI"]["value"] == "GitHub Actions"
+    assert findings["daemon answers"]["good"] is True
+    assert desk.daemon.kind.version in findings["daemon answers"]["value"]
+    assert findings[f"target {desk.job.env['LAYERFERRY_TARGETS']}"]["good"] is True
+    assert document["route"]["name"] == ("export" if podman else "registry")
+    assert findings["daemon reaches us"]["good"] is not podman
+    assert not desk.target.has("run-test-app:1")
+    name = desk.load("run-test-large:1", size=20_000_000) if podman else ""
+    if podman:
+        delivered = desk.run("run", "--json", LAYERFERRY_IMAGES=name)
+        assert delivered.route == "export"
+        assert desk.target.has(name)
+
+
+@pytest.mark.kinds(target=TARGET, source=("podman5",))
+def test_a_podman_socket_is_found_without_being_named(desk: Desk) -> None:
+    """As on a runner with podman alone: XDG_RUNTIME_DIR/podman/podman.sock."""
+    if Path("/var/run/docker.sock").exists():
+        pytest.fail("this machine runs a docker of its own, which would be found first")
+    socket = Path(desk.job.env.pop("DOCKER_HOST").removeprefix("unix://"))
+    desk.job.env["XDG_RUNTIME_DIR"] = str(socket.parents[1])
+    document = json.loads(desk.run("doctor", "--json").stdout)
+    findings = {item["what"]: item for item in document["findings"]}
+    assert findings["daemon"]["value"] == f"unix socket: unix://{socket}"
+    assert findings["daemon answers"]["good"] is True
