@@ -88,15 +88,16 @@ class DockerApi(http.server.BaseHTTPRequestHandler):
         path = "/" + self.path.split("/", 2)[2] if self.path.startswith("/v1.") else self.path
         answers: dict[str, Any] = {
             "/version": {"ApiVersion": "1.43", "Version": "28.5.2"},
+            "/images/json": [],
             "/info": {"ServerVersion": "28.5.2", "Driver": "overlay2", "OSType": "linux"},
         }
-        image = {"Id": IMAGE_ID, "Os": "linux", "Architecture": "amd64", "GraphDriver": {"Name": "overlay2"}}
-        if path in answers:
-            self.say(200, answers[path])
+        image = {"Id": IMAGE_ID, "Os": "linux", "Architecture": "amd64", "Size": 1000}
+        if path.partition("?")[0] in answers:
+            self.say(200, answers[path.partition("?")[0]])
         elif path.endswith("/history"):
             self.say(200, [{"Size": 1000, "CreatedBy": "COPY a b"}])
         elif path.startswith("/images/") and "gone" not in path:
-            self.say(200, image | {"RootFS": {"Layers": [DIFF_ID]}})
+            self.say(200, image | {"GraphDriver": {"Name": "overlay2"}, "RootFS": {"Layers": [DIFF_ID]}})
         elif path.startswith("/distribution/"):
             self.say(500, {"message": "dial tcp 127.0.0.1: connect: connection refused"})
         else:
