@@ -1,4 +1,4 @@
-"""Live tests spend an account's bandwidth: they are left out unless a token is given for them, by a name of their own."""
+"""Live tests spend an account's bandwidth: left out unless a token is given for them, by a name of their own."""
 
 import os
 from pathlib import Path

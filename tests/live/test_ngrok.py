@@ -137,8 +137,8 @@ def test_a_form_of_policy_is_enforced_or_refused_and_never_ignored(
     try:
         tunnel = ngrok.connect(f"http://{upstream.address}", "http", f"live-{os.getpid()}", settings, **options)
     except PyngrokNgrokHTTPError as error:
-        assert form != "policy as a string", f"the agent does not take it: {error.body}"
-        assert 400 <= error.status_code < 500
+        if form == "policy as a string" or not 400 <= error.status_code < 500:
+            raise
     else:
         right = Credentials("layerferry", "a-password-of-this-test-alone").header
         bare, challenge = ask(tunnel.public_url or "")
