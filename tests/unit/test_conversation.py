@@ -35,7 +35,7 @@ class FakeConduit(Conduit):
 
     def read_line(self, timeout: float | None = None) -> str:
         if not self.lines:
-            raise TargetError("host: the remote command ended with status 1")
+            raise TargetError("host: the remote command ended with status 1", hint="A POSIX sh must be there.")
         return self.lines.popleft()
 
     @property

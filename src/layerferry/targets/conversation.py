@@ -9,7 +9,8 @@ One session does everything. It is lines of text until an archive starts (`>` is
     < engine docker 28.5.2 overlay2           the greeting; words that we do not know are skipped
     < store chain                             what it finds layers by: chain, layer (diff ID) or blob
     < platform linux/x86_64
-    < accept none gzip zstd
+    < accept none gzip zstd                   for the archive as a stream
+    < layers tar gzip zstd                    for the layers in it
     < image sha256:…                          and, for each image asked for, what is there of it:
     < present                                 it is here; or
     < chain 7 sha256:…                        its first 7 layers are, in that image;
@@ -75,10 +76,16 @@ class Greeting:
     store: str
     platform: Platform
     accept: tuple[str, ...]
+    #: What the engine unpacks of layers: `tar`, `gzip`, `zstd`. docker before 23 knows no zstd.
+    layers: tuple[str, ...]
     holdings: dict[str, Holding]
 
     def __str__(self) -> str:
         return f"{self.engine} {self.version.partition('+')[0]} ({self.store_name})"
+
+    @property
+    def takes_zstd_layers(self) -> bool:
+        return "zstd" in self.layers
 
     @property
     def store_name(self) -> str:
@@ -186,8 +193,8 @@ class Conversation:
         try:
             line = self._conduit.read_line(timeout)
         except TargetError as error:
-            if noise and not error.hint:
-                error.hint = f"Before that, it printed: {noise[-1]}"
+            if noise:
+                error.hint = f"Before that, it printed: {noise[-1][:200]}"
             raise
         # A login shell may print "failed logins: 0"; before the greeting only our own words count.
         if line.startswith("failed ") and (self._greeted or line.split(" ")[1] in _KINDS):
@@ -222,7 +229,16 @@ def _parse_greeting(target: str, lines: Iterable[str]) -> Greeting:
     try:
         engine, version, driver = (*facts["engine"], "", "")[:3]
         platform = Platform.parse(facts["platform"][0])
-        return Greeting(engine, version, driver, facts["store"][0], platform, tuple(facts.get("accept", [])), holdings)
+        return Greeting(
+            engine,
+            version,
+            driver,
+            facts["store"][0],
+            platform,
+            tuple(facts.get("accept", [])),
+            tuple(facts.get("layers", [])),
+            holdings,
+        )
     except (KeyError, IndexError, ValueError, LayerferryError):
         raise TargetError(f"{target} does not say what engine it has") from None
 
