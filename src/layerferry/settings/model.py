@@ -132,9 +132,10 @@ class Settings(BaseSettings):
 
     @property
     def known_secrets(self) -> tuple[str, ...]:
-        """Every secret value, to be masked before anything else is said."""
-        key = self.ssh_key.get_secret_value() if self.ssh_key else ""
-        return tuple(secret for secret in (self.ngrok_token, key) if secret)
+        """Every secret value, used or not, to be masked before anything else is said."""
+        given = (self.ngrok_authtoken, self.docker_registry_ngrok, self.ssh_key)
+        values = (secret.get_secret_value() for secret in given if secret)
+        return tuple(value for value in values if value and value.lower() not in _SWITCHES)
 
 
 def _checked(value: str, parse: Callable[[str], object]) -> str:
