@@ -1,0 +1,177 @@
+"""The runner's own decisions: which daemon, which secrets are masked and when, what ssh gets, what it advises."""
+
+import io
+import subprocess
+import tempfile
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, cast
+
+import pytest
+
+from layerferry import runner
+from layerferry.ci.machine import Machine
+from layerferry.ci.topology import detect
+from layerferry.errors import ConnectError, UnknownHostKeyError, UsageError
+from layerferry.events import Route
+from layerferry.result import Result
+from layerferry.runner import Surroundings, ssh_options
+from layerferry.settings.model import Settings
+
+KNOWN = "web.example ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIKnownHostsOfTheseTests\n"
+
+
+def chosen(**values: Any) -> Settings:
+    return Settings(**values)
+
+
+def around(environ: Mapping[str, str], machine: Machine | None = None, **settings: Any) -> Surroundings:
+    return Surroundings(Settings(**settings), environ, detect(environ, machine or Machine()))
+
+
+# The daemon.
+
+
+@pytest.fixture
+def dialled(monkeypatch: pytest.MonkeyPatch) -> list[Mapping[str, str]]:
+    """The environments that a daemon was looked for in."""
+    seen: list[Mapping[str, str]] = []
+    monkeypatch.setattr(runner, "Daemon", seen.append)
+    return seen
+
+
+def test_docker_host_is_left_to_dockers_own_rules(dialled: list[Mapping[str, str]]) -> None:
+    environ = {"DOCKER_HOST": "tcp://10.0.0.2:2376", "DOCKER_TLS_VERIFY": "1", "DOCKER_CERT_PATH": "/certs"}
+    around(environ).daemon()
+    assert dialled == [environ]
+
+
+def test_so_is_a_context(dialled: list[Mapping[str, str]]) -> None:
+    around({"DOCKER_CONTEXT": "build"}, Machine(sockets=("/var/run/docker.sock",))).daemon()
+    around({"HOME": "/home/me"}, Machine(context_host="ssh://build.example")).daemon()
+    assert dialled == [{"DOCKER_CONTEXT": "build"}, {"HOME": "/home/me"}]
+
+
+def test_a_socket_that_the_sdk_would_not_find_is_named(dialled: list[Mapping[str, str]]) -> None:
+    around({"A": "1"}, Machine(sockets=("/run/user/1000/podman/podman.sock",))).daemon()
+    assert dialled == [{"A": "1", "DOCKER_HOST": "unix:///run/user/1000/podman/podman.sock"}]
+
+
+def test_a_docker_service_is_found_with_its_certificates(dialled: list[Mapping[str, str]]) -> None:
+    """GitLab's dind, out of an image without docker's entrypoint."""
+    environ = {"GITLAB_CI": "true", "DOCKER_TLS_CERTDIR": "/certs"}
+    machine = Machine(marks=frozenset({"/.dockerenv"}), tls_folders=frozenset({"/certs/client"}))
+    around(environ, machine).daemon()
+    found = {"DOCKER_HOST": "tcp://docker:2376", "DOCKER_TLS_VERIFY": "1", "DOCKER_CERT_PATH": "/certs/client"}
+    assert dialled == [environ | found]
+
+
+# Secrets.
+
+
+def test_the_tunnels_password_is_masked_before_anything_is_said() -> None:
+    stream = io.StringIO()
+    here = around({"GITHUB_ACTIONS": "true"}, ngrok_authtoken="a-token-of-this-test")
+    here.output(stream).line("the first line")
+    *masks, last = stream.getvalue().splitlines()
+    assert last == "the first line"
+    assert set(masks) == {f"::add-mask::{secret}" for secret in ("a-token-of-this-test", *here.credentials.secrets)}
+
+
+def test_what_is_masked_is_what_the_registries_ask_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    handed: list[tuple[Any, ...]] = []
+    monkeypatch.setattr(runner, "Reachability", lambda *arguments: handed.append(arguments))
+    here = around({})
+    here.reachability(cast("Any", None))
+    ((*_, ngrok, credentials),) = handed
+    assert ngrok is None
+    assert credentials is here.credentials
+
+
+def test_each_run_has_a_password_of_its_own_and_no_picture_shows_it() -> None:
+    one, two = around({}), around({})
+    assert one.credentials.password != two.credentials.password
+    assert one.credentials.password not in repr(one)
+
+
+# ssh
+
+
+def test_key_and_known_hosts_last_as_long_as_the_block(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    with ssh_options(chosen(ssh_known_hosts=KNOWN)) as options:
+        assert "StrictHostKeyChecking=yes" in options
+        (folder,) = tmp_path.iterdir()
+        assert folder.stat().st_mode & 0o077 == 0
+        assert [path.read_text() for path in folder.iterdir()] == [KNOWN]
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_mistake_leaves_no_file_either(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    with (
+        pytest.raises(UsageError, match="LAYERFERRY_SSH_KEY"),
+        ssh_options(chosen(ssh_key="", ssh_known_hosts=KNOWN)),
+    ):
+        pytest.fail("it opened")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_ssh_takes_the_first_of_two_values_so_that_new_keys_are_accepted_and_changed_ones_are_not() -> None:
+    """ssh_config(5): `accept-new` still refuses a changed key."""
+    with ssh_options(chosen(ssh_accept_new_host_key=True, ssh_known_hosts=KNOWN)) as options:
+        checks = [option for option in options if option.startswith("StrictHostKeyChecking")]
+    assert checks[0] == "StrictHostKeyChecking=accept-new"
+
+
+def test_without_any_of_it_ssh_is_left_as_it_is() -> None:
+    with ssh_options(chosen()) as options:
+        assert options == ()
+
+
+# Advice on an unknown host.
+
+
+def failed(error: ConnectError, target: str = "deploy@web.example:2222") -> Result:
+    return Result(image="app:1", target=target, route=Route("none", ""), error=error)
+
+
+@pytest.fixture
+def scan(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
+    """ssh-keyscan, which prints `said`, or raises it."""
+    keyscan = SimpleNamespace(said="# web.example:2222 SSH-2.0\n[web.example]:2222 ssh-ed25519 AAAA\n", argv=[])
+
+    def run(argv: list[str], **_: object) -> Any:
+        keyscan.argv.append(argv)
+        if isinstance(keyscan.said, Exception):
+            raise keyscan.said
+        return SimpleNamespace(stdout=keyscan.said)
+
+    monkeypatch.setattr(subprocess, "run", run)
+    return keyscan
+
+
+def test_an_unknown_host_key_comes_with_the_line_to_add(scan: SimpleNamespace) -> None:
+    settings = chosen(targets=("ssh://deploy@web.example:2222", "other"))
+    advised = runner._advised(failed(UnknownHostKeyError("not known", hint="connect by hand")), settings)
+    assert isinstance(advised, UnknownHostKeyError)
+    assert advised.message == "not known"
+    assert advised.hint.endswith("LAYERFERRY_SSH_KNOWN_HOSTS:\n[web.example]:2222 ssh-ed25519 AAAA")
+    assert scan.argv[0][-4:] == ["-p", "2222", "--", "web.example"]
+
+
+@pytest.mark.parametrize(
+    "said", ["", "# nothing but a comment\n", FileNotFoundError(), subprocess.TimeoutExpired("", 1)]
+)
+def test_where_the_host_shows_no_key_the_older_advice_stands(scan: SimpleNamespace, said: Any) -> None:
+    scan.said = said
+    error = UnknownHostKeyError("not known", hint="connect by hand")
+    assert runner._advised(failed(error), chosen(targets=("deploy@web.example:2222",))) is error
+
+
+def test_another_failure_is_not_looked_into(scan: SimpleNamespace) -> None:
+    error = ConnectError("refused")
+    assert runner._advised(replace(failed(error)), chosen()) is error
+    assert scan.argv == []
