@@ -31,6 +31,8 @@ if TYPE_CHECKING:
 #: What `layerferry.targets.conversation` speaks; a test sees to it that both say the same.
 PROTOCOL = 1
 _LARGEST_SCRIPT = 1 << 20
+#: Seconds to the preamble, which a client sends as soon as it is connected. Others, such as scp, wait for us to speak.
+_HELLO = 30.0
 _MOST_IMAGES = 64
 _MOST_LAYERS = 512
 _LONGEST_NAME = 400
@@ -95,7 +97,7 @@ class Session:
                 engine.remove(name)
 
     def _hello(self) -> None:
-        match self.client.read_line().split(" "):
+        match self.client.read_line(_HELLO).split(" "):
             case [":", "layerferry", version, length] if version.isdigit() and length.isdigit():
                 self.client.say(f"layerferry {PROTOCOL} receive")
                 if version != str(PROTOCOL):

@@ -30,24 +30,27 @@ class Client:
         self._buffer = bytearray()
         self._lines = 0
 
-    def read_line(self) -> str:
+    def read_line(self, patience: float | None = None) -> str:
         """The next line, without its end; raises `HungUp` at the end of input, `Refusal` on what is not a line."""
         start = 0
         while (end := self._buffer.find(b"\n", start)) < 0:
+            self._text(len(self._buffer))  # an sftp client would wait for us, and we for its newline
             start = len(self._buffer)
-            if start > LONGEST_LINE:
-                raise Refusal(f"a line is longer than {LONGEST_LINE} bytes")
-            self._buffer += self._read(_READ)
+            self._buffer += self._read(_READ, patience)
+        line = self._text(end)
+        del self._buffer[: end + 1]
         self._lines += 1
-        if end > LONGEST_LINE:
-            raise Refusal(f"a line is longer than {LONGEST_LINE} bytes")
         if self._lines > MOST_LINES:
             raise Refusal(f"there are more than {MOST_LINES} lines")
-        line = bytes(self._buffer[:end])
-        del self._buffer[: end + 1]
-        if not line.isascii() or not line.decode("ascii").isprintable():
+        return line
+
+    def _text(self, end: int) -> str:
+        if end > LONGEST_LINE:
+            raise Refusal(f"a line is longer than {LONGEST_LINE} bytes")
+        line = self._buffer[:end].decode("latin-1")
+        if not line.isascii() or not line.isprintable():
             raise Refusal("a line holds more than printable ASCII")
-        return line.decode("ascii")
+        return line
 
     def skip(self, count: int) -> None:
         for _ in self._exactly(count):
@@ -95,7 +98,7 @@ class Client:
             return
 
     def _read(self, count: int, patience: float | None = None) -> bytes:
-        self._wait(self._in, select.POLLIN, self._idle if patience is None else patience, self._until)
+        self._wait(self._in, select.POLLIN, min(self._idle, patience or self._idle), self._until)
         try:
             data = os.read(self._in, count)
         except OSError:

@@ -2,7 +2,7 @@
 
 A short run belongs to the suite. A long one:
 
-    python tests/fuzz/test_receiver.py --seconds 600
+    python tests/fuzz/test_receiver_fuzz.py --seconds 600
 """
 
 import argparse
