@@ -151,6 +151,15 @@ def run(*, print_config: bool, dry_run: bool, as_json: bool, debug: bool) -> Non
         sys.exit(runner.run(chosen, environ, dry_run=dry_run, as_json=as_json))
 
 
+@cli.command(context_settings={"ignore_unknown_options": True, "help_option_names": []})
+@click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
+def receive(arguments: tuple[str, ...]) -> None:
+    """Play the target's part, over stdin and stdout: a forced command for a locked-down host."""
+    from layerferry.targets import receiver
+
+    sys.exit(receiver.main(arguments, settings.environment()))
+
+
 @cli.command()
 @click.argument("target", required=False)
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object, and nothing else, on stdout.")

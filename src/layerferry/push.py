@@ -9,14 +9,16 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from layerferry.archive import Archive, Manifest, Parcel, Piece
+from layerferry.archive import Archive, Content, Manifest, Parcel, Piece
 from layerferry.compression import Compression, Method, compress
 from layerferry.errors import Interrupted, LayerferryError, TargetError, UsageError, VerificationError
 from layerferry.events import Emit, Greeted, Loading, Planned, Route, Sending
-from layerferry.image import Image, Name, Platform, is_image_id
+from layerferry.image import MEDIA_TYPE_LAYER_ZSTD, Image, Name, Platform, is_image_id
 from layerferry.plan import Plan, complete, plan
 from layerferry.result import Bytes, Result
-from layerferry.sources import Source
+from layerferry.sources import Source, kind_of
+from layerferry.sources.manifest import SeveralPlatformsError
+from layerferry.sources.unpack import Unpacked
 from layerferry.targets.conduit import Conduit
 from layerferry.targets.conversation import Conversation, Greeting
 from layerferry.targets.inventory import Knowledge, inventory, learn
@@ -30,7 +32,10 @@ _JOBS = 8
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
-    """An image to push: what the source calls it, and the full names that it gets on the target."""
+    """An image to push: what the source calls it, and the full names that it gets on the target.
+
+    No names: those that the source gives it.
+    """
 
     reference: str
     names: tuple[str, ...]
@@ -40,9 +45,11 @@ class Wanted:
         """Read IMAGE and its `--name`s; raises `UsageError` where there is no name to give it."""
         if names:
             return cls(reference, tuple(Name.parse(name).tagged for name in names))
+        if kind_of(reference) != "daemon":
+            return cls(reference, ())
         name = None if is_image_id(reference) else Name.parse(reference)
         if name is None or (name.digest and not name.tag):
-            raise UsageError(f"{reference} has no name to give it on the target", hint="Say one: --name app:2.")
+            raise _nameless(reference)
         return cls(reference, (name.tagged,))
 
 
@@ -69,6 +76,7 @@ class _Item:
     incoming: str = ""
     image_id: str = ""
     received: int = 0
+    names: tuple[str, ...] = ()
 
 
 class Delivery:
@@ -88,12 +96,17 @@ class Delivery:
         with connect() as conduit:
             conversation = Conversation(conduit)
             with contextlib.closing(open_source()) as source:
-                images = [source.inspect(wanted.reference, self._options.platform) for wanted in self._wanted]
-                conversation.ask(images, self._options.engine)
+                candidates = [self._inspect(source, wanted.reference) for wanted in self._wanted]
+                conversation.ask((image for images in candidates for image in images), self._options.engine)
                 greeting = conversation.greeting()
                 self._emit(Greeted(conversation.target, str(greeting), str(greeting.platform)))
+                images = [_for(greeting.platform, images) for images in candidates]
                 knowledge = learn(conversation, conduit, greeting, images)
                 items = self._plan(conversation, greeting, images, knowledge)
+                for item in items:
+                    item.names = item.wanted.names or source.names(item.image)
+                    if not item.names:
+                        raise _nameless(item.wanted.reference)
                 for item in items:
                     if not item.present:
                         item.route = source.choose(item.plan)
@@ -101,6 +114,13 @@ class Delivery:
                 if not self._options.dry_run:
                     self._deliver(conversation, conduit, greeting, source, items)
         return self._results(conversation.target, greeting, items, conduit.sent, time.monotonic() - start)
+
+    def _inspect(self, source: Source, reference: str) -> tuple[Image, ...]:
+        """The image; where it is there for several platforms and none was asked for, one for each."""
+        try:
+            return (source.inspect(reference, self._options.platform),)
+        except SeveralPlatformsError as several:
+            return tuple(source.inspect(reference, platform) for platform in several.choices)
 
     def _plan(
         self, conversation: Conversation, greeting: Greeting, images: Sequence[Image], knowledge: Knowledge
@@ -139,7 +159,7 @@ class Delivery:
         if absent:
             with contextlib.ExitStack() as stack:
                 spool = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="layerferry-")))
-                archive = Archive(self._parcels(stack, source, absent, spool))
+                archive = Archive(self._parcels(stack, greeting, source, absent, spool))
                 expected = {item.incoming: item.image.diff_ids for item in absent}
                 stream = self._watched(conversation.target, conduit, archive, absent, method)
                 shown = conversation.load(expected, method, stream)
@@ -147,12 +167,12 @@ class Delivery:
                     item.received = parcel.content.received
             for item, manifest in zip(absent, archive.manifests, strict=True):
                 item.image_id = _verified(conversation.target, item, manifest, shown[item.incoming])
-        conversation.commit({item.incoming or item.image_id: item.wanted.names for item in items})
+        conversation.commit({item.incoming or item.image_id: item.names for item in items})
 
     def _parcels(
-        self, stack: contextlib.ExitStack, source: Source, items: Sequence[_Item], spool: Path
+        self, stack: contextlib.ExitStack, greeting: Greeting, source: Source, items: Sequence[_Item], spool: Path
     ) -> Iterator[Parcel]:
-        """A layer that several images want comes with the first of them."""
+        """A layer that several images want comes with the first of them; in a form that the engine can unpack."""
         coming: set[str] = set()
         for number, item in enumerate(items):
             item.incoming = f"localhost/layerferry:{secrets.token_hex(8)}"
@@ -160,9 +180,10 @@ class Delivery:
             coming |= wanted
             folder = spool / str(number)
             folder.mkdir()
-            yield Parcel(
-                item.plan, stack.enter_context(source.fetch(item.plan, item.route, wanted, folder)), item.incoming
-            )
+            content: Content = stack.enter_context(source.fetch(item.plan, item.route, wanted, folder))
+            if not greeting.takes_zstd_layers:
+                content = Unpacked(content, {MEDIA_TYPE_LAYER_ZSTD}, folder)
+            yield Parcel(item.plan, content, item.incoming)
 
     def _watched(
         self, target: str, conduit: Conduit, archive: Archive, items: Sequence[_Item], method: Method
@@ -198,7 +219,7 @@ class Delivery:
                 seconds=seconds,
                 image_id=item.image_id,
                 verified=bool(item.image_id) and not self._options.dry_run,
-                names=item.wanted.names,
+                names=item.names,
                 dry_run=self._options.dry_run,
             )
             for item, share in zip(items, _shares(sent, deltas), strict=True)
@@ -239,6 +260,15 @@ def _deliver(
             Result(image=item.reference, target=target.name, route=NO_ROUTE, names=item.names, error=error)
             for item in wanted
         ]
+
+
+def _for(platform: Platform, images: Sequence[Image]) -> Image:
+    """The image for a target's platform; any, where there is none for it: that is told later."""
+    return next((image for image in images if platform.runs(image.platform)), images[0])
+
+
+def _nameless(reference: str) -> UsageError:
+    return UsageError(f"{reference} has no name to give it on the target", hint="Say one: --name app:2.")
 
 
 def _verified(target: str, item: _Item, manifest: Manifest, shown: str) -> str:

@@ -25,6 +25,10 @@ from layerferry.routes.router import DaemonRoutes
 from layerferry.settings.model import Settings
 from layerferry.sources import Source
 from layerferry.sources.daemon import Daemon
+from layerferry.sources.layout import LayoutSource
+from layerferry.sources.remote import RemoteSource
+from layerferry.sources.several import Sources
+from layerferry.sources.tarball import ArchiveSource
 from layerferry.targets.conduit import SshTarget
 from layerferry.targets.target import Ssh, start
 
@@ -61,7 +65,17 @@ class Surroundings:
         return Reachability(daemon, self.topology, self.environ, ngrok, self.credentials)
 
     def source(self, emit: Emit) -> Source:
-        """Open the source of the images, and the routes that lead out of it."""
+        """The sources of the images, each opened when an image of its kind is asked for."""
+        return Sources(
+            {
+                "daemon": lambda: self._daemon_routes(emit),
+                "oci": LayoutSource,
+                "archive": ArchiveSource,
+                "registry": lambda: RemoteSource(self.environ),
+            }
+        )
+
+    def _daemon_routes(self, emit: Emit) -> Source:
         daemon = self.daemon()
         return DaemonRoutes(daemon, self.reachability(daemon), self.settings.route, emit)
 

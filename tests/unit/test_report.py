@@ -213,7 +213,6 @@ def test_a_terminal_shows_progress_while_it_lasts_and_the_summary_after() -> Non
     assert text.index("verified on host") > text.index("route:")
 
 
-@pytest.mark.xfail(strict=True, reason="rich reads the message as markup, and raises on a closing tag")
 @pytest.mark.parametrize("message", ["dial [/var/run/docker.sock] refused", "[bold]plain[/bold]", "[red]"])
 def test_words_of_others_are_no_markup_on_a_terminal(message: str) -> None:
     assert f"host: {message}" in terminal(Warned("host", message))

@@ -115,9 +115,6 @@ def test_a_port_that_is_none_is_told_by_the_variable_that_was_set(monkeypatch: p
         settings.load()
 
 
-@pytest.mark.xfail(
-    strict=True, reason="the field's own name, which is the older variable's in small letters, goes first"
-)
 def test_our_own_name_goes_before_an_older_one(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("NGROK_AUTHTOKEN", "older")
     monkeypatch.setenv("LAYERFERRY_NGROK_AUTHTOKEN", SECRET)

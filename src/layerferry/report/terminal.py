@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from typing import Self
 
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import (
     BarColumn,
     DownloadColumn,
@@ -60,13 +61,14 @@ class TerminalReport:
                 self._progress.start()
                 task = self._tasks.get(event.target)
                 if task is None:
-                    task = self._tasks[event.target] = self._progress.add_task(event.target, total=event.total)
+                    task = self._tasks[event.target] = self._progress.add_task(escape(event.target), total=event.total)
                 self._progress.update(task, completed=event.done)
             case Loading() if event.target in self._tasks:
-                task, description = self._tasks[event.target], f"{event.target} unpacks and verifies"
+                task, description = self._tasks[event.target], f"{escape(event.target)} unpacks and verifies"
                 self._progress.update(task, completed=self._progress.tasks[task].total, description=description)
             case Warned():
-                self._progress.console.print(f"[yellow]warning:[/] {event.target}: {event.message}", soft_wrap=True)
+                line = Text.assemble(("warning:", "yellow"), f" {event.target}: {event.message}")
+                self._progress.console.print(line, soft_wrap=True)
 
     def finish(self, results: Sequence[Result], seconds: float) -> None:
         self._progress.stop()

@@ -37,6 +37,11 @@ class DaemonRoutes:
     def inspect(self, reference: str, platform: Platform | None = None) -> Image:
         return self._daemon.inspect(reference, platform)
 
+    def names(self, image: Image) -> tuple[str, ...]:
+        """None: a daemon's image is called what the user called it."""
+        del image
+        return ()
+
     def choose(self, plan: Plan) -> Route:
         if self._reached is None:
             self._reached = self._reach(plan.image)

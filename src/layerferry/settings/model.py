@@ -22,7 +22,7 @@ _SWITCHES = {"true": True, "yes": True, "1": True, "on": True, "false": False, "
 
 
 def _also(name: str, *older: str) -> AliasChoices:
-    return AliasChoices(name, PREFIX + name.upper(), *older)
+    return AliasChoices(PREFIX + name.upper(), *older)
 
 
 class Settings(BaseSettings):

@@ -9,12 +9,24 @@ from layerferry.events import Route
 from layerferry.image import Image, Platform
 from layerferry.plan import Plan
 
+#: What a reference begins with that is no daemon's: `oci:PATH`, `archive:PATH`, `registry:HOST/NAME`.
+KINDS = ("oci", "archive", "registry")
+
+
+def kind_of(reference: str) -> str:
+    """The kind of source that a reference is for: one of `KINDS`, or `daemon`."""
+    kind, colon, _ = reference.partition(":")
+    return kind if colon and kind in KINDS else "daemon"
+
 
 class Source(Protocol):
     """An image source."""
 
     def inspect(self, reference: str, platform: Platform | None = None) -> Image:
         """Describe an image, and read nothing of its layers. Raises `SourceError`."""
+
+    def names(self, image: Image) -> tuple[str, ...]:
+        """The full names that the source itself gives an image; none where its reference is its name."""
 
     def choose(self, plan: Plan) -> Route:
         """The route that `fetch` would take for this plan, and why. Raises `RouteError`."""

@@ -97,7 +97,8 @@ class Repository:
         with contextlib.closing(self._get(f"blobs/{digest}", headers)) as response:
             skip = offset if response.status_code != HTTPStatus.PARTIAL_CONTENT else 0
             for chunk in response.raw.stream(CHUNK, decode_content=False):
-                yield chunk[skip:]
+                if rest := chunk[skip:]:
+                    yield rest
                 skip = max(0, skip - len(chunk))
 
     def _document(self, response: requests.Response) -> bytes:
@@ -232,7 +233,7 @@ class _Session(requests.Session):
     def rebuild_auth(self, prepared_request: requests.PreparedRequest, response: requests.Response) -> None:
         """A redirect to another host, a blob store for one, gets no login; requests would look into .netrc here."""
         before, after = str(response.request.url), str(prepared_request.url)
-        if self.should_strip_auth(before, after):  # type: ignore[no-untyped-call]
+        if self.should_strip_auth(before, after):
             prepared_request.headers.pop("Authorization", None)
 
 

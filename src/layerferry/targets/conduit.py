@@ -2,7 +2,6 @@
 
 import contextlib
 import queue
-import shlex
 import subprocess
 import tempfile
 import threading
@@ -149,7 +148,7 @@ class Conduit:
 
     def _explain(self, code: int, text: str) -> Exception:
         last = next((line for line in reversed(text.splitlines()) if line.strip()), "it said nothing")
-        return TargetError(f"{self.name}: {shlex.join(self._argv[:3])} … ended with status {code}: {last.strip()}")
+        return TargetError(f"{self.name}: {self._argv[0]} ended with status {code}: {last.strip()}")
 
     def close(self, *, hurry: bool = False) -> None:
         """Hang up. The other side sees the end of its input and tidies up; a command that stays is terminated."""
@@ -269,8 +268,13 @@ class SshConduit(Conduit):
         return explain(self.name, code, text)
 
 
+def command_name(argv: Sequence[str]) -> str:
+    """What a command is called in what we show: its program alone, since arguments may be secret."""
+    return Path(argv[0]).name
+
+
 class CommandConduit(Conduit):
     """Any command that leads to `layerferry receive`, or to a plain `sh`, on the other side."""
 
     def __init__(self, argv: Sequence[str]) -> None:
-        super().__init__(shlex.join(argv[:2]), argv)
+        super().__init__(command_name(argv), argv)

@@ -47,9 +47,9 @@ describe() {
   [ "$engine" = podman ] && store=layer show="sha256:$show"
   case "$*" in *io.containerd.snapshotter*) store=blob ;; esac
   # docker load takes zstd since 23.0 (seen: 20.10 refuses it, 26.1 takes it), podman since 4.
-  accept='none gzip' expand=''
+  accept='none gzip' expand='' takes='tar gzip'
   if [ "$engine" = podman ] || [ "${version%%.*}" -ge 23 ] 2>/dev/null; then
-    accept="$accept zstd"
+    accept="$accept zstd" takes="$takes zstd"
   elif command -v zstd >/dev/null 2>&1; then
     accept="$accept zstd" expand=zstd
   fi
@@ -62,6 +62,7 @@ greet() {
   say "store $store"
   say "platform $platform"
   say "accept $accept"
+  say "layers $takes"
 }
 
 # Every image as a line "ID DIFFID DIFFID ...".

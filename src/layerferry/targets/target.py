@@ -1,14 +1,13 @@
 """Targets as users name them, and the conduits that lead to them."""
 
 import contextlib
-import shlex
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
 from layerferry.errors import LayerferryError
-from layerferry.targets.conduit import CommandConduit, Conduit, SshConduit, SshTarget
+from layerferry.targets.conduit import CommandConduit, Conduit, SshConduit, SshTarget, command_name
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +41,7 @@ def start(stack: contextlib.ExitStack, target: str | Sequence[str], ssh: Ssh) ->
             lambda: SshConduit(host, options=ssh.options, config=ssh.config, interactive=ssh.interactive)
         )
     else:
-        name = shlex.join(target[:2])
+        name = command_name(target)
         future = pool.submit(lambda: CommandConduit(target))
 
     @stack.callback
