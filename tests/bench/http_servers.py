@@ -1,27 +1,31 @@
 """Which HTTP server library carries the embedded registry? One table, measured in one run.
 
-    python tests/bench/http_servers.py [--size MB] [--rounds N] [--only NAME]...
+    python tests/bench/http_servers.py [--size MIB] [--rounds N] [--only NAME]...
 
-Every candidate runs the same tiny service in a background thread of a fresh process: `GET /` answers at once, `PATCH`
-hashes the request body and spools it to disk, as the registry does with a blob. The client sends chunked bodies in
-32 KiB chunks over raw sockets, as dockerd does. Columns:
+Every candidate runs the same tiny service in a background thread of a fresh process: `GET /` answers at once, `PATCH /`
+hashes the request body and spools it to disk, as the registry does with a blob, and `PATCH /no` answers 403 as soon as
+1 MB of the body has come. The client sends chunked bodies in 32 KiB chunks over raw sockets, as dockerd does.
 
-first    ms from the start of `python` to the first answer, median of --rounds fresh processes; `python -c pass` and
-         a bare `import asyncio` stand below as references
+first    ms from the start of `python` to the first answer, median of --rounds fresh processes; a bare `python -c pass`
+         and `import asyncio` stand below
++import  ms that importing it takes where the docker SDK is imported already, as it is in layerferry, median
 stop     ms that stopping the server takes, median
 1 up     MB/s of one upload of --size
 4 up     MB/s of four concurrent uploads of a quarter of --size each
-1 chunk  peak memory in MB after an upload of 256 MB in *one* HTTP chunk: what a hostile client can make us hold
-peak     peak memory of the serving process in MB, after the two upload columns
+peak     peak memory of the serving process in MB, after these uploads
+1 chunk  the same after an upload of 256 MB in *one* HTTP chunk, or 15 s into it: what a hostile client can make us hold
+no seen  how many of 40 clients that send 64 MB to `/no` hear the 403 before they hear of a broken connection, which
+         makes dockerd try again, for up to a minute
 deps     packages that the library brings along, beside what layerferry needs anyway
 
-Needs the candidates installed: uvicorn, httptools, h11, aiohttp, cheroot, waitress, hypercorn, granian.
+Needs the candidates: pip install uvicorn httptools h11 aiohttp cheroot waitress hypercorn granian.
 """
 
 import argparse
 import contextlib
 import hashlib
 import http.client
+import math
 import os
 import select
 import socket
@@ -32,10 +36,25 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 CHUNK = 32 * 1024
+ENOUGH = 1_000_000
+PATIENCE = 15.0
+MODULES = {
+    "http.server": "http.server",
+    "h11 on threads": "h11",
+    "uvicorn h11": "uvicorn, uvicorn.protocols.http.h11_impl",
+    "uvicorn httptools": "uvicorn, uvicorn.protocols.http.httptools_impl",
+    "aiohttp": "aiohttp.web",
+    "cheroot": "cheroot.wsgi",
+    "waitress": "waitress.server",
+    "hypercorn": "hypercorn.asyncio",
+    "granian": "granian.server.embed",
+}
 DEPENDENCIES = {
     "http.server": "0",
     "h11 on threads": "1: h11",
@@ -55,13 +74,21 @@ DEPENDENCIES = {
 class Spool:
     """What every candidate does with a body: sha256 and a file."""
 
-    def __init__(self) -> None:
-        self.file = tempfile.TemporaryFile(dir=os.environ["BENCH_SPOOL"], buffering=0)
+    def __init__(self, path: str) -> None:
+        self.file = tempfile.TemporaryFile(dir=os.environ["BENCH_SPOOL"], buffering=0)  # noqa: SIM115
         self.hash = hashlib.sha256()
+        self.room = ENOUGH if path == "/no" else 1 << 62
 
-    def write(self, data: bytes | bytearray) -> None:
+    def write(self, data: bytes | bytearray) -> bool:
+        """Whether more is wanted."""
         self.hash.update(data)
         self.file.write(data)
+        self.room -= len(data)
+        return self.room > 0
+
+    @property
+    def status(self) -> int:
+        return 200 if self.room > 0 else 403
 
     def digest(self) -> bytes:
         self.file.close()
@@ -75,39 +102,40 @@ async def asgi(scope: Any, receive: Any, send: Any) -> None:
             await send({"type": message["type"] + ".complete"})
             if message["type"] == "lifespan.shutdown":
                 return
-    body = b""
+    body, status = b"", 200
     if scope["method"] == "PATCH":
-        spool = Spool()
-        while True:
+        spool, more = Spool(scope["path"]), True
+        while more:
             message = await receive()
-            spool.write(message.get("body", b""))
-            if not message.get("more_body"):
-                break
-        body = spool.digest()
+            more = spool.write(message.get("body", b"")) and message.get("more_body", False)
+        body, status = spool.digest(), spool.status
     headers = [(b"content-length", str(len(body)).encode())]
-    await send({"type": "http.response.start", "status": 200, "headers": headers})
+    if status != 200:
+        headers.append((b"connection", b"close"))
+    await send({"type": "http.response.start", "status": status, "headers": headers})
     await send({"type": "http.response.body", "body": body})
 
 
 def wsgi(environ: Any, start_response: Any) -> list[bytes]:
-    body = b""
+    body, status = b"", 200
     if environ["REQUEST_METHOD"] == "PATCH":
-        spool = Spool()
-        while data := environ["wsgi.input"].read(CHUNK * 2):
-            spool.write(data)
-        body = spool.digest()
-    start_response("200 OK", [("Content-Length", str(len(body)))])
+        spool = Spool(environ["PATH_INFO"])
+        while (data := environ["wsgi.input"].read(CHUNK * 2)) and spool.write(data):
+            pass
+        body, status = spool.digest(), spool.status
+    start_response(f"{status} so", [("Content-Length", str(len(body)))])
     return [body]
 
 
 def serve_http_server(port: int) -> Callable[[], object]:
-    from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+    from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer  # noqa: PLC0415  # its import is measured
 
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
 
-        def answer(self, body: bytes) -> None:
-            self.send_response(200)
+        def answer(self, body: bytes, status: int = 200) -> None:
+            self.close_connection = status != 200
+            self.send_response(status)
             self.send_header("Content-Length", str(len(body)))
             self.end_headers()
             self.wfile.write(body)
@@ -116,12 +144,13 @@ def serve_http_server(port: int) -> Callable[[], object]:
             self.answer(b"")
 
         def do_PATCH(self) -> None:  # the standard library leaves chunked bodies to us
-            spool = Spool()
+            spool = Spool(self.path)
             while size := int(self.rfile.readline().split(b";")[0], 16):
-                spool.write(self.rfile.read(size))
+                if not spool.write(self.rfile.read(size)):
+                    break
                 self.rfile.readline()
             self.rfile.readline()
-            self.answer(spool.digest())
+            self.answer(spool.digest(), spool.status)
 
         def log_message(self, *args: object) -> None:
             pass
@@ -131,31 +160,37 @@ def serve_http_server(port: int) -> Callable[[], object]:
     return server.shutdown
 
 
+def talk_h11(sock: socket.socket) -> None:
+    h11 = import_module("h11")
+
+    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    connection = h11.Connection(h11.SERVER)
+
+    def receive() -> Any:
+        while (event := connection.next_event()) is h11.NEED_DATA:
+            connection.receive_data(sock.recv(128 * 1024))
+        return event
+
+    while isinstance(request := receive(), h11.Request):
+        spool = Spool(request.target.decode())
+        while isinstance(event := receive(), h11.Data) and spool.write(event.data):
+            pass
+        body = spool.digest() if request.method == b"PATCH" else b""
+        response = h11.Response(status_code=spool.status, headers=[("Content-Length", str(len(body)))])
+        events = (response, h11.Data(data=body), h11.EndOfMessage())
+        sock.sendall(b"".join(connection.send(event) or b"" for event in events))
+        if spool.status != 200:  # what layerferry.registry.wire does, and no server lets us do
+            sock.shutdown(socket.SHUT_WR)
+            while sock.recv(128 * 1024):
+                pass
+            return
+        connection.start_next_cycle()
+
+
 def serve_h11(port: int) -> Callable[[], object]:
-    import h11
-
     def talk(sock: socket.socket) -> None:
-        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        connection = h11.Connection(h11.SERVER)
-
-        def receive() -> Any:
-            while (event := connection.next_event()) is h11.NEED_DATA:
-                connection.receive_data(sock.recv(128 * 1024))
-            return event
-
-        while isinstance(request := receive(), h11.Request):
-            spool = Spool() if request.method == b"PATCH" else None
-            while isinstance(event := receive(), h11.Data):
-                if spool:
-                    spool.write(event.data)
-            body = spool.digest() if spool else b""
-            response = h11.Response(status_code=200, headers=[("Content-Length", str(len(body)))])
-            sock.sendall(
-                (connection.send(response) or b"")
-                + (connection.send(h11.Data(data=body)) or b"")
-                + (connection.send(h11.EndOfMessage()) or b"")
-            )
-            connection.start_next_cycle()
+        with sock, contextlib.suppress(OSError):
+            talk_h11(sock)
 
     def accept() -> None:
         with contextlib.suppress(OSError):
@@ -174,7 +209,7 @@ def serve_h11(port: int) -> Callable[[], object]:
 
 
 def serve_uvicorn(port: int, http: str = "h11") -> Callable[[], object]:
-    import uvicorn
+    uvicorn = import_module("uvicorn")
 
     config = uvicorn.Config(
         asgi, host="127.0.0.1", port=port, http=http, loop="asyncio", ws="none", lifespan="off", log_config=None
@@ -195,21 +230,22 @@ def serve_uvicorn_httptools(port: int) -> Callable[[], object]:
 
 
 def serve_aiohttp(port: int) -> Callable[[], object]:
-    import asyncio
+    import asyncio  # noqa: PLC0415  # its import is measured
 
-    from aiohttp import web
+    web = import_module("aiohttp.web")
 
-    async def answer(request: web.Request) -> web.Response:
+    async def answer(request: Any) -> Any:
         if request.method != "PATCH":
             return web.Response()
-        spool = Spool()
+        spool = Spool(request.path)
         async for data in request.content.iter_any():
-            spool.write(data)
-        return web.Response(body=spool.digest())
+            if not spool.write(data):
+                break
+        return web.Response(body=spool.digest(), status=spool.status)
 
     loop = asyncio.new_event_loop()
     app = web.Application()
-    app.router.add_route("*", "/", answer)
+    app.router.add_route("*", "/{path:.*}", answer)
     runner = web.AppRunner(app, access_log=None)
 
     async def start() -> None:
@@ -225,34 +261,31 @@ def serve_aiohttp(port: int) -> Callable[[], object]:
 
 
 def serve_cheroot(port: int) -> Callable[[], object]:
-    from cheroot.wsgi import Server
-
-    server = Server(("127.0.0.1", port), wsgi, numthreads=4)
+    server: Any = import_module("cheroot.wsgi").Server(("127.0.0.1", port), wsgi, numthreads=4)
     server.prepare()
     threading.Thread(target=server.serve, daemon=True).start()
-    return server.stop
+    stop: Callable[[], object] = server.stop
+    return stop
 
 
 def serve_waitress(port: int) -> Callable[[], object]:
-    from waitress.server import create_server
-
-    server = create_server(wsgi, host="127.0.0.1", port=port, max_request_body_size=1 << 40)
+    server = import_module("waitress.server").create_server(
+        wsgi, host="127.0.0.1", port=port, max_request_body_size=1 << 40
+    )
     threading.Thread(target=server.run, daemon=True).start()
-    return server.close  # type: ignore[no-any-return]
+    close: Callable[[], object] = server.close
+    return close
 
 
 def serve_hypercorn(port: int) -> Callable[[], object]:
-    import asyncio
+    import asyncio  # noqa: PLC0415  # its import is measured
 
-    from hypercorn.asyncio import serve
-    from hypercorn.config import Config
-
-    config = Config()
+    config = import_module("hypercorn.config").Config()
     config.bind = [f"127.0.0.1:{port}"]
     config.errorlog = None
     loop = asyncio.new_event_loop()
     ending = asyncio.Event()
-    main = serve(asgi, config, shutdown_trigger=ending.wait)  # type: ignore[arg-type]
+    main = import_module("hypercorn.asyncio").serve(asgi, config, shutdown_trigger=ending.wait)
     thread = threading.Thread(target=loop.run_until_complete, args=(main,), daemon=True)
     thread.start()
 
@@ -264,11 +297,12 @@ def serve_hypercorn(port: int) -> Callable[[], object]:
 
 
 def serve_granian(port: int) -> Callable[[], object]:
-    import asyncio
+    import asyncio  # noqa: PLC0415  # its import is measured
 
-    from granian.server.embed import Server
-
-    server = Server(asgi, address="127.0.0.1", port=port, log_enabled=False)
+    interface = import_module("granian.constants").Interfaces.ASGINL
+    server = import_module("granian.server.embed").Server(
+        asgi, address="127.0.0.1", port=port, interface=interface, log_enabled=False
+    )
     loop = asyncio.new_event_loop()
     thread = threading.Thread(target=loop.run_until_complete, args=(server.serve(),), daemon=True)
     thread.start()
@@ -294,14 +328,15 @@ SERVERS: dict[str, Callable[[int], Callable[[], object]]] = {
 
 
 def child(name: str, port: int) -> None:
-    """Serve until a byte arrives on stdin; then say how long stopping took, and the peak memory in KiB."""
+    """Serve until a byte arrives on stdin; then print the peak memory in KiB, and the seconds that stopping took."""
     stop = SERVERS[name](port)
     os.read(0, 1)
     status = Path("/proc/self/status").read_text(encoding="ascii")
     peak = next(line.split()[1] for line in status.splitlines() if line.startswith("VmHWM"))
+    os.write(1, f"{peak}\n".encode())
     start = time.perf_counter()
     stop()
-    os.write(1, f"{time.perf_counter() - start} {peak}\n".encode())
+    os.write(1, f"{time.perf_counter() - start}\n".encode())
     os._exit(0)
 
 
@@ -316,12 +351,14 @@ def free_port() -> int:
 
 def first_answer(port: int) -> None:
     """Return as soon as `GET /` is answered."""
-    while True:
+    deadline = time.monotonic() + PATIENCE
+    while time.monotonic() < deadline:
         with contextlib.suppress(ConnectionRefusedError), socket.create_connection(("127.0.0.1", port)) as sock:
             sock.sendall(b"GET / HTTP/1.1\r\nHost: here\r\nConnection: close\r\n\r\n")
             if b" 200 " in sock.recv(100):
                 return
         time.sleep(0.001)
+    raise TimeoutError("no answer")
 
 
 def upload(port: int, size: int, chunk: int = CHUNK) -> None:
@@ -329,7 +366,7 @@ def upload(port: int, size: int, chunk: int = CHUNK) -> None:
     expected = hashlib.sha256()
     block = bytes(chunk)
     framed = f"{chunk:x}\r\n".encode() + block + b"\r\n"
-    with socket.create_connection(("127.0.0.1", port)) as sock:
+    with socket.create_connection(("127.0.0.1", port), timeout=PATIENCE) as sock:
         sock.sendall(b"PATCH / HTTP/1.1\r\nHost: here\r\nTransfer-Encoding: chunked\r\n\r\n")
         for _ in range(size // chunk):
             sock.sendall(framed)
@@ -342,20 +379,66 @@ def upload(port: int, size: int, chunk: int = CHUNK) -> None:
     assert answer == expected.hexdigest(), f"{answer!r}"
 
 
+def sees_the_no(port: int) -> bool:
+    """Send 64 MB to `/no`, and read at the same time; whether the 403 is read before writing fails.
+
+    That is how Go's client decides: where writing fails first, the request has failed, and no answer is waited for.
+    """
+    seen: list[bytes] = []
+    with socket.create_connection(("127.0.0.1", port)) as sock:
+        sock.settimeout(PATIENCE)
+        sock.sendall(b"PATCH /no HTTP/1.1\r\nHost: here\r\nTransfer-Encoding: chunked\r\n\r\n")
+
+        def read() -> None:
+            with contextlib.suppress(OSError):
+                seen.append(sock.recv(1000))
+
+        reader = threading.Thread(target=read)
+        reader.start()
+        framed = f"{CHUNK:x}\r\n".encode() + bytes(CHUNK) + b"\r\n"
+        failed = False
+        for _ in range((64 << 20) // CHUNK):
+            if seen or failed:
+                break
+            try:
+                sock.sendall(framed)
+            except OSError:
+                failed = not seen
+        reader.join()
+    if not seen and not failed:
+        raise TimeoutError("this server reads all of a body before it answers")
+    return not failed and any(b" 403 " in answer for answer in seen)
+
+
+@dataclass
+class Serving:
+    """A server that runs: its port, and the seconds to its first answer. The rest is known when it has stopped."""
+
+    port: int
+    first: float
+    peak: float = math.nan
+    stop: float = math.nan
+
+
 @contextlib.contextmanager
-def serving(name: str) -> Iterator[tuple[int, float, list[float]]]:
-    """Yield the port and the seconds to the first answer; [stop seconds, peak KiB] is filled in afterwards."""
-    port, end = free_port(), list[float]()
+def serving(name: str) -> Iterator[Serving]:
+    port = free_port()
     start = time.perf_counter()
     command = [sys.executable, __file__, "--child", name, str(port)]
-    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as process:
-        assert process.stdin and process.stdout
+    with subprocess.Popen(
+        command, bufsize=0, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
+    ) as process:
+        assert process.stdin
+        assert process.stdout
         try:
             first_answer(port)
-            yield port, time.perf_counter() - start, end
-            os.write(process.stdin.fileno(), b"x")
-            if select.select([process.stdout], [], [], 15)[0]:
-                end.extend(float(word) for word in process.stdout.readline().split())
+            server = Serving(port, time.perf_counter() - start)
+            yield server
+            process.stdin.write(b"x")
+            if select.select([process.stdout], [], [], PATIENCE)[0]:
+                server.peak = float(process.stdout.readline()) * 1024
+            if select.select([process.stdout], [], [], PATIENCE)[0]:
+                server.stop = float(process.stdout.readline())
         finally:
             process.kill()
 
@@ -377,19 +460,36 @@ def rate(port: int, size: int, count: int) -> float:
 
 
 def measure(name: str, size: int, rounds: int) -> str:
-    firsts, stops, figures = [], [], ""
+    starts = []
     for _ in range(rounds):
-        with serving(name) as (_port, first, end):
-            firsts.append(first)
-        stops.extend(end[:1])
-    with serving(name) as (port, _first, end):
-        single, several = rate(port, size, 1), rate(port, size, 4)
-    peak = end[1] / 1024
-    with serving(name) as (port, _first, end):
-        upload(port, 256 << 20, 256 << 20)
-    figures = f"{single:8.0f} {several:8.0f} {end[1] / 1024:8.0f} {peak:7.0f}"
-    first, stop = statistics.median(firsts), statistics.median(stops)
-    return f"{name:20} {first * 1e3:7.0f} {stop * 1e3:7.0f} {figures}  {DEPENDENCIES[name]}"
+        with serving(name) as server:
+            starts.append(server)
+    with serving(name) as loaded:
+        single, several = rate(loaded.port, size, 1), rate(loaded.port, size, 4)
+    with serving(name) as hostile, contextlib.suppress(OSError):
+        upload(hostile.port, 256 << 20, 256 << 20)
+    seen = 0
+    with serving(name) as server, contextlib.suppress(TimeoutError):
+        for _ in range(40):
+            seen += sees_the_no(server.port)
+    figures = (
+        statistics.median(start.first for start in starts) * 1e3,
+        import_time(MODULES[name], rounds) * 1e3,
+        statistics.median(start.stop for start in starts) * 1e3,
+        single,
+        several,
+        loaded.peak / 1e6,
+        hostile.peak / 1e6,
+        seen,
+    )
+    return f"{name:20}" + "".join(f"{figure:9.0f}" for figure in figures) + f"  {DEPENDENCIES[name]}"
+
+
+def import_time(modules: str, rounds: int) -> float:
+    """Seconds, median: what importing `modules` adds to a process that has imported the docker SDK."""
+    code = f"import docker, time; t = time.perf_counter(); import {modules}; print(time.perf_counter() - t)"
+    runs = [subprocess.run([sys.executable, "-c", code], check=True, capture_output=True) for _ in range(rounds)]
+    return statistics.median(float(run.stdout) for run in runs)
 
 
 def reference(code: str, rounds: int) -> str:
@@ -398,7 +498,7 @@ def reference(code: str, rounds: int) -> str:
         start = time.perf_counter()
         subprocess.run([sys.executable, "-c", code], check=True)
         times.append(time.perf_counter() - start)
-    return f"{'(' + code + ')':20} {statistics.median(times) * 1e3:7.0f}"
+    return f"{'(' + code + ')':20}{statistics.median(times) * 1e3:9.0f}"
 
 
 def main() -> None:
@@ -410,8 +510,18 @@ def main() -> None:
     arguments = parser.parse_args()
     if arguments.child:
         child(arguments.child[0], int(arguments.child[1]))
-    print(f"{'':20} {'first':>7} {'stop':>7} {'1 up':>8} {'4 up':>8} {'1 chunk':>8} {'peak':>7}  deps")
-    print(f"{'':20} {'ms':>7} {'ms':>7} {'MB/s':>8} {'MB/s':>8} {'MB':>8} {'MB':>7}")
+    columns = {
+        "first": "ms",
+        "+import": "ms",
+        "stop": "ms",
+        "1 up": "MB/s",
+        "4 up": "MB/s",
+        "peak": "MB",
+        "1 chunk": "MB",
+        "no seen": "of 40",
+    }
+    print(" " * 20 + "".join(f"{column:>9}" for column in columns) + "  deps")
+    print(" " * 20 + "".join(f"{unit:>9}" for unit in columns.values()))
     with tempfile.TemporaryDirectory() as spool:
         os.environ["BENCH_SPOOL"] = spool
         for name in arguments.only or SERVERS:
