@@ -234,7 +234,7 @@ class SshConduit(Conduit):
         answer = self._mux("forward", rule)
         if answer is None or not answer.isdigit():
             return None
-        self._forwards.append(f"127.0.0.1:{answer}:127.0.0.1:{port}")
+        self._forwards.append(rule)  # to be cancelled as it was asked for: with port 0
         return int(answer)
 
     def wait_until_up(self) -> None:
