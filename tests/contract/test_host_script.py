@@ -88,7 +88,8 @@ def test_it_greets_with_engine_store_and_platform(
     tmp_path: Path, shell: list[str], info: str, program: str, expected: list[str]
 ) -> None:
     answer = FakeEngine(tmp_path, info=info, program=program).talk(shell, ask({}))
-    assert answer.lines == ["layerferry 1 sh", *expected, "accept none gzip zstd", "end"]
+    assert answer.lines[:6] == ["", "layerferry 1 sh", *expected, "accept none gzip zstd"]
+    assert answer.lines[-1] == "end"
     assert (answer.code, answer.stderr) == (0, "")
 
 
@@ -136,9 +137,9 @@ def test_an_engine_that_does_not_answer_is_quoted(engine: FakeEngine, shell: lis
     (engine.bin / "sudo").write_text("#!/bin/sh\nexit 1\n")
     (engine.bin / "sudo").chmod(0o755)
     answer = engine.talk(shell, ask({ONE: [A]}, "engine docker"))
-    assert len(answer.lines) == 2
-    assert answer.lines[1].startswith("failed engine ")
-    assert "Is the docker daemon running?" in answer.lines[1]
+    assert len(answer.lines) == 3
+    assert answer.lines[2].startswith("failed engine ")
+    assert "Is the docker daemon running?" in answer.lines[2]
     assert answer.code == 1
 
 

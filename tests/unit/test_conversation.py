@@ -180,6 +180,14 @@ def test_the_last_noise_is_the_hint_when_the_session_ends() -> None:
     assert "This account is not available." in caught.value.hint
 
 
+def test_the_last_noise_is_the_hint_even_where_the_pipe_breaks_first() -> None:
+    conduit = FakeConduit("This account is not available.", "")
+    conduit.takes = 0
+    with pytest.raises(ConnectError) as caught:
+        Conversation(conduit).ask([image(ONE)])
+    assert "This account is not available." in caught.value.hint
+
+
 def test_another_protocol_is_refused_in_words() -> None:
     with pytest.raises(TargetError, match="speaks protocol 2, we speak 1") as caught:
         Conversation(FakeConduit("layerferry 2 receive")).greeting()

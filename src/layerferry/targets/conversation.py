@@ -99,7 +99,7 @@ class Conversation:
         self._conduit = conduit
         self._greeted = False
         text = script()
-        conduit.write(f": layerferry {PROTOCOL} {len(text)}\n".encode() + text)
+        self._write(f": layerferry {PROTOCOL} {len(text)}\n".encode() + text)
 
     @property
     def target(self) -> str:
@@ -178,23 +178,27 @@ class Conversation:
         try:
             self._conduit.write(data)
         except LayerferryError as error:
-            raise self._last_word() or error from None
+            raise self._last_word(error) from None
 
-    def _last_word(self) -> LayerferryError | None:
-        """The verdict that the target gave before it hung up, if it gave one: it tells more than a broken pipe."""
+    def _last_word(self, error: LayerferryError) -> LayerferryError:
+        """What the target said before it hung up tells more than a broken pipe: its verdict, if it gave one."""
+        last = ""
         with contextlib.suppress(ConnectError, TargetError):
             while True:
                 line = self._conduit.read_line(_LAST_WORD_TIMEOUT)
                 if line.startswith("failed "):
                     return verdict(self.target, line)
-        return None
+                last = line.strip() or last
+        if last and not self._greeted:
+            error.hint = _before(last)
+        return error
 
     def _read(self, timeout: float | None = None, noise: Sequence[str] = ()) -> str:
         try:
             line = self._conduit.read_line(timeout)
         except TargetError as error:
             if noise:
-                error.hint = f"Before that, it printed: {noise[-1][:200]}"
+                error.hint = _before(noise[-1])
             raise
         # A login shell may print "failed logins: 0"; before the greeting only our own words count.
         if line.startswith("failed ") and (self._greeted or line.split(" ")[1] in _KINDS):
@@ -241,6 +245,10 @@ def _parse_greeting(target: str, lines: Iterable[str]) -> Greeting:
         )
     except (KeyError, IndexError, ValueError, LayerferryError):
         raise TargetError(f"{target} does not say what engine it has") from None
+
+
+def _before(line: str) -> str:
+    return f"Before that, it printed: {line[:200]}"
 
 
 def _frames(stream: Iterable[bytes]) -> Iterator[bytes]:

@@ -215,7 +215,7 @@ main() {
   incoming='' learning='' names='' header='' wanted_engine=''
   trap cleanup EXIT
   trap 'exit 129' HUP INT TERM PIPE
-  say "layerferry 1 sh"
+  printf '\nlayerferry 1 sh\n' # on a line of its own, whatever a login shell has printed
   inventory
   while read -r verb one two; do
     case $verb in
