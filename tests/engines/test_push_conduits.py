@@ -97,10 +97,10 @@ def listening(engine: Engine) -> set[str]:
 
 
 @pytest.mark.kinds(target=("docker28-containerd",))
-def test_a_connection_that_the_user_shares_stays_and_no_forward_is_left_in_it(scene: Scene, tmp_path: Path) -> None:
+def test_a_connection_that_the_user_shares_stays_and_no_forward_is_left_in_it(scene: Scene) -> None:
     sshd = scene.target.sshd
     assert sshd is not None
-    options = ["ControlMaster auto", f"ControlPath {tmp_path}/%C", "ControlPersist 120"]
+    options = ["ControlMaster auto", f"ControlPath {scene.rig.ssh.folder}/%C", "ControlPersist 120"]
     alias = sshd.with_user("root", alias=f"{sshd.alias}-shared-{os.urandom(3).hex()}", options=options)
     scene.rig.ssh.run(alias, "true")
     ssh = ["ssh", "-F", str(scene.rig.ssh.config)]

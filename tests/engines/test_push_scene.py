@@ -154,8 +154,8 @@ class Scene:
         return run
 
     def shell(self) -> list[str]:
-        """A local command that is a `sh` on the target's machine: `push IMAGE -- COMMAND...`."""
-        return self.target.machine.argv("sh")
+        """A local command that is a `sh` on the target's machine. What our environment says holds here, not there."""
+        return self.target.machine.argv("env", "-u", "DOCKER_HOST", "-u", "TMPDIR", "HOME=/root", "sh")
 
 
 def actions(result: Json) -> list[str]:

@@ -8,7 +8,8 @@ from engines.test_push_scene import APP, Scene, actions, assert_arrived
 from rig import SHELLS, Engine, Rig
 from rig.command import Layerferry
 
-pytestmark = pytest.mark.kinds(target=("docker28-overlay2",))
+#: The one whose machine has all of these shells.
+pytestmark = pytest.mark.kinds(target=("docker20-overlay2",))
 
 
 @pytest.fixture
