@@ -452,6 +452,11 @@ def endless_depth(shipment: Shipment) -> None:
     change(shipment, "index.json", lambda member: setattr(member, "data", b"[" * 100_000))
 
 
+@trick("read in just one way")
+def quotes_that_take_quadratic_time(shipment: Shipment) -> None:
+    change(shipment, "index.json", lambda member: setattr(member, "data", b'"' + b'\\"' * 500_000))
+
+
 @trick("larger than 1048576 bytes")
 def endless_document(shipment: Shipment) -> None:
     change(shipment, "manifest.json", lambda member: setattr(member, "data", b" " * (2 << 20)))

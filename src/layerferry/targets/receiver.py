@@ -20,7 +20,7 @@ from layerferry.errors import Interrupted, LayerferryError, UsageError
 from layerferry.targets.receive.engine import clean_environment, find_engine, find_program
 from layerferry.targets.receive.expand import Expander
 from layerferry.targets.receive.journal import Journal
-from layerferry.targets.receive.policy import POLICY_FILE, Policy, Rules, read_file
+from layerferry.targets.receive.policy import POLICY_FILE, Policy, Rules, is_there, read_file
 from layerferry.targets.receive.refusal import Refusal
 from layerferry.targets.receive.session import Host, Session
 from layerferry.targets.receive.wire import Client
@@ -134,7 +134,7 @@ def _take_streams() -> tuple[int, int]:
 
 def _policy(path: Path | None, rules: Mapping[str, Any]) -> Policy:
     sources = [Rules.read(rules)]
-    if path is not None or POLICY_FILE.exists():
+    if path is not None or is_there(POLICY_FILE):
         sources.insert(0, read_file(path or POLICY_FILE))
     policy = Policy(tuple(sources))
     if not any(source.allow for source in sources):

@@ -27,7 +27,8 @@ from layerferry.targets.receive.refusal import Refusal
 #: Bytes. Configs of real images stay below 100 kB; parsed, a document takes at most some forty times its size.
 LARGEST_DOCUMENT = 1 << 20
 _DEEPEST = 32
-_STRING = re.compile(r'"[^"\\]*(?:\\.[^"\\]*)*"', re.DOTALL)
+#: A string, closed or not: what may go unclosed is never tried twice, so this takes linear time.
+_STRING = re.compile(r'"[^"\\]*(?:\\.[^"\\]*)*"?', re.DOTALL)
 _WORD = re.compile(r"[a-z0-9][a-z0-9._-]{0,31}")
 
 #: Docker's names for the same things (distribution, manifest/schema2).

@@ -146,6 +146,17 @@ class Policy:
         return Path(self._first("spool", "/var/tmp"))  # noqa: S108 - files without a name, O_TMPFILE
 
 
+def is_there(path: Path) -> bool:
+    """Whether there is a policy file; raises `UsageError` where that cannot be seen, so that none is passed over."""
+    try:
+        path.lstat()
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    except OSError as error:
+        raise UsageError(f"the policy file {path} cannot be read: {error}") from None
+    return True
+
+
 def read_file(path: Path, owner: int = 0) -> Rules:
     """Read a policy file, in TOML; raises `UsageError` unless nobody but `owner` and root can have written it."""
     import tomllib  # noqa: PLC0415 - most hosts have no such file

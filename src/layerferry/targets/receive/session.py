@@ -2,10 +2,11 @@
 
 The script is skipped. Unknown words in the ask are skipped too, since a client of tomorrow sends them before it has
 read what we are; later ones are refused. An archive comes at most once, and the engine sees no byte of it before all is
-checked. Names are looked at one by one, and given at `done`, all of them or none.
+checked. Names are looked at one by one, and none is given before `done`.
 """
 
 import contextlib
+import signal
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -93,8 +94,10 @@ class Session:
         try:
             yield
         finally:
+            before = signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGTERM, signal.SIGHUP, signal.SIGINT))
             for name in self._incoming:
                 engine.remove(name)
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
     def _hello(self) -> None:
         match self.client.read_line(_HELLO).split(" "):

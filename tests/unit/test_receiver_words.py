@@ -1,0 +1,249 @@
+"""What the receiver reads: lines, frames, tar headers, JSON, gzip; and what it tells of its stock."""
+
+import gzip
+import os
+import tarfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from layerferry.image import Descriptor
+from layerferry.targets.receive import documents
+from layerferry.targets.receive.allowance import Day, Meter
+from layerferry.targets.receive.expand import Gzip, sniff
+from layerferry.targets.receive.learning import Lesson
+from layerferry.targets.receive.refusal import HungUp, Refusal
+from layerferry.targets.receive.stock import Ask, Stock
+from layerferry.targets.receive.strict_tar import Tape, read_header, write_header
+from layerferry.targets.receive.wire import LONGEST_LINE, Client
+
+A, B, C, D = (f"sha256:{letter * 64}" for letter in "abcd")
+ONE, TWO = (f"sha256:{number * 64}" for number in "12")
+
+
+@pytest.fixture
+def pair() -> Iterator[tuple[Client, int]]:
+    """A client's end as the receiver sees it, and the descriptor that the client writes to."""
+    reading, writing = os.pipe()
+    yield Client(reading, writing, idle=0.05, until=time.monotonic() + 5), writing
+    os.close(reading)
+    os.close(writing)
+
+
+def test_reads_lines_and_frames_one_after_the_other(pair: tuple[Client, int]) -> None:
+    client, writing = pair
+    os.write(writing, b"load none\n3\nabc4\nde\nf0\ndone\n")
+    assert client.read_line() == "load none"
+    assert b"".join(client.frames()) == b"abcde\nf"
+    assert client.read_line() == "done"
+
+
+def test_skips_just_the_script(pair: tuple[Client, int]) -> None:
+    client, writing = pair
+    os.write(writing, b"12\n4end\n")
+    client.skip(4)
+    assert client.read_line() == "end"
+
+
+def test_refuses_a_line_before_its_end_when_it_is_no_text(pair: tuple[Client, int]) -> None:
+    client, writing = pair
+    os.write(writing, b"\0\0\0\5")
+    with pytest.raises(Refusal, match="printable"):
+        client.read_line()
+
+
+def test_waits_no_longer_than_it_is_told(pair: tuple[Client, int]) -> None:
+    with pytest.raises(Refusal, match=r"nothing came for 0\.05 s"):
+        pair[0].read_line()
+
+
+def test_bounds_a_line(pair: tuple[Client, int]) -> None:
+    client, writing = pair
+    os.write(writing, b"x" * (LONGEST_LINE // 2))
+    with pytest.raises(Refusal, match="nothing came"):
+        client.read_line()
+    os.write(writing, b"x" * (LONGEST_LINE // 2) + b"xx\n")
+    with pytest.raises(Refusal, match="longer than"):
+        client.read_line()
+
+
+def test_tells_the_end_of_input_from_silence() -> None:
+    reading, writing = os.pipe()
+    os.close(writing)
+    with pytest.raises(HungUp):
+        Client(reading, -1, idle=1, until=time.monotonic() + 1).read_line()
+    os.close(reading)
+
+
+# --- tar
+
+
+@pytest.mark.parametrize("size", [0, 1, 8**11 - 1, 8**11, 1 << 40])
+def test_headers_read_as_they_were_written_here_and_in_tarfile(size: int) -> None:
+    block = write_header("index.json", size)
+    assert read_header(block) == ("index.json", size)
+    info = tarfile.TarInfo.frombuf(block, "ascii", "strict")
+    assert (info.name, info.size, info.mode, info.uid, info.isreg()) == ("index.json", size, 0o644, 0, True)
+
+
+def test_headers_of_the_client_are_taken() -> None:
+    info = tarfile.TarInfo("oci-layout")
+    info.size = 9 << 30
+    assert read_header(info.tobuf(tarfile.GNU_FORMAT)) == ("oci-layout", 9 << 30)
+    info.size = 9
+    assert read_header(info.tobuf(tarfile.USTAR_FORMAT)) == ("oci-layout", 9)
+
+
+def test_what_a_reader_leaves_of_an_entry_is_passed_over() -> None:
+    data = write_header("index.json", 3) + b"abc".ljust(512, b"\0") + write_header("oci-layout", 0) + bytes(1024)
+    pieces = iter([data[start : start + 7] for start in range(0, len(data), 7)])
+    assert [entry.name for entry in Tape(pieces).entries()] == ["index.json", "oci-layout"]
+
+
+# --- JSON
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        '{"a":1,"a":1}',
+        '{"a":{"b":1,"b":2}}',
+        "[NaN]",
+        "[Infinity]",
+        "[1] x",
+        "",
+        "{",
+        '"' + '\\"' * 200_000,
+        "[" * 33 + "]" * 33,
+        '{"a":' * 33 + "1" + "}" * 33,
+    ],
+)
+def test_json_that_reads_in_more_ways_than_one_is_refused(text: str) -> None:
+    start = time.monotonic()
+    with pytest.raises(Refusal):
+        documents.parse(text.encode(), "it")
+    assert time.monotonic() - start < 2
+
+
+def test_brackets_in_strings_are_no_depth() -> None:
+    assert documents.parse(b'["' + b"[" * 1000 + b'","\\"[[", {}]', "it")[2] == {}
+
+
+def test_a_config_may_say_what_we_do_not_look_at() -> None:
+    text = b'{"os":"linux","architecture":"arm","variant":"v7","Labels":{"OS":"x","os":"y"},"rootfs":{"type":"layers"}}'
+    config = documents.read_config(text)
+    assert (str(config.platform), config.diff_ids) == ("linux/arm/v7", ())
+
+
+# --- decompression
+
+
+def test_gzip_comes_out_in_small_steps() -> None:
+    pieces = list(Gzip().feed(gzip.compress(bytes(50 << 20))))
+    assert sum(map(len, pieces)) == 50 << 20
+    assert max(map(len, pieces)) <= 1 << 20
+
+
+@pytest.mark.parametrize("step", [1, 2, 7, 1000])
+def test_gzip_members_may_be_cut_anywhere(step: int) -> None:
+    data = gzip.compress(b"one") + gzip.compress(b"") + gzip.compress(b"two" * 999)
+    decoder = Gzip()
+    found = [piece for start in range(0, len(data), step) for piece in decoder.feed(data[start : start + step])]
+    assert b"".join([*found, *decoder.finish()]) == b"one" + b"two" * 999
+
+
+@pytest.mark.parametrize(
+    ("start", "name"),
+    [
+        (b"", "none"),
+        (b"\x1f", "none"),
+        (b"\x1f\x8b\x08", "gzip"),
+        (b"\x28\xb5\x2f\xfd", "zstd"),
+        (b"\x5a\x2a\x4d\x18", "zstd"),
+        (b"BZh9", "bzip2"),
+        (b"\xfd7zXZ\0", "xz"),
+        (b"etc/motd", "none"),
+    ],
+)
+def test_a_compression_is_known_by_its_start(start: bytes, name: str) -> None:
+    assert sniff(start) == name
+
+
+# --- limits
+
+
+def test_each_state_of_a_push_is_bounded() -> None:
+    for state in ("sent", "archived", "unpacked"):
+        meter = Meter(100, None)
+        getattr(meter, state)(100)
+        with pytest.raises(Refusal, match="a push may have 100 bytes here"):
+            getattr(meter, state)(1)
+
+
+def test_a_day_is_charged_once_for_the_largest_state(tmp_path: Path) -> None:
+    day = Day(tmp_path / "state" / "x.day", 1000)
+    meter = Meter(1000, day)
+    meter.sent(10)
+    meter.unpacked(600)
+    meter.settle()
+    meter.settle()
+    day.charge(400)
+    with pytest.raises(Refusal, match="used up"):
+        day.charge(1)
+    assert (tmp_path / "state" / "x.day").stat().st_mode & 0o077 == 0
+
+
+def test_a_day_ends(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    day = Day(tmp_path / "x.day", 10)
+    monkeypatch.setattr(time, "gmtime", lambda *_: time.struct_time((2026, 1, 2, 0, 0, 0, 0, 0, 0)))
+    day.charge(10)
+    monkeypatch.setattr(time, "gmtime", lambda *_: time.struct_time((2026, 1, 1, 0, 0, 0, 0, 0, 0)))
+    with pytest.raises(Refusal, match="used up"):  # the clock went back
+        day.charge(1)
+    monkeypatch.setattr(time, "gmtime", lambda *_: time.struct_time((2026, 1, 3, 0, 0, 0, 0, 0, 0)))
+    day.charge(10)
+
+
+def test_a_count_is_not_written_through_a_link(tmp_path: Path) -> None:
+    (tmp_path / "x.day").symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(Refusal, match="cannot be kept"):
+        Day(tmp_path / "x.day", 10).charge(1)
+    assert not (tmp_path / "elsewhere").exists()
+
+
+# --- the stock
+
+
+def test_tells_of_the_longest_chain_only() -> None:
+    stock = Stock("chain", {ONE: (A, B), TWO: (A, B, C)})
+    assert stock.answer(Ask(D, (A, B, C, D))) == [f"image {D}", f"chain 3 {TWO}"]
+    assert stock.answer(Ask(D, (B, A))) == [f"image {D}", "chain 0"]
+    assert stock.answer(Ask(ONE, (A, B))) == [f"image {ONE}", "present"]
+
+
+def test_tells_of_layers_elsewhere_where_that_helps() -> None:
+    stock = Stock("layer", {ONE: (A, B, C)})
+    assert stock.answer(Ask(TWO, (A, C, D, B)))[1:] == [f"chain 1 {ONE}", f"loose {C} 2 {ONE}", f"loose {B} 1 {ONE}"]
+
+
+def test_a_layer_counts_with_all_layers_below_it_where_the_store_is_keyed_so() -> None:
+    layer = Descriptor("", C, 1)
+    chain, loose = Stock("chain", {ONE: (A, B, C)}), Stock("layer", {ONE: (A, B, C)})
+    assert chain.stand_in(layer, (A, B, C), 2) == layer
+    assert chain.stand_in(layer, (B, A, C), 2) is None
+    assert loose.stand_in(layer, (B, A, C), 2) == layer
+    assert loose.stand_in(Descriptor("", D, 1), (B, A, C), 2) is None
+
+
+def test_of_a_containerd_store_only_what_was_learned_counts() -> None:
+    blobs = (Descriptor("gzip", D, 5), Descriptor("gzip", C, 6))
+    stock = Stock("blob", {ONE: (A, B), TWO: (C,)}, {ONE: Lesson(D, blobs)})
+    assert stock.told_store == "layer"
+    assert stock.present(D) == ONE
+    assert stock.ids(ONE) == (ONE, D)
+    assert stock.answer(Ask(A, (A, C)))[1:] == [f"chain 1 {ONE}"]
+    assert stock.stand_in(Descriptor("", A, 0), (A, C), 0) == blobs[0]
+    assert stock.stand_in(Descriptor("", C, 0), (A, C), 1) is None
+    assert Stock("blob", {ONE: (A, B)}).told_store == "blob"
