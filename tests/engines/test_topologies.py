@@ -714,8 +714,11 @@ def test_without_an_agent_a_token_alone_opens_nothing(tunnels: Place) -> None:
 
 
 @pytest.mark.parametrize("far", STORES[:1], indirect=True)
-@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM], ids=lambda number: str(number.name))
-@pytest.mark.parametrize("moment", ["open", "uploading"])
+@pytest.mark.parametrize(
+    ("moment", "number"),
+    [("open", signal.SIGKILL), ("uploading", signal.SIGKILL), ("uploading", signal.SIGTERM)],
+    ids=["open-SIGKILL", "uploading-SIGKILL", "uploading-SIGTERM"],
+)
 def test_the_tunnel_is_gone_with_us_however_we_end(tunnels: Place, moment: str, number: signal.Signals) -> None:
     name = tunnels.build(size=15_000_000 if moment == "uploading" else DELTA)
     running = tunnels.job.start(env={"LAYERFERRY_IMAGES": name})
@@ -732,6 +735,21 @@ def test_the_tunnel_is_gone_with_us_however_we_end(tunnels: Place, moment: str, 
     assert not tunnels.target.has(name)
     if number == signal.SIGTERM:
         tunnels.job.check(outcome, code=130)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("far", STORES, indirect=True)
+def test_a_tunnel_that_breaks_while_layers_come_is_replaced_by_export(tunnels: Place) -> None:
+    """The daemon tries again for a while, as it does with any registry, before it gives up."""
+    name = tunnels.build(size=15_000_000)
+    running = tunnels.job.start(env={"LAYERFERRY_IMAGES": name})
+    wait_until(lambda: any("/uploads/" in row.get("path", "") for row in recorded(tunnels)), "no upload", seconds=30)
+    (agent,) = (pid for pid, line in tunnels.job.processes().items() if b"ngrok\0start" in line)
+    os.kill(agent, signal.SIGKILL)
+    outcome = tunnels.job.check(running.end(timeout=180))
+    assert outcome.result["verified"] is True
+    assert tunnels.target.diff_ids(name) == tunnels.daemon.diff_ids(name)
+    assert "the route ngrok failed, export goes on" in outcome.stderr
 
 
 # Secrets.
