@@ -135,10 +135,22 @@ def _unpack(suite: str, packages: list[str], root: Path) -> None:
     """Unpack beside `root`, then rename, so that a folder under that name is always whole."""
     began = time.monotonic()
     for old in root.parent.glob(f".{suite}-*"):
-        shutil.rmtree(old)
+        shutil.rmtree(old, ignore_errors=True)
     beside = root.with_name(f".{root.name}-{os.getpid()}")
     known = Path("/usr/share/debootstrap/scripts", suite).exists()
-    own_mounts = ["unshare", "--mount", "--pid", "--fork", "--kill-child", "--propagation", "private"]
+    # Killed when we are, with its mounts: nobody else may find it at work when our lock is free.
+    own_mounts = [
+        "setpriv",
+        "--pdeathsig",
+        "KILL",
+        "unshare",
+        "--mount",
+        "--pid",
+        "--fork",
+        "--kill-child",
+        "--propagation",
+        "private",
+    ]
     arguments = ["--variant=minbase", f"--include={','.join(packages)}", suite, str(beside)]
     print(f"rig: unpacking Debian {suite} into {root} (once, about a minute)", file=sys.stderr)
     _run_logged(
