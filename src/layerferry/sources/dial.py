@@ -3,7 +3,6 @@
 The SDK's transport for this wants paramiko even where it does not use it, knows no timeout, and splits hosts on `:`.
 """
 
-import contextlib
 import http.client
 import socket
 import subprocess
@@ -57,6 +56,7 @@ class _Connection(urllib3.connection.HTTPConnection):
         self._argv = argv
         self._process: subprocess.Popen[bytes] | None = None
         self._words: IO[bytes] | None = None
+        self._last = ""
 
     def connect(self) -> None:
         ours, theirs = socket.socketpair()
@@ -73,7 +73,8 @@ class _Connection(urllib3.connection.HTTPConnection):
         try:
             return super().getresponse()
         except (http.client.RemoteDisconnected, ConnectionResetError):
-            raise ConnectionError(self._last_words()) from None
+            self.close()
+            raise ConnectionError(self._last or "ssh ended without a word") from None
 
     def close(self) -> None:
         super().close()
@@ -86,17 +87,11 @@ class _Connection(urllib3.connection.HTTPConnection):
                 self._process.wait()
             self._process = None
         if self._words is not None:
-            self._words.close()
+            with self._words as words:
+                words.seek(0)
+                lines = words.read().decode(errors="replace").splitlines()
+            self._last = next((line.strip() for line in reversed(lines) if line.strip()), "")
             self._words = None
-
-    def _last_words(self) -> str:
-        if self._process is None or self._words is None:
-            return "ssh was not started"
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            self._process.wait(_PATIENCE)
-        self._words.seek(0)
-        lines = self._words.read().decode(errors="replace").split("\n")
-        return next((line.strip() for line in reversed(lines) if line.strip()), "ssh ended without a word")
 
 
 class _Pool(urllib3.HTTPConnectionPool):
