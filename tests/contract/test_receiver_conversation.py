@@ -390,31 +390,25 @@ def test_ends_a_session_that_dribbles(bench: Bench) -> None:
     os.close(writing)
 
 
-_IMPORTS = "import sys, layerferry.targets.receiver; print(*sorted(sys.modules))"
+_TELL = "import atexit, sys; atexit.register(lambda: print(*sys.modules, file=sys.stderr)); "
+_HELP = "sys.argv[1:] = ['receive', '--help']; from layerferry.__main__ import main; main()"
 
 
-def test_imports_the_standard_library_alone() -> None:
-    loaded = subprocess.run([sys.executable, "-c", _IMPORTS], capture_output=True, text=True, check=True).stdout.split()
-    foreign = {name.partition(".")[0] for name in loaded} - set(sys.stdlib_module_names) - {"__main__", "layerferry"}
-    bare = subprocess.run(
-        [sys.executable, "-c", "import sys; print(*sys.modules)"], capture_output=True, text=True, check=True
-    )
-    assert foreign <= {name.partition(".")[0] for name in bare.stdout.split()}
-    ours = {name for name in loaded if name.startswith("layerferry.") and "receive" not in name}
-    assert ours <= {"layerferry.errors", "layerferry.image", "layerferry.targets"}
-    slow = {
-        "asyncio",
-        "email",
-        "http",
-        "logging",
-        "shutil",
-        "socketserver",
-        "tarfile",
-        "tempfile",
-        "tomllib",
-        "traceback",
-    }
-    assert not slow & set(loaded) - set(bare.stdout.split())
+def loaded(code: str) -> set[str]:
+    """The modules that a Python has at the end of `code`."""
+    done = subprocess.run([sys.executable, "-c", _TELL + code], capture_output=True, text=True, check=True)
+    return set(done.stderr.split())
+
+
+def test_imports_the_standard_library_alone_and_no_more_of_it_than_it_needs() -> None:
+    bare = loaded("pass")
+    found = loaded(_HELP) - bare
+    assert {name.partition(".")[0] for name in found} - set(sys.stdlib_module_names) == {"layerferry"}
+    ours = {name for name in found if name.startswith("layerferry.") and "receive" not in name}
+    shared = {"__main__", "errors", "image", "settings", "targets"}
+    assert ours == {f"layerferry.{name}" for name in shared}
+    found = loaded("import layerferry.targets.receiver") - bare
+    assert not found & {"email", "http", "logging", "shutil", "socketserver", "tarfile", "tempfile", "tomllib"}
 
 
 def test_both_ends_speak_the_same_protocol() -> None:

@@ -45,8 +45,7 @@ class Lock:
         if engine is not None:
             program = bin_folder / engine.kind.program
             _script(program, f'exec {shlex.join(engine.machine.argv(engine.kind.program))} "$@"')
-        receive = f"{sys.executable} -m layerferry.targets.receiver"
-        _script(self._layerferry, f'shift\nPATH={bin_folder}:/usr/bin:/bin exec {receive} "$@"')
+        _script(self._layerferry, f'PATH={bin_folder}:/usr/bin:/bin exec {sys.executable} -m layerferry "$@"')
         self._start()
 
     def _start(self) -> None:
@@ -69,7 +68,7 @@ class Lock:
         """Let the key in, with a policy."""
         key = f"{self.rig.ssh.key}.pub"
         fixed = ("--program", str(self._layerferry), "--log", str(self.log))
-        command = [sys.executable, "-m", "layerferry.targets.receiver", "--print-authorized-key", key, *policy, *fixed]
+        command = [sys.executable, "-m", "layerferry", "receive", "--print-authorized-key", key, *policy, *fixed]
         line = subprocess.run(command, capture_output=True, text=True, check=True).stdout
         (self._folder / "authorized_keys").write_text(line)
 

@@ -57,7 +57,7 @@ class Bench:
         return {"PATH": f"{self.bin}:{os.environ['PATH']}", "HOME": str(self.home), "SSH_CONNECTION": "192.0.2.7 1 2 3"}
 
     def command(self, *options: str) -> list[str]:
-        program = [sys.executable, "-m", "layerferry.targets.receiver"]
+        program = [sys.executable, "-m", "layerferry", "receive"]
         fixed = ["--log", str(self.log), "--spool", str(self.spool)]
         return [*program, *(options or ("--allow", "app:*")), *fixed]
 

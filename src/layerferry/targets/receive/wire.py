@@ -14,7 +14,8 @@ LONGEST_FRAME = 16 << 20
 _READ = 256 << 10
 #: A pipe that poll(2) calls writable takes as much without blocking (pipe(7), PIPE_BUF).
 _WRITE = 4096
-_DRAIN = 15.0
+#: As long as a frame takes on a slow line: 4 MiB at 600 kbit/s.
+_DRAIN = 60.0
 #: What is left to say when a session has lasted too long.
 _LAST_WORDS = 30.0
 
