@@ -250,7 +250,8 @@ class _Agent:
         self._config = conf.PyngrokConfig(
             ngrok_path=order["agent"] or str(self._folder / "bin" / "ngrok"),
             config_path=str(self._folder / "ngrok.yml"),
-            startup_timeout=max(1, int(order["timeout"]) - 1),
+            # Well before the other side loses patience, so that it hears what the agent said of its trouble.
+            startup_timeout=max(1, int(order["timeout"] * 0.75)),
             request_timeout=max(1.0, order["timeout"] / 2),
             max_logs=50,
         )
