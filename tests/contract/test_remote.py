@@ -1,0 +1,179 @@
+"""What a registry does to a reader: logins, redirects, broken connections, and answers that are none."""
+
+import contextlib
+import json
+import os
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+import pytest
+
+from fake_registry import PASSWORD, USER, FakeRegistry, fake_registry
+from layerferry.errors import SourceError
+from layerferry.plan import Inventory, plan
+from layerferry.sources import distribution
+from layerferry.sources.remote import RemoteSource
+from packed import Picture
+
+PICTURE = Picture.of("app", "gzip", "", "zstd")
+
+
+@pytest.fixture(autouse=True)
+def hurry(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(distribution, "_pause", lambda *_: 0.0)
+
+
+@pytest.fixture
+def registry() -> Iterator[FakeRegistry]:
+    with fake_registry() as running:
+        running.add("app:1", PICTURE.manifest_type, PICTURE.manifest, PICTURE.documents)
+        yield running
+
+
+def environment(folder: Path, config: Mapping[str, object]) -> dict[str, str]:
+    (folder / "config.json").write_text(json.dumps(config))
+    return {"DOCKER_CONFIG": str(folder), "HOME": str(folder), "PATH": f"{folder}:{os.environ['PATH']}"}
+
+
+def login(registry: FakeRegistry, user: str = USER, password: str = PASSWORD) -> dict[str, object]:
+    return {"auths": {registry.address: {"username": user, "password": password}}}
+
+
+def pull(registry: FakeRegistry, environ: Mapping[str, str], spool: Path, *wanted: int) -> dict[str, bytes]:
+    reference = f"registry:{registry.address}/app:1"
+    with contextlib.closing(RemoteSource(environ)) as source:
+        image = source.inspect(reference)
+        planned = plan(image, Inventory())
+        chosen = frozenset(image.diff_ids[number] for number in wanted)
+        with source.fetch(planned, source.choose(planned), chosen, spool) as content:
+            return {blob.diff_id: b"".join(blob.chunks) for blob in content.blobs()}
+
+
+def test_reads_only_the_manifest_the_config_and_the_missing_blob(registry: FakeRegistry, tmp_path: Path) -> None:
+    assert list(pull(registry, environment(tmp_path, {}), tmp_path, 1)) == [PICTURE.diff_ids[1]]
+    assert registry.read == [PICTURE.id, PICTURE.diff_ids[1]]
+    assert [path for _, path, _ in registry.seen if "/manifests/" in path] == ["/v2/app/manifests/1"]
+
+
+@pytest.mark.parametrize("ranges", [True, False])
+def test_goes_on_where_a_connection_broke(registry: FakeRegistry, tmp_path: Path, *, ranges: bool) -> None:
+    registry.ranges, registry.break_after, registry.breaks = ranges, 1000, 2
+    assert pull(registry, environment(tmp_path, {}), tmp_path, 1) == {PICTURE.diff_ids[1]: PICTURE.layers[1]}
+    asked = [headers["Range"] for _, _, headers in registry.seen if "Range" in headers]
+    assert asked == (["bytes=1000-", "bytes=2000-"] if ranges else ["bytes=1000-", "bytes=1000-"])
+
+
+def test_gives_up_on_a_connection_that_breaks_for_ever(registry: FakeRegistry, tmp_path: Path) -> None:
+    registry.ranges, registry.break_after, registry.breaks = False, 1000, 100
+    with pytest.raises(SourceError, match=f"broke off {PICTURE.diff_ids[1]}"):
+        pull(registry, environment(tmp_path, {}), tmp_path, 1)
+
+
+@pytest.mark.parametrize("status", [429, 500, 503])
+def test_asks_again_where_the_trouble_may_pass(registry: FakeRegistry, tmp_path: Path, status: int) -> None:
+    registry.statuses = [200, status, status]  # the first goes to /v2/
+    assert pull(registry, environment(tmp_path, {}), tmp_path, 0)
+
+
+@pytest.mark.parametrize(
+    ("status", "message"),
+    [(429, "allows no more requests"), (503, "HTTP 503"), (418, "HTTP 418"), (404, "has no app:1"), (403, "login")],
+)
+def test_says_what_a_status_means(registry: FakeRegistry, tmp_path: Path, status: int, message: str) -> None:
+    registry.statuses = [200, *[status] * 4]
+    with pytest.raises(SourceError, match=message):
+        pull(registry, environment(tmp_path, {}), tmp_path, 0)
+
+
+def test_sends_no_login_to_who_is_not_asked_for_one(registry: FakeRegistry, tmp_path: Path) -> None:
+    pull(registry, environment(tmp_path, login(registry)), tmp_path, 0, 1, 2)
+    assert not any("Authorization" in headers for _, _, headers in registry.seen)
+
+
+@pytest.mark.parametrize("auth", ["basic", "token"])
+def test_sends_no_login_to_where_blobs_are_redirected(
+    registry: FakeRegistry, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, auth: str
+) -> None:
+    """Nor one of the user's .netrc, which would break the presigned address of a blob store."""
+    (tmp_path / ".netrc").write_text("default login anna password other\n")
+    (tmp_path / ".netrc").chmod(0o600)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    with fake_registry(blobs=PICTURE.documents) as store:
+        registry.auth, registry.redirect = auth, f"http://localhost:{store.address.rpartition(':')[2]}"  # type: ignore[assignment]
+        assert len(pull(registry, environment(tmp_path, login(registry)), tmp_path, 0, 2)) == 2
+        assert len(store.seen) == 3
+        assert not any("Authorization" in headers for _, _, headers in store.seen)
+
+
+@pytest.mark.parametrize("auth", ["basic", "token", "identity"])
+def test_a_wrong_login_is_told_with_its_place_and_without_the_secret(
+    registry: FakeRegistry, tmp_path: Path, auth: str
+) -> None:
+    registry.auth = auth  # type: ignore[assignment]
+    with pytest.raises(SourceError, match="not for this login") as caught:
+        pull(registry, environment(tmp_path, login(registry, password="hunter2")), tmp_path, 0)
+    assert f"docker login {registry.address}" in caught.value.hint
+    assert "config.json" in caught.value.hint
+    assert "hunter2" not in caught.value.hint + caught.value.message
+
+
+def test_a_token_expires_on_the_way(registry: FakeRegistry, tmp_path: Path) -> None:
+    registry.auth = "token"
+    registry.statuses = [200, 401]
+    assert pull(registry, environment(tmp_path, login(registry)), tmp_path, 0)
+
+
+def helper(folder: Path, name: str, script: str) -> None:
+    path = folder / f"docker-credential-{name}"
+    path.write_text(f"#!/bin/sh\nread server\n{script}\n")
+    path.chmod(0o755)
+
+
+@pytest.mark.parametrize("key", ["credHelpers", "credsStore"])
+def test_asks_the_credential_helper(registry: FakeRegistry, tmp_path: Path, key: str) -> None:
+    registry.auth = "basic"
+    answer = json.dumps({"Username": USER, "Secret": PASSWORD})
+    helper(tmp_path, "test", f'[ "$1 $server" = "get {registry.address}" ] && echo \'{answer}\'')
+    config = {key: "test" if key == "credsStore" else {registry.address: "test"}}
+    assert pull(registry, environment(tmp_path, config), tmp_path, 0)
+
+
+def test_a_helper_may_give_an_identity_token(registry: FakeRegistry, tmp_path: Path) -> None:
+    registry.auth = "identity"
+    helper(tmp_path, "test", "echo '" + json.dumps({"Username": "<token>", "Secret": PASSWORD}) + "'")
+    assert pull(registry, environment(tmp_path, {"credsStore": "test"}), tmp_path, 0)
+
+
+def test_a_helper_that_knows_nothing_leaves_the_file(registry: FakeRegistry, tmp_path: Path) -> None:
+    registry.auth = "basic"
+    helper(tmp_path, "test", "echo credentials not found in native keychain; exit 1")
+    assert pull(registry, environment(tmp_path, {"credsStore": "test", **login(registry)}), tmp_path, 0)
+
+
+def test_a_missing_helper_is_told_where_a_login_is_wanted(registry: FakeRegistry, tmp_path: Path) -> None:
+    environ = environment(tmp_path, {"credsStore": "desktop"})
+    assert pull(registry, environ, tmp_path, 0)
+    registry.auth = "token"
+    with pytest.raises(SourceError) as caught:
+        pull(registry, environ, tmp_path, 0)
+    assert "docker-credential-desktop is not installed" in caught.value.hint
+
+
+def test_a_manifest_by_digest_has_that_digest(registry: FakeRegistry, tmp_path: Path) -> None:
+    other = "sha256:" + "0" * 64
+    registry.blobs[other] = PICTURE.manifest
+    with pytest.raises(SourceError, match=f"damaged: what should be {other}"):
+        RemoteSource(environment(tmp_path, {})).inspect(f"registry:{registry.address}/app@{other}")
+
+
+def test_an_endless_manifest_is_not_read_to_its_end(registry: FakeRegistry, tmp_path: Path) -> None:
+    registry.tags["app:1"] = PICTURE.manifest_type, b'{"a": "' + bytes(5 << 20)
+    with pytest.raises(SourceError, match="more than 4194304 bytes"):
+        pull(registry, environment(tmp_path, {}), tmp_path, 0)
+
+
+def test_nobody_answers(tmp_path: Path) -> None:
+    with fake_registry() as registry:
+        address = registry.address
+    with pytest.raises(SourceError, match=f"the registry {address} does not answer: Connection refused"):
+        RemoteSource({"HOME": str(tmp_path)}).inspect(f"registry:{address}/app:1")

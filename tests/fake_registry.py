@@ -1,0 +1,167 @@
+"""A registry's pull side that does what a test tells it, in a thread: logins, ranges, redirects, breaks."""
+
+import base64
+import http.server
+import json
+import re
+import threading
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any, Literal
+from urllib.parse import parse_qs, urlsplit
+
+USER, PASSWORD, TOKEN = "anna", "sesame:1", "t0ken"
+
+
+@dataclass
+class FakeRegistry:
+    """What it holds, how it behaves, and what it saw."""
+
+    #: By digest, and by `NAME:TAG`, a media type and bytes.
+    blobs: dict[str, bytes] = field(default_factory=dict)
+    tags: dict[str, tuple[str, bytes]] = field(default_factory=dict)
+    auth: Literal["none", "basic", "token", "identity"] = "none"
+    ranges: bool = True
+    #: Bytes of a blob after which its connection breaks, and how often that happens.
+    break_after: int = 0
+    breaks: int = 0
+    #: Statuses that are answered before anything else.
+    statuses: list[int] = field(default_factory=list)
+    #: Where blobs are to be had instead.
+    redirect: str = ""
+    realm: str = ""
+    address: str = ""
+    seen: list[tuple[str, str, Mapping[str, str]]] = field(default_factory=list)
+
+    def add(self, name: str, media_type: str, manifest: bytes, blobs: Mapping[str, bytes]) -> str:
+        self.tags[name] = media_type, manifest
+        self.blobs |= blobs
+        return f"registry:{self.address}/{name}"
+
+    @property
+    def read(self) -> list[str]:
+        """The digests of the blobs that were asked for."""
+        return [path.rpartition("/")[2] for _, path, _ in self.seen if "/blobs/" in path]
+
+
+class _Handler(http.server.BaseHTTPRequestHandler):
+    registry: FakeRegistry
+    protocol_version = "HTTP/1.1"
+
+    def do_GET(self) -> None:
+        registry = self.registry
+        registry.seen.append(("GET", self.path, dict(self.headers.items())))
+        if registry.statuses[:1] == [401]:
+            registry.statuses.pop(0)
+            self._challenge()
+        elif registry.statuses:
+            self._say(registry.statuses.pop(0), b"{}", {"Retry-After": "0"})
+        elif self.path.startswith("/token"):
+            self._token(parse_qs(urlsplit(self.path).query), self.headers.get("Authorization", ""))
+        elif not self._admitted():
+            self._challenge()
+        elif self.path == "/v2/":
+            self._say(200, b"{}")
+        elif match := re.fullmatch(r"/v2/(.+)/manifests/(.+)", self.path):
+            self._manifest(match[1], match[2])
+        elif match := re.fullmatch(r"/v2/(.+)/blobs/(.+)", self.path):
+            self._blob(match[2])
+        else:
+            self._say(404, b"{}")
+
+    def do_POST(self) -> None:
+        body = self.rfile.read(int(self.headers["Content-Length"])).decode()
+        self.registry.seen.append(("POST", self.path, dict(self.headers.items())))
+        form = parse_qs(body)
+        if form.get("refresh_token") == [PASSWORD] and form.get("grant_type") == ["refresh_token"]:
+            self._say(200, json.dumps({"access_token": TOKEN}).encode())
+        else:
+            self._say(401, b"{}")
+
+    def _admitted(self) -> bool:
+        given = self.headers.get("Authorization", "")
+        match self.registry.auth:
+            case "basic":
+                return given == _basic()
+            case "token" | "identity":
+                return given == f"Bearer {TOKEN}"
+        return True
+
+    def _challenge(self) -> None:
+        realm = self.registry.realm or f"http://{self.registry.address}/token"
+        bearer = f'Bearer realm="{realm}",service="fake",scope="repository:app:pull"'
+        self._say(401, b"{}", {"WWW-Authenticate": 'Basic realm="fake"' if self.registry.auth == "basic" else bearer})
+
+    def _token(self, query: Mapping[str, list[str]], given: str) -> None:
+        asked = query.get("service") == ["fake"] and query.get("scope") == ["repository:app:pull"]
+        if asked and given == _basic():
+            self._say(200, json.dumps({"token": TOKEN}).encode())
+        else:
+            self._say(401, b"{}")
+
+    def _manifest(self, name: str, reference: str) -> None:
+        if reference.startswith("sha256:"):
+            data = self.registry.blobs.get(reference)
+            media_type = json.loads(data).get("mediaType", "") if data else ""
+        else:
+            media_type, data = self.registry.tags.get(f"{name}:{reference}", ("", None))
+        if data is None:
+            self._say(404, b'{"errors": [{"code": "MANIFEST_UNKNOWN"}]}')
+        else:
+            self._say(200, data, {"Content-Type": media_type})
+
+    def _blob(self, digest: str) -> None:
+        data = self.registry.blobs.get(digest)
+        if data is None:
+            self._say(404, b"{}")
+        elif self.registry.redirect:
+            self._say(307, b"", {"Location": f"{self.registry.redirect}/v2/app/blobs/{digest}"})
+        else:
+            self._stream(data)
+
+    def _stream(self, data: bytes) -> None:
+        status, start = 200, 0
+        if (match := re.fullmatch(r"bytes=(\d+)-", self.headers.get("Range", ""))) and self.registry.ranges:
+            status, start = 206, int(match[1])
+        whole = data[start:]
+        self.send_response(status)
+        self.send_header("Content-Length", str(len(whole)))
+        self.end_headers()
+        if self.registry.breaks and len(whole) > self.registry.break_after:
+            self.registry.breaks -= 1
+            self.wfile.write(whole[: self.registry.break_after])
+            self.close_connection = True
+        else:
+            self.wfile.write(whole)
+
+    def _say(self, status: int, data: bytes, headers: Mapping[str, str] = {}) -> None:
+        self.send_response(status)
+        for name, value in {"Content-Length": str(len(data)), **headers}.items():
+            self.send_header(name, value)
+        self.end_headers()
+        self.wfile.write(data)
+
+    def log_message(self, *arguments: Any) -> None:
+        pass
+
+
+def _basic() -> str:
+    return "Basic " + base64.b64encode(f"{USER}:{PASSWORD}".encode()).decode()
+
+
+@contextmanager
+def fake_registry(**behaviour: Any) -> Iterator[FakeRegistry]:
+    registry = FakeRegistry(**behaviour)
+    handler = type("Handler", (_Handler,), {"registry": registry})
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler)
+    server.daemon_threads = True
+    registry.address = f"127.0.0.1:{server.server_port}"
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
+    thread.start()
+    try:
+        yield registry
+    finally:
+        server.shutdown()
+        thread.join()
+        server.server_close()

@@ -1,0 +1,168 @@
+"""Archives on disk: names, links, and tars that are something else."""
+
+import bz2
+import gzip
+import io
+import lzma
+import tarfile
+from pathlib import Path
+
+import pytest
+
+from layerferry.errors import SourceError
+from layerferry.sources import members
+from layerferry.sources.members import Tarball
+from layerferry.sources.tarball import ArchiveSource
+from packed import Picture, docker20, dumps, layout_files, named_entry, podman, tar_of
+
+PICTURE = Picture.of("app", "", "")
+
+
+def written(folder: Path, data: bytes) -> Path:
+    path = folder / "image.tar"
+    path.write_bytes(data)
+    return path
+
+
+def tarball(folder: Path, data: bytes) -> Tarball:
+    return Tarball(written(folder, data))
+
+
+def inspect(folder: Path, data: bytes, name: str = "") -> str:
+    return ArchiveSource().inspect(f"archive:{written(folder, data)}{name}").id
+
+
+def records(*layers: str, config: str = "config.json", names: tuple[str, ...] = ("app:1",)) -> bytes:
+    return dumps([{"Config": config, "RepoTags": list(names), "Layers": list(layers)}])
+
+
+@pytest.mark.parametrize("pack", [bytes, gzip.compress])
+def test_links_are_followed_inside(tmp_path: Path, pack: type[bytes]) -> None:
+    tar = tarball(tmp_path, pack(tar_of({"a/data": b"{1}"}, {"b/one": "../a/data", "two": "b/one"})))
+    assert tar.document("two") == b"{1}"
+    assert tar.document("./b/../two") == b"{1}"
+
+
+@pytest.mark.parametrize("target", ["/etc/passwd", "../../etc/passwd", "two", "missing", ".", ""])
+def test_links_lead_nowhere_else(tmp_path: Path, target: str) -> None:
+    tar = tarball(tmp_path, tar_of({"a/data": b"{1}"}, {"one": target, "two": "one"}))
+    assert tar.member("one") is None
+    with pytest.raises(SourceError, match="lacks one"):
+        tar.document("one")
+
+
+@pytest.mark.parametrize("name", ["/etc/hostname", "../../../../../../etc/hostname", "a/../../etc/hostname"])
+def test_a_layer_is_not_read_from_the_disk(tmp_path: Path, name: str) -> None:
+    data = tar_of({"config.json": PICTURE.config, "manifest.json": records(name, name)})
+    with pytest.raises(SourceError, match="lacks"):
+        inspect(tmp_path, data)
+
+
+def test_hard_links_are_files(tmp_path: Path) -> None:
+    out = io.BytesIO()
+    with tarfile.open(fileobj=out, mode="w") as tar:
+        info = tarfile.TarInfo("a/data")
+        info.size = 3
+        tar.addfile(info, io.BytesIO(b"{1}"))
+        link = tarfile.TarInfo("b")
+        link.type, link.linkname = tarfile.LNKTYPE, "a/data"
+        tar.addfile(link)
+    assert tarball(tmp_path, out.getvalue()).document("b") == b"{1}"
+
+
+def test_of_files_with_one_name_the_last_counts(tmp_path: Path) -> None:
+    out = io.BytesIO()
+    with tarfile.open(fileobj=out, mode="w") as tar:
+        for data in (b"{1}", b"{2}"):
+            info = tarfile.TarInfo("data")
+            info.size = 3
+            tar.addfile(info, io.BytesIO(data))
+    for data in (out.getvalue(), gzip.compress(out.getvalue())):
+        assert tarball(tmp_path, data).document("data") == b"{2}"
+
+
+@pytest.mark.parametrize(("pack", "name"), [(bz2.compress, "bzip2"), (lzma.compress, "xz")])
+def test_other_compressions_are_told(tmp_path: Path, pack: type[bytes], name: str) -> None:
+    with pytest.raises(SourceError, match=f"is compressed with {name}") as caught:
+        inspect(tmp_path, pack(docker20(PICTURE, "app:1")))
+    assert "gzip or zstd" in caught.value.hint
+
+
+@pytest.mark.parametrize(
+    "data", [b"", b"no tar at all", bytes(10240), b"\x1f\x8b", b"\x28\xb5\x2f\xfd", bytes(range(256)) * 9]
+)
+def test_what_is_no_tar(tmp_path: Path, data: bytes) -> None:
+    with pytest.raises(SourceError, match=r"damaged or cut short|is no image archive"):
+        inspect(tmp_path, data)
+
+
+def test_a_root_filesystem_is_no_image(tmp_path: Path) -> None:
+    with pytest.raises(SourceError, match=r"neither an index.json nor a manifest.json"):
+        inspect(tmp_path, tar_of({"etc/hostname": b"x", "bin/sh": b"y"}))
+
+
+def test_a_tar_of_very_many_files_is_not_read_to_its_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(members, "_MOST_MEMBERS", 3)
+    with pytest.raises(SourceError, match="more than 3 members"):
+        inspect(tmp_path, tar_of(dict.fromkeys("abcde", b"")))
+
+
+def test_a_compressed_tar_of_many_documents_is_not_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(members, "_MOST_DOCUMENTS", 100)
+    with pytest.raises(SourceError, match="too many documents"):
+        inspect(tmp_path, gzip.compress(tar_of(dict.fromkeys("abcde", b"{" * 60))))
+
+
+def test_there_is_no_archive(tmp_path: Path) -> None:
+    with pytest.raises(SourceError, match="there is no archive"):
+        ArchiveSource().inspect(f"archive:{tmp_path}/nothing.tar")
+    with pytest.raises(SourceError, match="there is no archive"):
+        ArchiveSource().inspect(f"archive:{tmp_path}")
+
+
+def two_images() -> tuple[Picture, bytes]:
+    other = Picture.of("other", "")
+    files = {"1.json": PICTURE.config, "2.json": other.config, "a": PICTURE.tars[0], "b": PICTURE.tars[1]}
+    listed = [
+        {"Config": "1.json", "RepoTags": ["app:1", "app:latest"], "Layers": ["a", "b"]},
+        {"Config": "2.json", "RepoTags": ["host:5000/web:1"], "Layers": ["c"]},
+    ]
+    return other, tar_of(files | {"c": other.tars[0], "manifest.json": dumps(listed)})
+
+
+def test_several_images_need_a_name(tmp_path: Path) -> None:
+    other, data = two_images()
+    with pytest.raises(SourceError, match="several images") as caught:
+        inspect(tmp_path, data)
+    assert "docker.io/library/app:1" in caught.value.hint
+    with pytest.raises(SourceError, match="several images"):
+        inspect(tmp_path, data, ":1")
+    assert inspect(tmp_path, data, ":app:1") == PICTURE.id
+    assert inspect(tmp_path, data, ":host:5000/web:1") == other.id
+    with pytest.raises(SourceError, match="has no 'app:3'"):
+        inspect(tmp_path, data, ":app:3")
+
+
+@pytest.mark.parametrize("manifest", [b"", b"{}", b"[{}]", b"[1]", b'[{"Config": "x", "Layers": 3}]', b"5", b"[]"])
+def test_a_manifest_that_is_none(tmp_path: Path, manifest: bytes) -> None:
+    with pytest.raises(SourceError, match=r"damaged|has no image|lacks"):
+        inspect(tmp_path, tar_of({"manifest.json": manifest}))
+
+
+def test_a_config_is_what_its_name_says(tmp_path: Path) -> None:
+    name = f"{'0' * 64}.json"
+    data = tar_of({name: PICTURE.config, "manifest.json": records("a", "b", config=name), "a": b"", "b": b""})
+    with pytest.raises(SourceError, match=f"damaged: {name} is {PICTURE.id}"):
+        inspect(tmp_path, data)
+
+
+def test_an_image_without_a_name(tmp_path: Path) -> None:
+    data = podman(PICTURE, "app:1").replace(b'"RepoTags": ["app:1"]', b'"RepoTags": null     ')
+    source = ArchiveSource()
+    assert source.names(source.inspect(f"archive:{written(tmp_path, data)}")) == ()
+
+
+def test_an_image_without_layers(tmp_path: Path) -> None:
+    empty = Picture.of("none")
+    assert inspect(tmp_path, podman(empty, "app:1")) == empty.id
+    assert inspect(tmp_path, tar_of(layout_files([named_entry(empty, "app:1")], empty.documents))) == empty.id

@@ -1,0 +1,61 @@
+"""Layers that are unpacked on their way, for engines that cannot."""
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+import pytest
+
+from layerferry.archive import Blob
+from layerferry.errors import SourceError
+from layerferry.image import MEDIA_TYPE_LAYER, MEDIA_TYPE_LAYER_GZIP, MEDIA_TYPE_LAYER_ZSTD, Descriptor
+from layerferry.sources.unpack import Unpacked
+from packed import Picture, digest_of
+
+PICTURE = Picture.of("app", "zstd", "gzip", "")
+TYPES = (MEDIA_TYPE_LAYER_ZSTD, MEDIA_TYPE_LAYER_GZIP, MEDIA_TYPE_LAYER)
+
+
+class Content:
+    """Gives the picture's layers, chunk by chunk."""
+
+    config = PICTURE.config
+    manifest = PICTURE.manifest_type, PICTURE.manifest
+    received = 7
+
+    def __init__(self, *layers: bytes) -> None:
+        self._layers = layers or PICTURE.layers
+
+    @property
+    def descriptors(self) -> Mapping[str, Descriptor]:
+        return {blob.diff_id: blob.descriptor for blob in self.blobs()}
+
+    def blobs(self) -> Iterator[Blob]:
+        for diff_id, media_type, layer in zip(PICTURE.diff_ids, TYPES, self._layers, strict=True):
+            chunks = (layer[start : start + 1000] for start in range(0, len(layer), 1000))
+            yield Blob(diff_id, Descriptor(media_type, digest_of(layer), len(layer)), chunks)
+
+
+def test_unpacks_the_named_types_and_no_other(tmp_path: Path) -> None:
+    content = Unpacked(Content(), {MEDIA_TYPE_LAYER_ZSTD}, tmp_path)
+    blobs = [(blob.descriptor, b"".join(blob.chunks)) for blob in content.blobs()]
+    assert [data for _, data in blobs] == [PICTURE.tars[0], *PICTURE.layers[1:]]
+    assert blobs[0][0] == Descriptor(MEDIA_TYPE_LAYER, PICTURE.diff_ids[0], len(PICTURE.tars[0]))
+    assert list(content.descriptors.values()) == [descriptor for descriptor, _ in blobs]
+    assert (content.config, content.manifest, content.received) == (Content.config, Content.manifest, 7)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    "damage", [lambda data: data[:-500], lambda data: data[:50], lambda data: data[:100] + bytes(len(data) - 100)]
+)
+def test_a_damaged_layer_is_not_sent(tmp_path: Path, damage: type[bytes]) -> None:
+    content = Unpacked(Content(damage(PICTURE.layers[0]), *PICTURE.layers[1:]), {MEDIA_TYPE_LAYER_ZSTD}, tmp_path)
+    with pytest.raises(SourceError, match=r"damaged|is not"):
+        next(content.blobs())
+
+
+def test_another_layer_is_not_sent(tmp_path: Path) -> None:
+    other = Picture.of("other", "zstd").layers[0]
+    content = Unpacked(Content(other, *PICTURE.layers[1:]), {MEDIA_TYPE_LAYER_ZSTD}, tmp_path)
+    with pytest.raises(SourceError, match=f"is not {PICTURE.diff_ids[0]}"):
+        next(content.blobs())
