@@ -23,6 +23,7 @@ Needs the candidates: pip install uvicorn httptools h11 aiohttp cheroot waitress
 
 import argparse
 import contextlib
+import functools
 import hashlib
 import http.client
 import math
@@ -34,8 +35,9 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -360,11 +362,18 @@ def first_answer(port: int) -> None:
     raise TimeoutError("no answer")
 
 
+@functools.cache
+def zeros(size: int) -> str:
+    """The sha256 of `size` zeros, in hex."""
+    hasher, block = hashlib.sha256(), bytes(CHUNK)
+    for _ in range(size // CHUNK):
+        hasher.update(block)
+    return hasher.hexdigest()
+
+
 def upload(port: int, size: int, chunk: int = CHUNK) -> None:
-    """PATCH `size` bytes of zeros in chunks of `chunk`, and check the digest that comes back."""
-    expected = hashlib.sha256()
-    block = bytes(chunk)
-    framed = f"{chunk:x}\r\n".encode() + block + b"\r\n"
+    """PATCH `size` zeros in HTTP chunks of `chunk` bytes, and check the digest that comes back."""
+    framed = f"{chunk:x}\r\n".encode() + bytes(chunk) + b"\r\n"
     with socket.create_connection(("127.0.0.1", port), timeout=PATIENCE) as sock:
         sock.sendall(b"PATCH / HTTP/1.1\r\nHost: here\r\nTransfer-Encoding: chunked\r\n\r\n")
         for _ in range(size // chunk):
@@ -373,9 +382,7 @@ def upload(port: int, size: int, chunk: int = CHUNK) -> None:
         response = http.client.HTTPResponse(sock)
         response.begin()
         answer = response.read().decode()
-    for _ in range(size // chunk):
-        expected.update(block)
-    assert answer == expected.hexdigest(), f"{answer!r}"
+    assert answer == zeros(size), f"{answer!r}"
 
 
 def sees_the_no(port: int) -> bool:
@@ -443,52 +450,70 @@ def serving(name: str) -> Iterator[Serving]:
 
 
 def rate(port: int, size: int, count: int) -> float:
-    """MB/s of `count` concurrent uploads of `size / count` bytes each; the client's own hashing is left out."""
-    threads = [threading.Thread(target=upload, args=(port, size // count)) for _ in range(count)]
-    own = time.perf_counter()
-    hasher, block = hashlib.sha256(), bytes(CHUNK)
-    for _ in range(size // count // CHUNK):
-        hasher.update(block)
-    own = time.perf_counter() - own
+    """MB/s of `count` concurrent uploads of `size / count` bytes each."""
+    zeros(size // count)
     start = time.perf_counter()
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    return size / (time.perf_counter() - start - own) / 1e6
+    with ThreadPoolExecutor(count) as pool:
+        list(pool.map(lambda _: upload(port, size // count), range(count)))
+    return size / (time.perf_counter() - start) / 1e6
 
 
-def measure(name: str, size: int, rounds: int) -> str:
-    starts = []
-    for _ in range(rounds):
-        with serving(name) as server:
-            starts.append(server)
-    with serving(name) as loaded:
-        single, several = (max(rate(loaded.port, size, count) for _ in range(3)) for count in (1, 4))
-    with serving(name) as hostile, contextlib.suppress(OSError):
-        upload(hostile.port, 256 << 20, 256 << 20)
-    seen = 0
+@dataclass
+class Figures:
+    """What was measured of one candidate, in the table's order; times in s, sizes in bytes, rates in MB/s."""
+
+    first: list[float] = field(default_factory=list)
+    imported: list[float] = field(default_factory=list)
+    stop: list[float] = field(default_factory=list)
+    single: list[float] = field(default_factory=list)
+    several: list[float] = field(default_factory=list)
+    peak: list[float] = field(default_factory=list)
+    hostile: float = math.nan
+    seen: int = 0
+
+    def __str__(self) -> str:
+        times = (min(self.first) * 1e3, min(self.imported) * 1e3, min(self.stop) * 1e3)
+        sizes = (max(self.peak) / 1e6, self.hostile / 1e6)
+        figures = (*times, max(self.single), max(self.several), *sizes, self.seen)
+        return "".join(f"{figure:9.0f}" for figure in figures)
+
+
+def measure_start(name: str, figures: Figures) -> None:
+    with serving(name) as server:
+        figures.first.append(server.first)
+    figures.stop.append(server.stop)
+    code = f"import docker, time; t = time.perf_counter(); import {MODULES[name]}; print(time.perf_counter() - t)"
+    figures.imported.append(float(subprocess.check_output([sys.executable, "-c", code])))
+
+
+def measure_rates(name: str, figures: Figures, size: int) -> None:
+    with serving(name) as server:
+        figures.single.append(rate(server.port, size, 1))
+        figures.several.append(rate(server.port, size, 4))
+    figures.peak.append(server.peak)
+
+
+def measure_hostility(name: str, figures: Figures) -> None:
+    with serving(name) as server, contextlib.suppress(OSError):
+        upload(server.port, 256 << 20, 256 << 20)
+    figures.hostile = server.peak
     with serving(name) as server, contextlib.suppress(TimeoutError):
         for _ in range(40):
-            seen += sees_the_no(server.port)
-    figures = (
-        min(start.first for start in starts) * 1e3,
-        import_time(MODULES[name], rounds) * 1e3,
-        min(start.stop for start in starts) * 1e3,
-        single,
-        several,
-        loaded.peak / 1e6,
-        hostile.peak / 1e6,
-        seen,
-    )
-    return f"{name:20}" + "".join(f"{figure:9.0f}" for figure in figures) + f"  {DEPENDENCIES[name]}"
+            figures.seen += sees_the_no(server.port)
 
 
-def import_time(modules: str, rounds: int) -> float:
-    """Seconds: what importing `modules` adds to a process that has imported the docker SDK."""
-    code = f"import docker, time; t = time.perf_counter(); import {modules}; print(time.perf_counter() - t)"
-    runs = [subprocess.run([sys.executable, "-c", code], check=True, capture_output=True) for _ in range(rounds)]
-    return min(float(run.stdout) for run in runs)
+def measure(names: Collection[str], size: int, rounds: int) -> dict[str, Figures]:
+    """Measure in turn, round by round, so that what else the machine does falls upon all of them."""
+    table = {name: Figures() for name in names}
+    for _ in range(rounds):
+        for name, figures in table.items():
+            measure_start(name, figures)
+    for _ in range(3):
+        for name, figures in table.items():
+            measure_rates(name, figures, size)
+    for name, figures in table.items():
+        measure_hostility(name, figures)
+    return table
 
 
 def reference(code: str, rounds: int) -> str:
@@ -503,7 +528,7 @@ def reference(code: str, rounds: int) -> str:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--size", type=int, default=1024, help="MiB to upload (default: 1024)")
-    parser.add_argument("--rounds", type=int, default=9, help="fresh processes for the times (default: 9)")
+    parser.add_argument("--rounds", type=int, default=15, help="fresh processes for the times (default: 15)")
     parser.add_argument("--only", action="append", choices=SERVERS, help="measure this candidate alone")
     parser.add_argument("--child", nargs=2, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
@@ -523,11 +548,8 @@ def main() -> None:
     print(" " * 20 + "".join(f"{unit:>9}" for unit in columns.values()))
     with tempfile.TemporaryDirectory() as spool:
         os.environ["BENCH_SPOOL"] = spool
-        for name in arguments.only or SERVERS:
-            try:
-                print(measure(name, arguments.size << 20, arguments.rounds), flush=True)
-            except Exception as error:  # noqa: BLE001  # a candidate that fails must not hide the others
-                print(f"{name:20} failed: {error!r}", flush=True)
+        for name, figures in measure(arguments.only or SERVERS, arguments.size << 20, arguments.rounds).items():
+            print(f"{name:20}{figures}  {DEPENDENCIES[name]}", flush=True)
     for code in ("pass", "import asyncio"):
         print(reference(code, arguments.rounds), flush=True)
 
