@@ -7,6 +7,7 @@ A short run belongs to the suite. A long one:
 
 import argparse
 import contextlib
+import gzip
 import itertools
 import json
 import os
@@ -29,7 +30,7 @@ from hypothesis import strategies as st  # noqa: E402
 
 from fuzz import oracle  # noqa: E402
 from fuzz.bench import BEFORE  # noqa: E402
-from fuzz.shipment import Image, Shipment, layer  # noqa: E402
+from fuzz.shipment import LAYER, Image, Member, Shipment, layer  # noqa: E402
 from fuzz.tricks import TRICKS  # noqa: E402
 from layerferry.errors import LayerferryError  # noqa: E402
 from layerferry.targets.receive import documents  # noqa: E402
@@ -50,12 +51,13 @@ _TALK = ("image", "layer", "end", "expect", "load", "tag", "done", "learn", "eng
 def hold(session: bytes) -> tuple[int, list[str], oracle.Oracle]:
     """Let a client say all of `session` and hang up: exit code, what it heard, and the engine afterwards."""
     engine = oracle.new()
-    with tempfile.TemporaryFile() as incoming, tempfile.TemporaryFile() as outgoing:
+    journal = contextlib.closing(Journal(os.devnull))
+    with tempfile.TemporaryFile() as incoming, tempfile.TemporaryFile() as outgoing, journal as log:
         incoming.write(session)
         incoming.seek(0)
         client = Client(incoming.fileno(), outgoing.fileno(), idle=5, until=time.monotonic() + 5)
         host = Host(lambda _: engine, Expander("", {}), {}, Path("/nonexistent"))
-        code = Session(client, Policy((_RULES,)), host, Journal(os.devnull)).run()
+        code = Session(client, Policy((_RULES,)), host, log).run()
         outgoing.seek(0)
         heard = outgoing.read().decode("ascii")
     return code, heard.splitlines(), engine
@@ -163,10 +165,28 @@ def bends(draw: st.DrawFn) -> Callable[[Any], Any]:
 
 
 @st.composite
+def swaps(draw: st.DrawFn) -> Callable[[list[Member]], None]:
+    """A member that keeps its name and size, and has another letter somewhere in it."""
+    which, at, sign = draw(st.tuples(st.integers(0, 20), st.integers(0, 2000), st.integers(32, 126)))
+
+    def apply(members: list[Member]) -> None:
+        member = members[which % len(members)]
+        place = at % max(1, len(member.data))
+        member.data = member.data[:place] + bytes([sign]) + member.data[place + 1 :]
+
+    return apply
+
+
+@st.composite
 def sessions(draw: st.DrawFn) -> Said:
     shipment = Shipment()
     if draw(st.booleans()):
         shipment.images.append(Image(layers=[layer("more")], incoming="localhost/layerferry:ff"))
+    if draw(st.integers(0, 9)) == 0:
+        shipment.images[0].layers = [bytes(oracle.MAX_BYTES + 512 * draw(st.integers(-9, 9)))]
+        shipment.images[0].store, shipment.images[0].media_type = gzip.compress, f"{LAYER}+gzip"
+    if draw(st.integers(0, 4)) == 0:
+        shipment.bend_members = draw(swaps())
     for trick in draw(st.lists(st.sampled_from(_MIXABLE), max_size=2)):
         trick.play(shipment)
     for place in draw(st.lists(st.sampled_from(["bend_index", "bend_docker"]), max_size=1)):
