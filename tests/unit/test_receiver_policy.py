@@ -1,6 +1,7 @@
 """Patterns, policies and the line for authorized_keys."""
 
 import base64
+import os
 import shlex
 from pathlib import Path
 
@@ -11,7 +12,7 @@ from layerferry.image import Name, Platform
 from layerferry.targets import receiver
 from layerferry.targets.receive.authorized_key import authorized_key
 from layerferry.targets.receive.patterns import Pattern
-from layerferry.targets.receive.policy import MAX_BYTES, Policy, Rules
+from layerferry.targets.receive.policy import MAX_BYTES, Policy, Rules, is_there, read_file
 
 A = "sha256:" + "a" * 64
 B = "sha256:" + "b" * 64
@@ -217,3 +218,24 @@ def test_a_policy_that_has_no_meaning_gets_no_line(tmp_path: Path, capsys: pytes
     told = capsys.readouterr()
     assert not told.out
     assert "max_bytes" in told.err
+
+
+def test_a_further_file_does_not_take_the_place_of_the_hosts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    host, further = tmp_path / "receive.toml", tmp_path / "further.toml"
+    host.write_text('allow = ["app:*"]\n')
+    further.write_text("")
+    monkeypatch.setattr(receiver, "POLICY_FILE", host)
+    monkeypatch.setattr(receiver, "read_file", lambda path: read_file(path, os.geteuid()))
+    merged = receiver._policy(further, {"allow": ["**:*"]})
+    assert merged.names(Name.parse("app:1"))
+    assert not merged.names(Name.parse("vault:1"))
+
+
+def test_a_policy_file_that_cannot_be_seen_is_not_passed_over(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(path: Path) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    assert not is_there(Path("/nonexistent/receive.toml"))
+    monkeypatch.setattr(Path, "lstat", refuse)
+    with pytest.raises(UsageError, match="cannot be read"):
+        is_there(Path("/etc/layerferry/receive.toml"))

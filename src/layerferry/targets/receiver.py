@@ -74,7 +74,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--spool", metavar="FOLDER", help="where archives wait to be checked  [default: /var/tmp]")
     add("--idle", metavar="SECONDS", help="hang up on a client that is silent for so long  [default: 300]")
     add("--session", metavar="SECONDS", help="hang up after so long  [default: 14400]")
-    add("--policy", type=Path, metavar="FILE", help=f"instead of {POLICY_FILE}")
+    add("--policy", type=Path, metavar="FILE", help=f"a file of root's, beside {POLICY_FILE}")
     add("--print-authorized-key", type=Path, metavar="KEY.pub", help="print the line for authorized_keys, and end")
     add("--program", default="layerferry", metavar="PATH", help="what that line calls us  [default: layerferry]")
     return parser
@@ -133,9 +133,8 @@ def _take_streams() -> tuple[int, int]:
 
 
 def _policy(path: Path | None, rules: Mapping[str, Any]) -> Policy:
-    sources = [Rules.read(rules)]
-    if path is not None or is_there(POLICY_FILE):
-        sources.insert(0, read_file(path or POLICY_FILE))
+    files = [file for file in (POLICY_FILE, path) if file is not None and (file == path or is_there(file))]
+    sources = [*map(read_file, files), Rules.read(rules)]
     policy = Policy(tuple(sources))
     if not any(source.allow for source in sources):
         raise Refusal("the policy allows no names")

@@ -162,14 +162,14 @@ def read_file(path: Path, owner: int = 0) -> Rules:
     import tomllib  # noqa: PLC0415 - most hosts have no such file
 
     try:
-        _check_ownership(path, owner)
-        said = tomllib.loads(path.read_text(encoding="utf-8"))
+        said = tomllib.loads(_safe(path, owner).read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise UsageError(f"the policy file {path} cannot be read: {error}") from None
     return Rules.read(said)
 
 
-def _check_ownership(path: Path, owner: int) -> None:
+def _safe(path: Path, owner: int) -> Path:
+    """The real path of a file that nobody but `owner` and root can have put there."""
     real = path.resolve(strict=True)
     for place in (real, *real.parents):
         status = place.lstat()
@@ -180,6 +180,7 @@ def _check_ownership(path: Path, owner: int) -> None:
             raise UsageError(f"the policy file {path} is not safe: others than root can write {place}")
     if not stat.S_ISREG(real.lstat().st_mode):
         raise UsageError(f"the policy file {path} is not a file")
+    return real
 
 
 def _texts(value: Any) -> list[str]:
