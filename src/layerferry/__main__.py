@@ -10,8 +10,10 @@ def main() -> None:
         from layerferry.targets import receiver  # noqa: PLC0415
 
         sys.exit(receiver.main(sys.argv[2:], settings.environment()))
-    from layerferry import cli  # noqa: PLC0415
-
+    try:
+        from layerferry import cli  # noqa: PLC0415
+    except KeyboardInterrupt:
+        sys.exit(130)
     cli.main()
 
 

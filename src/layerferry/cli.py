@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from layerferry import __version__, settings
-from layerferry.errors import ConnectError, Interrupted, LayerferryError, UsageError
+from layerferry.errors import ConnectError, Halt, Interrupted, LayerferryError, UsageError
 from layerferry.targets.target import Ssh, Target, start
 
 if TYPE_CHECKING:
@@ -137,8 +137,14 @@ def run(*, print_config: bool, dry_run: bool, as_json: bool, debug: bool) -> Non
     LAYERFERRY_IMAGES and LAYERFERRY_TARGETS say what and where; the README has the table of all variables.
     """
     del debug
-    chosen = settings.load()
     environ = settings.environment()
+    try:
+        chosen = settings.load()
+    except UsageError as error:
+        from layerferry.runner import complain
+
+        complain(error, environ, sys.stderr if as_json else sys.stdout)
+        sys.exit(error.exit_code)
     if print_config:
         from layerferry.settings.model import origins
 
@@ -186,7 +192,7 @@ def _report(*, as_json: bool) -> Iterator["Report"]:
     from layerferry.report import JsonReport, PlainReport
 
     if as_json:
-        yield JsonReport(sys.stdout)
+        yield JsonReport(sys.stdout, lambda line: click.echo(line, err=True))
     elif sys.stdout.isatty():
         from layerferry.report.terminal import TerminalReport
 
@@ -198,10 +204,10 @@ def _report(*, as_json: bool) -> Iterator["Report"]:
 
 @contextlib.contextmanager
 def _bounded(seconds: float) -> Iterator[None]:
-    """Raise `ConnectError` after so many seconds, wherever the push is then."""
+    """Halt with a `ConnectError` after so many seconds, wherever the push is then."""
 
     def ring(_number: int, _frame: FrameType | None) -> None:
-        raise ConnectError(f"gave up after {seconds:g} s", hint="LAYERFERRY_TIMEOUT or --timeout sets this bound.")
+        raise Halt(ConnectError(f"gave up after {seconds:g} s", hint="LAYERFERRY_TIMEOUT or --timeout sets it."))
 
     before = signal.signal(signal.SIGALRM, ring)
     signal.setitimer(signal.ITIMER_REAL, seconds)
@@ -213,7 +219,7 @@ def _bounded(seconds: float) -> Iterator[None]:
 
 
 def _interrupt(_number: int, _frame: FrameType | None) -> None:
-    raise Interrupted
+    raise Halt(Interrupted())
 
 
 def _complain(error: LayerferryError) -> None:
@@ -234,6 +240,8 @@ def main(argv: Sequence[str] | None = None) -> None:
         sys.exit(error.exit_code)
     except (click.Abort, KeyboardInterrupt):
         failure: LayerferryError = Interrupted()
+    except Halt as halt:
+        failure = halt.error
     except LayerferryError as error:
         failure = error
     else:

@@ -90,6 +90,8 @@ def _find_route(findings: Findings, around: Surroundings, daemon: Daemon) -> Non
     has_agent = _find_agent(findings, around, has_token=has_token)
     if asked != "auto":
         findings.route, findings.reason = asked, "LAYERFERRY_ROUTE says so"
+        if asked == "registry" and not reached:
+            findings.reason += "; unless a registry service of the job is reached, it will fail"
     elif reached:
         findings.route = "registry"
         findings.reason = f"the daemon reaches {reached}; for an image that is mostly new, export may be faster"

@@ -25,6 +25,17 @@ class LayerferryError(Exception):
         self.hint = hint
 
 
+class Halt(BaseException):
+    """A signal's way out, past everybody who catches `Exception`: it carries the error that it is.
+
+    A library that wraps whatever happens to it in an error of its own would swallow any other.
+    """
+
+    def __init__(self, error: LayerferryError) -> None:
+        super().__init__(error.message)
+        self.error = error
+
+
 class UsageError(LayerferryError):
     exit_code = 2
 

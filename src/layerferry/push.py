@@ -11,7 +11,7 @@ from pathlib import Path
 
 from layerferry.archive import Archive, Content, Manifest, Parcel, Piece
 from layerferry.compression import Compression, Method, compress
-from layerferry.errors import Interrupted, LayerferryError, TargetError, UsageError, VerificationError
+from layerferry.errors import Halt, Interrupted, LayerferryError, TargetError, UsageError, VerificationError
 from layerferry.events import Emit, Greeted, Loading, Planned, Route, Sending
 from layerferry.image import MEDIA_TYPE_LAYER_ZSTD, Image, Name, Platform, is_image_id
 from layerferry.plan import Plan, complete, plan
@@ -76,6 +76,7 @@ class _Item:
     incoming: str = ""
     image_id: str = ""
     received: int = 0
+    fetched: Content | None = None
     names: tuple[str, ...] = ()
 
 
@@ -165,6 +166,7 @@ class Delivery:
                 shown = conversation.load(expected, method, stream)
                 for item, parcel in zip(absent, archive.parcels, strict=True):
                     item.received = parcel.content.received
+                    item.route = getattr(item.fetched, "route", None) or item.route
             for item, manifest in zip(absent, archive.manifests, strict=True):
                 item.image_id = _verified(conversation.target, item, manifest, shown[item.incoming])
         conversation.commit({item.incoming or item.image_id: item.names for item in items})
@@ -180,7 +182,7 @@ class Delivery:
             coming |= wanted
             folder = spool / str(number)
             folder.mkdir()
-            content: Content = stack.enter_context(source.fetch(item.plan, item.route, wanted, folder))
+            content = item.fetched = stack.enter_context(source.fetch(item.plan, item.route, wanted, folder))
             if not greeting.takes_zstd_layers:
                 content = Unpacked(content, {MEDIA_TYPE_LAYER_ZSTD}, folder)
             yield Parcel(item.plan, content, item.incoming)
@@ -253,13 +255,16 @@ def _deliver(
 ) -> list[Result]:
     try:
         return Delivery(wanted, options, emit).run(target.connect, open_source)
-    except Interrupted:
-        raise
-    except LayerferryError as error:
-        return [
-            Result(image=item.reference, target=target.name, route=NO_ROUTE, names=item.names, error=error)
-            for item in wanted
-        ]
+    except Halt as halt:
+        if isinstance(halt.error, Interrupted):
+            raise
+        error = halt.error
+    except LayerferryError as failure:
+        error = failure
+    return [
+        Result(image=item.reference, target=target.name, route=NO_ROUTE, names=item.names, error=error)
+        for item in wanted
+    ]
 
 
 def _for(platform: Platform, images: Sequence[Image]) -> Image:

@@ -8,13 +8,13 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TextIO
 
-from layerferry.ci import summary
+from layerferry.ci import providers, summary
 from layerferry.ci.dialects import open_output
 from layerferry.ci.machine import gather
 from layerferry.ci.output import Output, Wishes
 from layerferry.ci.ssh_identity import open_identity
 from layerferry.ci.topology import Topology, detect
-from layerferry.errors import LayerferryError, UnknownHostKeyError, UsageError
+from layerferry.errors import Halt, LayerferryError, UnknownHostKeyError, UsageError
 from layerferry.events import Emit
 from layerferry.push import Options, Wanted, fan_out
 from layerferry.report import JsonReport, PlainReport, Report, document
@@ -96,6 +96,13 @@ def ssh_options(settings: Settings) -> Iterator[tuple[str, ...]]:
         yield (*accept, *identity.options)
 
 
+def complain(error: LayerferryError, environ: Mapping[str, str], stream: TextIO) -> None:
+    """Show an error in the CI's own way, where the settings that would say more cannot be read."""
+    provider, _ = providers.detect(environ)
+    stream = sys.stderr if provider is providers.NONE else stream
+    open_output(provider, stream, environ).error(error.message, hint=error.hint)
+
+
 def run(settings: Settings, environ: Mapping[str, str], *, dry_run: bool, as_json: bool) -> int:
     """Push what the environment says to where it says; the exit code. Failures are shown in the CI's own way."""
     around = Surroundings.look(settings, environ)
@@ -109,7 +116,8 @@ def run(settings: Settings, environ: Mapping[str, str], *, dry_run: bool, as_jso
         with ssh_options(settings) as options:
             results, seconds = _push(around, output, Ssh(options), dry_run=dry_run)
             failures = [_advised(result, settings) for result in results if result.error]
-    except LayerferryError as error:
+    except (LayerferryError, Halt) as failed:
+        error = failed.error if isinstance(failed, Halt) else failed
         output.error(error.message, hint=error.hint)
         return error.exit_code
     if as_json:

@@ -480,7 +480,6 @@ def test_nothing_is_left_after_a_signal(stage: Stage, number: signal.Signals) ->
     assert stage.temporary() == []
 
 
-SWALLOWED = "the SDK turns whatever is raised while it asks for the daemon's version into an error of its own"
 
 
 def wait_for_version(stage: Stage, process: "subprocess.Popen[str]") -> None:
@@ -491,7 +490,6 @@ def wait_for_version(stage: Stage, process: "subprocess.Popen[str]") -> None:
     time.sleep(0.2)
 
 
-@pytest.mark.xfail(strict=True, reason=SWALLOWED)
 def test_a_signal_is_heard_while_the_engine_is_being_asked_for_its_version(stage: Stage) -> None:
     stage.server.silent = True
     process = stage.start()
@@ -501,7 +499,6 @@ def test_a_signal_is_heard_while_the_engine_is_being_asked_for_its_version(stage
     assert process.returncode == 130, out + err
 
 
-@pytest.mark.xfail(strict=True, reason=SWALLOWED)
 def test_so_is_the_timeout(stage: Stage) -> None:
     stage.server.silent = True
     assert "gave up after 2 s" in stage.run(LAYERFERRY_TIMEOUT="2", code=4).out
@@ -539,7 +536,6 @@ def test_several_mistakes_are_told_at_once_each_with_its_variable_and_no_secret(
     assert TOKEN not in ran.out + ran.err
 
 
-@pytest.mark.xfail(strict=True, reason="the command line loads the settings before it knows of any CI")
 def test_a_mistake_in_the_settings_is_annotated_too(stage: Stage) -> None:
     ran = stage.as_on("github-vm").run(LAYERFERRY_ROUTE="tunel", code=2)
     assert "::error title=layerferry::LAYERFERRY_ROUTE: " in ran.out

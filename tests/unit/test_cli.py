@@ -17,6 +17,7 @@ from layerferry.cli import main
 from layerferry.compression import Compression, Method
 from layerferry.errors import (
     ConnectError,
+    Halt,
     Interrupted,
     LayerferryError,
     RouteError,
@@ -248,8 +249,9 @@ def test_an_interrupt_ends_with_130_and_no_traceback(
 def test_sigterm_and_sighup_are_interrupts(calls: Calls) -> None:
     run("app:1", "host")
     for number in (signal.SIGTERM, signal.SIGHUP):
-        with pytest.raises(Interrupted):
+        with pytest.raises(Halt) as caught:
             signal.raise_signal(number)
+        assert isinstance(caught.value.error, Interrupted)
 
 
 def test_a_traceback_is_shown_when_it_is_asked_for_and_only_then(

@@ -44,13 +44,15 @@ class PlainReport:
 
 
 class JsonReport:
-    """One object on stdout at the end, and nothing else there."""
+    """One object on stdout at the end, and nothing else there; warnings go to `warn`."""
 
-    def __init__(self, out: TextIO) -> None:
+    def __init__(self, out: TextIO, warn: Callable[[str], None] = lambda _: None) -> None:
         self._out = out
+        self._warn = warn
 
     def __call__(self, event: Event) -> None:
-        pass
+        if isinstance(event, Warned):
+            self._warn(f"warning: {event.target}: {event.message}")
 
     def finish(self, results: Sequence[Result], seconds: float) -> None:
         json.dump(document(results, seconds), self._out, indent=2)

@@ -138,6 +138,8 @@ class Routed:
         self._pushed = pushed
         self._instead = instead
         self._content: Content = pushed
+        #: The route that took the place of the one that was chosen, if one had to.
+        self.route: Route | None = None
 
     def __enter__(self) -> Self:
         self._stack.enter_context(self._pushed)
@@ -168,5 +170,6 @@ class Routed:
             yield from self._pushed.blobs()
         except SourceError as failure:
             self._content = self._stack.enter_context(self._instead(failure, frozenset(self._pushed.pending)))
+            self.route = Route("export", f"another route failed: {failure.message}")
         if self._content is not self._pushed:
             yield from self._content.blobs()

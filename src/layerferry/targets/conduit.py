@@ -194,7 +194,7 @@ class SshConduit(Conduit):
         interactive: bool = False,
         command: str = BOOTSTRAP,
     ) -> None:
-        self._control = tempfile.TemporaryDirectory(prefix="layerferry-")
+        self._control = tempfile.TemporaryDirectory(prefix="layerferry-", dir=_short_folder())
         ours = ["ServerAliveInterval=15", "ServerAliveCountMax=4", f"ConnectTimeout={_CONNECT_TIMEOUT}"]
         if not interactive:
             ours.append("BatchMode=yes")
@@ -271,6 +271,12 @@ class SshConduit(Conduit):
 def command_name(argv: Sequence[str]) -> str:
     """What a command is called in what we show: its program alone, since arguments may be secret."""
     return Path(argv[0]).name
+
+
+def _short_folder() -> str:
+    """Where a control socket's path stays short enough."""
+    folder = tempfile.gettempdir()
+    return folder if len(folder) < _LONGEST_SOCKET - len("/layerferry-12345678/s") else "/tmp"  # noqa: S108
 
 
 class CommandConduit(Conduit):

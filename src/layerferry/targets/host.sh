@@ -65,9 +65,13 @@ greet() {
   say "layers $takes"
 }
 
-# Every image as a line "ID DIFFID DIFFID ...".
+# Every image as a line "ID DIFFID DIFFID ...", the newest first. The containerd store takes 30 ms for each (docker
+# 28.5), so that of a crowd only the newest are looked at: what is missed is sent.
 list_images() {
-  [ -z "$ids" ] || images=$(printf '%s\n' "$ids" | xargs $cli image inspect --format "$show" 2>/dev/null)
+  crowd=cat
+  [ $store != blob ] || crowd='head -n 200'
+  # shellcheck disable=SC2086
+  [ -z "$ids" ] || images=$(printf '%s\n' "$ids" | $crowd | xargs $cli image inspect --format "$show" 2>/dev/null)
 }
 
 # answer ID DIFFID...: what is here of one image that was asked for.
@@ -144,7 +148,7 @@ inventory() {
   find_engine
   describe
   greet
-  ids=$($cli image ls -q --no-trunc | sort -u)
+  ids=$($cli image ls -q --no-trunc | uniq)
   while read -r line; do
     # shellcheck disable=SC2086
     [ "$line" ] && answer $line
