@@ -387,9 +387,9 @@ def test_a_push_that_is_killed_outright_leaves_nothing_on_the_target(scene: Scen
         subprocess.run(["rm", "-rf", path], check=True)
 
 
-@pytest.mark.parametrize("after", [0.0, 0.1, 0.2, 0.35, 0.5, 0.7, 1.0])
+@pytest.mark.parametrize("after", [0.0, 0.2, 0.5, 1.0])
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=["SIGINT", "SIGTERM"])
-@pytest.mark.parametrize("route", ["export", "registry"])
+@pytest.mark.parametrize("route", ["registry"])
 def test_an_interrupt_at_any_time(scene: Scene, after: float, number: signal.Signals, route: str) -> None:
     """So long after ssh was started. 20 MB are enough to be interrupted; who comes too late finds it done."""
     scene.source.docker("rmi", APP)
