@@ -480,8 +480,6 @@ def test_nothing_is_left_after_a_signal(stage: Stage, number: signal.Signals) ->
     assert stage.temporary() == []
 
 
-
-
 def wait_for_version(stage: Stage, process: "subprocess.Popen[str]") -> None:
     deadline = time.monotonic() + 30
     while "/version" not in stage.paths and process.poll() is None:
