@@ -98,7 +98,9 @@ class Picture:
     def config(self) -> bytes:
         document = {"os": self.os, "architecture": self.architecture, "config": {"Cmd": ["/app"]}}
         variant = {"variant": self.variant} if self.variant else {}
-        return dumps({**document, **variant, "rootfs": {"type": "layers", "diff_ids": list(self.diff_ids)}})
+        history = [{"created": "2024-02-29T12:00:00Z", "created_by": f"step {n}"} for n in range(len(self.tars))]
+        rootfs = {"type": "layers", "diff_ids": list(self.diff_ids)}
+        return dumps({**document, **variant, "rootfs": rootfs, "history": history})
 
     @property
     def id(self) -> str:
