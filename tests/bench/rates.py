@@ -12,6 +12,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
@@ -63,11 +64,11 @@ def measure(rig: Rig, kind: str, runs: int, megabytes: int) -> tuple[float, floa
         daemon = Daemon({"DOCKER_HOST": engine.host})
         with tempfile.TemporaryDirectory() as spool, Registry(spool=Path(spool), limit=10_000 * MB) as registry:
             image = daemon.inspect(name)
-            saves.append(image.size / seconds(lambda: saved(daemon, image)))  # noqa: B023
+            saves.append(image.size / seconds(partial(saved, daemon, image)))
             repository = registry.repository()
-            push = lambda everything: pushed(daemon, image, registry, repository, everything=everything)  # noqa: B023, E731
-            uploads.append(image.size / seconds(lambda: push(False)))  # noqa: B023
-            pushes.append(seconds(lambda: push(True)))  # noqa: B023
+            push = partial(pushed, daemon, image, registry, repository)
+            uploads.append(image.size / seconds(partial(push, everything=False)))
+            pushes.append(seconds(partial(push, everything=True)))
         daemon.close()
         engine.clear()
     return statistics.median(saves), statistics.median(uploads), statistics.median(pushes)
