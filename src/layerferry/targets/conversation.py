@@ -284,6 +284,8 @@ _KINDS: dict[str, tuple[type[LayerferryError], str, str]] = {
     "engine": (TargetError, "its engine cannot be used", "See what `docker info` says there."),
     "load": (TargetError, "the engine refused the image", _UNTOUCHED),
     "tag": (TargetError, "the engine refused the name", _UNTOUCHED),
+    "run": (TargetError, "the image has its name, but the command of the policy failed", "Its log there says why."),
+    "internal": (TargetError, "the receiver failed", "Its log on the target says why."),
     "refused": (TargetError, "the receiver refuses this", "Its policy stands in authorized_keys on the target."),
     "verify": (VerificationError, "what was loaded is not what was sent", _UNTOUCHED),
 }  # fmt: skip
