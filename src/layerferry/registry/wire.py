@@ -91,6 +91,7 @@ class Server:
         self._fault = fault
         family = socket.AF_INET6 if ":" in address[0] else socket.AF_INET
         self._listener = socket.create_server(address, family=family)
+        self._listener.settimeout(0)
         self.port: int = self._listener.getsockname()[1]
         self._wake, self._woken = socket.socketpair()
         self._lock = threading.Lock()
@@ -125,6 +126,8 @@ class Server:
                     self._admit(self._listener.accept()[0])
 
     def _admit(self, sock: socket.socket) -> None:
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        sock.settimeout(_SILENCE)
         thread = threading.Thread(target=self._serve, args=(sock,), name="registry-connection", daemon=True)
         with self._lock:
             if len(self._open) >= _MAX_CONNECTIONS:
@@ -136,8 +139,6 @@ class Server:
     def _serve(self, sock: socket.socket) -> None:
         try:
             with sock:
-                sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-                sock.settimeout(_SILENCE)
                 _Connection(sock).serve(self._answer)
         except Exception as error:  # noqa: BLE001  # the top of a thread: whoever started us must hear of it
             self._fault(error)
