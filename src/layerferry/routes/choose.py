@@ -21,9 +21,6 @@ class Rates:
 
 #: A classic store reads fast and gzips what it uploads; the containerd store uploads blobs as they are.
 RATES = {"chain": Rates(save=100e6, upload=12e6, push=0.06), "blob": Rates(save=28e6, upload=90e6, push=0.12)}
-#: A classic store asks for layers of 100 kB to 10 MB under one digest only, or under none, and then uploads them
-#: (moby, distribution/push_v2.go: `getMaxMountAndExistenceCheckAttempts`).
-_ASKED_FOR = 10e6
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,9 +44,7 @@ def costs(plan: Plan, store: str, known: frozenset[str], *, whole: bool = False)
     rates = RATES[store]
     uploaded: float = plan.image.size
     if not whole:
-        small = sum(layer.size for layer in plan.reused if layer.size < _ASKED_FOR) if store == "chain" else 0
-        unknown = sum(layer.size for layer in plan.reused if layer.diff_id not in known)
-        uploaded = plan.delta + max(small / 2, unknown)
+        uploaded = plan.delta + sum(layer.size for layer in plan.reused if layer.diff_id not in known)
     return Costs(registry=2 * rates.push + uploaded / rates.upload, export=rates.push + plan.image.size / rates.save)
 
 
