@@ -87,7 +87,11 @@ class Platform:
 
 @dataclass(frozen=True, slots=True)
 class Layer:
-    """One change set. `size` is in bytes, uncompressed; what an engine's history says, so it is an estimate."""
+    """One change set.
+
+    `size` is in bytes: of a daemon's layer uncompressed, as its history says, so it is an estimate; of one in a layout,
+    an archive or a registry that of its blob as stored.
+    """
 
     diff_id: str
     chain_id: str

@@ -17,7 +17,7 @@ from layerferry.image import MEDIA_TYPE_LAYER_ZSTD, Image, Name, Platform, is_im
 from layerferry.plan import Plan, complete, plan
 from layerferry.result import Bytes, Result
 from layerferry.sources import Source, kind_of
-from layerferry.sources.manifest import SeveralPlatformsError
+from layerferry.sources.manifest import SeveralPlatformsError, pick
 from layerferry.sources.unpack import Unpacked
 from layerferry.targets.conduit import Conduit
 from layerferry.targets.conversation import Conversation, Greeting
@@ -269,7 +269,7 @@ def _deliver(
 
 def _for(platform: Platform, images: Sequence[Image]) -> Image:
     """The image for a target's platform; any, where there is none for it: that is told later."""
-    return next((image for image in images if platform.runs(image.platform)), images[0])
+    return pick([(image.platform, image) for image in images], platform) or images[0]
 
 
 def _nameless(reference: str) -> UsageError:
