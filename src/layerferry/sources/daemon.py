@@ -244,7 +244,7 @@ def _reason(error: Exception) -> str:
     return text.strip().splitlines()[0][:300] if text.strip() else type(error).__name__
 
 
-def ahead(chunks: Iterable[bytes], depth: int = 8) -> Generator[bytes]:
+def ahead(chunks: Iterable[bytes], depth: int = 4) -> Generator[bytes]:
     """Read `chunks` in a thread of their own, at most `depth` ahead, so that reading and sending overlap."""
     line: queue.Queue[bytes | BaseException | None] = queue.Queue(depth)
     stop = threading.Event()

@@ -25,7 +25,7 @@ from layerferry.image import (
     chain_ids,
 )
 
-CHUNK = 1 << 20
+CHUNK = 256 << 10
 #: A config, a manifest or an index is no larger (moby refuses manifests of over 4 MiB).
 _LARGEST_JSON = 4 << 20
 #: docker before 25 puts a `VERSION` of 3 bytes beside each layer; a layer is never so small.

@@ -40,7 +40,7 @@ from layerferry.image import Image, Platform, is_digest
 from layerferry.targets.conduit import Conduit
 
 PROTOCOL = 1
-FRAME = 4 << 20
+FRAME = 1 << 20
 #: Seconds from one line of the greeting to the next; an engine with thousands of images takes some to list them.
 _GREETING_TIMEOUT = 120.0
 _LAST_WORD_TIMEOUT = 5.0
