@@ -589,18 +589,10 @@ def test_a_daemon_behind_ssh_pushes_through_a_port_that_ssh_forwards(ssh_place: 
 
 @pytest.mark.parametrize("far", STORES[:1], indirect=True)
 def test_an_sshd_that_forwards_nothing_leaves_export(ssh_place: Place) -> None:
-    machine, daemon = ssh_place.daemon.machine, ssh_place.daemon
-    sshd = daemon.sshd
+    sshd = ssh_place.daemon.sshd
     assert sshd is not None
-    config = machine.run_folder / f"sshd-{sshd.alias}.conf"
-    before = config.read_text()
-    config.write_text(f"AllowTcpForwarding no\n{before}")
-    sshd.process.send(signal.SIGHUP)
-    try:
+    with sshd.reconfigured("AllowTcpForwarding no"):
         outcome = ssh_place.deliver("export")
-    finally:
-        config.write_text(before)
-        sshd.process.send(signal.SIGHUP)
     assert "forwards no port back" in outcome.why
 
 

@@ -5,7 +5,8 @@ import signal
 import socket
 import subprocess
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -133,6 +134,30 @@ class Sshd:
             self.machine.path(path).symlink_to("/bin/busybox")
         self.machine.add_user(shell, shell=path)
         return self.with_user(shell)
+
+    @contextmanager
+    def reconfigured(self, *options: str) -> Iterator[None]:
+        """Serve with these lines of sshd_config before all others, for a while."""
+        config = self.machine.run_folder / f"sshd-{self.alias}.conf"
+        before = config.read_text()
+        config.write_text("\n".join([*options, before]))
+        self._reload()
+        try:
+            yield
+        finally:
+            config.write_text(before)
+            self._reload()
+
+    def _reload(self) -> None:
+        """It starts anew at SIGHUP, and for a moment nobody listens."""
+        log = self.machine.run_folder / f"sshd-{self.alias}.log"
+
+        def starts() -> int:
+            return log.read_text(errors="replace").count("Server listening on")
+
+        before = starts()
+        self.process.send(signal.SIGHUP)
+        wait_until(lambda: starts() > before, f"sshd {self.alias} does not start anew")
 
     def stop(self) -> None:
         """End the listener: new connections are refused, sessions that are open go on."""

@@ -151,19 +151,29 @@ class Conduit:
         return TargetError(f"{self.name}: {self._argv[0]} ended with status {code}: {last.strip()}")
 
     def close(self, *, hurry: bool = False) -> None:
-        """Hang up. The other side sees the end of its input and tidies up; a command that stays is terminated."""
+        """Hang up. The other side sees the end of its input and tidies up; a command that stays is terminated.
+
+        In a hurry it is terminated first: another thread may be writing to it, and closing its input would wait for it.
+        """
         assert self._process.stdin is not None
+        if hurry:
+            self._terminate()
         with contextlib.suppress(OSError, ValueError):
             self._process.stdin.close()
-        for patience, stop in ((0 if hurry else 10, self._process.terminate), (5, self._process.kill)):
-            try:
-                self._process.wait(timeout=patience)
-                break
-            except subprocess.TimeoutExpired:
-                stop()
-        self._process.wait()
+        try:
+            self._process.wait(timeout=10)
+        except subprocess.TimeoutExpired:
+            self._terminate()
         for reader in self._readers:
             reader.join(timeout=1)
+
+    def _terminate(self) -> None:
+        self._process.terminate()
+        try:
+            self._process.wait(timeout=5)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
 
     def _read_lines(self) -> None:
         assert self._process.stdout is not None
