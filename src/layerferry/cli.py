@@ -146,7 +146,7 @@ def run(*, print_config: bool, dry_run: bool, as_json: bool, debug: bool) -> Non
         complain(error, environ, sys.stderr if as_json else sys.stdout)
         sys.exit(error.exit_code)
     if print_config:
-        from layerferry.settings.model import origins
+        from layerferry.settings.values import origins
 
         for origin in origins(chosen, environ, {}):
             click.echo(f"{origin.variable}={origin.value}  # {origin.source}")

@@ -12,7 +12,7 @@ from layerferry.ci.topology import Reach
 from layerferry.errors import LayerferryError, RouteError
 from layerferry.routes import ngrok_agent
 from layerferry.runner import Surroundings
-from layerferry.settings.model import Settings
+from layerferry.settings.values import Settings
 from layerferry.sources.daemon import Daemon
 from layerferry.targets.conversation import Conversation
 from layerferry.targets.target import Ssh, start

@@ -22,7 +22,7 @@ from layerferry.result import Result
 from layerferry.routes.edge import Credentials
 from layerferry.routes.reachability import Ngrok, Reachability
 from layerferry.routes.router import DaemonRoutes
-from layerferry.settings.model import Settings
+from layerferry.settings.values import Settings
 from layerferry.sources import Source
 from layerferry.sources.daemon import Daemon
 from layerferry.sources.layout import LayoutSource
@@ -90,9 +90,8 @@ class Surroundings:
 @contextlib.contextmanager
 def ssh_options(settings: Settings) -> Iterator[tuple[str, ...]]:
     """The key and known hosts of the settings as ssh's `-o` values; their files are gone afterwards."""
-    key = settings.ssh_key.get_secret_value() if settings.ssh_key is not None else None
     accept = ("StrictHostKeyChecking=accept-new",) if settings.ssh_accept_new_host_key else ()
-    with open_identity(key=key, known_hosts=settings.ssh_known_hosts) as identity:
+    with open_identity(key=settings.ssh_key, known_hosts=settings.ssh_known_hosts) as identity:
         yield (*accept, *identity.options)
 
 

@@ -19,7 +19,7 @@ from ruamel.yaml import YAML
 
 from layerferry.ci import summary
 from layerferry.cli import cli
-from layerferry.settings.model import Settings, variables
+from layerferry.settings.values import FIELDS, variables
 
 EXAMPLES = Path(__file__).parents[2] / "ci-examples"
 ACTION = "github-action/action.yml"
@@ -56,7 +56,7 @@ MISTAKES = {
 }
 SCRIPTS = ["Jenkinsfile", "deploy/dokku.sh", "deploy/compose.sh", "deploy/k3s.sh"]
 WORKFLOWS = [name for name, schema in SCHEMAS.items() if schema == GITHUB]
-SETTINGS = {variable for name in Settings.model_fields for variable in variables(name)}
+SETTINGS = {variable for field in FIELDS for variable in variables(field.name)}
 
 
 def text_of(name: str) -> str:

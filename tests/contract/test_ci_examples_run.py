@@ -20,8 +20,8 @@ from ruamel.yaml import YAML
 
 from layerferry.ci.ssh_identity import read_key, read_known_hosts
 from layerferry.cli import cli
-from layerferry.settings.model import Settings, variables
 from layerferry.settings.model import load as load_settings
+from layerferry.settings.values import FIELDS, Settings, variables
 
 EXAMPLES = Path(__file__).parents[2] / "ci-examples"
 PUSHING = [
@@ -42,7 +42,7 @@ DEPLOYS = ["deploy/dokku.sh", "deploy/compose.sh", "deploy/k3s.sh"]
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 TARGET = "deploy@host.example.com"
 KNOWN_HOSTS = f"host.example.com ssh-ed25519 {base64.b64encode(bytes(51)).decode()}\n"
-SETTINGS = {variable for name in Settings.model_fields for variable in variables(name)}
+SETTINGS = {variable for field in FIELDS for variable in variables(field.name)}
 
 
 def _key() -> str:
@@ -310,7 +310,7 @@ def test_the_key_and_the_known_hosts_arrive(name: str, runner: Runner, monkeypat
     settings = settings_of(runner.called("layerferry")[0], monkeypatch)
     assert settings.ssh_key is not None
     assert settings.ssh_known_hosts is not None
-    assert read_key(settings.ssh_key.get_secret_value(), setting="key") == KEY
+    assert read_key(settings.ssh_key, setting="key") == KEY
     assert read_known_hosts(settings.ssh_known_hosts, setting="hosts") == KNOWN_HOSTS
 
 

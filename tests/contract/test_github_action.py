@@ -13,7 +13,8 @@ import pytest
 from ruamel.yaml import YAML
 
 from layerferry.ci import summary
-from layerferry.settings.model import Settings, load, variables
+from layerferry.settings.model import load
+from layerferry.settings.values import FIELDS, variables
 
 EXAMPLES = Path(__file__).parents[2] / "ci-examples"
 ACTION: Any = YAML(typ="safe").load((EXAMPLES / "github-action/action.yml").read_text(encoding="utf-8"))
@@ -35,7 +36,7 @@ GIVEN = {
     "timeout": ("600", 600),
     "summary": ("false", False),
 }
-VARIABLES = {variable for name in Settings.model_fields for variable in variables(name)}
+VARIABLES = {variable for field in FIELDS for variable in variables(field.name)}
 
 
 def evaluate(expression: str, inputs: Mapping[str, str], job: Mapping[str, str]) -> str:
@@ -82,11 +83,7 @@ def settings_of(env: Mapping[str, str], monkeypatch: pytest.MonkeyPatch) -> dict
         if variable in env:
             monkeypatch.setenv(variable, env[variable])
     settings = load({})
-    values = {name.replace("_", "-"): getattr(settings, name) for name in Settings.model_fields}
-    return {
-        name: value.get_secret_value() if hasattr(value, "get_secret_value") else value
-        for name, value in values.items()
-    }
+    return {field.name.replace("_", "-"): getattr(settings, field.name) for field in FIELDS}
 
 
 # Inputs

@@ -23,7 +23,7 @@ from urllib.parse import unquote
 import pytest
 
 from layerferry.cli import main
-from layerferry.settings.model import Settings, variables
+from layerferry.settings.values import FIELDS, variables
 
 ENVIRONMENTS = {path.stem: path for path in sorted((Path(__file__).parents[1] / "unit" / "env").glob("*.env"))}
 IMAGE_ID = "sha256:" + "1f" * 32
@@ -549,7 +549,7 @@ def test_print_config_shows_each_setting_once_with_its_source_and_no_secret(stag
     del stage.env["LAYERFERRY_NGROK_AUTHTOKEN"]
     ran = stage.run("run", "--print-config", NGROK_AUTHTOKEN=TOKEN, DOCKER_REGISTRY_NGROK=TOKEN, LAYERFERRY_ROUTE="")
     shown = dict(line.split("=", 1) for line in ran.lines)
-    assert list(shown) == [variables(name)[0] for name in Settings.model_fields]
+    assert list(shown) == [variables(field.name)[0] for field in FIELDS]
     assert shown["LAYERFERRY_NGROK_AUTHTOKEN"] == "***  # NGROK_AUTHTOKEN"
     assert shown["LAYERFERRY_DOCKER_REGISTRY_NGROK"] == "***  # DOCKER_REGISTRY_NGROK"
     assert shown["LAYERFERRY_SSH_KEY"] == "***  # LAYERFERRY_SSH_KEY"
@@ -563,7 +563,7 @@ def test_print_config_shows_each_setting_once_with_its_source_and_no_secret(stag
 
 def test_several_known_hosts_stay_on_one_line_of_print_config(stage: Stage) -> None:
     ran = stage.run("run", "--print-config", LAYERFERRY_SSH_KNOWN_HOSTS=KNOWN_HOSTS * 2)
-    assert len(ran.lines) == len(Settings.model_fields)
+    assert len(ran.lines) == len(FIELDS)
 
 
 def test_the_command_line_has_no_secret_of_the_environment(stage: Stage) -> None:

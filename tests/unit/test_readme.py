@@ -9,7 +9,7 @@ import pytest
 
 from layerferry import errors
 from layerferry.cli import cli
-from layerferry.settings.model import table
+from layerferry.settings.values import table
 
 README = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
 COMMANDS = re.findall(r"^    (?:\$ )?((?:[A-Z_]+=\S+ )*layerferry .*?)(?:\s+#.*)?$", README, re.MULTILINE)

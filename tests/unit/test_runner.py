@@ -18,7 +18,7 @@ from layerferry.errors import ConnectError, UnknownHostKeyError, UsageError
 from layerferry.events import Route
 from layerferry.result import Result
 from layerferry.runner import Surroundings, ssh_options
-from layerferry.settings.model import Settings
+from layerferry.settings.values import Settings
 
 KNOWN = "web.example ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIKnownHostsOfTheseTests\n"
 

@@ -1,15 +1,14 @@
 """Settings: the command line goes before the environment, the environment before defaults.
 
 This package alone reads `os.environ`. The model loads pydantic, which takes longer than ssh takes to start; so it is
-loaded when it is asked for, while ssh shakes hands.
+loaded where there is something to read.
 """
 
 import os
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-if TYPE_CHECKING:
-    from layerferry.settings.model import Settings
+from layerferry.settings.values import Settings, are_set
 
 
 def environment() -> Mapping[str, str]:
@@ -17,14 +16,17 @@ def environment() -> Mapping[str, str]:
     return os.environ
 
 
-def load(overrides: Mapping[str, Any] | None = None) -> "Settings":
+def load(overrides: Mapping[str, Any] | None = None) -> Settings:
     """The settings of this process; `overrides` come from the command line, None and empty ones count for nothing.
 
     Raises `UsageError` that names every mistake and its variable, and no value that may be secret.
     """
+    given = {name: value for name, value in (overrides or {}).items() if value not in (None, "", ())}
+    if not given and not are_set(os.environ):
+        return Settings()
     from layerferry.settings import model  # noqa: PLC0415 - see above
 
-    return model.load(overrides or {})
+    return model.load(given)
 
 
 def has_ssh_material() -> bool:

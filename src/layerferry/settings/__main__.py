@@ -2,6 +2,6 @@
 
 import sys
 
-from layerferry.settings.model import table
+from layerferry.settings.values import table
 
 sys.stdout.write(table())

@@ -1,0 +1,133 @@
+"""The settings themselves: each with its variables, what it says, and its default. `model` reads and checks them."""
+
+import dataclasses
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from layerferry.compression import Compression
+from layerferry.image import Platform
+
+PREFIX = "LAYERFERRY_"
+RouteName = Literal["auto", "registry", "ngrok", "export"]
+SWITCHES = {"true": True, "yes": True, "1": True, "on": True, "false": False, "no": False, "0": False, "off": False}
+
+
+def _setting(default: Any, says: str, *older: str, secret: bool = False, **bounds: float) -> Any:
+    """A field. `older` are variables that mean the same, `bounds` are pydantic's (`ge`, `le`)."""
+    told = {"says": says, "older": older, "secret": secret, "bounds": bounds}
+    return dataclasses.field(default=default, repr=not secret, metadata=told)
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Everything that a pipeline may set, each as LAYERFERRY_ and its name in capitals."""
+
+    images: tuple[str, ...] = _setting((), "Images to push, separated by commas, spaces or newlines.")
+    targets: tuple[str, ...] = _setting((), "Where to: `[user@]host[:port]`, separated likewise.")
+    route: RouteName = _setting("auto", "`auto`, `registry`, `ngrok` or `export`.")
+    registry: str = _setting("", "A registry service of this job, host:port as the job reaches it.")
+    local_docker_registry_port: int | None = _setting(
+        None, "The same on 127.0.0.1, as older pipelines set it.", "LOCAL_DOCKER_REGISTRY_PORT", ge=1, le=65535
+    )
+    ngrok_authtoken: str | None = _setting(
+        None,
+        "ngrok's token: a tunnel is used where the daemon reaches no registry of this job.",
+        "NGROK_AUTHTOKEN",
+        secret=True,
+    )
+    docker_registry_ngrok: str | None = _setting(
+        None,
+        "The same, as older pipelines set it; or `true`: the agent's own configuration has the token.",
+        "DOCKER_REGISTRY_NGROK",
+        secret=True,
+    )
+    ngrok_domain: str = _setting("", "The domain to open the tunnel on; ngrok picks one if unset.")
+    ngrok_install: bool = _setting(default=False, says="Whether ngrok's agent may be downloaded if it is not there.")
+    ssh_key: str | None = _setting(None, "The private key: its content, or a path.", secret=True)
+    ssh_known_hosts: str | None = _setting(None, "Lines of a known_hosts file, or a path.")
+    ssh_accept_new_host_key: bool = _setting(default=False, says="Trust a host's key at first sight. Not recommended.")
+    platform: str = _setting("", "Which platform of a multi-platform image, such as `linux/arm64`.")
+    compression: str = _setting("auto", "`auto`, `zstd`, `gzip` or `none`, with a level: `zstd:9`.")
+    timeout: float = _setting(0.0, "Seconds that the whole push may last; 0 for no bound.", ge=0)
+    summary: bool = _setting(default=True, says="Whether the CI's job page gets a summary.")
+    dotenv: Path | None = _setting(None, "A file that gets the outputs as NAME=value, on any CI.")
+
+    @property
+    def parsed_platform(self) -> Platform | None:
+        return Platform.parse(self.platform) if self.platform else None
+
+    @property
+    def parsed_compression(self) -> Compression:
+        return Compression.parse(self.compression)
+
+    @property
+    def ngrok_token(self) -> str:
+        """The token to use; empty where the agent's own configuration has it, or where there is no ngrok at all."""
+        older = self.docker_registry_ngrok or ""
+        return self.ngrok_authtoken or ("" if older.lower() in SWITCHES else older)
+
+    @property
+    def wants_ngrok(self) -> bool:
+        """Whether a tunnel may be opened: a token is given, or DOCKER_REGISTRY_NGROK is `true`."""
+        return bool(self.ngrok_token) or SWITCHES.get((self.docker_registry_ngrok or "").lower(), False)
+
+    @property
+    def known_secrets(self) -> tuple[str, ...]:
+        """Every secret value, used or not, to be masked before anything else is said."""
+        values = (getattr(self, field.name) for field in FIELDS if field.metadata["secret"])
+        return tuple(value for value in values if value and value.lower() not in SWITCHES)
+
+
+FIELDS = dataclasses.fields(Settings)
+
+
+def variables(name: str) -> tuple[str, ...]:
+    """The environment's names for a setting, the one that counts first."""
+    return (PREFIX + name.upper(), *next(field.metadata["older"] for field in FIELDS if field.name == name))
+
+
+def are_set(environ: Mapping[str, str]) -> bool:
+    """Whether any variable of ours is in the environment, in whatever case."""
+    known = {variable for field in FIELDS for variable in variables(field.name)}
+    return not known.isdisjoint(map(str.upper, environ))
+
+
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """A setting, its value with secrets masked, and where it comes from."""
+
+    variable: str
+    value: str
+    source: str
+
+
+def origins(settings: Settings, environ: Mapping[str, str], overrides: Mapping[str, Any]) -> Iterator[Origin]:
+    """Where each setting came from: the command line, a variable of the environment, or our default."""
+    for field in FIELDS:
+        value = getattr(settings, field.name)
+        names = variables(field.name)
+        given = overrides.get(field.name) not in (None, "", ())
+        source = "command line" if given else next((found for found in names if found in environ), "default")
+        if field.metadata["secret"] and value is not None:
+            shown = "***"
+        else:
+            words = map(str, value) if isinstance(value, tuple) else "" if value is None else str(value).splitlines()
+            shown = " ".join(words)
+        yield Origin(names[0], shown, source)
+
+
+def table() -> str:
+    """The README's table of settings, in Markdown."""
+    rows = ["| variable | what it says | default |", "|-|-|-|"]
+    for field in FIELDS:
+        names = ", ".join(f"`{variable}`" for variable in variables(field.name))
+        default = field.default
+        shown = "" if default in (None, "", ()) else f"`{_plain(default)}`"
+        rows.append(f"| {names} | {field.metadata['says']} | {shown} |")
+    return "\n".join(rows) + "\n"
+
+
+def _plain(value: object) -> str:
+    return str(value).lower() if isinstance(value, bool) else f"{value:g}" if isinstance(value, float) else str(value)
