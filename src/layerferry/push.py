@@ -95,10 +95,10 @@ class Delivery:
         """
         start = time.monotonic()
         with connect() as conduit:
-            conversation = Conversation(conduit)
+            conversation = Conversation(conduit, self._options.engine)
             with contextlib.closing(open_source()) as source:
                 candidates = [self._inspect(source, wanted.reference) for wanted in self._wanted]
-                conversation.ask((image for images in candidates for image in images), self._options.engine)
+                conversation.ask((image for images in candidates for image in images))
                 greeting = conversation.greeting()
                 self._emit(Greeted(conversation.target, str(greeting), str(greeting.platform)))
                 images = [_for(greeting.platform, images) for images in candidates]

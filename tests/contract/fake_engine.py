@@ -49,7 +49,7 @@ class FakeEngine:
 
     def hold(self, images: Mapping[str, Sequence[str]]) -> None:
         """Let it have `images`: diff IDs by image ID."""
-        self.say("ls", "".join(f"{image}\n" for image in images))
+        self.say("ls", "".join(f"{image} <none>:<none>\n" for image in images))
         self.say("list", "".join(f"{' '.join((image, *layers))}\n" for image, layers in images.items()))
 
     def show(self, name: str, image: str, layers: Sequence[str]) -> None:
@@ -100,7 +100,7 @@ def preamble() -> bytes:
 
 def ask(images: Mapping[str, Sequence[str]], *more: str) -> bytes:
     """What has the target of `images`, diff IDs by image ID?"""
-    lines = [*more]
+    lines = [*more] if more and more[0].startswith("engine") else ["engine", *more]
     for image, layers in images.items():
         lines += [f"image {image}", *(f"layer {layer}" for layer in layers)]
     return "".join(f"{line}\n" for line in (*lines, "end")).encode()

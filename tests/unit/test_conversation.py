@@ -44,8 +44,8 @@ class FakeConduit(Conduit):
 
     @property
     def said(self) -> bytes:
-        """What was written after the script."""
-        return self.written.partition(script())[2]
+        """What was written after the script and the engine that it is to find."""
+        return self.written.partition(script())[2].removeprefix(b"engine\n")
 
 
 def image(image_id: str, *diff_ids: str) -> Image:
@@ -67,8 +67,8 @@ def test_the_preamble_is_a_no_op_for_a_shell_and_tells_how_long_the_script_is() 
     conduit = FakeConduit()
     Conversation(conduit)
     first, _, rest = conduit.written.partition(b"\n")
-    assert first == b": layerferry 1 %d" % len(rest)
-    assert rest == script()
+    assert first == b": layerferry 1 %d" % len(script())
+    assert rest == script() + b"engine\n"
 
 
 def test_the_script_is_sent_without_comments_and_is_small() -> None:
@@ -83,9 +83,11 @@ def test_each_image_is_asked_for_with_its_layers() -> None:
     assert conduit.said.decode() == f"image {ONE}\nlayer {A}\nlayer {B}\nimage {TWO}\nend\n"
 
 
-def test_an_engine_that_was_named_is_asked_for() -> None:
+def test_an_engine_that_was_named_is_asked_for_before_anything_is_known_of_the_images() -> None:
     conduit = FakeConduit()
-    Conversation(conduit).ask([image(ONE)], "podman")
+    conversation = Conversation(conduit, "podman")
+    assert conduit.said == b"engine podman\n"
+    conversation.ask([image(ONE)])
     assert conduit.said.decode() == f"engine podman\nimage {ONE}\nend\n"
 
 
@@ -96,7 +98,7 @@ def test_a_shell_that_reads_ahead_gets_the_ask_only_after_its_greeting() -> None
     assert conduit.said == b""
     conduit = FakeConduit("layerferry 1 sh", pipelined=False)
     Conversation(conduit).ask([image(ONE)])
-    assert conduit.said
+    assert conduit.written.endswith(f"exit 0\nengine\nimage {ONE}\nend\n".encode())
 
 
 # The greeting.

@@ -1,14 +1,15 @@
 """Settings: the command line goes before the environment, the environment before defaults.
 
-This package alone reads `os.environ`. The model loads pydantic, which takes longer than ssh takes to start; so it is
-loaded where there is something to read.
+This package alone reads `os.environ`. What the settings are is loaded when it is asked for, while ssh shakes hands; and
+the model, which takes longer to load than ssh takes to start, where there is something to read.
 """
 
 import os
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from layerferry.settings.values import Settings, are_set
+if TYPE_CHECKING:
+    from layerferry.settings.values import Settings
 
 
 def environment() -> Mapping[str, str]:
@@ -16,11 +17,13 @@ def environment() -> Mapping[str, str]:
     return os.environ
 
 
-def load(overrides: Mapping[str, Any] | None = None) -> Settings:
+def load(overrides: Mapping[str, Any] | None = None) -> "Settings":
     """The settings of this process; `overrides` come from the command line, None and empty ones count for nothing.
 
     Raises `UsageError` that names every mistake and its variable, and no value that may be secret.
     """
+    from layerferry.settings.values import Settings, are_set  # noqa: PLC0415 - see above
+
     given = {name: value for name, value in (overrides or {}).items() if value not in (None, "", ())}
     if not given and not are_set(os.environ):
         return Settings()

@@ -4,6 +4,7 @@ One session does everything. It is lines of text until an archive starts (`>` is
 
     > : layerferry 1 6012                     the preamble: protocol, bytes of script; a no-op where a sh reads it
     > (6012 bytes of host.sh)                 a receiver skips them
+    > engine podman                           which engine to use; none is named where the target is to find one
     < layerferry 1 sh                         it is there; what a login shell prints before is skipped
     > image sha256:… | layer sha256:… | end   the ask: an image ID and its diff IDs, for each image
     < engine docker 28.5.2 overlay2           the greeting; words that we do not know are skipped
@@ -95,21 +96,25 @@ class Greeting:
 class Conversation:
     """Our end of the conversation, over a conduit."""
 
-    def __init__(self, conduit: Conduit) -> None:
+    def __init__(self, conduit: Conduit, engine: str = "") -> None:
         self._conduit = conduit
         self._greeted = False
+        self._engine = f"engine {engine}".strip()
         text = script()
         self._write(f": layerferry {PROTOCOL} {len(text)}\n".encode() + text)
+        if conduit.pipelined:  # the target looks for its engine while we look at the source
+            self._say(self._engine)
 
     @property
     def target(self) -> str:
         return self._conduit.name
 
-    def ask(self, images: Iterable[Image], engine: str = "") -> None:
+    def ask(self, images: Iterable[Image]) -> None:
         """Ask what the target has of `images`. The answer is read by `greeting`."""
+        lines = []
         if not self._conduit.pipelined:
             self._hello()
-        lines = [f"engine {engine}"] if engine else []
+            lines.append(self._engine)
         for image in images:
             lines += [f"image {image.id}", *(f"layer {diff_id}" for diff_id in image.diff_ids)]
         self._say(*lines, "end")

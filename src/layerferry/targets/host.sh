@@ -16,13 +16,21 @@ fail() {
   exit 1
 }
 
-# probe COMMAND...: sets $told to "VERSION OS/ARCH DRIVER STATUS" if COMMAND reaches an engine.
+# probe COMMAND...: if COMMAND reaches an engine, sets $told to "VERSION OS/ARCH DRIVER STATUS", and $ids to every image
+# as a line "ID NAME". An engine's command takes longer to start than to answer, so both are asked at once.
 probe() {
   case $engine in
     podman) format='{{.Version.Version}} {{.Version.OsArch}} {{.Store.GraphDriverName}}' ;;
     *) format='{{.ServerVersion}} {{.OSType}}/{{.Architecture}} {{.Driver}}{{range .DriverStatus}} {{index . 1}}{{end}}' ;;
   esac
-  told=$("$@" info --format "$format" 2>/dev/null) && case $told in [0-9]*) return 0 ;; esac
+  ids=$(
+    "$@" image ls --no-trunc --format '{{.ID}} {{.Repository}}:{{.Tag}}' 2>/dev/null &
+    told=$("$@" info --format "$format" 2>/dev/null)
+    wait
+    say "told $told"
+  )
+  told=${ids##*told } ids=${ids%told *}
+  case $told in [0-9]*) return 0 ;; esac
   trouble="$trouble $*: $("$@" info --format "$format" 2>&1 | tail -n 1)"
   return 1
 }
@@ -71,7 +79,8 @@ list_images() {
   crowd=cat
   [ $store != blob ] || crowd='head -n 200'
   # shellcheck disable=SC2086
-  [ -z "$ids" ] || images=$(printf '%s\n' "$ids" | $crowd | xargs $cli image inspect --format "$show" 2>/dev/null)
+  [ -z "$ids" ] ||
+    images=$(printf '%s' "$ids" | cut -d ' ' -f 1 | uniq | $crowd | xargs $cli image inspect --format "$show" 2>/dev/null)
 }
 
 # answer ID DIFFID...: what is here of one image that was asked for.
@@ -80,10 +89,8 @@ answer() {
   shift
   say "image $asked"
   case "
-$ids
-" in *"
-$asked
-"*) say present; return ;; esac
+$ids" in *"
+$asked "*) say present; return ;; esac
   [ $# -gt 0 ] || return 0
   [ "$images" ] || list_images
   depth=0 holder='' need="$1 " rest=$* all=$#
@@ -132,23 +139,24 @@ $images
 LIST
 }
 
-# Reads the ask: "image ID", then its layers, for each image; "end".
+# Reads the ask: "image ID", then its layers, for each image; "end". The engine is asked before it comes.
 inventory() {
-  asks='' ids='' images='' line=''
+  asks='' images='' line=''
+  # Where a shell reads us from its stdin, our own last line comes first.
+  while read -r verb wanted_engine && [ "$verb" != engine ]; do :; done
+  [ "$verb" = engine ] || exit 1
+  find_engine
+  describe
+  greet
   while read -r verb word _; do
     case $verb in
       image) asks="$asks$line
 " line=$word ;;
       layer) line="$line $word" ;;
-      engine) wanted_engine=$word ;;
       end) break ;;
     esac
   done
   [ "$verb" = end ] || exit 1
-  find_engine
-  describe
-  greet
-  ids=$($cli image ls -q --no-trunc | uniq)
   while read -r line; do
     # shellcheck disable=SC2086
     [ "$line" ] && answer $line
@@ -176,6 +184,17 @@ load() {
     zstd) [ -z "$expand" ] || { frames | zstd -dcq | $cli load; return; } ;;
   esac
   frames | $cli load
+}
+
+# name IMAGE NAME: gives it that name, unless it was seen to have it.
+name() {
+  shown=$2
+  if [ "$engine" = docker ]; then shown=${shown#docker.io/} shown=${shown#library/}; fi
+  case "
+$ids" in *"
+$1 $shown
+"*) return ;; esac
+  text=$($cli tag "$1" "$2" 2>&1) || fail tag "$text"
 }
 
 drop() {
@@ -228,7 +247,7 @@ main() {
         names="$names $one" header="$header$one $two
 " ;;
       load) receive "$one" ;;
-      tag) text=$($cli tag "$one" "$two" 2>&1) || fail tag "$text" ;;
+      tag) name "$one" "$two" ;;
       'done') drop; say 'done' ;;
     esac
   done
