@@ -98,7 +98,8 @@ class Delivery:
             conversation = Conversation(conduit, self._options.engine)
             with contextlib.closing(open_source()) as source:
                 candidates = [self._inspect(source, wanted.reference) for wanted in self._wanted]
-                conversation.ask((image for images in candidates for image in images))
+                conversation.ask(image for images in candidates for image in images)
+                source.prepare()
                 greeting = conversation.greeting()
                 self._emit(Greeted(conversation.target, str(greeting), str(greeting.platform)))
                 images = [_for(greeting.platform, images) for images in candidates]

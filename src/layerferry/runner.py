@@ -6,7 +6,7 @@ import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TextIO
+from typing import TYPE_CHECKING, TextIO
 
 from layerferry.ci import providers, summary
 from layerferry.ci.dialects import open_output
@@ -20,17 +20,19 @@ from layerferry.push import Options, Wanted, fan_out
 from layerferry.report import JsonReport, PlainReport, Report, document
 from layerferry.result import Result
 from layerferry.routes.edge import Credentials
-from layerferry.routes.reachability import Ngrok, Reachability
-from layerferry.routes.router import DaemonRoutes
 from layerferry.settings.values import Settings
 from layerferry.sources import Source
-from layerferry.sources.daemon import Daemon
-from layerferry.sources.layout import LayoutSource
-from layerferry.sources.remote import RemoteSource
 from layerferry.sources.several import Sources
-from layerferry.sources.tarball import ArchiveSource
 from layerferry.targets.conduit import SshTarget
 from layerferry.targets.target import Ssh, start
+
+if TYPE_CHECKING:
+    from layerferry.routes.reachability import Reachability
+    from layerferry.routes.router import DaemonRoutes
+    from layerferry.sources.daemon import Daemon
+
+# Each kind of source, and what leads out of a daemon, is loaded when it is needed: hence the imports inside functions.
+# ruff: noqa: PLC0415
 
 _SCAN_SECONDS = 5
 
@@ -52,31 +54,51 @@ class Surroundings:
         """Detect the topology. Raises `UsageError` on a variable that cannot be read."""
         return cls(settings, environ, detect(environ, gather(environ), registry=settings.registry))
 
-    def daemon(self) -> Daemon:
+    def daemon(self) -> "Daemon":
         """The docker daemon: where the docker SDK finds one by itself, it is left to that."""
+        from layerferry.sources.daemon import Daemon
+
         if self.environ.get("DOCKER_HOST") or self.environ.get("DOCKER_CONTEXT"):
             return Daemon(self.environ)
         own = self.topology.daemon.environment if self.topology.daemon_reason != "docker's current context" else {}
         return Daemon({**self.environ, **own})
 
-    def reachability(self, daemon: Daemon) -> Reachability:
+    def reachability(self, daemon: "Daemon") -> "Reachability":
+        """What the daemon reaches of ours, as far as the settings allow it."""
+        from layerferry.routes.reachability import Ngrok, Reachability
+
         chosen = self.settings
         ngrok = Ngrok(chosen.ngrok_token, chosen.ngrok_domain, chosen.ngrok_install) if chosen.wants_ngrok else None
         return Reachability(daemon, self.topology, self.environ, ngrok, self.credentials)
 
     def source(self, emit: Emit) -> Source:
         """The sources of the images, each opened when an image of its kind is asked for."""
-        return Sources(
-            {
-                "daemon": lambda: self._daemon_routes(emit),
-                "oci": LayoutSource,
-                "archive": ArchiveSource,
-                "registry": lambda: RemoteSource(self.environ),
-            }
-        )
 
-    def _daemon_routes(self, emit: Emit) -> Source:
-        daemon = self.daemon()
+        def daemon() -> Source:
+            from layerferry.sources.routed import DaemonSource
+
+            return DaemonSource(self.daemon(), lambda daemon: self._routes(daemon, emit))
+
+        def oci() -> Source:
+            from layerferry.sources.layout import LayoutSource
+
+            return LayoutSource()
+
+        def archive() -> Source:
+            from layerferry.sources.tarball import ArchiveSource
+
+            return ArchiveSource()
+
+        def registry() -> Source:
+            from layerferry.sources.remote import RemoteSource
+
+            return RemoteSource(self.environ)
+
+        return Sources({"daemon": daemon, "oci": oci, "archive": archive, "registry": registry})
+
+    def _routes(self, daemon: "Daemon", emit: Emit) -> "DaemonRoutes":
+        from layerferry.routes.router import DaemonRoutes
+
         return DaemonRoutes(daemon, self.reachability(daemon), self.settings.route, emit)
 
     def output(self, stream: TextIO) -> Output:

@@ -182,7 +182,7 @@ def parse(line: str) -> None:
     _, name, *arguments = shlex.split(line)
     if name not in cli.commands:
         raise click.UsageError(f"no command {name}")
-    cli.commands[name].make_context(name, arguments, parent=click.Context(cli))
+    cli.commands[name].make_context(name, arguments, parent=click.Context(cli, **cli.context_settings))
 
 
 def test_the_index_names_every_example() -> None:

@@ -286,7 +286,7 @@ def parse(argv: tuple[str, ...]) -> None:
     name, *arguments = argv[1:]
     if name not in cli.commands:
         raise click.UsageError(f"no command {name}")
-    cli.commands[name].make_context(name, arguments, parent=click.Context(cli))
+    cli.commands[name].make_context(name, arguments, parent=click.Context(cli, **cli.context_settings))
 
 
 # What the examples do

@@ -20,7 +20,7 @@ def parse(line: str) -> None:
     words = [word for word in shlex.split(line) if not re.match(r"[A-Z_]+=", word)]
     name, arguments = words[1], words[2:]
     command = cli.commands[name]
-    command.make_context(name, list(arguments), parent=click.Context(cli))
+    command.make_context(name, list(arguments), parent=click.Context(cli, **cli.context_settings))
 
 
 def test_there_are_commands_to_check() -> None:

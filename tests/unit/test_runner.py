@@ -11,6 +11,8 @@ from typing import Any, cast
 
 import pytest
 
+import layerferry.routes.reachability
+import layerferry.sources.daemon
 from layerferry import runner
 from layerferry.ci.machine import Machine
 from layerferry.ci.topology import detect
@@ -38,7 +40,7 @@ def around(environ: Mapping[str, str], machine: Machine | None = None, **setting
 def dialled(monkeypatch: pytest.MonkeyPatch) -> list[Mapping[str, str]]:
     """The environments that a daemon was looked for in."""
     seen: list[Mapping[str, str]] = []
-    monkeypatch.setattr(runner, "Daemon", seen.append)
+    monkeypatch.setattr(layerferry.sources.daemon, "Daemon", seen.append)
     return seen
 
 
@@ -82,7 +84,7 @@ def test_the_tunnels_password_is_masked_before_anything_is_said() -> None:
 
 def test_what_is_masked_is_what_the_registries_ask_for(monkeypatch: pytest.MonkeyPatch) -> None:
     handed: list[tuple[Any, ...]] = []
-    monkeypatch.setattr(runner, "Reachability", lambda *arguments: handed.append(arguments))
+    monkeypatch.setattr(layerferry.routes.reachability, "Reachability", lambda *arguments: handed.append(arguments))
     here = around({})
     here.reachability(cast("Any", None))
     ((*_, ngrok, credentials),) = handed

@@ -1,4 +1,4 @@
-"""A docker daemon as a source, by whichever route suits; where that fails, another one goes on."""
+"""The routes out of a docker daemon: whichever suits; where that fails, another one goes on."""
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, ExitStack
@@ -9,7 +9,7 @@ from typing import Self
 from layerferry.archive import Blob, Content
 from layerferry.errors import RouteError, SourceError
 from layerferry.events import Emit, Route, Warned
-from layerferry.image import Descriptor, Image, Platform
+from layerferry.image import Descriptor, Image
 from layerferry.plan import Plan
 from layerferry.routes.choose import RATES, Reached, choose, costs
 from layerferry.routes.reachability import Landing, Reachability
@@ -24,7 +24,7 @@ _NEVER = 24 * 3600.0
 
 
 class DaemonRoutes:
-    """A `sources.Source`: a docker daemon, and the routes that lead out of it. `asked` is `auto` or a route's name."""
+    """What leads out of a daemon, a `sources.routed.Routes`. `asked` is `auto` or a route's name."""
 
     def __init__(self, daemon: Daemon, reachability: Reachability, asked: str, emit: Emit) -> None:
         self._daemon = daemon
@@ -33,14 +33,6 @@ class DaemonRoutes:
         self._emit = emit
         self._landing: Landing | ServiceLanding | None = None
         self._reached: Reached | None = None
-
-    def inspect(self, reference: str, platform: Platform | None = None) -> Image:
-        return self._daemon.inspect(reference, platform)
-
-    def names(self, image: Image) -> tuple[str, ...]:
-        """None: a daemon's image is called what the user called it."""
-        del image
-        return ()
 
     def choose(self, plan: Plan) -> Route:
         if self._reached is None:
@@ -60,7 +52,6 @@ class DaemonRoutes:
 
     def close(self) -> None:
         self._reachability.close()
-        self._daemon.close()
 
     def _reach(self, image: Image) -> Reached:
         """Find the best landing: a registry of ours, the job's service registry, a tunnel where one is allowed."""

@@ -28,6 +28,9 @@ class Source(Protocol):
     def names(self, image: Image) -> tuple[str, ...]:
         """The full names that the source itself gives an image; none where its reference is its name."""
 
+    def prepare(self) -> None:
+        """Get ready for what follows, while the target answers. Nothing is read yet: the image may be there already."""
+
     def choose(self, plan: Plan) -> Route:
         """The route that `fetch` would take for this plan, and why. Raises `RouteError`."""
 

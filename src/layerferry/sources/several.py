@@ -30,6 +30,10 @@ class Sources:
     def names(self, image: Image) -> tuple[str, ...]:
         return self._of(image.reference).names(image)
 
+    def prepare(self) -> None:
+        for source in self._opened.values():
+            source.prepare()
+
     def choose(self, plan: Plan) -> Route:
         return self._of(plan.image.reference).choose(plan)
 

@@ -87,6 +87,8 @@ class DirectSource:
         """The full names that the source itself gives an image that was inspected; often none."""
         return self._described[image.reference, image.id].found.names
 
+    def prepare(self) -> None: ...
+
     def choose(self, plan: Plan) -> Route:
         del plan
         return Route("direct", self.reason)

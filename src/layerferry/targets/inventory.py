@@ -4,12 +4,15 @@ import tempfile
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from layerferry.image import DOCKER_LAYER_TYPES, Descriptor, Image
 from layerferry.plan import Inventory
-from layerferry.registry import PushedManifest, Registry
 from layerferry.targets.conduit import Conduit
 from layerferry.targets.conversation import Conversation, Greeting, Holding, Place
+
+if TYPE_CHECKING:
+    from layerferry.registry import PushedManifest
 
 #: Images to learn from at most. Each costs a push of no bytes, 0.15 s on docker 28.5; the first holds most of it.
 _MOST_HOLDERS = 3
@@ -21,7 +24,7 @@ _PATIENCE = 12.0
 class Knowledge:
     """What was learned of a target's blobs: by image ID, the manifest that its daemon has pushed to us."""
 
-    manifests: Mapping[str, PushedManifest] = field(default_factory=dict)
+    manifests: "Mapping[str, PushedManifest]" = field(default_factory=dict)
 
     def blobs(self, image: Image, holding: Holding) -> dict[str, Descriptor]:
         """By diff ID, the target's own blobs for layers of `image`."""
@@ -57,6 +60,8 @@ def learn(conversation: Conversation, conduit: Conduit, greeting: Greeting, imag
     """
     if greeting.store != "blob":
         return Knowledge()
+    from layerferry.registry import Registry  # noqa: PLC0415 - only here it is needed, and it takes a while to load
+
     wanted = [image for image in images if not greeting.holdings[image.id].present]
     found = [place.holder for image in wanted for place in places(image, greeting.holdings[image.id]).values()]
     holders = sorted(dict.fromkeys(found), key=found.count, reverse=True)[:_MOST_HOLDERS]
