@@ -11,7 +11,7 @@ import pytest
 from fake_registry import PASSWORD, USER, FakeRegistry, fake_registry
 from layerferry.errors import SourceError
 from layerferry.plan import Inventory, plan
-from layerferry.sources import distribution
+from layerferry.sources import endpoint
 from layerferry.sources.remote import RemoteSource
 from packed import Picture
 
@@ -20,7 +20,7 @@ PICTURE = Picture.of("app", "gzip", "", "zstd")
 
 @pytest.fixture(autouse=True)
 def hurry(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(distribution, "_pause", lambda *_: 0.0)
+    monkeypatch.setattr(endpoint, "_pause", lambda *_: 0.0)
 
 
 @pytest.fixture

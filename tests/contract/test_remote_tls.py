@@ -10,8 +10,9 @@ import pytest
 
 from layerferry.errors import SourceError
 from layerferry.image import Name
-from layerferry.sources import distribution
+from layerferry.sources import endpoint, session
 from layerferry.sources.distribution import Repository
+from layerferry.sources.endpoint import Endpoint
 from rig import tls
 
 
@@ -42,8 +43,8 @@ def address(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     server.handle_error = lambda *_: None  # type: ignore[method-assign]  # a handshake that fails is what is tested
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
     thread.start()
-    monkeypatch.setattr(distribution, "_pause", lambda *_: 0.0)
-    monkeypatch.setattr(distribution, "_CERTIFICATES", tmp_path / "certs.d")
+    monkeypatch.setattr(endpoint, "_pause", lambda *_: 0.0)
+    monkeypatch.setattr(session, "CERTIFICATES", tmp_path / "certs.d")
     try:
         yield f"127.0.0.1:{server.server_port}"
     finally:
@@ -53,7 +54,7 @@ def address(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
 
 
 def repository(address: str, path: str, home: Path) -> Repository:
-    return Repository(Name.parse(f"{address}/{path}"), {"HOME": str(home)})
+    return Repository(Endpoint(address, {"HOME": str(home)}), Name.parse(f"{address}/{path}"))
 
 
 def trust(address: str, folder: Path) -> None:

@@ -17,7 +17,7 @@ from layerferry.errors import SourceError
 from layerferry.events import Route
 from layerferry.image import Platform
 from layerferry.plan import Inventory, plan
-from layerferry.sources import Source, distribution
+from layerferry.sources import Source, endpoint
 from layerferry.sources.layout import LayoutSource
 from layerferry.sources.manifest import SeveralPlatformsError
 from layerferry.sources.remote import RemoteSource
@@ -103,7 +103,7 @@ BY_DIGEST = ["layout", "archive docker25", "archive oci-archive", "archive oci-a
 
 @pytest.fixture
 def place(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Place]:
-    monkeypatch.setattr(distribution, "_pause", lambda *_: 0.0)
+    monkeypatch.setattr(endpoint, "_pause", lambda *_: 0.0)
     with contextlib.ExitStack() as stack:
         yield Place(tmp_path, request.param, stack)
 

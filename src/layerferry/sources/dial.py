@@ -4,18 +4,15 @@ The SDK's transport for this wants paramiko even where it does not use it, knows
 """
 
 import http.client
-import socket
-import subprocess
-import tempfile
 from collections.abc import Mapping, Sequence
-from typing import IO, Any
+from typing import Any
 from urllib.parse import urlsplit
 
 import requests
 import urllib3
 from requests.adapters import HTTPAdapter
 
-_PATIENCE = 5
+from layerferry.sources.piped import Piped
 
 
 def command(url: str) -> list[str]:
@@ -49,25 +46,17 @@ class DialAdapter(HTTPAdapter):
 
 
 class _Connection(urllib3.connection.HTTPConnection):
-    """One ssh process, whose stdin and stdout are a socket, so that timeouts are as on any other."""
+    """One ssh process."""
 
     def __init__(self, argv: Sequence[str], **options: Any) -> None:
         super().__init__("localhost", **options)
         self._argv = argv
-        self._process: subprocess.Popen[bytes] | None = None
-        self._words: IO[bytes] | None = None
+        self._piped: Piped | None = None
         self._last = ""
 
     def connect(self) -> None:
-        ours, theirs = socket.socketpair()
-        self._words = tempfile.TemporaryFile()  # noqa: SIM115 - a pipe would have to be read
-        with theirs:
-            self._process = subprocess.Popen(
-                self._argv, stdin=theirs.fileno(), stdout=theirs.fileno(), stderr=self._words
-            )
-        if isinstance(self.timeout, int | float):
-            ours.settimeout(self.timeout)
-        self.sock = ours
+        self._piped = Piped(self._argv, self.timeout)
+        self.sock = self._piped.socket
 
     def getresponse(self) -> urllib3.response.HTTPResponse:  # type: ignore[override]
         try:
@@ -78,20 +67,9 @@ class _Connection(urllib3.connection.HTTPConnection):
 
     def close(self) -> None:
         super().close()
-        if self._process is not None:
-            self._process.terminate()
-            try:
-                self._process.wait(_PATIENCE)
-            except subprocess.TimeoutExpired:
-                self._process.kill()
-                self._process.wait()
-            self._process = None
-        if self._words is not None:
-            with self._words as words:
-                words.seek(0)
-                lines = words.read().decode(errors="replace").splitlines()
-            self._last = next((line.strip() for line in reversed(lines) if line.strip()), "")
-            self._words = None
+        if self._piped is not None:
+            self._last = self._piped.end()
+            self._piped = None
 
 
 class _Pool(urllib3.HTTPConnectionPool):

@@ -1,4 +1,4 @@
-"""A registry's pull side over HTTP: manifests and blobs, with the user's login. The HTTP library lives here alone.
+"""A repository of a registry: its manifests and blobs, with the user's login.
 
 Specs: https://github.com/opencontainers/distribution-spec/blob/v1.1.1/spec.md ("Pull"),
 https://distribution.github.io/distribution/spec/auth/token/ and .../auth/oauth/ for tokens.
@@ -6,72 +6,57 @@ https://distribution.github.io/distribution/spec/auth/token/ and .../auth/oauth/
 
 import base64
 import contextlib
-import http.client
-import ipaddress
+import json
 import re
-import ssl
-import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from http import HTTPStatus
-from pathlib import Path
 from types import MappingProxyType
-from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import urljoin, urlsplit
 
 import requests
-import urllib3
-from requests.adapters import HTTPAdapter
 
-from layerferry import __version__
-from layerferry.errors import SourceError
+from layerferry.errors import LayerferryError
 from layerferry.image import Descriptor, Name
+from layerferry.sources.endpoint import BROKEN, TIMEOUT, TRIES, Body, Endpoint, reason, wait
 from layerferry.sources.logins import Login, find_login
 from layerferry.sources.manifest import INDEX_TYPES, LARGEST_DOCUMENT, MANIFEST_TYPES
 from layerferry.sources.streams import CHUNK
 
-#: Seconds to connect, and from one byte to the next.
-_TIMEOUT = (15, 60)
-#: Tries of one request, or of one blob since its last byte, and seconds to wait at most where a registry says so.
-_TRIES = 4
-_LONGEST_WAIT = 20.0
-_PASSING = frozenset((429, 500, 502, 503, 504))
-_BROKEN = (requests.RequestException, urllib3.exceptions.HTTPError, http.client.HTTPException, OSError)
 _ACCEPT = ", ".join(sorted(MANIFEST_TYPES | INDEX_TYPES))
 _PARAMETER = re.compile(r'([a-zA-Z_]+)=(?:"((?:[^"\\]|\\.)*)"|([^\s,"]+))')
-_CERTIFICATES = Path("/etc/docker/certs.d")
+#: Bytes of an error's explanation.
+_LARGEST_ERROR = 64 << 10
+_NOTHING: Mapping[str, str] = MappingProxyType({})
 
 
 class Repository:
-    """A repository of a registry. Without `plain_http` only a registry on this machine is spoken to unencrypted."""
+    """A repository, to read from. What goes wrong is raised as the endpoint's `blame` says."""
 
-    def __init__(self, name: Name, environ: Mapping[str, str], *, plain_http: bool = False) -> None:
-        self.place = f"the registry {name.domain}"
-        self._name = name
-        self._environ = environ
-        self._session = _Session(name.domain)
+    def __init__(self, endpoint: Endpoint, name: Name) -> None:
+        self.place = endpoint.place
+        self.name = name
+        self._endpoint = endpoint
         self._authorization = ""
         self._login_from = ""
-        host = "registry-1.docker.io" if name.domain == "docker.io" else name.domain
-        plain = plain_http or (_is_here(host) and self._speaks_plain(host))
-        self._base = f"{'http' if plain else 'https'}://{host}/v2/{name.path}"
+        self._base = f"{endpoint.url}/{name.path}"
 
     def close(self) -> None:
-        self._session.close()
+        self._endpoint.close()
 
     def manifest(self, reference: str) -> tuple[str, bytes]:
-        """The media type and the bytes of a manifest or index, by tag or digest. Raises `SourceError`."""
+        """The media type and the bytes of a manifest or index, by tag or digest."""
         with contextlib.closing(self._get(f"manifests/{reference}", {"Accept": _ACCEPT})) as response:
             return response.headers.get("Content-Type", "").partition(";")[0].strip(), self._document(response)
 
     def document(self, descriptor: Descriptor) -> bytes:
-        """A manifest, an index or a config. Raises `SourceError`."""
+        """A manifest, an index or a config."""
         if descriptor.media_type in MANIFEST_TYPES | INDEX_TYPES:
             return self.manifest(descriptor.digest)[1]
         with contextlib.closing(self._get(f"blobs/{descriptor.digest}")) as response:
             return self._document(response)
 
     def blob(self, blob: Descriptor) -> Iterator[bytes]:
-        """The bytes of a blob. Where the connection breaks, another goes on from there. Raises `SourceError`."""
+        """The bytes of a blob. Where the connection breaks, another goes on from there."""
         done, tries = 0, 0
         while done < blob.size:
             try:
@@ -82,14 +67,14 @@ class Repository:
                     if done > blob.size:
                         return
                 tries += 1
-                reason = f"it ended after {done} of {blob.size} bytes"
-            except _BROKEN as error:
+                why = f"it ended after {done} of {blob.size} bytes"
+            except BROKEN as error:
                 tries += 1
-                reason = _reason(error)
+                why = reason(error)
             if done < blob.size:
-                if tries >= _TRIES:
-                    raise SourceError(f"{self.place} broke off {blob.digest}: {reason}")
-                time.sleep(_pause(tries))
+                if tries >= TRIES:
+                    raise self._endpoint.blame.answer(f"{self.place} broke off {blob.digest}: {why}")
+                wait(tries)
 
     def _rest(self, digest: str, offset: int) -> Iterator[bytes]:
         """A blob from `offset` on; where a registry knows no ranges, what was read before is skipped."""
@@ -107,46 +92,49 @@ class Repository:
             for chunk in response.raw.stream(CHUNK, decode_content=False):
                 data += chunk
                 if len(data) > LARGEST_DOCUMENT:
-                    raise SourceError(
-                        f"{self.place} answers with more than {LARGEST_DOCUMENT} bytes for {self._name.path}"
+                    raise self._endpoint.blame.answer(
+                        f"{self.place} answers with more than {LARGEST_DOCUMENT} bytes for {self.name.path}"
                     )
-        except _BROKEN as error:
-            raise SourceError(f"{self.place} broke off: {_reason(error)}") from None
+        except BROKEN as error:
+            raise self._endpoint.blame.answer(f"{self.place} broke off: {reason(error)}") from None
         return data
 
-    def _get(self, path: str, headers: Mapping[str, str] = MappingProxyType({})) -> requests.Response:
-        """An answer with a body that is wanted; raises `SourceError` for any other."""
-        url = f"{self._base}/{path}"
-        response = self._retried(url, headers)
-        if response.status_code == HTTPStatus.UNAUTHORIZED:
+    def _get(self, path: str, headers: Mapping[str, str] = _NOTHING) -> requests.Response:
+        return self._ask("GET", path, headers, expect={HTTPStatus.OK, HTTPStatus.PARTIAL_CONTENT})
+
+    def _ask(
+        self,
+        method: str,
+        path: str,
+        headers: Mapping[str, str] = _NOTHING,
+        body: bytes | Body | None = None,
+        *,
+        expect: Collection[int],
+    ) -> requests.Response:
+        """An answer with one of the statuses `expect`; raises for any other. `path` may be a whole URL.
+
+        The login goes to the registry alone. A token that has run out is renewed once; but a `Body` has been read by
+        then, so its 401 is the caller's.
+        """
+        url = urljoin(f"{self._base}/", path)
+        ours = urlsplit(url)[:2] == urlsplit(self._base)[:2]
+        response = self._endpoint.send(method, url, {**headers, **self._login(ours=ours)}, body)
+        replayable = body is None or isinstance(body, bytes)
+        if response.status_code == HTTPStatus.UNAUTHORIZED and ours and replayable:
             response.close()
             self._authorization = self._authorize(response.headers.get("WWW-Authenticate", ""))
-            response = self._retried(url, headers)
-        if response.status_code not in {HTTPStatus.OK, HTTPStatus.PARTIAL_CONTENT}:
-            response.close()
-            raise self._refused(response.status_code)
+            response = self._endpoint.send(method, url, {**headers, **self._login(ours=ours)}, body)
+        if response.status_code not in expect:
+            with contextlib.closing(response):
+                raise self._refused(response.status_code, _said(response))
         return response
 
-    def _retried(self, url: str, headers: Mapping[str, str]) -> requests.Response:
-        """Ask until there is an answer that is no passing trouble, or too often."""
-        authorization = {"Authorization": self._authorization} if self._authorization else {}
-        for attempt in range(1, _TRIES + 1):
-            try:
-                response = self._session.get(url, headers={**headers, **authorization}, stream=True, timeout=_TIMEOUT)
-            except _BROKEN as error:
-                if attempt == _TRIES or isinstance(error, requests.exceptions.SSLError):
-                    raise self._unreachable(error) from None
-                time.sleep(_pause(attempt))
-                continue
-            if response.status_code not in _PASSING or attempt == _TRIES:
-                return response
-            response.close()
-            time.sleep(_pause(attempt, response.headers.get("Retry-After", "")))
-        raise AssertionError
+    def _login(self, *, ours: bool) -> dict[str, str]:
+        return {"Authorization": self._authorization} if self._authorization and ours else {}
 
     def _authorize(self, challenge: str) -> str:
         """The Authorization header that answers a challenge (RFC 9110, section 11.6.1)."""
-        login, self._login_from = find_login(self._name.domain, self._name.path, self._environ)
+        login, self._login_from = find_login(self._endpoint.domain, self.name.path, self._endpoint.environ)
         if bearer := re.search(r"\bbearer\s+(.*)", challenge, re.IGNORECASE):
             if login and login.bearer:
                 return f"Bearer {login.bearer}"
@@ -156,126 +144,63 @@ class Repository:
             raise self._refused(HTTPStatus.UNAUTHORIZED)
         return _basic(login)
 
+    def _scopes(self, asked: str) -> Sequence[str]:
+        """What a token is to allow; `asked` is what the challenge says, several with spaces between."""
+        return asked.split() or [f"repository:{self.name.path}:pull"]
+
     def _token(self, parameters: Mapping[str, str], login: Login | None) -> str:
         """Ask the registry's token service. A login goes there encrypted, unless all of it is plain."""
         realm = parameters.get("realm", "")
         secure = {"https"} if self._base.startswith("https:") else {"https", "http"}
         if urlsplit(realm).scheme not in secure:
-            raise SourceError(f"{self.place} names a token service that is not encrypted")
-        query = {"scope": parameters.get("scope") or f"repository:{self._name.path}:pull"}
-        if "service" in parameters:
-            query["service"] = parameters["service"]
+            raise self._endpoint.blame.answer(f"{self.place} names a token service that is not encrypted")
+        scopes = self._scopes(parameters.get("scope", ""))
+        query = {"service": parameters["service"]} if "service" in parameters else {}
+        session = self._endpoint.session
         try:
             if login and login.identity_token:
                 form = {"grant_type": "refresh_token", "client_id": "layerferry", "refresh_token": login.identity_token}
-                response = self._session.post(realm, data={**query, **form}, timeout=_TIMEOUT)
+                form["scope"] = " ".join(scopes)
+                response = session.post(realm, data={**query, **form}, timeout=TIMEOUT)
             else:
                 headers = {"Authorization": _basic(login)} if login else {}
-                response = self._session.get(realm, params=query, headers=headers, timeout=_TIMEOUT)
+                response = session.get(realm, params={**query, "scope": scopes}, headers=headers, timeout=TIMEOUT)
             answer = response.json() if response.ok else {}
-        except (*_BROKEN, ValueError) as error:
-            raise SourceError(f"{self.place}: its token service does not answer: {_reason(error)}") from None
+        except (*BROKEN, ValueError) as error:
+            raise self._endpoint.blame.silence(
+                f"{self.place}: its token service does not answer: {reason(error)}"
+            ) from None
         token = answer.get("token") or answer.get("access_token") if isinstance(answer, dict) else None
         if not isinstance(token, str):
             raise self._refused(response.status_code if not response.ok else HTTPStatus.UNAUTHORIZED)
         return token
 
-    def _speaks_plain(self, host: str) -> bool:
-        """Whether a registry on this machine takes HTTP; a server of TLS answers that with 400, or not at all."""
-        try:
-            with contextlib.closing(self._session.get(f"http://{host}/v2/", timeout=_TIMEOUT)) as response:
-                return response.status_code != HTTPStatus.BAD_REQUEST
-        except requests.exceptions.ConnectionError as error:
-            if isinstance(_cause(error), ConnectionRefusedError):
-                raise self._unreachable(error) from None
-            return False
-        except _BROKEN as error:
-            raise self._unreachable(error) from None
-
-    def _unreachable(self, error: Exception) -> SourceError:
-        hint = ""
-        if isinstance(error, requests.exceptions.SSLError):
-            hint = (
-                f"Its CA goes to {_CERTIFICATES / self._name.domain}/ca.crt; registry:http://… is for one without TLS."
-            )
-        return SourceError(f"{self.place} does not answer: {_reason(error)}", hint=hint)
-
-    def _refused(self, status: int) -> SourceError:
-        image = f"{self.place} has no {self._name.path}"
+    def _refused(self, status: int, said: str = "") -> LayerferryError:
+        error = self._endpoint.blame.answer
+        image = f"{self.place} has no {self.name.path}"
         match status:
             case 401 | 403:
-                where = self._login_from
-                return SourceError(
-                    f"{image}, or not for this login",
-                    hint=f"`docker login {self._name.domain}` gives one. Used was: {where}." if where else "",
-                )
+                return error(f"{image}, or not for this login", hint=self._login_hint())
             case 404:
-                return SourceError(f"{image}:{self._name.tag or 'latest'}")
+                return error(f"{image}:{self.name.tag or 'latest'}")
             case 429:
-                return SourceError(f"{self.place} allows no more requests for now", hint="A login may allow more.")
+                return error(f"{self.place} allows no more requests for now", hint="A login may allow more.")
             case _:
-                return SourceError(f"{self.place} answers with HTTP {status}")
+                return error(f"{self.place} answers with HTTP {status}" + (f" ({said})" if said else ""))
+
+    def _login_hint(self) -> str:
+        where = self._login_from
+        return f"`docker login {self._endpoint.domain}` gives one. Used was: {where}." if where else ""
 
 
-class _Session(requests.Session):
-    """Proxies as the environment says; no login out of a .netrc; the system's certificates, and docker's for `host`."""
-
-    def __init__(self, host: str) -> None:
-        super().__init__()
-        self.auth = _as_it_is
-        self.headers.update({"User-Agent": f"layerferry/{__version__}", "Accept-Encoding": "identity"})
-        context = ssl.create_default_context()
-        for path in sorted((_CERTIFICATES / host).glob("*.crt")):
-            with contextlib.suppress(OSError):
-                context.load_verify_locations(path)
-        self.mount("https://", _Trusting(context))
-
-    def rebuild_auth(self, prepared_request: requests.PreparedRequest, response: requests.Response) -> None:
-        """A redirect to another host, a blob store for one, gets no login; requests would look into .netrc here."""
-        before, after = str(response.request.url), str(prepared_request.url)
-        if self.should_strip_auth(before, after):
-            prepared_request.headers.pop("Authorization", None)
-
-
-class _Trusting(HTTPAdapter):
-    def __init__(self, context: ssl.SSLContext) -> None:
-        self._context = context
-        super().__init__()
-
-    def init_poolmanager(self, *arguments: Any, **options: Any) -> None:
-        super().init_poolmanager(*arguments, **options, ssl_context=self._context)
-
-    def proxy_manager_for(self, *arguments: Any, **options: Any) -> Any:
-        return super().proxy_manager_for(*arguments, **options, ssl_context=self._context)
-
-
-def _as_it_is(request: requests.PreparedRequest) -> requests.PreparedRequest:
-    return request
-
-
-def _is_here(host: str) -> bool:
-    name = urlsplit(f"//{host}").hostname or ""
-    with contextlib.suppress(ValueError):
-        return ipaddress.ip_address(name).is_loopback
-    return name == "localhost" or name.endswith(".localhost")
+def _said(response: requests.Response) -> str:
+    """What a registry says is wrong (distribution-spec, "Error Codes"), in one line."""
+    try:
+        first = json.loads(response.raw.read(_LARGEST_ERROR, decode_content=False))["errors"][0]
+        return " ".join(f"{first.get('code', '')} {first.get('message', '')}".split())[:200]
+    except (*BROKEN, ValueError, LookupError, TypeError, AttributeError):
+        return ""
 
 
 def _basic(login: Login) -> str:
     return "Basic " + base64.b64encode(f"{login.user}:{login.password}".encode()).decode()
-
-
-def _pause(attempt: int, told: str = "") -> float:
-    """Seconds before the next try; `told` is a Retry-After (RFC 9110, section 10.2.3), dates are not followed."""
-    return min(float(told), _LONGEST_WAIT) if told.isdecimal() else 0.25 * 2.0**attempt
-
-
-def _cause(error: BaseException) -> BaseException:
-    """What is behind an error: requests wraps urllib3's, that wraps the socket's."""
-    inner = getattr(error, "reason", None) or error.__cause__ or error.__context__
-    inner = next((part for part in error.args if isinstance(part, BaseException)), inner)
-    return _cause(inner) if isinstance(inner, BaseException) and inner is not error else error
-
-
-def _reason(error: BaseException) -> str:
-    cause = _cause(error)
-    return str(getattr(cause, "strerror", None) or cause)[:200] or type(cause).__name__

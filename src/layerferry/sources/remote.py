@@ -6,6 +6,7 @@ from dataclasses import replace
 from layerferry.errors import SourceError
 from layerferry.image import Descriptor, Name, Platform, digest_of
 from layerferry.sources.distribution import Repository
+from layerferry.sources.endpoint import Endpoint
 from layerferry.sources.manifest import Entry, find, parse_json
 from layerferry.sources.stored import Described, DirectSource, Stored
 
@@ -61,9 +62,10 @@ class RemoteSource(DirectSource):
 
     def describe(self, reference: str, platform: Platform | None) -> Described:
         text = reference.removeprefix("registry:")
-        name = Name.parse(text.removeprefix("http://").removeprefix("https://"))
+        name = Name.parse(text.removeprefix("http:").removeprefix("https:").removeprefix("//"))
         if reference not in self._roots:
-            store = RemoteStore(Repository(name, self._environ, plain_http=text.startswith("http://")))
+            endpoint = Endpoint(name.domain, self._environ, plain_http=text.startswith("http://"))
+            store = RemoteStore(Repository(endpoint, name))
             root = store.root(name.digest or name.tag or "latest", name.digest)
             full_name = name.tagged if name.tag or not name.digest else ""
             self._roots[reference] = store, replace(root, full_name=full_name)

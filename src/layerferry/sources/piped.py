@@ -1,0 +1,47 @@
+"""A process whose stdin and stdout are a socket of ours, so that timeouts are as on any other."""
+
+import contextlib
+import socket
+import subprocess
+import tempfile
+from collections.abc import Sequence
+
+_PATIENCE = 5
+
+
+class Piped:
+    """One process, and the socket that leads to it. Raises `OSError` where it cannot be started."""
+
+    def __init__(self, argv: Sequence[str], timeout: object = None) -> None:
+        self.socket, theirs = socket.socketpair()
+        self._words = tempfile.TemporaryFile()  # noqa: SIM115 - a pipe would have to be read
+        try:
+            with theirs:
+                self._process = subprocess.Popen(
+                    argv, stdin=theirs.fileno(), stdout=theirs.fileno(), stderr=self._words
+                )
+        except BaseException:
+            self.socket.close()
+            self._words.close()
+            raise
+        if isinstance(timeout, int | float):
+            self.socket.settimeout(timeout)
+
+    def failed(self, patience: float) -> bool:
+        """Whether it ends by itself within so many seconds, with another status than 0."""
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            return self._process.wait(patience) != 0
+        return False
+
+    def end(self) -> str:
+        """Terminate it, if it still runs; the last line that it said on stderr."""
+        self._process.terminate()
+        try:
+            self._process.wait(_PATIENCE)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+        with self._words as words:
+            words.seek(0)
+            lines = words.read().decode(errors="replace").splitlines()
+        return next((line.strip() for line in reversed(lines) if line.strip()), "")
