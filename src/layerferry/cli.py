@@ -15,7 +15,8 @@ import click
 
 from layerferry import __version__, settings
 from layerferry.errors import ConnectError, Halt, Interrupted, LayerferryError, UsageError
-from layerferry.targets.target import Ssh, Target, start
+from layerferry.targets.registry import check_via, is_registry, through
+from layerferry.targets.target import AnyTarget, Ssh, start
 
 if TYPE_CHECKING:
     from layerferry.report import Report
@@ -51,6 +52,7 @@ def cli() -> None:
     metavar="NAME[:TAG]",
     help="The name on the target, if not the source's.  [repeatable]",
 )
+@click.option("--via", default="", metavar="HOST", help="The host that reaches a registry, as ssh names it.")
 @click.option("--route", metavar="NAME", help="auto, registry, ngrok or export.  [default: auto]")
 @click.option("--platform", metavar="OS/ARCH", help="Which platform of a multi-platform image.")
 @click.option("--allow-platform-mismatch", is_flag=True, help="Push an image that the target's platform cannot run.")
@@ -67,14 +69,24 @@ def push(ctx: click.Context, /, words: tuple[str, ...], more: tuple[str, ...], *
     """Push images to hosts, each over one SSH session, and send only the layers that they lack.
 
     IMAGE is a name, name:tag, name@digest or an image ID of a docker daemon. TARGET is [ssh://][user@]host[:port], or
-    an alias of your ssh_config.
+    an alias of your ssh_config; or registry://host[:port][/prefix], a registry, which --via reaches through ssh.
     """
     images, targets = _split(words, more, ctx.meta.get("layerferry.command", ()))
     ssh = Ssh(given.pop("ssh_options"), given.pop("ssh_config"), sys.stdin.isatty() and not given["as_json"])
+    targets = _through(targets, given.pop("via"))
     with contextlib.ExitStack() as stack:
         if settings.has_ssh_material():
             ssh = _with_material(stack, ssh)
-        _push(images, [start(stack, target, ssh) for target in targets], **given)
+        _push(images, [start(stack, target, ssh, settings.environment()) for target in targets], **given)
+
+
+def _through(targets: list[str | tuple[str, ...]], via: str) -> list[str | tuple[str, ...]]:
+    """The targets, with the way to each registry; the settings are loaded only where they may say one."""
+    if via:
+        check_via(targets, "--via")
+    elif any(map(is_registry, targets)):
+        via = settings.load().via
+    return [through(target, via) if isinstance(target, str) else target for target in targets]
 
 
 def _with_material(stack: contextlib.ExitStack, ssh: Ssh) -> Ssh:
@@ -98,9 +110,10 @@ def _split(
     return images, targets
 
 
-def _push(images: Sequence[str], targets: Sequence[Target], *, as_json: bool, **given: Any) -> None:
-    from layerferry.push import Options, Wanted, fan_out
+def _push(images: Sequence[str], targets: Sequence[AnyTarget], *, as_json: bool, **given: Any) -> None:
+    from layerferry.push import fan_out
     from layerferry.runner import Surroundings
+    from layerferry.wanted import Options, Wanted
 
     if given["names"] and len(images) > 1:
         raise UsageError("--name goes with one image", hint="Push them one by one, or tag them at the source.")
@@ -168,17 +181,22 @@ def receive(arguments: tuple[str, ...]) -> None:
 
 @cli.command()
 @click.argument("target", required=False)
+@click.option("--via", default="", metavar="HOST", help="The host that reaches a registry, as ssh names it.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object, and nothing else, on stdout.")
 @click.option("--ssh-option", "ssh_options", multiple=True, metavar="KEY=VALUE", help="ssh's -o.  [repeatable]")
 @click.option("--ssh-config", type=click.Path(exists=True, dir_okay=False, path_type=Path), help="ssh's -F.")
 @click.option("--debug", is_flag=True, help="Show the traceback of an error.")
-def doctor(target: str | None, *, as_json: bool, debug: bool, **ssh: Any) -> None:
+def doctor(target: str | None, *, via: str, as_json: bool, debug: bool, **ssh: Any) -> None:
     """Show what is where and what reaches what, the route that would be taken, and why. Sends nothing."""
     del debug
     from layerferry.doctor import examine, show
 
     chosen = settings.load()
     ssh_settings = Ssh(ssh["ssh_options"], ssh["ssh_config"])
+    if via:
+        check_via([target or ""], "--via")
+    if target:
+        target = through(target, via or chosen.via)
     with contextlib.ExitStack() as stack, _bounded(chosen.timeout):
         if settings.has_ssh_material():
             ssh_settings = _with_material(stack, ssh_settings)

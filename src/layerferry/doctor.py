@@ -15,7 +15,9 @@ from layerferry.runner import Surroundings
 from layerferry.settings.values import Settings
 from layerferry.sources.daemon import Daemon
 from layerferry.targets.conversation import Conversation
+from layerferry.targets.registry import RegistryTarget
 from layerferry.targets.target import Ssh, start
+from layerferry.upload.flow import open_endpoint
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +72,7 @@ def examine(settings: Settings, environ: Mapping[str, str], target: str | None, 
     except LayerferryError as error:
         findings.fail("daemon answers", error)
     if target:
-        _find_target(findings, target, ssh)
+        _find_target(findings, target, ssh, environ)
     return findings
 
 
@@ -129,18 +131,24 @@ def _advice(around: Surroundings, *, reached: bool, has_token: bool, has_agent: 
     yield "Without any of it, export works; it reads the whole image out of the daemon each time."
 
 
-def _find_target(findings: Findings, target: str, ssh: Ssh) -> None:
+def _find_target(findings: Findings, target: str, ssh: Ssh, environ: Mapping[str, str]) -> None:
     begin = time.monotonic()
     try:
-        with ExitStack() as stack, start(stack, target, ssh).connect() as conduit:
-            conversation = Conversation(conduit)
-            conversation.ask(())
-            greeting = conversation.greeting()
+        with ExitStack() as stack:
+            started = start(stack, target, ssh, environ)
+            if isinstance(started, RegistryTarget):
+                with closing(open_endpoint(started)) as endpoint:
+                    value, takes = f"{endpoint.place}, by {endpoint.scheme}", endpoint.answer()
+            else:
+                conduit = stack.enter_context(started.connect())
+                conversation = Conversation(conduit)
+                conversation.ask(())
+                greeting = conversation.greeting()
+                value = f"{greeting}, {greeting.platform}"
+                takes = f"takes {', '.join(greeting.accept)}; finds layers by {greeting.store}"
     except LayerferryError as error:
         findings.fail(f"target {target}", error, time.monotonic() - begin)
         return
-    value = f"{greeting}, {greeting.platform}"
-    takes = f"takes {', '.join(greeting.accept)}; finds layers by {greeting.store}"
     findings.add(f"target {target}", value, takes, good=True, seconds=time.monotonic() - begin)
 
 

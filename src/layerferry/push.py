@@ -6,62 +6,29 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 from layerferry.archive import Archive, Content, Manifest, Parcel, Piece
-from layerferry.compression import Compression, Method, compress
-from layerferry.errors import Halt, Interrupted, LayerferryError, TargetError, UsageError, VerificationError
+from layerferry.compression import Method, compress
+from layerferry.errors import Halt, Interrupted, LayerferryError, TargetError, VerificationError
 from layerferry.events import Emit, Greeted, Loading, Planned, Route, Sending
-from layerferry.image import MEDIA_TYPE_LAYER_ZSTD, Image, Name, Platform, is_image_id
+from layerferry.image import MEDIA_TYPE_LAYER_ZSTD, Image, Platform
 from layerferry.plan import Plan, complete, plan
 from layerferry.result import Bytes, Result
-from layerferry.sources import Source, kind_of
+from layerferry.sources import Source
 from layerferry.sources.manifest import SeveralPlatformsError, pick
 from layerferry.sources.unpack import Unpacked
 from layerferry.targets.conduit import Conduit
 from layerferry.targets.conversation import Conversation, Greeting
 from layerferry.targets.inventory import Knowledge, inventory, learn
-from layerferry.targets.target import Target
+from layerferry.targets.registry import RegistryTarget
+from layerferry.targets.target import AnyTarget
+from layerferry.upload.flow import Upload
+from layerferry.wanted import NO_ROUTE, Options, Wanted, nameless
 
-#: Nothing is fetched for an image that is there already.
-NO_ROUTE = Route("none", "nothing had to be read")
 _PROGRESS_EVERY = 0.1
 _JOBS = 8
-
-
-@dataclass(frozen=True, slots=True)
-class Wanted:
-    """An image to push: what the source calls it, and the full names that it gets on the target.
-
-    No names: those that the source gives it.
-    """
-
-    reference: str
-    names: tuple[str, ...]
-
-    @classmethod
-    def of(cls, reference: str, names: Sequence[str] = ()) -> "Wanted":
-        """Read IMAGE and its `--name`s; raises `UsageError` where there is no name to give it."""
-        if names:
-            return cls(reference, tuple(Name.parse(name).tagged for name in names))
-        if kind_of(reference) != "daemon":
-            return cls(reference, ())
-        name = None if is_image_id(reference) else Name.parse(reference)
-        if name is None or (name.digest and not name.tag):
-            raise _nameless(reference)
-        return cls(reference, (name.tagged,))
-
-
-@dataclass(frozen=True, slots=True)
-class Options:
-    """How to push."""
-
-    compression: Compression = field(default_factory=Compression)
-    platform: Platform | None = None
-    allow_platform_mismatch: bool = False
-    dry_run: bool = False
-    engine: str = ""
 
 
 @dataclass(slots=True)
@@ -108,7 +75,7 @@ class Delivery:
                 for item in items:
                     item.names = item.wanted.names or source.names(item.image)
                     if not item.names:
-                        raise _nameless(item.wanted.reference)
+                        raise nameless(item.wanted.reference)
                 for item in items:
                     if not item.present:
                         item.route = source.choose(item.plan)
@@ -231,7 +198,7 @@ class Delivery:
 
 def fan_out(
     wanted: Sequence[Wanted],
-    targets: Sequence[Target],
+    targets: Sequence[AnyTarget],
     options: Options,
     emit: Emit,
     open_source: Callable[[], Source],
@@ -252,9 +219,11 @@ def fan_out(
 
 
 def _deliver(
-    wanted: Sequence[Wanted], target: Target, options: Options, emit: Emit, open_source: Callable[[], Source]
+    wanted: Sequence[Wanted], target: AnyTarget, options: Options, emit: Emit, open_source: Callable[[], Source]
 ) -> list[Result]:
     try:
+        if isinstance(target, RegistryTarget):
+            return Upload(wanted, options, emit).run(target, open_source)
         return Delivery(wanted, options, emit).run(target.connect, open_source)
     except Halt as halt:
         if isinstance(halt.error, Interrupted):
@@ -271,10 +240,6 @@ def _deliver(
 def _for(platform: Platform, images: Sequence[Image]) -> Image:
     """The image for a target's platform; any, where there is none for it: that is told later."""
     return pick([(image.platform, image) for image in images], platform) or images[0]
-
-
-def _nameless(reference: str) -> UsageError:
-    return UsageError(f"{reference} has no name to give it on the target", hint="Say one: --name app:2.")
 
 
 def _verified(target: str, item: _Item, manifest: Manifest, shown: str) -> str:

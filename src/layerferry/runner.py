@@ -16,7 +16,7 @@ from layerferry.ci.ssh_identity import open_identity
 from layerferry.ci.topology import Topology, detect
 from layerferry.errors import Halt, LayerferryError, UnknownHostKeyError, UsageError
 from layerferry.events import Emit
-from layerferry.push import Options, Wanted, fan_out
+from layerferry.push import fan_out
 from layerferry.report import JsonReport, PlainReport, Report, document
 from layerferry.result import Result
 from layerferry.routes.edge import Credentials
@@ -24,7 +24,9 @@ from layerferry.settings.values import Settings
 from layerferry.sources import Source
 from layerferry.sources.several import Sources
 from layerferry.targets.conduit import SshTarget
-from layerferry.targets.target import Ssh, start
+from layerferry.targets.registry import check_via, through
+from layerferry.targets.target import Ssh, host_of, start
+from layerferry.wanted import Options, Wanted
 
 if TYPE_CHECKING:
     from layerferry.routes.reachability import Reachability
@@ -161,11 +163,17 @@ def _push(around: Surroundings, output: Output, ssh: Ssh, *, dry_run: bool) -> t
         topology = around.topology
         output.line(f"CI: {topology.provider} ({topology.provider_reason})")
         output.line(f"daemon: {topology.daemon.reach} ({topology.daemon_reason})")
-        targets = [start(stack, target, ssh) for target in chosen.targets]
+        targets = [start(stack, target, ssh, around.environ) for target in _targets(chosen)]
         results = fan_out(wanted, targets, options, report, lambda: around.source(report))
         seconds = time.monotonic() - begin
         report.finish(results, seconds)
     return results, seconds
+
+
+def _targets(settings: Settings) -> Sequence[str]:
+    if settings.via:
+        check_via(settings.targets, "LAYERFERRY_VIA")
+    return [through(target, settings.via) for target in settings.targets]
 
 
 def _advised(result: Result, settings: Settings) -> LayerferryError:
@@ -173,20 +181,21 @@ def _advised(result: Result, settings: Settings) -> LayerferryError:
     assert result.error is not None
     if not isinstance(result.error, UnknownHostKeyError):
         return result.error
-    lines = _scan(next(target for target in settings.targets if str(SshTarget.parse(target)) == result.target))
+    hosts = dict(host_of(target) for target in _targets(settings))
+    host = hosts[result.target]
+    lines = _scan(host) if host else ""
     if not lines:
         return result.error
     hint = "If this is its key, which the host's owner can tell, add to LAYERFERRY_SSH_KNOWN_HOSTS:\n" + lines
     return UnknownHostKeyError(result.error.message, hint=hint)
 
 
-def _scan(target: str) -> str:
+def _scan(host: SshTarget) -> str:
     """The host's ed25519 key as a known_hosts line, as far as it answers without a ProxyJump."""
-    parsed = SshTarget.parse(target)
-    port = ["-p", str(parsed.port)] if parsed.port else []
+    port = ["-p", str(host.port)] if host.port else []
     try:
         done = subprocess.run(
-            ["ssh-keyscan", "-T", str(_SCAN_SECONDS), "-t", "ed25519", *port, "--", parsed.host],
+            ["ssh-keyscan", "-T", str(_SCAN_SECONDS), "-t", "ed25519", *port, "--", host.host],
             capture_output=True,
             text=True,
             check=False,

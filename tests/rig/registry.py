@@ -6,10 +6,12 @@ import json
 import subprocess
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 from urllib.parse import urlsplit
 
+from rig import tls
 from rig.images import Compression, Image
+from rig.machine import Machine
 from rig.processes import Ledger, Process, RigError, stop, wait_until
 from rig.ssh import answers, free_port
 
@@ -23,11 +25,16 @@ class Registry:
     user: str
     password: str
     process: Process
+    host: str = "127.0.0.1"
 
     @property
     def address(self) -> str:
         """What goes before the first slash of an image name."""
-        return f"127.0.0.1:{self.port}"
+        return f"{self.host}:{self.port}"
+
+    @property
+    def log(self) -> str:
+        return (self.state / "log").read_text(errors="replace")
 
     @property
     def repositories(self) -> list[str]:
@@ -79,21 +86,51 @@ class Registry:
         stop([self.process])
 
 
+def start_hidden_registry(
+    state: Path, ledger: Ledger, machine: Machine, host: str, *, user: str = "", password: str = "", encrypted: bool = False
+) -> Registry:
+    """Start one in the network of `machine`, where it alone reaches it: on its loopback, or by a name that it knows.
+
+    With `encrypted` it has a certificate for `host`, of the authority in `state`/tls/ca.pem.
+    """
+    state.mkdir(parents=True)
+    inside = ["nsenter", "--target", str(machine.init.pid), "--net", "--"]
+    address = "127.0.0.1"
+    if host != "localhost":
+        address = "10.99.0.1"
+        subprocess.run([*inside, "ip", "address", "replace", f"{address}/32", "dev", "lo"], check=True)
+        hosts = machine.path("/etc/hosts").read_text()
+        machine.write("/etc/hosts", f"{hosts}{address} {host}\n")
+    port = 5443 if encrypted else 5000
+    config = _config(state, f"{address}:{port}", user, password)
+    if encrypted:
+        tls.create(state / "tls", address, host)
+        config["http"]["tls"] = {"certificate": str(state / "tls/server-cert.pem"), "key": str(state / "tls/server-key.pem")}
+    (state / "config.yml").write_text(json.dumps(config))
+    process = ledger.start([*inside, "docker-registry", "serve", state / "config.yml"], log=state / "log")
+    wait_until(lambda: "listening on" in (state / "log").read_text(), f"the registry does not listen: see {state}/log")
+    return Registry(state, port, user, password, process, host)
+
+
+def _config(state: Path, address: str, user: str, password: str) -> dict[str, Any]:
+    config: dict[str, Any] = {
+        "version": "0.1",
+        "log": {"level": "info"},
+        "storage": {"filesystem": {"rootdirectory": str(state / "data")}, "delete": {"enabled": True}},
+        "http": {"addr": address, "relativeurls": True},
+    }
+    if user:
+        (state / "htpasswd").write_text(f"{user}:{_bcrypt(password)}\n")
+        config["auth"] = {"htpasswd": {"realm": "rig", "path": str(state / "htpasswd")}}
+    return config
+
+
 def start_registry(state: Path, ledger: Ledger, *, user: str = "", password: str = "") -> Registry:
     """Start an empty registry whose files lie in `state`; with `user`, only for who knows `password`."""
     state.mkdir(parents=True)
     for _ in range(5):
         port = free_port()
-        config = {
-            "version": "0.1",
-            "log": {"level": "warn"},
-            "storage": {"filesystem": {"rootdirectory": str(state / "data")}, "delete": {"enabled": True}},
-            "http": {"addr": f"127.0.0.1:{port}", "relativeurls": True},
-        }
-        if user:
-            (state / "htpasswd").write_text(f"{user}:{_bcrypt(password)}\n")
-            config["auth"] = {"htpasswd": {"realm": "rig", "path": str(state / "htpasswd")}}
-        (state / "config.yml").write_text(json.dumps(config))  # JSON is YAML
+        (state / "config.yml").write_text(json.dumps(_config(state, f"127.0.0.1:{port}", user, password)))  # JSON is YAML
         process = ledger.start(["docker-registry", "serve", state / "config.yml"], log=state / "log")
         _wait(process, port)
         if process.alive:

@@ -19,7 +19,7 @@ from rig.images import Workshop
 from rig.kinds import KINDS, THIS_MACHINE, Kind
 from rig.machine import Machine
 from rig.processes import Ledger, Process, RigError
-from rig.registry import Registry, start_registry
+from rig.registry import Registry, start_hidden_registry, start_registry
 from rig.ssh import SshClient
 
 
@@ -117,6 +117,17 @@ class Rig:
         packages.install(("docker-registry",))
         self._registries += 1
         return start_registry(self.state / f"registry-{self._registries}", self._ledger, user=user, password=password)
+
+    def hidden_registry(
+        self, machine: Machine, host: str = "localhost", *, user: str = "", password: str = "", encrypted: bool = False
+    ) -> Registry:
+        """A new, empty registry that only `machine`, which has a network of its own, reaches."""
+        packages.install(("docker-registry",))
+        self._registries += 1
+        state = self.state / f"registry-{self._registries}"
+        return start_hidden_registry(
+            state, self._ledger, machine, host, user=user, password=password, encrypted=encrypted
+        )
 
     @property
     def environment(self) -> dict[str, str]:

@@ -28,9 +28,9 @@ from layerferry.errors import (
 )
 from layerferry.events import Route
 from layerferry.image import Platform
-from layerferry.push import Options, Wanted
 from layerferry.result import Result
 from layerferry.targets.target import Ssh, Target
+from layerferry.wanted import Options, Wanted
 
 ID = "sha256:" + "a" * 64
 
@@ -51,7 +51,7 @@ class Calls:
 def calls(monkeypatch: pytest.MonkeyPatch) -> Iterator[Calls]:
     calls = Calls()
 
-    def start(stack: object, target: Any, ssh: Ssh) -> Target:
+    def start(stack: object, target: Any, ssh: Ssh, environ: object) -> Target:
         calls.targets.append((target, ssh))
         return Target(str(target), lambda: pytest.fail("nothing connects here"))
 

@@ -45,8 +45,15 @@ class Repository:
 
     def manifest(self, reference: str) -> tuple[str, bytes]:
         """The media type and the bytes of a manifest or index, by tag or digest."""
-        with contextlib.closing(self._get(f"manifests/{reference}", {"Accept": _ACCEPT})) as response:
+        with contextlib.closing(self._find(reference)) as response:
+            if response.status_code == HTTPStatus.NOT_FOUND:
+                raise self._refused(response.status_code, _said(response))
             return response.headers.get("Content-Type", "").partition(";")[0].strip(), self._document(response)
+
+    def _find(self, reference: str) -> requests.Response:
+        return self._ask(
+            "GET", f"manifests/{reference}", {"Accept": _ACCEPT}, expect={HTTPStatus.OK, HTTPStatus.NOT_FOUND}
+        )
 
     def document(self, descriptor: Descriptor) -> bytes:
         """A manifest, an index or a config."""
@@ -117,20 +124,22 @@ class Repository:
         then, so its 401 is the caller's.
         """
         url = urljoin(f"{self._base}/", path)
-        ours = urlsplit(url)[:2] == urlsplit(self._base)[:2]
-        response = self._endpoint.send(method, url, {**headers, **self._login(ours=ours)}, body)
+        response = self._endpoint.send(method, url, {**headers, **self._login(url)}, body)
         replayable = body is None or isinstance(body, bytes)
-        if response.status_code == HTTPStatus.UNAUTHORIZED and ours and replayable:
+        if response.status_code == HTTPStatus.UNAUTHORIZED and self._is_ours(url) and replayable:
             response.close()
             self._authorization = self._authorize(response.headers.get("WWW-Authenticate", ""))
-            response = self._endpoint.send(method, url, {**headers, **self._login(ours=ours)}, body)
+            response = self._endpoint.send(method, url, {**headers, **self._login(url)}, body)
         if response.status_code not in expect:
             with contextlib.closing(response):
                 raise self._refused(response.status_code, _said(response))
         return response
 
-    def _login(self, *, ours: bool) -> dict[str, str]:
-        return {"Authorization": self._authorization} if self._authorization and ours else {}
+    def _login(self, url: str) -> dict[str, str]:
+        return {"Authorization": self._authorization} if self._authorization and self._is_ours(url) else {}
+
+    def _is_ours(self, url: str) -> bool:
+        return urlsplit(url)[:2] == urlsplit(self._base)[:2]
 
     def _authorize(self, challenge: str) -> str:
         """The Authorization header that answers a challenge (RFC 9110, section 11.6.1)."""

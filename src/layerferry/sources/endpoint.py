@@ -70,7 +70,10 @@ class Endpoint:
     def send(
         self, method: str, url: str, headers: Mapping[str, str], body: bytes | Body | None = None
     ) -> requests.Response:
-        """Ask until there is an answer that is no passing trouble, or too often. A `Body` is sent once."""
+        """Ask until there is an answer that is no passing trouble, or too often. A `Body` is sent once.
+
+        What breaks then is raised as it is: whoever has the body knows whether it can be sent again.
+        """
         once = body is not None and not isinstance(body, bytes)
         for attempt in range(TRIES if once else 1, TRIES + 1):
             try:
@@ -84,6 +87,8 @@ class Endpoint:
                     allow_redirects=method in {"GET", "HEAD"},
                 )
             except BROKEN as error:
+                if once:
+                    raise
                 if attempt == TRIES or isinstance(error, requests.exceptions.SSLError):
                     raise self.unreachable(error) from None
                 wait(attempt)
@@ -93,6 +98,13 @@ class Endpoint:
             response.close()
             wait(attempt, response.headers.get("Retry-After", ""))
         raise AssertionError
+
+    def answer(self) -> str:
+        """What it answers to whoever has no login, for people (distribution-spec, "Determining Support")."""
+        with contextlib.closing(self.send("GET", f"{self.url}/", {})) as response:
+            challenge = response.headers.get("WWW-Authenticate", "").partition(" ")[0].lower()
+            wants = f", wants a login ({challenge})" if response.status_code == HTTPStatus.UNAUTHORIZED else ""
+            return f"answers with HTTP {response.status_code}{wants}"
 
     def unreachable(self, error: Exception) -> LayerferryError:
         hint = ""

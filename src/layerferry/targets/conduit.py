@@ -204,15 +204,8 @@ class SshConduit(Conduit):
         interactive: bool = False,
         command: str = BOOTSTRAP,
     ) -> None:
-        self._control = tempfile.TemporaryDirectory(prefix="layerferry-", dir=_short_folder())
-        ours = ["ServerAliveInterval=15", "ServerAliveCountMax=4", f"ConnectTimeout={_CONNECT_TIMEOUT}"]
-        if not interactive:
-            ours.append("BatchMode=yes")
-        self._base = ["ssh", "-T", *(["-F", str(config)] if config else [])]
-        for option in (*options, *ours):
-            self._base += ["-o", option]
-        if target.port is not None:
-            self._base += ["-p", str(target.port)]
+        self._control = tempfile.TemporaryDirectory(prefix="layerferry-", dir=socket_folder())
+        self._base = ssh_words(target, options=options, config=config, interactive=interactive)
         self._destination = target.destination
         self._forwards: list[str] = []
         socket = f"{self._control.name}/s"
@@ -278,12 +271,25 @@ class SshConduit(Conduit):
         return explain(self.name, code, text)
 
 
+def ssh_words(
+    target: SshTarget, *, options: Sequence[str] = (), config: Path | None = None, interactive: bool = False
+) -> list[str]:
+    """The command line that calls ssh for `target`, up to where its destination goes."""
+    ours = ["ServerAliveInterval=15", "ServerAliveCountMax=4", f"ConnectTimeout={_CONNECT_TIMEOUT}"]
+    if not interactive:
+        ours.append("BatchMode=yes")
+    words = ["ssh", "-T", *(["-F", str(config)] if config else [])]
+    for option in (*options, *ours):
+        words += ["-o", option]
+    return words if target.port is None else [*words, "-p", str(target.port)]
+
+
 def command_name(argv: Sequence[str]) -> str:
     """What a command is called in what we show: its program alone, since arguments may be secret."""
     return Path(argv[0]).name
 
 
-def _short_folder() -> str:
+def socket_folder() -> str:
     """Where a control socket's path stays short enough."""
     folder = tempfile.gettempdir()
     return folder if len(folder) < _LONGEST_SOCKET - len("/layerferry-12345678/s") else "/tmp"  # noqa: S108

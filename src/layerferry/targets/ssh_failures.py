@@ -56,3 +56,27 @@ def explain(target: str, code: int, text: str) -> LayerferryError:
             detail = next(line for line in lines if re.search(failure.pattern, line))
             return failure.error(f"cannot connect to {target}: {failure.message} ({detail})", hint=failure.hint)
     return ConnectError(f"cannot connect to {target}: {last or 'ssh ended without a word'}")
+
+
+#: What sshd answers to a forward (RFC 4254, section 5.1) and the client logs; sshd's own words follow the second.
+#: Seen on OpenSSH 9.2p1.
+_FORWARD_FAILURES = (
+    ("administratively prohibited", "does not let connections through to",
+     "AllowTcpForwarding and PermitOpen of its sshd_config, or options of the key in its authorized_keys, forbid it."),
+    ("Connection refused", "reached nobody at", "Does the registry listen there, on this port?"),
+    ("Name or service not known|Temporary failure in name resolution|unknown host|No address associated",
+     "cannot resolve the name in", "Give the name or the address that the bastion knows it by."),
+    ("timed out|No route to host|unreachable", "finds no way to", "Check the address, and the network between them."),
+)  # fmt: skip
+
+
+def explain_forward(bastion: str, address: str, text: str) -> LayerferryError:
+    """The error for a connection to `address` that `bastion` did not make; `text` is what ssh said, the reason last."""
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    last = next((line for line in reversed(lines) if "open failed:" in line), "").partition("open failed: ")[2]
+    for pattern, message, hint in _FORWARD_FAILURES:
+        if re.search(pattern, last):
+            return ConnectError(f"{bastion} {message} {address} ({last})", hint=hint)
+    if not last and lines:
+        return explain(bastion, _SSH_FAILED, text)
+    return ConnectError(f"{bastion} did not connect us to {address}: {last or 'ssh ended without a word'}")

@@ -1,13 +1,16 @@
 """Targets as users name them, and the conduits that lead to them."""
 
 import contextlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, Protocol, TypeVar
 
 from layerferry.errors import LayerferryError
+from layerferry.targets.bastion import Bastion
 from layerferry.targets.conduit import CommandConduit, Conduit, SshConduit, SshTarget, command_name
+from layerferry.targets.registry import Address, Direct, RegistryTarget, is_registry
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,6 +21,10 @@ class Ssh:
     config: Path | None = None
     interactive: bool = False
 
+    @property
+    def arguments(self) -> dict[str, Any]:
+        return {"options": self.options, "config": self.config, "interactive": self.interactive}
+
 
 @dataclass(frozen=True, slots=True)
 class Target:
@@ -27,26 +34,50 @@ class Target:
     connect: Callable[[], Conduit]
 
 
-def start(stack: contextlib.ExitStack, target: str | Sequence[str], ssh: Ssh) -> Target:
-    """Start to connect at once, in a thread; what fails is raised where the conduit is wanted.
+#: A host or a command, which has a conversation with us, or a registry, which speaks HTTP.
+AnyTarget = Target | RegistryTarget
 
-    `target` is a host or a command's words; `UsageError` is raised for what is neither. `stack` closes the conduit.
+
+def start(stack: contextlib.ExitStack, target: str | Sequence[str], ssh: Ssh, environ: Mapping[str, str]) -> AnyTarget:
+    """Start to connect at once, in a thread; what fails is raised where the connection is wanted.
+
+    `target` is a host, a registry or a command's words; `UsageError` is raised for what is none. `stack` hangs up.
     """
-    pool = stack.enter_context(ThreadPoolExecutor(1))
-    future: Future[Conduit]
+    if isinstance(target, str) and is_registry(target):
+        address = Address.parse(target)
+        return RegistryTarget(str(address), address, _begin(stack, lambda: _link(address, ssh)), environ)
     if isinstance(target, str):
         host = SshTarget.parse(target)
-        name = str(host)
-        future = pool.submit(
-            lambda: SshConduit(host, options=ssh.options, config=ssh.config, interactive=ssh.interactive)
-        )
-    else:
-        name = command_name(target)
-        future = pool.submit(lambda: CommandConduit(target))
+        return Target(str(host), _begin(stack, lambda: SshConduit(host, **ssh.arguments)))
+    return Target(command_name(target), _begin(stack, lambda: CommandConduit(target)))
+
+
+def host_of(target: str) -> tuple[str, SshTarget | None]:
+    """What a target is called, and the host that ssh connects to for it, if it does."""
+    if is_registry(target):
+        address = Address.parse(target)
+        return str(address), address.via
+    host = SshTarget.parse(target)
+    return str(host), host
+
+
+def _link(address: Address, ssh: Ssh) -> Bastion | Direct:
+    return Bastion(address.via, **ssh.arguments) if address.via else Direct()
+
+
+class _Closeable(Protocol):
+    def close(self, *, hurry: bool = False) -> None: ...
+
+
+_Closing = TypeVar("_Closing", bound=_Closeable)
+
+
+def _begin(stack: contextlib.ExitStack, connect: Callable[[], _Closing]) -> Callable[[], _Closing]:
+    future: Future[_Closing] = stack.enter_context(ThreadPoolExecutor(1)).submit(connect)
 
     @stack.callback
     def hang_up() -> None:
         with contextlib.suppress(LayerferryError):
             future.result().close(hurry=True)
 
-    return Target(name, future.result)
+    return future.result
