@@ -1,6 +1,7 @@
-"""A registry's pull side that does what a test tells it, in a thread: logins, ranges, redirects, breaks."""
+"""A registry that does what a test tells it, in a thread: logins, ranges, redirects, breaks, uploads."""
 
 import base64
+import hashlib
 import http.server
 import json
 import re
@@ -31,6 +32,19 @@ class FakeRegistry:
     #: Where blobs are to be had instead.
     redirect: str = ""
     realm: str = ""
+    #: What a token has to be asked for, and how many requests it is good for; 0 for any number.
+    scope: str = "repository:app:pull"
+    lifetime: int = 0
+    uses: int = 0
+    #: What a registry that is pushed to does: where it says that an upload goes on, if it mounts, and what it forgets.
+    location: str = "/uploads/{number}"
+    mounts: bool = True
+    forgets_tags: bool = False
+    #: Bytes of an upload after which its connection breaks, as often as `breaks` says.
+    uploads: int = 0
+    cancelled: int = 0
+    #: By repository, its blobs; any repository has those of `blobs`.
+    shelves: dict[str, dict[str, bytes]] = field(default_factory=dict)
     address: str = ""
     seen: list[tuple[str, str, Mapping[str, str]]] = field(default_factory=list)
 
@@ -65,12 +79,68 @@ class _Handler(http.server.BaseHTTPRequestHandler):
             self._say(200, b"{}")
         elif match := re.fullmatch(r"/v2/(.+)/manifests/(.+)", self.path):
             self._manifest(match[1], match[2])
+        elif match := re.fullmatch(r"/v2/(.+)/tags/list.*", self.path):
+            tags = [name.partition(":")[2] for name in registry.tags if name.startswith(f"{match[1]}:")]
+            self._say(200, json.dumps({"tags": tags}).encode())
         elif match := re.fullmatch(r"/v2/(.+)/blobs/(.+)", self.path):
-            self._blob(match[2])
+            self._blob(match[1], match[2])
         else:
             self._say(404, b"{}")
 
+    def do_HEAD(self) -> None:
+        self.do_GET()
+
+    def do_PUT(self) -> None:
+        """The last step of an upload, or a manifest."""
+        registry = self.registry
+        registry.seen.append(("PUT", self.path, dict(self.headers.items())))
+        length = int(self.headers["Content-Length"])
+        if registry.breaks:
+            registry.breaks -= 1
+            self.rfile.read(registry.break_after)
+            self.close_connection = True
+            return
+        data = self.rfile.read(length)
+        if registry.statuses:
+            self._say(registry.statuses.pop(0), b'{"errors": [{"code": "DENIED", "message": "quota\\nexceeded"}]}')
+        elif not self._admitted():
+            self._challenge()
+        elif match := re.fullmatch(r"/v2/(.+)/manifests/(.+)", self.path):
+            if not registry.forgets_tags:
+                registry.tags[f"{match[1]}:{match[2]}"] = self.headers["Content-Type"], data
+            registry.blobs[_digest(data)] = data
+            self._say(201, b"")
+        else:
+            parts = urlsplit(self.path)
+            (digest,) = parse_qs(parts.query)["digest"]
+            name = parse_qs(parts.query).get("name", ["app"])[0]
+            assert _digest(data) == digest
+            registry.shelves.setdefault(name, {})[digest] = data
+            self._say(201, b"")
+
+    def do_DELETE(self) -> None:
+        self.registry.cancelled += 1
+        self._say(204, b"")
+
+    def _begin_upload(self, name: str) -> None:
+        registry, query = self.registry, parse_qs(urlsplit(self.path).query)
+        if not self._admitted():
+            self._challenge()
+        elif registry.mounts and (digest := query.get("mount", [""])[0]) in registry.shelves.get(
+            query.get("from", [""])[0], {}
+        ):
+            registry.shelves.setdefault(name, {})[digest] = registry.shelves[query["from"][0]][digest]
+            self._say(201, b"")
+        else:
+            registry.uploads += 1
+            location = registry.location.format(number=registry.uploads, address=registry.address)
+            self._say(202, b"", {"Location": f"{location}?state=a%3D&name={name}"})
+
     def do_POST(self) -> None:
+        if match := re.fullmatch(r"/v2/(.+)/blobs/uploads/(?:\?.*)?", self.path):
+            self.registry.seen.append(("POST", self.path, dict(self.headers.items())))
+            self._begin_upload(match[1])
+            return
         body = self.rfile.read(int(self.headers["Content-Length"])).decode()
         self.registry.seen.append(("POST", self.path, dict(self.headers.items())))
         form = parse_qs(body)
@@ -85,17 +155,20 @@ class _Handler(http.server.BaseHTTPRequestHandler):
             case "basic":
                 return given == _basic()
             case "token" | "identity":
-                return given == f"Bearer {TOKEN}"
+                self.registry.uses += 1
+                run_out = self.registry.lifetime and self.registry.uses > self.registry.lifetime
+                return given == f"Bearer {TOKEN}" and not run_out
         return True
 
     def _challenge(self) -> None:
         realm = self.registry.realm or f"http://{self.registry.address}/token"
-        bearer = f'Bearer realm="{realm}",service="fake",scope="repository:app:pull"'
+        bearer = f'Bearer realm="{realm}",service="fake",scope="{self.registry.scope}"'
         self._say(401, b"{}", {"WWW-Authenticate": 'Basic realm="fake"' if self.registry.auth == "basic" else bearer})
 
     def _token(self, query: Mapping[str, list[str]], given: str) -> None:
-        asked = query.get("service") == ["fake"] and query.get("scope") == ["repository:app:pull"]
+        asked = query.get("service") == ["fake"] and query.get("scope") == [self.registry.scope]
         if asked and given == _basic():
+            self.registry.uses = 0
             self._say(200, json.dumps({"token": TOKEN}).encode())
         else:
             self._say(401, b"{}")
@@ -111,8 +184,8 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         else:
             self._say(200, data, {"Content-Type": media_type})
 
-    def _blob(self, digest: str) -> None:
-        data = self.registry.blobs.get(digest)
+    def _blob(self, name: str, digest: str) -> None:
+        data = self.registry.blobs.get(digest, self.registry.shelves.get(name, {}).get(digest))
         if data is None:
             self._say(404, b"{}")
         elif self.registry.redirect:
@@ -132,7 +205,7 @@ class _Handler(http.server.BaseHTTPRequestHandler):
             self.registry.breaks -= 1
             self.wfile.write(whole[: self.registry.break_after])
             self.close_connection = True
-        else:
+        elif self.command != "HEAD":
             self.wfile.write(whole)
 
     def _say(self, status: int, data: bytes, headers: Mapping[str, str] = {}) -> None:
@@ -140,10 +213,15 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         for name, value in {"Content-Length": str(len(data)), **headers}.items():
             self.send_header(name, value)
         self.end_headers()
-        self.wfile.write(data)
+        if self.command != "HEAD":
+            self.wfile.write(data)
 
     def log_message(self, *arguments: Any) -> None:
         pass
+
+
+def _digest(data: bytes) -> str:
+    return f"sha256:{hashlib.sha256(data).hexdigest()}"
 
 
 def _basic() -> str:

@@ -87,7 +87,14 @@ class Registry:
 
 
 def start_hidden_registry(
-    state: Path, ledger: Ledger, machine: Machine, host: str, *, user: str = "", password: str = "", encrypted: bool = False
+    state: Path,
+    ledger: Ledger,
+    machine: Machine,
+    host: str,
+    *,
+    user: str = "",
+    password: str = "",
+    encrypted: bool = False,
 ) -> Registry:
     """Start one in the network of `machine`, where it alone reaches it: on its loopback, or by a name that it knows.
 
@@ -105,7 +112,10 @@ def start_hidden_registry(
     config = _config(state, f"{address}:{port}", user, password)
     if encrypted:
         tls.create(state / "tls", address, host)
-        config["http"]["tls"] = {"certificate": str(state / "tls/server-cert.pem"), "key": str(state / "tls/server-key.pem")}
+        config["http"]["tls"] = {
+            "certificate": str(state / "tls/server-cert.pem"),
+            "key": str(state / "tls/server-key.pem"),
+        }
     (state / "config.yml").write_text(json.dumps(config))
     process = ledger.start([*inside, "docker-registry", "serve", state / "config.yml"], log=state / "log")
     wait_until(lambda: "listening on" in (state / "log").read_text(), f"the registry does not listen: see {state}/log")
@@ -130,7 +140,9 @@ def start_registry(state: Path, ledger: Ledger, *, user: str = "", password: str
     state.mkdir(parents=True)
     for _ in range(5):
         port = free_port()
-        (state / "config.yml").write_text(json.dumps(_config(state, f"127.0.0.1:{port}", user, password)))  # JSON is YAML
+        (state / "config.yml").write_text(
+            json.dumps(_config(state, f"127.0.0.1:{port}", user, password))
+        )  # JSON is YAML
         process = ledger.start(["docker-registry", "serve", state / "config.yml"], log=state / "log")
         _wait(process, port)
         if process.alive:

@@ -98,6 +98,4 @@ def through(target: str, via: str) -> str:
 def check_via(targets: Iterable[str | Sequence[str]], variable: str) -> None:
     """Raise `UsageError` where a way was asked for, and no target is a registry."""
     if not any(map(is_registry, targets)):
-        raise UsageError(
-            f"{variable} is for a registry", hint=f"{_HOW} Hosts take ssh_config's ProxyJump."
-        )
+        raise UsageError(f"{variable} is for a registry", hint=f"{_HOW} Hosts take ssh_config's ProxyJump.")

@@ -1,0 +1,301 @@
+"""What a registry does to whoever pushes to it: tokens that run out, uploads that break, mounts that it refuses."""
+
+import json
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from fake_registry import PASSWORD, USER, FakeRegistry, fake_registry
+from layerferry.compression import Compression
+from layerferry.errors import ConnectError, SourceError, TargetError, UsageError, VerificationError
+from layerferry.events import Event, Planned
+from layerferry.image import digest_of
+from layerferry.result import Result
+from layerferry.sources import Source, endpoint, kind_of
+from layerferry.sources.layout import LayoutSource
+from layerferry.sources.remote import RemoteSource
+from layerferry.targets.registry import Address, Direct, RegistryTarget
+from layerferry.upload.flow import Upload
+from layerferry.wanted import Options, Wanted
+from packed import Compression as How
+from packed import Picture, layer_tar, layout_files, named_entry, packed, write_folder
+
+BASE, CHANGE = layer_tar("base", 30_000), layer_tar("change", 2_000)
+
+
+@pytest.fixture(autouse=True)
+def hurry(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(endpoint, "_pause", lambda *_: 0.0)
+
+
+@pytest.fixture
+def registry() -> Iterator[FakeRegistry]:
+    with fake_registry(scope="repository:app:pull,push") as running:
+        yield running
+
+
+def layout(folder: Path, *layers: tuple[bytes, How], name: str = "app:1") -> str:
+    picture = Picture(tuple(tar for tar, _ in layers), tuple(how for _, how in layers))
+    files = layout_files([named_entry(picture, f"docker.io/library/{name}")], picture.documents)
+    return f"oci:{write_folder(folder / name.replace(':', '-'), files)}"
+
+
+def push(
+    registry: FakeRegistry,
+    folder: Path,
+    *references: str,
+    names: Sequence[str] = (),
+    prefix: str = "",
+    events: list[Event] | None = None,
+    options: Options | None = None,
+) -> list[Result]:
+    """Push to the registry by the name of `localhost`, where plain HTTP is looked for."""
+    (folder / "config.json").write_text(
+        json.dumps({"auths": {registry.address: {"username": USER, "password": PASSWORD}}})
+    )
+    environ = {"DOCKER_CONFIG": str(folder), "HOME": str(folder)}
+    address = Address.parse(f"registry://{registry.address}{prefix}")
+    target = RegistryTarget(str(address), address, Direct, environ)
+
+    def opened() -> Source:
+        return RemoteSource(environ) if kind_of(references[0]) == "registry" else LayoutSource()
+
+    emit = (lambda _: None) if events is None else events.append
+    wanted = [Wanted.of(reference, names) for reference in references]
+    return Upload(wanted, options or Options(), emit).run(target, opened)
+
+
+def layers(registry: FakeRegistry, name: str) -> list[dict[str, Any]]:
+    return list(json.loads(registry.tags[name][1])["layers"])
+
+
+def puts(registry: FakeRegistry) -> list[str]:
+    """What went up: digests of blobs, names of manifests."""
+    paths = [path for method, path, _ in registry.seen if method == "PUT"]
+    return [path.rpartition("digest=")[2].replace("%3A", ":") if "digest=" in path else path for path in paths]
+
+
+def actions(result: Result) -> list[str]:
+    return [str(step.action) for step in result.steps]
+
+
+# What is sent, and under which digests.
+
+
+def test_blobs_go_up_as_the_source_has_them_and_the_manifest_comes_last(registry: FakeRegistry, tmp_path: Path) -> None:
+    reference = layout(tmp_path, (BASE, "gzip"), (CHANGE, "zstd"))
+    (result,) = push(registry, tmp_path, reference)
+    picture = Picture((BASE, CHANGE), ("gzip", "zstd"))
+    assert registry.tags["app:1"] == (picture.manifest_type, picture.manifest)
+    assert sorted(puts(registry)[:2]) == sorted(map(digest_of, picture.layers))
+    assert puts(registry)[2:] == [picture.id, "/v2/app/manifests/1"]
+    assert (result.image_id, result.verified) == (digest_of(picture.manifest), True)
+    assert result.bytes.sent == sum(map(len, (*picture.layers, picture.config, picture.manifest)))
+
+
+def test_a_plain_layer_is_compressed_always_to_the_same_bytes(registry: FakeRegistry, tmp_path: Path) -> None:
+    reference = layout(tmp_path, (BASE, ""))
+    push(registry, tmp_path, reference)
+    push(registry, tmp_path, reference, names=["other:1"])
+    assert layers(registry, "app:1") == layers(registry, "other:1")
+    assert layers(registry, "app:1")[0]["mediaType"].endswith("tar+gzip")
+    push(registry, tmp_path, reference, names=["plain:1"], options=Options(Compression.parse("none")))
+    assert layers(registry, "plain:1")[0]["digest"] == digest_of(BASE)
+
+
+def test_a_base_is_known_by_its_diff_id_whoever_compressed_it(registry: FakeRegistry, tmp_path: Path) -> None:
+    push(registry, tmp_path, layout(tmp_path, (BASE, "zstd"), name="app:0"))
+    registry.seen.clear()
+    (result,) = push(registry, tmp_path, layout(tmp_path, (BASE, "gzip"), (CHANGE, "gzip")))
+    assert actions(result) == ["reuse", "send"]
+    assert [layer["digest"] for layer in layers(registry, "app:1")] == [
+        digest_of(packed(BASE, "zstd")),
+        digest_of(packed(CHANGE, "gzip")),
+    ]
+    assert result.bytes.sent < 5_000
+
+
+def test_a_manifest_that_outlived_its_blobs_is_not_believed(registry: FakeRegistry, tmp_path: Path) -> None:
+    push(registry, tmp_path, layout(tmp_path, (BASE, "zstd"), name="app:0"))
+    del registry.shelves["app"][digest_of(packed(BASE, "zstd"))]
+    (result,) = push(registry, tmp_path, layout(tmp_path, (BASE, "gzip"), (CHANGE, "gzip")))
+    assert actions(result) == ["send", "send"]
+
+
+def test_a_damaged_image_in_the_repository_is_passed_over(registry: FakeRegistry, tmp_path: Path) -> None:
+    registry.tags["app:latest"] = registry.tags["app:0"] = ("application/json", b"nonsense")
+    (result,) = push(registry, tmp_path, layout(tmp_path, (BASE, "gzip")))
+    assert result.verified
+
+
+def test_of_an_image_that_is_there_nothing_is_read(registry: FakeRegistry, tmp_path: Path) -> None:
+    reference = layout(tmp_path, (BASE, "gzip"))
+    push(registry, tmp_path, reference)
+    registry.seen.clear()
+    (result,) = push(registry, tmp_path, reference)
+    assert puts(registry) == []
+    assert (actions(result), result.route.name, result.bytes.sent) == (["reuse"], "none", 0)
+    (result,) = push(registry, tmp_path, reference, names=["app:2"])
+    assert puts(registry) == ["/v2/app/manifests/2"]
+    assert result.verified
+
+
+def test_a_dry_run_only_looks(registry: FakeRegistry, tmp_path: Path) -> None:
+    events: list[Event] = []
+    options = Options(dry_run=True)
+    (result,) = push(registry, tmp_path, layout(tmp_path, (BASE, "gzip")), events=events, options=options)
+    assert (puts(registry), registry.uploads, result.verified) == ([], 0, False)
+    assert any(isinstance(event, Planned) for event in events)
+
+
+@pytest.mark.parametrize("mounts", [True, False])
+def test_a_second_repository_gets_its_blobs_from_the_first(
+    registry: FakeRegistry, tmp_path: Path, *, mounts: bool
+) -> None:
+    registry.mounts = mounts
+    reference = layout(tmp_path, (BASE, "gzip"))
+    push(registry, tmp_path, reference, names=["one:1", "two:1"])
+    assert registry.shelves["one"] == registry.shelves["two"]
+    assert puts(registry).count(digest_of(packed(BASE, "gzip"))) == (1 if mounts else 2)
+    assert registry.tags["one:1"] == registry.tags["two:1"]
+    assert registry.cancelled == (0 if mounts else 2)
+
+
+def test_images_of_one_push_share_a_layer(registry: FakeRegistry, tmp_path: Path) -> None:
+    references = [
+        layout(tmp_path, (BASE, "gzip"), name="one:1"),
+        layout(tmp_path, (BASE, "gzip"), (CHANGE, "gzip"), name="two:1"),
+    ]
+    push(registry, tmp_path, *references)
+    assert puts(registry).count(digest_of(packed(BASE, "gzip"))) == 1
+    assert len(registry.shelves["two"]) == 3
+
+
+def test_from_one_repository_to_another_of_the_registry_nothing_is_sent(registry: FakeRegistry, tmp_path: Path) -> None:
+    push(registry, tmp_path, layout(tmp_path, (BASE, "gzip")))
+    (result,) = push(registry, tmp_path, f"registry:{registry.address}/app:1", names=["production/app:1"])
+    assert actions(result) == ["reuse"]
+    assert result.bytes.sent < 2_000
+    assert registry.tags["production/app:1"] == registry.tags["app:1"]
+
+
+# Logins.
+
+
+@pytest.mark.parametrize("auth", ["basic", "token"])
+def test_a_login_is_given_when_it_is_asked_for(registry: FakeRegistry, tmp_path: Path, auth: str) -> None:
+    registry.auth = auth  # type: ignore[assignment]
+    assert push(registry, tmp_path, layout(tmp_path, (BASE, "gzip")))[0].verified
+
+
+def test_a_token_that_runs_out_is_renewed_even_in_the_midst_of_an_upload(
+    registry: FakeRegistry, tmp_path: Path
+) -> None:
+    for lifetime in range(2, 8):
+        registry.auth, registry.lifetime = "token", lifetime
+        name = f"app:{lifetime}"
+        change = layer_tar(name, 2_000)
+        assert push(registry, tmp_path, layout(tmp_path, (change, "gzip"), (CHANGE, ""), name=name))[0].verified
+
+
+def test_a_wrong_login_is_told_with_its_place_and_without_the_secret(
+    registry: FakeRegistry, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    registry.auth = "basic"
+    monkeypatch.setitem(globals(), "PASSWORD", "hunter2")
+    with pytest.raises(TargetError, match="does not let this login push to app") as caught:
+        push(registry, tmp_path, layout(tmp_path, (BASE, "gzip")))
+    assert f"docker login {registry.address}" in caught.value.hint
+    assert "hunter2" not in caught.value.hint + caught.value.message
+
+
+# Uploads.
+
+
+@pytest.mark.parametrize("location", ["/uploads/{number}", "http://{address}/uploads/{number}"])
+def test_an_upload_goes_on_where_the_registry_says(registry: FakeRegistry, tmp_path: Path, location: str) -> None:
+    registry.auth, registry.location = "basic", location
+    assert push(registry, tmp_path, layout(tmp_path, (BASE, "gzip")))[0].verified
+
+
+def test_an_upload_elsewhere_gets_no_login(registry: FakeRegistry, tmp_path: Path) -> None:
+    with fake_registry() as elsewhere:
+        registry.auth, registry.location = "basic", f"http://localhost:{elsewhere.address.rpartition(':')[2]}/up"
+        push(registry, tmp_path, layout(tmp_path, (BASE, "gzip")))
+        assert len(elsewhere.seen) == 2
+        assert not any("Authorization" in headers for _, _, headers in elsewhere.seen)
+
+
+def test_an_upload_that_broke_is_made_again(registry: FakeRegistry, tmp_path: Path) -> None:
+    registry.break_after, registry.breaks = 1_000, 2
+    reference = layout(tmp_path, (BASE, "gzip"))
+    (result,) = push(registry, tmp_path, reference)
+    assert result.verified
+    assert registry.uploads == 4  # three for the layer, one for the config
+    registry.breaks = 100
+    with pytest.raises(ConnectError, match="does not answer"):
+        push(registry, tmp_path, layout(tmp_path, (CHANGE, "gzip"), name="app:2"))
+    assert "app:2" not in registry.tags
+
+
+@pytest.mark.parametrize(
+    ("status", "message"),
+    [
+        (404, "has no place for app (DENIED quota exceeded)"),
+        (413, "takes nothing that large"),
+        (403, "does not let this login push to app (DENIED quota exceeded)"),
+        (412, "answers with HTTP 412 (DENIED quota exceeded)"),
+    ],
+)
+def test_a_refusal_is_told_in_the_registrys_words_and_the_old_image_keeps_its_name(
+    registry: FakeRegistry, tmp_path: Path, status: int, message: str
+) -> None:
+    push(registry, tmp_path, layout(tmp_path, (BASE, "gzip")))
+    old = registry.tags["app:1"]
+    reference = layout(tmp_path, (CHANGE, "gzip"), name="app:2")
+    events: list[Event] = []
+
+    def emit_and_refuse() -> None:
+        registry.statuses = [status] * 4
+
+    class Events(list[Event]):
+        def append(self, event: Event) -> None:
+            super().append(event)
+            if type(event).__name__ == "Loading":
+                emit_and_refuse()
+
+    events = Events()
+    with pytest.raises(TargetError) as caught:
+        push(registry, tmp_path, reference, names=["app:1"], events=events)
+    assert message in caught.value.message
+    assert registry.tags["app:1"] == old
+
+
+def test_a_registry_that_does_not_show_what_it_was_given_is_told(registry: FakeRegistry, tmp_path: Path) -> None:
+    push(registry, tmp_path, layout(tmp_path, (BASE, "gzip")))
+    registry.forgets_tags = True
+    with pytest.raises(VerificationError, match="as something else than was sent"):
+        push(registry, tmp_path, layout(tmp_path, (CHANGE, "gzip"), name="app:2"), names=["app:1"])
+
+
+def test_a_layer_that_is_not_its_diff_id_is_not_sent(registry: FakeRegistry, tmp_path: Path) -> None:
+    """Nobody behind a registry would notice: to it, a blob is what its digest says."""
+    reference = layout(tmp_path, (BASE, ""))
+    blob = tmp_path / "app-1/blobs/sha256" / digest_of(BASE).removeprefix("sha256:")
+    blob.write_bytes(BASE.replace(BASE[2000:2010], bytes(10)))
+    with pytest.raises(SourceError, match="damaged"):
+        push(registry, tmp_path, reference)
+    assert puts(registry) == []
+
+
+def test_an_image_without_a_name_needs_one(registry: FakeRegistry, tmp_path: Path) -> None:
+    picture = Picture.of("nameless", "gzip")
+    entry = {"mediaType": picture.manifest_type, "digest": digest_of(picture.manifest), "size": len(picture.manifest)}
+    folder = write_folder(tmp_path / "nameless", layout_files([entry], picture.documents))
+    with pytest.raises(UsageError, match="no name"):
+        push(registry, tmp_path, f"oci:{folder}")
+    (result,) = push(registry, tmp_path, f"oci:{folder}", names=["x:1"], prefix="/team/one")
+    assert result.names == (f"{registry.address}/team/one/x:1",)
+    assert "team/one/x:1" in registry.tags

@@ -1,0 +1,349 @@
+"""Into a registry that only a bastion reaches: what it lacks goes up, and engines there pull what was pushed."""
+
+import json
+import signal
+import subprocess
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from engines.test_push_scene import APP, SMALL, Scene, actions, our_ssh
+from rig import Engine, Layer, Registry, Rig, RigError, Text
+from rig.command import Layerferry, Run
+from rig.processes import wait_until
+
+_PASSWORD = "only for this run"
+NAME = "registry.internal"
+
+
+@dataclass
+class Site:
+    """A network that is reached through its bastion: a docker host, with two registries beside it."""
+
+    rig: Rig
+    layerferry: Layerferry
+    bastion: Engine
+    plain: Registry
+    guarded: Registry
+    folder: Path
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """A login, and the authority of the certificate, as users give them."""
+        login = {"auths": {self.guarded.address: {"username": self.guarded.user, "password": self.guarded.password}}}
+        (self.folder / "config.json").write_text(json.dumps(login))
+        return {"DOCKER_CONFIG": str(self.folder), "SSL_CERT_FILE": str(self.guarded.state / "tls/ca.pem")}
+
+    def push(
+        self, *words: str, to: Registry | None = None, source: Engine | None = None, code: int = 0, **options: Any
+    ) -> Run:
+        """Push, and see that nothing of ours goes on."""
+        target = f"registry://{(to or self.plain).address}"
+        env = {**self.environment, **options.pop("env", {})}
+        given = ["push", "--via", self.bastion.ssh_alias, "--json", *words, target]
+        run = self.layerferry(*given, source=source, env=env, code=code, **options)
+        assert our_ssh(self.rig) == []
+        assert masters(self.rig) == []
+        assert "Traceback" not in run.stderr
+        assert _PASSWORD not in run.stdout + run.stderr
+        return run
+
+    def pull(self, name: str, registry: Registry | None = None) -> dict[str, Any]:
+        """What the site's docker shows of an image that it has pulled."""
+        full = f"{(registry or self.plain).address}/{name}"
+        self.bastion.docker("pull", "--quiet", full)
+        return self.bastion.inspect(full)
+
+
+def masters(rig: Rig) -> list[str]:
+    """Sessions in the background, whose sockets would lie in the scratch folder."""
+    found = []
+    for file in Path("/proc").glob("[0-9]*/cmdline"):
+        try:
+            line = file.read_bytes().replace(b"\0", b" ").decode(errors="replace")
+        except OSError:
+            continue
+        if line.startswith("ssh") and str(rig.scratch) in line:
+            found.append(line)
+    return found
+
+
+@pytest.fixture(scope="module")
+def networks(rig: Rig) -> Iterator[tuple[Engine, Registry, Registry]]:
+    bastion = rig.engine("docker28-overlay2", name="bastion", isolated=True)
+    plain = rig.hidden_registry(bastion.machine)
+    guarded = rig.hidden_registry(bastion.machine, NAME, user="anna", password=_PASSWORD, encrypted=True)
+    certificates = f"/etc/docker/certs.d/{guarded.address}/ca.crt"
+    bastion.machine.write(certificates, (guarded.state / "tls/ca.pem").read_text())
+    yield bastion, plain, guarded
+    plain.stop()
+    guarded.stop()
+
+
+@pytest.fixture
+def site(
+    rig: Rig, layerferry: Layerferry, networks: tuple[Engine, Registry, Registry], tmp_path: Path
+) -> Iterator[Site]:
+    bastion, plain, guarded = networks
+    yield Site(rig, layerferry, bastion, plain, guarded, tmp_path)
+    bastion.clear()
+
+
+@pytest.fixture
+def scene(
+    request: pytest.FixtureRequest, rig: Rig, layerferry: Layerferry, source: Engine, site: Site
+) -> Iterator[Scene]:
+    """Its target is the bastion's engine, which pulls."""
+    scene = Scene(rig, layerferry, source, site.bastion, request.node.name)
+    yield scene
+    scene.close()
+
+
+def podman_pulls(site: Site, podman: Engine, registry: Registry, name: str) -> dict[str, Any]:
+    """What a podman shows of an image, which it has pulled in the bastion's network."""
+    full = f"{registry.address}/{name}"
+    inside = ["nsenter", "--target", str(site.bastion.machine.init.pid), "--net", "--"]
+    pull = podman.machine.argv("podman", "pull", "--quiet", "--tls-verify=false", full)
+    subprocess.run([*inside, *pull], check=True, capture_output=True)
+    return podman.inspect(full)
+
+
+def base(scene: Scene, site: Site, name: str = "push-test/app:0") -> list[Layer]:
+    """A base in the site's registry, compressed by another gzip than ours; and a manifest digest that stays."""
+    shop = scene.rig.workshop
+    layers = [shop.layer({"usr/large": Text(2_000_000, scene.seed)}), scene.layer(name="usr/small")]
+    image = shop.image(layers)
+    reference = scene.registry().push("base:1", image, compression="gzip-9")
+    result = site.push(f"registry:{reference}", "--name", name).result
+    assert actions(result) == ["send", "send"]
+    assert result["image_id"] == image.blobs("gzip-9")[0].digest
+    return layers
+
+
+# What arrives, and what is sent for it.
+
+
+@pytest.mark.kinds(source=("docker20-overlay2", "docker28-overlay2", "docker28-containerd"))
+def test_an_image_arrives_whole_and_of_the_next_one_only_the_new_layer(scene: Scene, site: Site) -> None:
+    layers: list[Layer | None] = [scene.layer(300_000, "a"), scene.layer(50_000, "b")]
+    scene.load(layers)
+    first = site.push(APP, source=scene.source).result
+    assert actions(first) == ["send", "send"]
+    assert first["engine"] == "registry (http)"
+    assert first["verified"] is True
+    assert site.pull(APP)["RootFS"]["Layers"] == scene.source.diff_ids(APP)
+    scene.load([*layers, scene.layer(10_000, "c")], "push-test/app:2")
+    second = site.push("push-test/app:2", source=scene.source).result
+    assert actions(second) == ["reuse", "reuse", "send"]
+    assert second["bytes"]["sent"] < SMALL
+    shown = site.pull("push-test/app:2")
+    assert shown["RootFS"]["Layers"] == scene.source.diff_ids("push-test/app:2")
+    assert shown["RepoDigests"] == [f"{site.plain.address}/push-test/app@{second['image_id']}"]
+    if scene.source.kind.store == "overlay2":
+        assert shown["Id"] == scene.source.inspect("push-test/app:2")["Id"]
+
+
+@pytest.mark.kinds(target=("podman5",))
+def test_a_base_that_somebody_else_compressed_is_reused_by_its_diff_ids(
+    scene: Scene, site: Site, target: Engine
+) -> None:
+    """The daemon has the layers out of an archive, so that nobody but the registry knows a digest for them."""
+    layers = base(scene, site)
+    scene.load([*layers, scene.layer(10_000, "new")])
+    result = site.push(APP, source=scene.source).result
+    assert actions(result) == ["reuse", "reuse", "send"]
+    assert result["bytes"]["sent"] < SMALL
+    expected = scene.source.inspect(APP)
+    for shown in (site.pull(APP), podman_pulls(site, target, site.plain, APP)):
+        assert shown["Id"].removeprefix("sha256:") == expected["Id"].removeprefix("sha256:")
+        assert shown["RootFS"]["Layers"] == expected["RootFS"]["Layers"]
+
+
+def test_an_unchanged_image_only_gets_its_new_name(scene: Scene, site: Site) -> None:
+    scene.load([scene.layer(300_000, "a")])
+    first = site.push(APP, source=scene.source).result
+    for name in (APP, "push-test/app:again"):
+        result = site.push(APP, "--name", name, source=scene.source).result
+        assert actions(result) == ["reuse"]
+        assert result["route"]["name"] == "none"
+        assert result["bytes"]["sent"] < 2_000
+        assert result["image_id"] == first["image_id"]
+        assert result["verified"] is True
+    assert site.pull("push-test/app:again")["Id"] == scene.source.inspect(APP)["Id"]
+
+
+def test_another_repository_of_the_registry_gives_what_it_has(scene: Scene, site: Site) -> None:
+    """Names in two repositories, then a second image that shares a layer: each blob goes up once."""
+    shared = scene.layer(400_000, "shared")
+    scene.load([shared, scene.layer(10_000, "a")], "push-test/one:1")
+    scene.load([shared, scene.layer(10_000, "b")], "push-test/two:1")
+    run = site.push("push-test/one:1", "push-test/two:1", source=scene.source)
+    assert sum(result["bytes"]["sent"] for result in run.json["results"]) < 500_000
+    result = site.push(
+        "push-test/one:1", "--name", "push-test/x:1", "--name", "push-test/y:1", source=scene.source
+    ).result
+    assert result["bytes"]["sent"] < 500_000
+    for name in ("push-test/one:1", "push-test/x:1", "push-test/y:1"):
+        assert site.pull(name)["Id"] == scene.source.inspect("push-test/one:1")["Id"]
+    assert site.pull("push-test/two:1")["Id"] == scene.source.inspect("push-test/two:1")["Id"]
+
+
+def test_hosts_and_registries_are_pushed_to_in_one_go(scene: Scene, site: Site) -> None:
+    scene.load([scene.layer(100_000, "a")])
+    run = site.push(APP, "--to", site.bastion.ssh_alias, source=scene.source)
+    assert [result["verified"] for result in run.json["results"]] == [True, True]
+    assert site.bastion.diff_ids(APP) == site.pull(APP)["RootFS"]["Layers"]
+
+
+def test_a_dry_run_changes_nothing(scene: Scene, site: Site) -> None:
+    scene.load([scene.layer(100_000, "a")], "push-test/dry:1")
+    result = site.push("push-test/dry:1", "--dry-run", source=scene.source).result
+    assert actions(result) == ["send"]
+    assert result["bytes"]["sent"] == 0
+    with pytest.raises(RigError):
+        site.pull("push-test/dry:1")
+
+
+def test_the_environment_says_it_too(scene: Scene, site: Site) -> None:
+    scene.load([scene.layer(100_000, "a")])
+    address = f"registry://{site.plain.address}/under"
+    for names in (
+        {"LAYERFERRY_TARGETS": address, "LAYERFERRY_VIA": site.bastion.ssh_alias},
+        {"LAYERFERRY_TARGETS": f"{address}?via={site.bastion.ssh_alias}"},
+    ):
+        run = site.layerferry("run", "--json", source=scene.source, env={"LAYERFERRY_IMAGES": APP, **names})
+        assert run.result["verified"] is True
+    assert site.pull("under/push-test/app:1")["Id"] == scene.source.inspect(APP)["Id"]
+
+
+@pytest.mark.parametrize("compression", ["zstd", "none"])
+def test_layers_are_compressed_as_asked(scene: Scene, site: Site, compression: str) -> None:
+    name = f"push-test/{compression}:1"
+    scene.load([scene.layer(100_000, "a")], name)
+    site.push(name, "--compression", compression, source=scene.source)
+    assert site.pull(name)["Id"] == scene.source.inspect(name)["Id"]
+
+
+# TLS and logins.
+
+
+def test_tls_and_a_login_go_through(scene: Scene, site: Site) -> None:
+    scene.load([scene.layer(100_000, "a")])
+    result = site.push(APP, to=site.guarded, source=scene.source).result
+    assert result["engine"] == "registry (https)"
+    login = ("--username", site.guarded.user, "--password-stdin", site.guarded.address)
+    site.bastion.docker("login", *login, stdin=_PASSWORD.encode())
+    try:
+        assert site.pull(APP, site.guarded)["Id"] == scene.source.inspect(APP)["Id"]
+    finally:
+        site.bastion.docker("logout", site.guarded.address)
+
+
+def refused(site: Site, scene: Scene, code: int, says: str, hint: str, **options: Any) -> None:
+    """The push fails so, and reads nothing of the image."""
+    result = site.push(APP, source=scene.source, code=code, **options).result
+    assert says in result["error"]["message"]
+    assert hint in result["error"]["hint"]
+
+
+def test_a_wrong_login_is_refused_before_anything_is_read(scene: Scene, site: Site) -> None:
+    scene.load([scene.layer(100_000, "a")])
+    place = site.folder / "other"
+    place.mkdir()
+    wrong = {"auths": {site.guarded.address: {"username": "anna", "password": "hunter2"}}}
+    (place / "config.json").write_text(json.dumps(wrong))
+    run = site.push(APP, to=site.guarded, source=scene.source, code=5, env={"DOCKER_CONFIG": str(place)})
+    assert "does not let this login push to push-test/app" in run.stderr
+    assert "docker login" in run.stderr
+    assert "hunter2" not in run.stderr + run.stdout
+
+
+def test_a_certificate_of_somebody_is_refused(scene: Scene, site: Site) -> None:
+    scene.load([scene.layer(100_000, "a")])
+    trusted = {"SSL_CERT_FILE": "/etc/ssl/certs/ca-certificates.crt"}
+    refused(site, scene, 4, "certificate verify failed", "ca.crt", to=site.guarded, env=trusted)
+
+
+# What the bastion refuses.
+
+
+def test_a_bastion_that_lets_nothing_through_is_told_in_one_sentence(scene: Scene, site: Site) -> None:
+    assert site.bastion.sshd is not None
+    scene.load([scene.layer(100_000, "a")])
+    with site.bastion.sshd.reconfigured("AllowTcpForwarding no"):
+        refused(site, scene, 4, "bastion does not let connections through to localhost:5000", "AllowTcpForwarding")
+
+
+def test_a_registry_that_nobody_is_is_told(scene: Scene, site: Site) -> None:
+    scene.load([scene.layer(100_000, "a")])
+    nobody = replace(site.plain, port=5001)
+    refused(site, scene, 4, "bastion reached nobody at localhost:5001 (connect failed: Connection refused)", "listen",
+            to=nobody)  # fmt: skip
+    nowhere = replace(site.plain, host="no-such.internal")
+    refused(site, scene, 4, "bastion cannot resolve the name in no-such.internal:5000", "bastion knows", to=nowhere)
+
+
+def test_a_user_without_a_shell_will_do(scene: Scene, site: Site) -> None:
+    """What bastions have: `restrict,port-forwarding` before a key, and nologin."""
+    assert site.bastion.sshd is not None
+    site.bastion.machine.add_user("jumper", shell="/usr/sbin/nologin")
+    alias = site.bastion.sshd.with_user("jumper", alias="bastion-jumper")
+    scene.load([scene.layer(100_000, "a")])
+    words = ("push", APP, f"registry://{site.plain.address}", "--via", alias, "--json")
+    assert scene.layerferry(*words, source=scene.source).result["verified"] is True
+
+
+def test_an_unknown_bastion_is_not_trusted(scene: Scene, site: Site) -> None:
+    scene.load([scene.layer(100_000, "a")])
+    run = site.push(APP, "--ssh-option", "UserKnownHostsFile=/dev/null", source=scene.source, code=4)
+    assert "its host key is not known here" in run.stderr
+
+
+# Breaking off.
+
+
+def test_an_interrupt_leaves_the_old_image_and_no_process(scene: Scene, site: Site) -> None:
+    scene.load([scene.layer(20_000, "old")], "push-test/slow:1")
+    site.push("push-test/slow:1", source=scene.source)
+    old = site.pull("push-test/slow:1")["Id"]
+    scene.load([scene.layer(3_000_000, "new")], "push-test/slow:1")
+    network = site.bastion.machine.network
+    assert network is not None
+    network.shape("4mbit")
+    try:
+        words = ["push", "push-test/slow:1", f"registry://{site.plain.address}", "--via", site.bastion.ssh_alias]
+        process = site.layerferry.start(*words, source=scene.source)
+        uploads = site.plain.state / "data/docker/registry/v2/repositories/push-test/slow/_uploads"
+        wait_until(lambda: any(path.stat().st_size > 100_000 for path in uploads.glob("*/data")), "nothing goes up")
+        process.send_signal(signal.SIGINT)
+        assert process.wait(20) == 130
+    finally:
+        network.shape(None)
+    process.communicate()
+    wait_until(lambda: not masters(site.rig) and not our_ssh(site.rig), "ssh goes on")
+    site.bastion.clear()
+    assert site.pull("push-test/slow:1")["Id"] == old
+
+
+def test_a_connection_that_breaks_is_made_anew(scene: Scene, site: Site) -> None:
+    """sshd's sessions are killed in the midst of an upload; the blob is sent again, by another one."""
+    scene.load([scene.layer(2_000_000, "new")], "push-test/broken:1")
+    network = site.bastion.machine.network
+    assert network is not None
+    assert site.bastion.sshd is not None
+    network.shape("8mbit")
+    try:
+        words = ["push", "push-test/broken:1", f"registry://{site.plain.address}", "--via", site.bastion.ssh_alias]
+        process = site.layerferry.start(*words, source=scene.source)
+        uploads = site.plain.state / "data/docker/registry/v2/repositories/push-test/broken/_uploads"
+        wait_until(lambda: any(path.stat().st_size > 100_000 for path in uploads.glob("*/data")), "nothing goes up")
+        site.bastion.sshd.drop_sessions()
+        out, err = process.communicate(timeout=60)
+    finally:
+        network.shape(None)
+    assert process.returncode == 0, (out, err)
+    assert site.pull("push-test/broken:1")["Id"] == scene.source.inspect("push-test/broken:1")["Id"]
+    wait_until(lambda: not masters(site.rig) and not our_ssh(site.rig), "ssh goes on")
