@@ -1,6 +1,7 @@
 """Into a registry that only a bastion reaches: what it lacks goes up, and engines there pull what was pushed."""
 
 import json
+import os
 import signal
 import subprocess
 from collections.abc import Iterator
@@ -300,6 +301,42 @@ def test_an_unknown_bastion_is_not_trusted(scene: Scene, site: Site) -> None:
     scene.load([scene.layer(100_000, "a")])
     run = site.push(APP, "--ssh-option", "UserKnownHostsFile=/dev/null", source=scene.source, code=4)
     assert "its host key is not known here" in run.stderr
+    run = site.push(APP, "--ssh-option", "NoSuchOption=1", source=scene.source, code=4)
+    assert "ssh does not understand an option" in run.stderr
+
+
+def test_a_connection_that_the_user_shares_is_used_and_stays(scene: Scene, site: Site) -> None:
+    assert site.bastion.sshd is not None
+    options = ["ControlMaster auto", f"ControlPath {site.rig.ssh.folder}/%C", "ControlPersist 120"]
+    alias = site.bastion.sshd.with_user("root", alias=f"bastion-shared-{os.urandom(3).hex()}", options=options)
+    ssh = ["ssh", "-F", str(site.rig.ssh.config)]
+    site.rig.ssh.run(alias, "true")
+    log = site.bastion.machine.run_folder / "sshd-bastion.log"
+    logins = log.read_text().count("Accepted publickey")
+    scene.load([scene.layer(100_000, "a")])
+    try:
+        words = ("push", APP, f"registry://{site.plain.address}?via={alias}", "--json")
+        assert scene.layerferry(*words, source=scene.source).result["verified"] is True
+        subprocess.run([*ssh, "-O", "check", alias], check=True, capture_output=True)
+        assert log.read_text().count("Accepted publickey") == logins
+    finally:
+        subprocess.run([*ssh, "-O", "exit", alias], check=True, capture_output=True)
+
+
+def test_one_login_at_the_bastion_is_enough_for_all(scene: Scene, site: Site) -> None:
+    log = site.bastion.machine.run_folder / "sshd-bastion.log"
+    logins = log.read_text().count("Accepted publickey")
+    scene.load([scene.layer(1_000, str(number)) for number in range(12)])
+    assert len(site.push(APP, source=scene.source).result["layers"]) == 12
+    assert log.read_text().count("Accepted publickey") == logins + 1
+
+
+def test_the_doctor_asks_the_registry(site: Site) -> None:
+    words = ("doctor", f"registry://{site.guarded.address}", "--via", site.bastion.ssh_alias, "--json")
+    findings = site.layerferry(*words, env=site.environment, code=None).json["findings"]
+    (found,) = [finding for finding in findings if finding["what"].startswith("target ")]
+    assert found["good"] is True
+    assert found["reason"] == "answers with HTTP 401, wants a login (basic)"
 
 
 # Breaking off.

@@ -87,7 +87,7 @@ def test_the_host_that_ssh_connects_to() -> None:
     [
         ("channel 2: open failed: administratively prohibited: open failed\r\n", "does not let connections through",
          "AllowTcpForwarding"),
-        ("channel 2: open failed: administratively prohibited\nchannel 3: open failed: connect failed: Connection refused",
+        ("channel 2: open failed: administratively prohibited\n channel 3: open failed: Connection refused",
          "reached nobody at r:5000", "port"),
         ("channel 2: open failed: connect failed: Name or service not known", "cannot resolve the name in", "name"),
         ("channel 2: open failed: connect failed: No route to host", "finds no way to r:5000", "network"),

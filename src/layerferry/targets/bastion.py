@@ -28,7 +28,7 @@ class Bastion:
         self, target: SshTarget, *, options: Sequence[str] = (), config: Path | None = None, interactive: bool = False
     ) -> None:
         self.name = str(target)
-        self._closed = False
+        self.closed = False
         self._base = ssh_words(target, options=options, config=config, interactive=interactive)
         self._destination = target.destination
         self._folder = tempfile.TemporaryDirectory(prefix="layerferry-", dir=socket_folder())
@@ -49,12 +49,10 @@ class Bastion:
         for option in ours:
             words += ["-o", option]
         try:
-            self._master = subprocess.Popen(
-                [*words, "--", self._destination],
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.DEVNULL,
-                stderr=subprocess.DEVNULL,
-            )
+            with self._log.open("ab") as log:  # what it says of its options does not go where -E says
+                self._master = subprocess.Popen(
+                    [*words, "--", self._destination], stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=log
+                )
         except OSError as error:
             raise ConnectError(
                 f"{self.name}: cannot start 'ssh': {error.strerror}", hint="Install ssh, or mend PATH."
@@ -62,7 +60,7 @@ class Bastion:
 
     def command(self, host: str, port: int) -> list[str]:
         """The command line whose stdin and stdout are a connection. Raises `ConnectError` where there is no session."""
-        if self._closed:
+        if self.closed:
             raise ConnectError(f"the connection to {self.name} was closed")
         shared = []
         if self._master is not None:
@@ -84,7 +82,7 @@ class Bastion:
     def close(self, *, hurry: bool = False) -> None:
         """End the session and every connection in it."""
         del hurry
-        self._closed = True
+        self.closed = True
         if self._master is not None:
             if self._master.poll() is None:
                 self._master.terminate()

@@ -60,12 +60,15 @@ class Address:
         return Name(self.domain, path, given.tag or "latest")
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Direct:
-    """No link is needed."""
+    """No link is needed. Who pushes looks whether it was `closed`."""
+
+    closed: bool = False
 
     def close(self, *, hurry: bool = False) -> None:
-        """Nothing is held."""
+        del hurry
+        self.closed = True
 
 
 @dataclass(frozen=True, slots=True)

@@ -120,7 +120,7 @@ class Upload:
                 shelf = self._shelves[name.path]
                 if shelf is not home:
                     for blob in _blobs(data, home.place):
-                        self._copy(blob, home, shelf, spool)
+                        self._copy(target, blob, home, shelf, spool)
                 if item.same is None or not shelf.shows(name.tag, digest_of(data)):
                     self._name(shelf, name, media_type, data)
         item.image_id = digest_of(data)
@@ -146,8 +146,8 @@ class Upload:
                     self._put(target, item, home, blob, spool)
                 for diff_id in item.plan.wanted - wanted:
                     path, layer = self._brought[diff_id]
-                    self._copy(layer, self._shelves[path], home, spool)
-                self._put_config(home, content, spool)
+                    self._copy(target, layer, self._shelves[path], home, spool)
+                self._put_config(target, home, content, spool)
                 item.received = content.received
                 item.route = getattr(content, "route", None) or item.route
                 sent = {diff_id: blob for diff_id, (_, blob) in self._brought.items()}
@@ -179,21 +179,21 @@ class Upload:
         path.unlink()
         self._brought[blob.diff_id] = home.name.path, layer
 
-    def _put_config(self, home: Shelf, content: Content, spool: Path) -> None:
+    def _put_config(self, target: RegistryTarget, home: Shelf, content: Content, spool: Path) -> None:
         config = Descriptor(MEDIA_TYPE_CONFIG, digest_of(content.config), len(content.config))
         if not home.has(config.digest):
             path = spool / "config"
             path.write_bytes(content.config)
-            home.put_blob(config, path, lambda _: None)
+            home.put_blob(config, path, lambda _: self._check(target))
 
-    def _copy(self, blob: Descriptor, source: Shelf, shelf: Shelf, spool: Path) -> None:
+    def _copy(self, target: RegistryTarget, blob: Descriptor, source: Shelf, shelf: Shelf, spool: Path) -> None:
         """Take a blob over from another repository; where the registry does not do it by itself, through us."""
         if source is shelf or shelf.has(blob.digest) or shelf.mount(blob.digest, source.name.path):
             return
         path = spool / "copy"
         with path.open("wb") as file:
             exhaust(copied(checked(source.blob(blob), blob, source.place), file))
-        shelf.put_blob(blob, path, lambda _: None)
+        shelf.put_blob(blob, path, lambda _: self._check(target))
         path.unlink()
 
     def _telling(self, target: RegistryTarget, item: _Item, diff_id: str, size: int) -> Callable[[int], None]:
@@ -204,12 +204,19 @@ class Upload:
 
         def tell(done: int) -> None:
             nonlocal told
+            self._check(target)
             if time.monotonic() - told > _PROGRESS_EVERY:
                 told = time.monotonic()
                 share = layers.get(diff_id, 0) * done // size
                 self._emit(Sending(target.name, before + share, item.plan.delta, self._sent))
 
         return tell
+
+    @staticmethod
+    def _check(target: RegistryTarget) -> None:
+        """Break an upload off where another thread has ended the push."""
+        if target.connect().closed:
+            raise ConnectError(f"the push to {target.name} was broken off")
 
     @property
     def _sent(self) -> int:
