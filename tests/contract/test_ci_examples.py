@@ -54,7 +54,7 @@ MISTAKES = {
     "woodpecker.yml": ("event: push", "event: pushed"),
     "deploy/compose.yaml": ("pull_policy: never", "pull_polizy: never"),
 }
-SCRIPTS = ["Jenkinsfile", "deploy/dokku.sh", "deploy/compose.sh", "deploy/k3s.sh"]
+SCRIPTS = ["Jenkinsfile", "deploy/dokku.sh", "deploy/compose.sh", "deploy/k3s.sh", "deploy/kubernetes.sh"]
 WORKFLOWS = [name for name, schema in SCHEMAS.items() if schema == GITHUB]
 SETTINGS = {variable for field in FIELDS for variable in variables(field.name)}
 

@@ -37,7 +37,7 @@ PUSHING = [
     "Jenkinsfile",
     "woodpecker.yml",
 ]
-DEPLOYS = ["deploy/dokku.sh", "deploy/compose.sh", "deploy/k3s.sh"]
+DEPLOYS = ["deploy/dokku.sh", "deploy/compose.sh", "deploy/k3s.sh", "deploy/kubernetes.sh"]
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 TARGET = "deploy@host.example.com"
@@ -335,6 +335,7 @@ def test_the_classic_set_up_has_its_registry_and_its_tunnel(runner: Runner, monk
 def test_a_deployment_pushes_before_it_deploys(name: str, runner: Runner, monkeypatch: pytest.MonkeyPatch) -> None:
     user = {"DEPLOY_SSH_KEY": KEY, "DEPLOY_KNOWN_HOSTS": KNOWN_HOSTS, "DEPLOY_TARGET": TARGET, "DOKKU_APP": "app"}
     user |= {"DOKKU_HOST": "host.example.com", "K3S_SERVER": "root@one", "K3S_NODES": "root@one,root@two"}
+    user |= {"DEPLOY_BASTION": "jump@bastion", "CLUSTER_REGISTRY": "registry.internal:5000", "KUBECTL_HOST": "root@one"}
     assert set(head(name)) <= set(user)
     (script,) = scripts_of(name)
     runner.run(script, {variable: user[variable] for variable in head(name)})
@@ -343,7 +344,9 @@ def test_a_deployment_pushes_before_it_deploys(name: str, runner: Runner, monkey
     assert order == ["ssh-agent", "docker", "layerferry", last, "ssh-agent"]
     (push,) = runner.called("layerferry")
     parse(push.argv)
-    if push.argv[1] == "push":
+    if name == "deploy/kubernetes.sh":
+        assert push.argv[2:] == (f"app:{COMMIT}", "registry://registry.internal:5000", "--via", "jump@bastion")
+    elif push.argv[1] == "push":
         assert push.argv[2:] == (f"app:{COMMIT}", TARGET)
     else:
         settings = settings_of(push, monkeypatch)
@@ -358,9 +361,11 @@ def test_each_deployment_deploys_what_was_pushed(runner: Runner) -> None:
         "deploy/dokku.sh": ("ssh", "dokku@host.example.com", "git:from-image", "app", f"app:{COMMIT}"),
         "deploy/compose.sh": ("docker", "compose", "up", "--detach", "--no-build", "--wait"),
         "deploy/k3s.sh": ("ssh", "root@one"),
+        "deploy/kubernetes.sh": ("ssh", "root@one"),
     }.items():
         runner.notes.unlink(missing_ok=True)
         user = {"DOKKU_HOST": "host.example.com", "DOKKU_APP": "app", "K3S_SERVER": "root@one", "K3S_NODES": "root@one"}
+        user |= {"DEPLOY_BASTION": "jump@bastion", "CLUSTER_REGISTRY": "r.internal", "KUBECTL_HOST": "root@one"}
         env = {**user, "DEPLOY_SSH_KEY": KEY, "DEPLOY_KNOWN_HOSTS": KNOWN_HOSTS, "DEPLOY_TARGET": TARGET}
         runner.run(next(scripts_of(name)), env)
         deploy = [call for call in runner.calls if call.argv[0] in {"ssh", "docker"}][-1]
@@ -371,6 +376,9 @@ def test_each_deployment_deploys_what_was_pushed(runner: Runner) -> None:
             assert load("deploy/compose.yaml")["services"]["app"]["image"].startswith("${IMAGE:?")
         if name == "deploy/k3s.sh":
             assert f"app=docker.io/library/app:{COMMIT} &&" in deploy.argv[2]
+        if name == "deploy/kubernetes.sh":
+            assert f"app=r.internal/app:{COMMIT} &&" in deploy.argv[2]
+        if argv == ("ssh", "root@one"):
             subprocess.run(["sh", "-n", "-c", deploy.argv[2]], check=True, timeout=10)
 
 

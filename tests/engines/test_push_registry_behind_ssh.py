@@ -288,13 +288,22 @@ def test_a_registry_that_nobody_is_is_told(scene: Scene, site: Site) -> None:
 
 
 def test_a_user_without_a_shell_will_do(scene: Scene, site: Site) -> None:
-    """What bastions have: `restrict,port-forwarding` before a key, and nologin."""
+    """And a key that SECURITY.md gives so little."""
     assert site.bastion.sshd is not None
     site.bastion.machine.add_user("jumper", shell="/usr/sbin/nologin")
     alias = site.bastion.sshd.with_user("jumper", alias="bastion-jumper")
     scene.load([scene.layer(100_000, "a")])
-    words = ("push", APP, f"registry://{site.plain.address}", "--via", alias, "--json")
-    assert scene.layerferry(*words, source=scene.source).result["verified"] is True
+    keys = site.bastion.machine.run_folder / "authorized_keys"
+    key = keys.read_text()
+    options = ("push", APP, "--via", alias, "--json")
+    try:
+        keys.write_text(f'restrict,port-forwarding,permitopen="{site.plain.address}" {key}')
+        for registry, code in ((site.plain, 0), (site.guarded, 4)):
+            run = scene.layerferry(*options, f"registry://{registry.address}", source=scene.source, code=code)
+            assert run.result["verified"] is (code == 0)
+        assert "does not let connections through" in run.stderr
+    finally:
+        keys.write_text(key)
 
 
 def test_an_unknown_bastion_is_not_trusted(scene: Scene, site: Site) -> None:
@@ -363,6 +372,27 @@ def test_an_interrupt_leaves_the_old_image_and_no_process(scene: Scene, site: Si
     wait_until(lambda: not masters(site.rig) and not our_ssh(site.rig), "ssh goes on")
     site.bastion.clear()
     assert site.pull("push-test/slow:1")["Id"] == old
+
+
+def test_of_several_targets_an_interrupt_ends_them_all(scene: Scene, site: Site) -> None:
+    scene.load([scene.layer(3_000_000, "new")], "push-test/several:1")
+    network = site.bastion.machine.network
+    assert network is not None
+    network.shape("4mbit")
+    try:
+        via = f"?via={site.bastion.ssh_alias}"
+        targets = [f"registry://{site.plain.address}/{place}{via}" for place in ("x", "y")]
+        process = site.layerferry.start(
+            "push", "push-test/several:1", targets[0], "--to", targets[1], source=scene.source
+        )
+        uploads = site.plain.state / "data/docker/registry/v2/repositories/y/push-test/several/_uploads"
+        wait_until(lambda: any(path.stat().st_size > 50_000 for path in uploads.glob("*/data")), "nothing goes up")
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(20) == 130
+    finally:
+        network.shape(None)
+    process.communicate()
+    wait_until(lambda: not masters(site.rig) and not our_ssh(site.rig), "ssh goes on")
 
 
 def test_a_connection_that_breaks_is_made_anew(scene: Scene, site: Site) -> None:
