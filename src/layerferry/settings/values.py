@@ -25,9 +25,7 @@ class Settings:
     """Everything that a pipeline may set, each as LAYERFERRY_ and its name in capitals."""
 
     images: tuple[str, ...] = _setting((), "Images to push, separated by commas, spaces or newlines.")
-    targets: tuple[str, ...] = _setting(
-        (), "Where to: `[user@]host[:port]`, or `registry://host[/prefix][?via=host]`."
-    )
+    targets: tuple[str, ...] = _setting((), "Where to: `[user@]host[:port]`, or `registry://host[/prefix][?via=host]`.")
     via: str = _setting("", "The host, as ssh names it, that reaches the registries of the targets.")
     route: RouteName = _setting("auto", "`auto`, `registry`, `ngrok` or `export`.")
     registry: str = _setting("", "A registry service of this job, host:port as the job reaches it.")
