@@ -29,11 +29,15 @@ _END = bytes(2 * _BLOCK)
 
 @dataclass(frozen=True, slots=True)
 class Blob:
-    """One layer's bytes on their way: `chunks` has exactly `descriptor.size` bytes."""
+    """One layer's bytes on their way: `chunks` has exactly `descriptor.size` bytes.
+
+    `packed` is the same as a zstd stream, where somebody has it so already; one of the two is read.
+    """
 
     diff_id: str
     descriptor: Descriptor
     chunks: Iterable[bytes]
+    packed: Iterable[bytes] | None = None
 
 
 class Content(Protocol):
@@ -90,10 +94,20 @@ class Manifest:
 
 @dataclass(frozen=True, slots=True)
 class Piece:
-    """A run of archive bytes; `compressed` tells that compressing it again would be in vain."""
+    """A run of archive bytes; `compressed` tells that compressing it again would be in vain.
+
+    A `packed` one is zstd frames that stand for the run, and `stands_for` so many bytes of it.
+    """
 
     data: bytes
     compressed: bool = False
+    packed: bool = False
+    stands_for: int = 0
+
+    @property
+    def passed(self) -> int:
+        """Bytes of the archive that have passed with this piece."""
+        return self.stands_for if self.packed else len(self.data)
 
 
 def describe(parcel: Parcel, sent: Mapping[str, Descriptor]) -> Manifest:
@@ -134,10 +148,14 @@ def _plain(layer: Layer, held: Descriptor | None) -> Descriptor:
 
 
 class Archive:
-    """The delta archive of some images. Iterate `pieces` to its end; `manifests` is known then."""
+    """The delta archive of some images. Iterate `pieces` to its end; `manifests` is known then.
 
-    def __init__(self, parcels: Iterable[Parcel]) -> None:
+    `packed` tells that it goes out as zstd, so that what is packed already may be taken as it is.
+    """
+
+    def __init__(self, parcels: Iterable[Parcel], *, packed: bool = False) -> None:
         self.parcels = tuple(parcels)
+        self._packed = packed
         self.manifests: tuple[Manifest, ...] = ()
         #: By diff ID, what the archive holds.
         self.sent: dict[str, Descriptor] = {}
@@ -148,7 +166,7 @@ class Archive:
             for blob in parcel.content.blobs():
                 if blob.diff_id in self.sent:
                     raise AssertionError(f"{blob.diff_id} comes twice")
-                yield from _blob(blob)
+                yield from _packed(blob, blob.packed) if self._packed and blob.packed is not None else _blob(blob)
                 self.sent[blob.diff_id] = blob.descriptor
         self.manifests = tuple(describe(parcel, self.sent) for parcel in self.parcels)
         yield Piece(b"".join(self._descriptions()) + _END)
@@ -199,6 +217,16 @@ def _blob(blob: Blob) -> Iterator[Piece]:
         raise ValueError(f"layer {blob.diff_id} has {count} bytes, not {blob.descriptor.size}")
     if count % _BLOCK:
         yield Piece(bytes(_BLOCK - count % _BLOCK))
+
+
+def _packed(blob: Blob, packed: Iterable[bytes]) -> Iterator[Piece]:
+    """As `_blob`, of a layer that is packed already; how much of it has passed is known at its end."""
+    size = blob.descriptor.size
+    yield Piece(_header(blob_path(blob.descriptor.digest), size))
+    for chunk in packed:
+        yield Piece(chunk, packed=True)
+    yield Piece(b"", packed=True, stands_for=size)
+    yield Piece(bytes(-size % _BLOCK))
 
 
 def blob_path(digest: str) -> str:

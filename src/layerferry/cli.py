@@ -60,6 +60,7 @@ def cli() -> None:
 @click.option("--engine", default="", metavar="NAME", help="The target's engine: docker or podman.  [default: found]")
 @click.option("--ssh-option", "ssh_options", multiple=True, metavar="KEY=VALUE", help="ssh's -o.  [repeatable]")
 @click.option("--ssh-config", type=click.Path(exists=True, dir_okay=False, path_type=Path), help="ssh's -F.")
+@click.option("--jobs", type=int, metavar="N", help="How many targets to push to at once.  [default: 8]")
 @click.option("--timeout", type=float, metavar="SECONDS", help="Give up after this long.  [default: never]")
 @click.option("--dry-run", is_flag=True, help="Show what would be sent, and send nothing.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object, and nothing else, on stdout.")
@@ -77,7 +78,12 @@ def push(ctx: click.Context, /, words: tuple[str, ...], more: tuple[str, ...], *
     with contextlib.ExitStack() as stack:
         if settings.has_ssh_material():
             ssh = _with_material(stack, ssh)
-        _push(images, [start(stack, target, ssh, settings.environment()) for target in targets], **given)
+        jobs = settings.load({"jobs": given["jobs"]}).jobs if len(targets) > 1 else 1
+        started = [
+            start(stack, target, ssh, settings.environment(), now=number < jobs)
+            for number, target in enumerate(targets)
+        ]
+        _push(images, started, **given)
 
 
 def _through(targets: list[str | tuple[str, ...]], via: str) -> list[str | tuple[str, ...]]:
@@ -118,13 +124,14 @@ def _push(images: Sequence[str], targets: Sequence[AnyTarget], *, as_json: bool,
     if given["names"] and len(images) > 1:
         raise UsageError("--name goes with one image", hint="Push them one by one, or tag them at the source.")
     wanted = [Wanted.of(image, given["names"]) for image in images]
-    chosen = settings.load({name: given[name] for name in ("route", "platform", "compression", "timeout")})
+    chosen = settings.load({name: given[name] for name in ("route", "platform", "compression", "timeout", "jobs")})
     options = Options(
         compression=chosen.parsed_compression,
         platform=chosen.parsed_platform,
         allow_platform_mismatch=given["allow_platform_mismatch"],
         dry_run=given["dry_run"],
         engine=given["engine"],
+        jobs=chosen.jobs,
     )
     around = Surroundings.look(chosen, settings.environment())
     begin = time.monotonic()

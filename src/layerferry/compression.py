@@ -66,7 +66,8 @@ class Compression:
 def compress(pieces: Iterable[Piece], method: Method, level: int | None = None) -> Iterator[bytes]:
     """One stream of concatenated frames (zstd) or members (gzip).
 
-    Pieces that are compressed already go into frames of their own, at the format's cheapest setting.
+    Pieces that are compressed already go into frames of their own, at the format's cheapest setting; what is packed is
+    part of a zstd stream as it is.
     """
     if method is Method.NONE:
         yield from (piece.data for piece in pieces)
@@ -75,6 +76,12 @@ def compress(pieces: Iterable[Piece], method: Method, level: int | None = None) 
     stored: bool | None = None
     frame: _Frame | None = None
     for piece in pieces:
+        if piece.packed:
+            if frame is not None:
+                yield frame.flush()
+            frame = None
+            yield piece.data
+            continue
         if frame is None or piece.compressed is not stored:
             if frame is not None:
                 yield frame.flush()

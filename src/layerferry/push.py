@@ -18,6 +18,7 @@ from layerferry.plan import Plan, complete, plan
 from layerferry.result import Bytes, Result
 from layerferry.sources import Source
 from layerferry.sources.manifest import SeveralPlatformsError, pick
+from layerferry.sources.shared import Shared
 from layerferry.sources.unpack import Unpacked
 from layerferry.targets.conduit import Conduit
 from layerferry.targets.conversation import Conversation, Greeting
@@ -28,7 +29,6 @@ from layerferry.upload.flow import Upload
 from layerferry.wanted import NO_ROUTE, Options, Wanted, nameless
 
 _PROGRESS_EVERY = 0.1
-_JOBS = 8
 
 
 @dataclass(slots=True)
@@ -76,6 +76,7 @@ class Delivery:
                     item.names = item.wanted.names or source.names(item.image)
                     if not item.names:
                         raise nameless(item.wanted.reference)
+                source.expect([item.plan for item in items if not item.present])
                 for item in items:
                     if not item.present:
                         item.route = source.choose(item.plan)
@@ -128,7 +129,8 @@ class Delivery:
         if absent:
             with contextlib.ExitStack() as stack:
                 spool = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="layerferry-")))
-                archive = Archive(self._parcels(stack, greeting, source, absent, spool))
+                parcels = self._parcels(stack, greeting, source, absent, spool)
+                archive = Archive(parcels, packed=method is Method.ZSTD)
                 expected = {item.incoming: item.image.diff_ids for item in absent}
                 stream = self._watched(conversation.target, conduit, archive, absent, method)
                 shown = conversation.load(expected, method, stream)
@@ -166,7 +168,7 @@ class Delivery:
             nonlocal done, told
             for piece in archive.pieces():
                 yield piece
-                done += len(piece.data)
+                done += piece.passed
                 if time.monotonic() - told > _PROGRESS_EVERY:
                     told = time.monotonic()
                     self._emit(Sending(target, min(done, total), total, conduit.sent))
@@ -203,18 +205,27 @@ def fan_out(
     emit: Emit,
     open_source: Callable[[], Source],
 ) -> list[Result]:
-    """Push the images to every target, each in a session of its own; one target's failure does not stop the others."""
+    """Push the images to every target, each in a session of its own, some at a time.
+
+    Each layer is read once. One target's failure does not stop the others.
+    """
     if len(targets) == 1:
         return _deliver(wanted, targets[0], options, emit, open_source)
-    with ThreadPoolExecutor(_JOBS) as pool:
-        deliveries = [pool.submit(_deliver, wanted, target, options, emit, open_source) for target in targets]
+    jobs = min(options.jobs, len(targets))
+    with Shared(open_source, options.compression, jobs) as shared, ThreadPoolExecutor(jobs) as pool:
+
+        def deliver(target: AnyTarget) -> list[Result]:
+            with contextlib.closing(shared.seat()) as seat:
+                return _deliver(wanted, target, options, emit, lambda: seat)
+
+        deliveries = [pool.submit(deliver, target) for target in targets]
         try:
             return [result for delivery in deliveries for result in delivery.result()]
         except BaseException:
             pool.shutdown(wait=False, cancel_futures=True)
+            shared.break_off()
             for target in targets:
-                with contextlib.suppress(LayerferryError):
-                    target.connect().close(hurry=True)
+                target.connect.hang_up()
             raise
 
 

@@ -156,14 +156,17 @@ def run(settings: Settings, environ: Mapping[str, str], *, dry_run: bool, as_jso
 def _push(around: Surroundings, output: Output, ssh: Ssh, *, dry_run: bool) -> tuple[Sequence[Result], float]:
     chosen = around.settings
     wanted = [Wanted.of(image) for image in chosen.images]
-    options = Options(chosen.parsed_compression, chosen.parsed_platform, dry_run=dry_run)
+    options = Options(chosen.parsed_compression, chosen.parsed_platform, dry_run=dry_run, jobs=chosen.jobs)
     report: Report = PlainReport(output.line, output.warning)
     begin = time.monotonic()
     with output.group("layerferry"), contextlib.ExitStack() as stack:
         topology = around.topology
         output.line(f"CI: {topology.provider} ({topology.provider_reason})")
         output.line(f"daemon: {topology.daemon.reach} ({topology.daemon_reason})")
-        targets = [start(stack, target, ssh, around.environ) for target in _targets(chosen)]
+        targets = [
+            start(stack, target, ssh, around.environ, now=number < chosen.jobs)
+            for number, target in enumerate(_targets(chosen))
+        ]
         results = fan_out(wanted, targets, options, report, lambda: around.source(report))
         seconds = time.monotonic() - begin
         report.finish(results, seconds)

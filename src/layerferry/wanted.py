@@ -45,6 +45,8 @@ class Options:
     allow_platform_mismatch: bool = False
     dry_run: bool = False
     engine: str = ""
+    #: Targets that are pushed to at once.
+    jobs: int = 8
 
 
 def nameless(reference: str) -> UsageError:

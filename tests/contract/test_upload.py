@@ -1,5 +1,6 @@
 """What a registry does to whoever pushes to it: tokens that run out, uploads that break, mounts that it refuses."""
 
+import contextlib
 import json
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -16,6 +17,7 @@ from layerferry.result import Result
 from layerferry.sources import Source, endpoint, kind_of
 from layerferry.sources.layout import LayoutSource
 from layerferry.sources.remote import RemoteSource
+from layerferry.targets.link import Link
 from layerferry.targets.registry import Address, Direct, RegistryTarget
 from layerferry.upload.flow import Upload
 from layerferry.wanted import Options, Wanted
@@ -57,14 +59,15 @@ def push(
     )
     environ = {"DOCKER_CONFIG": str(folder), "HOME": str(folder)}
     address = Address.parse(f"registry://{registry.address}{prefix}")
-    target = RegistryTarget(str(address), address, Direct, environ)
 
     def opened() -> Source:
         return RemoteSource(environ) if kind_of(references[0]) == "registry" else LayoutSource()
 
     emit = (lambda _: None) if events is None else events.append
     wanted = [Wanted.of(reference, names) for reference in references]
-    return Upload(wanted, options or Options(), emit).run(target, opened)
+    with contextlib.ExitStack() as stack:
+        target = RegistryTarget(str(address), address, Link(stack, False, Direct), environ)
+        return Upload(wanted, options or Options(), emit).run(target, opened)
 
 
 def layers(registry: FakeRegistry, name: str) -> list[dict[str, Any]]:

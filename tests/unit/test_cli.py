@@ -29,6 +29,7 @@ from layerferry.errors import (
 from layerferry.events import Route
 from layerferry.image import Platform
 from layerferry.result import Result
+from layerferry.targets.link import Link
 from layerferry.targets.target import Ssh, Target
 from layerferry.wanted import Options, Wanted
 
@@ -41,6 +42,7 @@ class Calls:
 
     targets: list[tuple[Any, Ssh]] = field(default_factory=list)
     wanted: list[Wanted] = field(default_factory=list)
+    now: list[bool] = field(default_factory=list)
     options: Options = field(default_factory=Options)
     chosen: Any = None
     errors: dict[str, LayerferryError] = field(default_factory=dict)
@@ -51,9 +53,10 @@ class Calls:
 def calls(monkeypatch: pytest.MonkeyPatch) -> Iterator[Calls]:
     calls = Calls()
 
-    def start(stack: object, target: Any, ssh: Ssh, environ: object) -> Target:
+    def start(stack: Any, target: Any, ssh: Ssh, environ: object, *, now: bool) -> Target:
         calls.targets.append((target, ssh))
-        return Target(str(target), lambda: pytest.fail("nothing connects here"))
+        calls.now.append(now)
+        return Target(str(target), Link(stack, False, lambda: pytest.fail("nothing connects here")))
 
     def fan_out(wanted: Any, targets: Any, options: Options, emit: object, source: object) -> list[Result]:
         calls.wanted, calls.options = list(wanted), options
@@ -85,6 +88,13 @@ def run(*words: str, code: int = 0) -> None:
 
 
 # Words.
+
+
+def test_no_more_targets_are_connected_to_at_first_than_are_pushed_to_at_once(calls: Calls) -> None:
+    run("app:1", "--to", "one", "--to", "two", "--to", "three", "--jobs", "2")
+    assert calls.now == [True, True, False]
+    assert calls.options.jobs == 2
+    run("app:1", "host", "--jobs", "0", code=2)
 
 
 @pytest.mark.parametrize(

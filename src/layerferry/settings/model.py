@@ -37,6 +37,7 @@ class _Checks(BaseSettings):
         "ngrok_install",
         "ssh_accept_new_host_key",
         "timeout",
+        "jobs",
         "summary",
         "dotenv",
         mode="before",

@@ -1,12 +1,13 @@
 """Where images come from. One file a source, behind one small contract."""
 
+from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Protocol
 
 from layerferry.archive import Content
 from layerferry.events import Route
-from layerferry.image import Image, Platform
+from layerferry.image import Descriptor, Image, Platform
 from layerferry.plan import Plan
 
 #: What a reference begins with that is no daemon's: `oci:PATH`, `archive:PATH`, `registry:HOST/NAME`.
@@ -30,6 +31,12 @@ class Source(Protocol):
 
     def prepare(self) -> None:
         """Get ready for what follows, while the target answers. Nothing is read yet: the image may be there already."""
+
+    def held(self, image: Image) -> Mapping[str, Descriptor]:
+        """By diff ID, the compressed blobs that the image is held in, as far as that is known before it is read."""
+
+    def expect(self, plans: Sequence[Plan]) -> None:
+        """Hear of all that will be fetched, before the first `choose`."""
 
     def choose(self, plan: Plan) -> Route:
         """The route that `fetch` would take for this plan, and why. Raises `RouteError`."""

@@ -1,13 +1,13 @@
 """A docker daemon as a source; what leads out of it takes a while to load, and is opened while the target answers."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Protocol
 
 from layerferry.archive import Content
 from layerferry.events import Route
-from layerferry.image import Image, Platform
+from layerferry.image import Descriptor, Image, Platform
 from layerferry.plan import Plan
 from layerferry.sources.daemon import Daemon
 
@@ -39,6 +39,14 @@ class DaemonSource:
         """None: a daemon's image is called what the user called it."""
         del image
         return ()
+
+    def held(self, image: Image) -> Mapping[str, Descriptor]:
+        """None: a daemon knows what it pushes only when it has."""
+        del image
+        return {}
+
+    def expect(self, plans: Sequence[Plan]) -> None:
+        """Nothing is read ahead."""
 
     def prepare(self) -> None:
         self._opened = self._opened or self._open_routes(self._daemon)

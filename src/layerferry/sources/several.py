@@ -1,12 +1,12 @@
 """Images of any kind of source in one push: each reference goes to the source of its kind, which is opened at need."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
 
 from layerferry.archive import Content
 from layerferry.events import Route
-from layerferry.image import Image, Platform
+from layerferry.image import Descriptor, Image, Platform
 from layerferry.plan import Plan
 from layerferry.sources import Source, kind_of
 
@@ -33,6 +33,13 @@ class Sources:
     def prepare(self) -> None:
         for source in self._opened.values():
             source.prepare()
+
+    def held(self, image: Image) -> Mapping[str, Descriptor]:
+        return self._of(image.reference).held(image)
+
+    def expect(self, plans: Sequence[Plan]) -> None:
+        for plan in plans:
+            self._of(plan.image.reference).expect([plan])
 
     def choose(self, plan: Plan) -> Route:
         return self._of(plan.image.reference).choose(plan)

@@ -87,7 +87,16 @@ class DirectSource:
         """The full names that the source itself gives an image that was inspected; often none."""
         return self._described[image.reference, image.id].found.names
 
-    def prepare(self) -> None: ...
+    def held(self, image: Image) -> Mapping[str, Descriptor]:
+        """Every compressed blob: a plain tar is none that anybody else would have."""
+        found = self._described[image.reference, image.id].found
+        return {diff_id: blob for diff_id, blob in found.descriptors.items() if blob.is_compressed}
+
+    def prepare(self) -> None:
+        """Nothing takes long."""
+
+    def expect(self, plans: Sequence[Plan]) -> None:
+        """Nothing is read ahead."""
 
     def choose(self, plan: Plan) -> Route:
         del plan

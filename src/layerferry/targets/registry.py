@@ -1,7 +1,7 @@
 """A registry as a target: how users write it, and what images are called there."""
 
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Self
 from urllib.parse import parse_qsl, quote, urlsplit
@@ -10,6 +10,7 @@ from layerferry.errors import UsageError
 from layerferry.image import Name
 from layerferry.targets.bastion import Bastion
 from layerferry.targets.conduit import SshTarget
+from layerferry.targets.link import Link
 
 #: `registry:` and a network address; a host that is called `registry` is none.
 _KINDS = ("registry://", "registry:https://", "registry:http://")
@@ -77,7 +78,7 @@ class RegistryTarget:
 
     name: str
     address: Address
-    connect: Callable[[], Bastion | Direct]
+    connect: Link[Bastion | Direct]
     environ: Mapping[str, str]
 
 

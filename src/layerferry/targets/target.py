@@ -1,15 +1,14 @@
 """Targets as users name them, and the conduits that lead to them."""
 
 import contextlib
-from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol, TypeVar
+from typing import Any
 
-from layerferry.errors import LayerferryError
 from layerferry.targets.bastion import Bastion
 from layerferry.targets.conduit import CommandConduit, Conduit, SshConduit, SshTarget, command_name
+from layerferry.targets.link import Link
 from layerferry.targets.registry import Address, Direct, RegistryTarget, is_registry
 
 
@@ -31,25 +30,27 @@ class Target:
     """Where to push: the name for people, and how to get the conduit."""
 
     name: str
-    connect: Callable[[], Conduit]
+    connect: Link[Conduit]
 
 
 #: A host or a command, which has a conversation with us, or a registry, which speaks HTTP.
 AnyTarget = Target | RegistryTarget
 
 
-def start(stack: contextlib.ExitStack, target: str | Sequence[str], ssh: Ssh, environ: Mapping[str, str]) -> AnyTarget:
-    """Start to connect at once, in a thread; what fails is raised where the connection is wanted.
+def start(
+    stack: contextlib.ExitStack, target: str | Sequence[str], ssh: Ssh, environ: Mapping[str, str], *, now: bool = True
+) -> AnyTarget:
+    """Start to connect in a thread, at once if it is `now`; what fails is raised where the connection is wanted.
 
     `target` is a host, a registry or a command's words; `UsageError` is raised for what is none. `stack` hangs up.
     """
     if isinstance(target, str) and is_registry(target):
         address = Address.parse(target)
-        return RegistryTarget(str(address), address, _begin(stack, lambda: _link(address, ssh)), environ)
+        return RegistryTarget(str(address), address, Link(stack, now, lambda: _link(address, ssh)), environ)
     if isinstance(target, str):
         host = SshTarget.parse(target)
-        return Target(str(host), _begin(stack, lambda: SshConduit(host, **ssh.arguments)))
-    return Target(command_name(target), _begin(stack, lambda: CommandConduit(target)))
+        return Target(str(host), Link(stack, now, lambda: SshConduit(host, **ssh.arguments)))
+    return Target(command_name(target), Link(stack, now, lambda: CommandConduit(target)))
 
 
 def host_of(target: str) -> tuple[str, SshTarget | None]:
@@ -63,21 +64,3 @@ def host_of(target: str) -> tuple[str, SshTarget | None]:
 
 def _link(address: Address, ssh: Ssh) -> Bastion | Direct:
     return Bastion(address.via, **ssh.arguments) if address.via else Direct()
-
-
-class _Closeable(Protocol):
-    def close(self, *, hurry: bool = False) -> None: ...
-
-
-_Closing = TypeVar("_Closing", bound=_Closeable)
-
-
-def _begin(stack: contextlib.ExitStack, connect: Callable[[], _Closing]) -> Callable[[], _Closing]:
-    future: Future[_Closing] = stack.enter_context(ThreadPoolExecutor(1)).submit(connect)
-
-    @stack.callback
-    def hang_up() -> None:
-        with contextlib.suppress(LayerferryError):
-            future.result().close(hurry=True)
-
-    return future.result

@@ -84,6 +84,7 @@ class Upload:
             self._emit(Greeted(target.name, engine, "any platform"))
             pairs = zip(self._wanted, images, strict=True)
             items = [self._plan(target, endpoint, source, wanted, image) for wanted, image in pairs]
+            source.expect([item.plan for item in items if item.same is None])
             for item in items:
                 if item.same is None:
                     item.route = source.choose(item.plan)
@@ -101,7 +102,7 @@ class Upload:
             if name.path not in self._shelves:
                 self._shelves[name.path] = Shelf(endpoint, name)
         home = self._shelves[names[0].path]
-        held = _held(source, image)
+        held = source.held(image)
         stock = look(home, [name.tag for name in names if name.path == home.name.path], image, held)
         return _Item(wanted, image, names, _planned(image, stock), held, stock.same)
 
@@ -240,21 +241,6 @@ class Upload:
 
 def _planned(image: Image, stock: Stock) -> Plan:
     return complete(image) if stock.same else plan(image, Inventory(blobs=stock.blobs))
-
-
-def _held(source: Source, image: Image) -> Mapping[str, Descriptor]:
-    """By diff ID, the blobs that a source has an image in, as far as that is known before anything is read.
-
-    A daemon knows what it pushes only when it has. A plain tar is no blob that anybody would have.
-    """
-    if kind_of(image.reference) == "daemon":
-        return {}
-    nothing: frozenset[str] = frozenset()
-    with (
-        tempfile.TemporaryDirectory(prefix="layerferry-") as spool,
-        source.fetch(complete(image), NO_ROUTE, nothing, Path(spool)) as content,
-    ):
-        return {diff_id: blob for diff_id, blob in content.descriptors.items() if blob.is_compressed}
 
 
 def _blobs(manifest: bytes, place: str) -> Sequence[Descriptor]:
