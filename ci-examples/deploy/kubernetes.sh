@@ -1,8 +1,8 @@
 #!/bin/sh
 # Kubernetes, or any fleet with a registry of its own, from any CI: build here, push what that registry lacks through
 # the one host that reaches it, roll the deployment over. The nodes pull as they always do; Spegel, Dragonfly or
-# Harbor's replication spread the layers from there. The key needs no shell: `restrict,port-forwarding` stands before it in the
-# bastion's authorized_keys. A registry that wants a login: `docker login` here, or DOCKER_AUTH_CONFIG.
+# Harbor's replication spread the layers from there. The key needs no shell: `restrict,port-forwarding` stands before it
+# in the bastion's authorized_keys. A registry that wants a login: `docker login` here, or DOCKER_AUTH_CONFIG.
 #
 # Set as secrets, or files' contents, of the CI:
 #   DEPLOY_SSH_KEY       secret: the private key, as it stands in its file

@@ -17,12 +17,13 @@ from layerferry.result import Result
 from layerferry.sources import Source, endpoint, kind_of
 from layerferry.sources.layout import LayoutSource
 from layerferry.sources.remote import RemoteSource
+from layerferry.sources.tarball import ArchiveSource
 from layerferry.targets.link import Link
 from layerferry.targets.registry import Address, Direct, RegistryTarget
 from layerferry.upload.flow import Upload
 from layerferry.wanted import Options, Wanted
+from packed import ARCHIVES, Picture, layer_tar, layout_files, named_entry, packed, unpacked, write_folder
 from packed import Compression as How
-from packed import Picture, layer_tar, layout_files, named_entry, packed, write_folder
 
 BASE, CHANGE = layer_tar("base", 30_000), layer_tar("change", 2_000)
 
@@ -61,7 +62,12 @@ def push(
     address = Address.parse(f"registry://{registry.address}{prefix}")
 
     def opened() -> Source:
-        return RemoteSource(environ) if kind_of(references[0]) == "registry" else LayoutSource()
+        match kind_of(references[0]):
+            case "registry":
+                return RemoteSource(environ)
+            case "archive":
+                return ArchiveSource()
+        return LayoutSource()
 
     emit = (lambda _: None) if events is None else events.append
     wanted = [Wanted.of(reference, names) for reference in references]
@@ -106,6 +112,20 @@ def test_a_plain_layer_is_compressed_always_to_the_same_bytes(registry: FakeRegi
     assert layers(registry, "app:1")[0]["mediaType"].endswith("tar+gzip")
     push(registry, tmp_path, reference, names=["plain:1"], options=Options(Compression.parse("none")))
     assert layers(registry, "plain:1")[0]["digest"] == digest_of(BASE)
+
+
+@pytest.mark.parametrize("tool", ["docker20", "podman", "kaniko", "nix", "oci-archive"])
+@pytest.mark.parametrize("compression", ["", "gzip"])
+def test_archives_of_every_tool_go_up(registry: FakeRegistry, tmp_path: Path, tool: str, compression: How) -> None:
+    picture = Picture((BASE, CHANGE), ("gzip", "gzip") if tool in {"kaniko", "oci-archive"} else ("", ""))
+    path = tmp_path / "app.tar"
+    path.write_bytes(packed(ARCHIVES[tool](picture, "docker.io/library/app:1"), compression))
+    (result,) = push(registry, tmp_path, f"archive:{path}", names=["app:1"])
+    assert result.verified
+    diff_ids = [unpacked(registry.shelves["app"][layer["digest"]]) for layer in layers(registry, "app:1")]
+    assert [digest_of(tar) for tar in diff_ids] == list(picture.diff_ids)
+    (result,) = push(registry, tmp_path, f"archive:{path}", names=["app:2"])
+    assert actions(result) == ["reuse", "reuse"]
 
 
 def test_a_base_is_known_by_its_diff_id_whoever_compressed_it(registry: FakeRegistry, tmp_path: Path) -> None:

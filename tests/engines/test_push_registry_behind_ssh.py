@@ -228,12 +228,27 @@ def test_layers_are_compressed_as_asked(scene: Scene, site: Site, compression: s
     assert site.pull(name)["Id"] == scene.source.inspect(name)["Id"]
 
 
+def test_a_registry_that_is_reached_from_here_needs_no_bastion(scene: Scene, site: Site) -> None:
+    registry = scene.registry()
+    scene.load([scene.layer(100_000, "a")])
+    words = ("push", APP, f"registry://{registry.address}", "--json")
+    result = site.layerferry(*words, source=scene.source).result
+    assert (result["verified"], result["target"]) == (True, f"registry://{registry.address}")
+    image = scene.source.inspect(APP)["Id"]
+    scene.source.docker("rmi", APP)
+    full = f"{registry.address}/{APP}"
+    scene.source.docker("pull", "--quiet", full)
+    assert scene.source.inspect(full)["Id"] == image
+
+
 # TLS and logins.
 
 
-def test_tls_and_a_login_go_through(scene: Scene, site: Site) -> None:
+@pytest.mark.parametrize("variable", ["SSL_CERT_FILE", "REQUESTS_CA_BUNDLE"])
+def test_tls_and_a_login_go_through(scene: Scene, site: Site, variable: str) -> None:
     scene.load([scene.layer(100_000, "a")])
-    result = site.push(APP, to=site.guarded, source=scene.source).result
+    trusted = {"SSL_CERT_FILE": "", variable: site.environment["SSL_CERT_FILE"]}
+    result = site.push(APP, to=site.guarded, source=scene.source, env=trusted).result
     assert result["engine"] == "registry (https)"
     login = ("--username", site.guarded.user, "--password-stdin", site.guarded.address)
     site.bastion.docker("login", *login, stdin=_PASSWORD.encode())
@@ -266,6 +281,9 @@ def test_a_certificate_of_somebody_is_refused(scene: Scene, site: Site) -> None:
     scene.load([scene.layer(100_000, "a")])
     trusted = {"SSL_CERT_FILE": "/etc/ssl/certs/ca-certificates.crt"}
     refused(site, scene, 4, "certificate verify failed", "ca.crt", to=site.guarded, env=trusted)
+    hosts = site.bastion.machine.path("/etc/hosts").read_text()
+    site.bastion.machine.write("/etc/hosts", hosts.replace(NAME, f"{NAME} other.internal"))
+    refused(site, scene, 4, "Hostname mismatch", "ca.crt", to=replace(site.guarded, host="other.internal"))
 
 
 # What the bastion refuses.

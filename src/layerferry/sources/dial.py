@@ -12,7 +12,7 @@ import requests
 import urllib3
 from requests.adapters import HTTPAdapter
 
-from layerferry.sources.piped import Piped
+from layerferry.sources.piped import Piped, last_line
 
 
 def command(url: str) -> list[str]:
@@ -68,7 +68,7 @@ class _Connection(urllib3.connection.HTTPConnection):
     def close(self) -> None:
         super().close()
         if self._piped is not None:
-            self._last = self._piped.end()
+            self._last = last_line(self._piped.end())
             self._piped = None
 
 

@@ -34,7 +34,7 @@ class Piped:
         return False
 
     def end(self) -> str:
-        """Terminate it, if it still runs; the last line that it said on stderr."""
+        """Terminate it, if it still runs; what it said on stderr."""
         self._process.terminate()
         try:
             self._process.wait(_PATIENCE)
@@ -43,5 +43,9 @@ class Piped:
             self._process.wait()
         with self._words as words:
             words.seek(0)
-            lines = words.read().decode(errors="replace").splitlines()
-        return next((line.strip() for line in reversed(lines) if line.strip()), "")
+            return words.read().decode(errors="replace")
+
+
+def last_line(text: str) -> str:
+    """The last one that says something."""
+    return next((line.strip() for line in reversed(text.splitlines()) if line.strip()), "")

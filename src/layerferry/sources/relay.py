@@ -29,7 +29,7 @@ class Relay(Protocol):
         """The command line whose stdin and stdout are a connection. Raises `LayerferryError` where there is no way."""
 
     def failure(self, host: str, port: int, said: str) -> LayerferryError:
-        """Why there was no connection, from what the command said last."""
+        """Why there was no connection, from what the command said."""
 
 
 class RelayAdapter(HTTPAdapter):

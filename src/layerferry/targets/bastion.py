@@ -71,8 +71,8 @@ class Bastion:
         return [*self._base, *shared, "-W", where, "--", self._destination]
 
     def failure(self, host: str, port: int, said: str) -> LayerferryError:
-        """Why a connection was not made: the session's log knows, as the client only hears that it was not."""
-        return explain_forward(self.name, f"{host}:{port}", self._said() or said)
+        """Why a connection was not made: where there is a session, its log knows, and the client only hears that."""
+        return explain_forward(self.name, f"{host}:{port}", f"{self._said()}\n{said}")
 
     def _said(self) -> str:
         with contextlib.suppress(OSError):

@@ -58,6 +58,8 @@ def explain(target: str, code: int, text: str) -> LayerferryError:
     return ConnectError(f"cannot connect to {target}: {last or 'ssh ended without a word'}")
 
 
+#: What the client says last where `-W` failed; in a shared session all that it says.
+_FORWARD_FAILED = "forwarding request failed"
 #: What sshd answers to a forward (RFC 4254, section 5.1) and the client logs; sshd's own words follow the second.
 #: Seen on OpenSSH 9.2p1.
 _FORWARD_FAILURES = (
@@ -77,6 +79,10 @@ def explain_forward(bastion: str, address: str, text: str) -> LayerferryError:
     for pattern, message, hint in _FORWARD_FAILURES:
         if re.search(pattern, last):
             return ConnectError(f"{bastion} {message} {address} ({last})", hint=hint)
-    if not last and lines:
-        return explain(bastion, _SSH_FAILED, text)
-    return ConnectError(f"{bastion} did not connect us to {address}: {last or 'ssh ended without a word'}")
+    if last or not lines or _FORWARD_FAILED in lines[-1].lower():
+        why = last or (lines[-1] if lines else "ssh ended without a word")
+        return ConnectError(
+            f"{bastion} did not connect us to {address}: {why}",
+            hint=f"Somebody must listen there, and forwarding be allowed: `ssh -W {address} {bastion}` shows it.",
+        )
+    return explain(bastion, _SSH_FAILED, text)
