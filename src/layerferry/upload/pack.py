@@ -11,6 +11,7 @@ from layerferry.compression import Compression, Method, compress
 from layerferry.errors import SourceError
 from layerferry.image import MEDIA_TYPE_LAYER, MEDIA_TYPE_LAYER_GZIP, MEDIA_TYPE_LAYER_ZSTD, Descriptor
 from layerferry.sources.streams import Hashed, copied, exhaust
+from layerferry.upload.pigz import gzipped
 
 _MEDIA_TYPES = {
     Method.GZIP: MEDIA_TYPE_LAYER_GZIP,
@@ -30,8 +31,10 @@ def pack(blob: Blob, compression: Compression, folder: Path) -> tuple[Descriptor
     read = Hashed(blob.chunks)
     stream, media_type = read, blob.descriptor.media_type
     if not blob.descriptor.is_compressed:
-        level = _GZIP_LEVEL if method is Method.GZIP and compression.level is None else compression.level
-        stream = Hashed(compress(map(Piece, read), method, level))
+        if method is Method.GZIP:
+            stream = Hashed(gzipped(read, compression.level or _GZIP_LEVEL))
+        else:
+            stream = Hashed(compress(map(Piece, read), method, compression.level))
         media_type = _MEDIA_TYPES[method]
     path = folder / f"{blob.diff_id.removeprefix('sha256:')}.layer"
     with path.open("wb") as file:
