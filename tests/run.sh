@@ -64,4 +64,6 @@ if "$python" tests/rig check 2>/dev/null; then
   step "engines for the tests" "$python" tests/rig install
 fi
 rm -f "$log"
-exec "$python" -m pytest "$@"
+# Each worker has a rig of its own. A file's tests stay together, since they share engines.
+cores=$(nproc 2>/dev/null || sysctl -n hw.ncpu 2>/dev/null || echo 1)
+exec "$python" -m pytest --numprocesses "$((cores < 4 ? cores : 4))" --dist loadfile "$@"
