@@ -3,7 +3,7 @@
 import hashlib
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import accumulate
 from typing import Any, Self
 
@@ -47,6 +47,11 @@ class Descriptor:
     media_type: str
     digest: str
     size: int
+
+    @property
+    def in_oci_words(self) -> Self:
+        """The same blob; its media type is OCI's where docker has one of its own for it."""
+        return replace(self, media_type=DOCKER_LAYER_TYPES.get(self.media_type, self.media_type))
 
     def to_json(self) -> dict[str, Any]:
         return {"mediaType": self.media_type, "digest": self.digest, "size": self.size}

@@ -68,3 +68,12 @@ class Result:
             if error is None
             else {"message": error.message, "hint": error.hint, "exit_code": error.exit_code},
         }
+
+
+def size(count: float) -> str:
+    """Bytes as people read them, in powers of 1000 as docker shows them: `812.0 MB`."""
+    for unit in ("B", "kB", "MB"):
+        if abs(count) < 1000:  # noqa: PLR2004
+            return f"{count:.0f} B" if unit == "B" else f"{count:.1f} {unit}"
+        count /= 1000
+    return f"{count:.2f} GB"

@@ -12,7 +12,7 @@ from layerferry.ci import providers
 from layerferry.ci.dialects import open_output
 from layerferry.ci.output import LARGEST_DOTENV, Output, Wishes
 from layerferry.ci.providers import Provider
-from layerferry.ci.summary import LARGEST_SUMMARY, markdown, outputs, size
+from layerferry.ci.summary import LARGEST_SUMMARY, markdown, outputs
 
 SECRET = "hunter2-%-secret"
 ALL = (*providers.PROVIDERS, providers.NONE)
@@ -366,9 +366,3 @@ class TestMarkdown:
         text = markdown({"results": many, "seconds": 1.0})
         assert 0.5 * LARGEST_SUMMARY < len(text.encode()) <= LARGEST_SUMMARY
         assert "more tables would not fit" in text
-
-    @pytest.mark.parametrize(
-        ("count", "text"), [(0, "0 B"), (999, "999 B"), (1000, "1.0 kB"), (1_234_567, "1.2 MB"), (10**16, "10000.0 TB")]
-    )
-    def test_sizes_are_for_people(self, count: int, text: str) -> None:
-        assert size(count) == text

@@ -14,7 +14,7 @@ from layerferry.image import Image, Layer, Platform
 from layerferry.plan import Inventory, Plan, plan
 from layerferry.report import JsonReport, PlainReport, document, lines
 from layerferry.report.terminal import TerminalReport
-from layerferry.result import Bytes, Result
+from layerferry.result import Bytes, Result, size
 
 IDS = [f"sha256:{letter * 64}" for letter in "abcde"]
 EXPORT = Route("export", "as asked")
@@ -51,7 +51,7 @@ def done(made: Plan, *, sent: int = 5000, **more: Any) -> Result:
     ],
 )
 def test_sizes_are_in_powers_of_1000(count: int, text: str) -> None:
-    assert lines.size(count) == text
+    assert size(count) == text
 
 
 @pytest.mark.parametrize(

@@ -4,13 +4,12 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from layerferry.ci.escape import markdown_cell, one_line
+from layerferry.result import size
 
 #: What GitHub takes from one step, and Buildkite from one annotation, in bytes.
 LARGEST_SUMMARY = 1 << 20
 #: Room for the sentence that says what was left out.
 _SPARE = 200
-_UNITS = ("B", "kB", "MB", "GB", "TB")
-_STEP = 1000
 
 
 def outputs(document: Mapping[str, Any]) -> dict[str, str]:
@@ -102,12 +101,3 @@ def _layers(result: Mapping[str, Any]) -> str:
     why = f"Route {markdown_cell(result['route']['name'])}: {markdown_cell(result['route']['reason'])}"
     table = "\n".join(["| # | layer | size | | why |", "|-:|-|-:|-|-|", *rows])
     return f"#### {title}\n\n{why}\n\n{table}\n"
-
-
-def size(count: float) -> str:
-    """`count` bytes for people, in powers of 1000."""
-    for unit in _UNITS:
-        if count < _STEP or unit == _UNITS[-1]:
-            return f"{count:.0f} {unit}" if unit == "B" else f"{count:.1f} {unit}"
-        count /= _STEP
-    raise AssertionError

@@ -6,7 +6,7 @@ from typing import Any, Protocol, TextIO
 
 from layerferry.events import Event, Greeted, Planned, Warned
 from layerferry.report import lines
-from layerferry.result import Result
+from layerferry.result import Result, size
 
 
 class Report(Protocol):
@@ -28,9 +28,7 @@ class PlainReport:
                 self._say(lines.greeting(event))
             case Planned():
                 sent, image = event.plan.sent, event.plan.image
-                todo = (
-                    f"{lines.layers(len(sent))} to send, {lines.size(event.plan.delta)}" if sent else "nothing to send"
-                )
+                todo = f"{lines.layers(len(sent))} to send, {size(event.plan.delta)}" if sent else "nothing to send"
                 self._say(f"{event.target}  {image.reference}: {todo}; {lines.route(event.route)}")
             case Warned():
                 self._warn(f"{event.target}: {event.message}")

@@ -5,16 +5,7 @@ from collections.abc import Iterator, Sequence
 from layerferry.events import Greeted, Route
 from layerferry.image import Name
 from layerferry.plan import Action
-from layerferry.result import Result
-
-
-def size(count: float) -> str:
-    """Bytes as people read them, in powers of 1000 as docker shows them: `812.0 MB`."""
-    for unit in ("B", "kB", "MB"):
-        if abs(count) < 1000:  # noqa: PLR2004
-            return f"{count:.0f} B" if unit == "B" else f"{count:.1f} {unit}"
-        count /= 1000
-    return f"{count:.2f} GB"
+from layerferry.result import Result, size
 
 
 def share(saved: float) -> str:

@@ -12,7 +12,6 @@ from typing import Any, Protocol, Self, TypeVar
 
 from layerferry.errors import SourceError, UsageError
 from layerferry.image import (
-    DOCKER_LAYER_TYPES,
     MEDIA_TYPE_INDEX,
     MEDIA_TYPE_MANIFEST,
     Descriptor,
@@ -251,4 +250,4 @@ def _layer(document: Any, place: str) -> Descriptor:
     layer = parse_descriptor(document, place)
     if layer.media_type.endswith("+encrypted"):
         raise SourceError(f"{place} holds encrypted layers", hint="Decrypt them first: skopeo copy --decryption-key.")
-    return replace(layer, media_type=DOCKER_LAYER_TYPES.get(layer.media_type, layer.media_type))
+    return layer.in_oci_words

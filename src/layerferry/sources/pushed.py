@@ -9,15 +9,14 @@ for twice the work here, and the target would hold a blob that no registry knows
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Self
 
 from layerferry.archive import Blob
 from layerferry.errors import LayerferryError, SourceError
-from layerferry.image import DOCKER_LAYER_TYPES, Descriptor, Image, Platform
+from layerferry.image import Descriptor, Image, Platform
 from layerferry.registry import PushedManifest, Repository
+from layerferry.sources.streams import bytes_of
 
-_CHUNK = 1 << 20
 #: Seconds. A push ends by itself, with a manifest or an error; the bound on its bytes ends it earlier.
 _ENDLESS = 24 * 3600.0
 
@@ -127,8 +126,7 @@ class Pushed:
         self._config = manifest.config
         self.manifest = manifest.media_type, manifest.data
         for diff_id, layer in zip(self._image.diff_ids, manifest.layers, strict=True):
-            media_type = DOCKER_LAYER_TYPES.get(layer.media_type, layer.media_type)
-            self.descriptors[diff_id] = Descriptor(media_type, layer.digest, layer.size)
+            self.descriptors[diff_id] = layer.in_oci_words
         if config := self._repository.blobs.get(self._config.digest):
             self._data = config.path.read_bytes()
 
@@ -150,10 +148,5 @@ class Pushed:
             descriptor = self.descriptors[diff_id]
             if blob := here.get(descriptor.digest):
                 self.pending.discard(diff_id)
-                yield Blob(diff_id, Descriptor(descriptor.media_type, blob.digest, blob.size), read(blob.path))
+                yield Blob(diff_id, Descriptor(descriptor.media_type, blob.digest, blob.size), bytes_of(blob.path))
                 self._repository.drop(blob.digest)
-
-
-def read(path: Path) -> Iterator[bytes]:
-    with path.open("rb") as file:
-        yield from iter(lambda: file.read(_CHUNK), b"")

@@ -17,13 +17,13 @@ from typing import IO, Any
 from layerferry.archive import Blob, blob_path
 from layerferry.errors import SourceError
 from layerferry.image import (
-    DOCKER_LAYER_TYPES,
     MEDIA_TYPE_LAYER,
     MEDIA_TYPE_MANIFEST,
     Descriptor,
     Image,
     chain_ids,
 )
+from layerferry.sources.streams import chunks_of, drain
 
 CHUNK = 256 << 10
 #: A config, a manifest or an index is no larger (moby refuses manifests of over 4 MiB).
@@ -102,7 +102,7 @@ class Save:
     def _pass(self, name: str, size: int, file: IO[bytes]) -> Iterator[Blob]:
         diff_id = self._identify(name)
         if diff_id is not None:
-            yield from self._offer(Blob(diff_id, Descriptor(MEDIA_TYPE_LAYER, diff_id, size), _chunks(file)))
+            yield from self._offer(Blob(diff_id, Descriptor(MEDIA_TYPE_LAYER, diff_id, size), chunks_of(file)))
             return
         start = file.read(1)
         if start in {b"{", b"["} and size <= _LARGEST_JSON:
@@ -128,12 +128,12 @@ class Save:
         path = self._spool / hashlib.sha256(name.encode()).hexdigest()
         sha256, size = hashlib.sha256(), 0
         with path.open("wb") as spool:
-            for chunk in chain((start,), _chunks(file)):
+            for chunk in chain((start,), chunks_of(file)):
                 sha256.update(chunk)
                 size += spool.write(chunk)
         digest = f"sha256:{sha256.hexdigest()}"
         if digest in self._image.diff_ids:
-            yield from self._offer(Blob(digest, Descriptor(MEDIA_TYPE_LAYER, digest, size), _drain(path)))
+            yield from self._offer(Blob(digest, Descriptor(MEDIA_TYPE_LAYER, digest, size), drain(path)))
             path.unlink(missing_ok=True)
         else:
             self._spooled[name] = path
@@ -141,11 +141,10 @@ class Save:
     def _resolve(self) -> Iterator[Blob]:
         """What the manifest, known at last, tells of the members that their names did not."""
         for diff_id, layer in zip(self._image.diff_ids, self._layers(), strict=False):
-            media_type = DOCKER_LAYER_TYPES.get(layer["mediaType"], layer["mediaType"])
-            descriptor = Descriptor(media_type, layer["digest"], layer["size"])
+            descriptor = Descriptor(layer["mediaType"], layer["digest"], layer["size"]).in_oci_words
             path = self._spooled.pop(blob_path(descriptor.digest), None)
             if path is not None:
-                yield from self._offer(Blob(diff_id, descriptor, _drain(path)))
+                yield from self._offer(Blob(diff_id, descriptor, drain(path)))
                 path.unlink(missing_ok=True)
 
     def _layers(self) -> Sequence[Mapping[str, Any]]:
@@ -178,15 +177,6 @@ class _Reader:
     def read(self, size: int) -> bytes:
         del size
         return next(self._chunks, b"")
-
-
-def _chunks(file: IO[bytes]) -> Iterator[bytes]:
-    return iter(lambda: file.read(CHUNK), b"")
-
-
-def _drain(path: Path) -> Iterator[bytes]:
-    with path.open("rb") as file:
-        yield from _chunks(file)
 
 
 def _loads(data: bytes) -> dict[str, Any]:

@@ -71,6 +71,11 @@ def chunks_of(file: IO[bytes]) -> Iterator[bytes]:
     return iter(lambda: file.read(CHUNK), b"")
 
 
+def bytes_of(path: Path) -> Iterator[bytes]:
+    with path.open("rb") as file:
+        yield from chunks_of(file)
+
+
 def drain(path: Path) -> Iterator[bytes]:
     """The bytes of a spooled file, which is gone when they have been read."""
     with path.open("rb") as file:
