@@ -15,6 +15,7 @@ import click
 
 from layerferry import __version__, settings
 from layerferry.errors import ConnectError, Halt, Interrupted, LayerferryError, UsageError
+from layerferry.targets.choice import TargetEngine
 from layerferry.targets.registry import check_via, is_registry, through
 from layerferry.targets.target import AnyTarget, Ssh, start
 
@@ -57,7 +58,13 @@ def cli() -> None:
 @click.option("--platform", metavar="OS/ARCH", help="Which platform of a multi-platform image.")
 @click.option("--allow-platform-mismatch", is_flag=True, help="Push an image that the target's platform cannot run.")
 @click.option("--compression", metavar="METHOD[:LEVEL]", help="auto, zstd, gzip or none.  [default: auto]")
-@click.option("--engine", default="", metavar="NAME", help="The target's engine: docker or podman.  [default: found]")
+@click.option(
+    "--engine",
+    default="",
+    metavar="NAME[:NAMESPACE]",
+    help="The target's engine: docker, podman, k3s, ctr or nerdctl, the last three with a "
+    "namespace of containerd.  [default: found]",
+)
 @click.option("--ssh-option", "ssh_options", multiple=True, metavar="KEY=VALUE", help="ssh's -o.  [repeatable]")
 @click.option("--ssh-config", type=click.Path(exists=True, dir_okay=False, path_type=Path), help="ssh's -F.")
 @click.option("--jobs", type=int, metavar="N", help="How many targets to push to at once.  [default: 8]")
@@ -124,13 +131,14 @@ def _push(images: Sequence[str], targets: Sequence[AnyTarget], *, as_json: bool,
     if given["names"] and len(images) > 1:
         raise UsageError("--name goes with one image", hint="Push them one by one, or tag them at the source.")
     wanted = [Wanted.of(image, given["names"]) for image in images]
+    engine = str(TargetEngine.parse(given["engine"])) if given["engine"] else ""
     chosen = settings.load({name: given[name] for name in ("route", "platform", "compression", "timeout", "jobs")})
     options = Options(
         compression=chosen.parsed_compression,
         platform=chosen.parsed_platform,
         allow_platform_mismatch=given["allow_platform_mismatch"],
         dry_run=given["dry_run"],
-        engine=given["engine"],
+        engine=engine,
         jobs=chosen.jobs,
     )
     around = Surroundings.look(chosen, settings.environment())

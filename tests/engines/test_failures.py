@@ -161,7 +161,7 @@ def test_no_engine_on_the_host(scene: Scene) -> None:
         run = scene.push(APP, code=5)
     finally:
         scene.target.machine.run("mv", "/usr/bin/docker-is-away", "/usr/bin/docker")
-    assert_one_sentence(run.stderr, f"{scene.target.ssh_alias}.*no docker or podman")
+    assert_one_sentence(run.stderr, f"{scene.target.ssh_alias}.*no container engine")
 
 
 def test_a_user_who_may_not_use_the_engine(scene: Scene) -> None:

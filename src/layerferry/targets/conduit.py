@@ -12,11 +12,16 @@ from types import TracebackType
 from typing import Self
 
 from layerferry.errors import ConnectError, TargetError, UsageError
+from layerferry.targets.choice import TargetEngine
 from layerferry.targets.ssh_failures import explain
 
 #: Reads the preamble, then as many bytes of script as it says, and runs them. One line, single quotes, no `!` and no
 #: backslash: it reads the same in bash, dash, zsh, fish, tcsh and busybox ash.
-BOOTSTRAP = "exec sh -c 'read -r p && eval \"$(dd bs=1 count=${p##* } 2>/dev/null)\"'"
+#: A dd that knows no `fullblock` says so before it reads; then byte by byte, so as not to read more than the script.
+BOOTSTRAP = (
+    "exec sh -c 'read -r p && eval \"$("
+    "dd bs=${p##* } count=1 iflag=fullblock 2>/dev/null || dd bs=1 count=${p##* } 2>/dev/null)\"'"
+)
 
 _LONGEST_LINE = 1 << 20
 _CONNECT_TIMEOUT = 30
@@ -30,11 +35,16 @@ class SshTarget:
 
     destination: str
     port: int | None = None
+    engine: TargetEngine | None = None
 
     @classmethod
     def parse(cls, text: str) -> Self:
-        """Read `[ssh://][user@]host[:port]`, an ssh_config alias, or `[::1]:22`; raises `UsageError`."""
-        rest = text.strip().removeprefix("ssh://").rstrip("/")
+        """Read `[ssh://][user@]host[:port][?engine=NAME[&namespace=NAMESPACE]]`; raises `UsageError`.
+
+        The host may be an ssh_config alias, or an address such as `[::1]`.
+        """
+        rest, _, query = text.strip().removeprefix("ssh://").partition("?")
+        rest = rest.rstrip("/")
         user, at, host = rest.rpartition("@")
         port = ""
         if host.startswith("["):
@@ -50,7 +60,7 @@ class SshTarget:
             )
         if port and not (port.isdigit() and 0 < int(port) < 1 << 16):
             raise UsageError(f"{port!r} in {text!r} is not a port", hint="Write it as [user@]host[:port].")
-        return cls(f"{user}{at}{host}", int(port) if port else None)
+        return cls(f"{user}{at}{host}", int(port) if port else None, TargetEngine.of_query(query) if query else None)
 
     @property
     def host(self) -> str:
@@ -58,14 +68,17 @@ class SshTarget:
 
     def __str__(self) -> str:
         user, at, host = self.destination.rpartition("@")
+        query = f"?{self.engine.query}" if self.engine else ""
         if not self.port:
-            return self.destination
-        return f"{user}{at}[{host}]:{self.port}" if ":" in host else f"{user}{at}{host}:{self.port}"
+            return self.destination + query
+        return (f"{user}{at}[{host}]:{self.port}" if ":" in host else f"{user}{at}{host}:{self.port}") + query
 
 
 class Conduit:
     """A running command whose stdin and stdout speak the conversation."""
 
+    #: The engine that is wanted there, if any: `NAME` or `NAME:NAMESPACE`.
+    engine = ""
     #: Whether the script may follow the preamble at once. A plain `sh` reads ahead of what it runs, so that nothing
     #: may come after the script until it has answered.
     pipelined = False
@@ -207,6 +220,7 @@ class SshConduit(Conduit):
         self._control = tempfile.TemporaryDirectory(prefix="layerferry-", dir=socket_folder())
         self._base = ssh_words(target, options=options, config=config, interactive=interactive)
         self._destination = target.destination
+        self.engine = str(target.engine or "")
         self._forwards: list[str] = []
         socket = f"{self._control.name}/s"
         shared = self._users_own_master() or len(socket) > _LONGEST_SOCKET

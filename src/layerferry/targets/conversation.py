@@ -4,7 +4,7 @@ One session does everything. It is lines of text until an archive starts (`>` is
 
     > : layerferry 1 6012                     the preamble: protocol, bytes of script; a no-op where a sh reads it
     > (6012 bytes of host.sh)                 a receiver skips them
-    > engine podman                           which engine to use; none is named where the target is to find one
+    > engine ctr k8s.io                       the engine and its namespace; none where the target is to find one
     < layerferry 1 sh                         it is there; what a login shell prints before is skipped
     > image sha256:… | layer sha256:… | end   the ask: an image ID and its diff IDs, for each image
     < engine docker 28.5.2 overlay2           the greeting; words that we do not know are skipped
@@ -14,10 +14,12 @@ One session does everything. It is lines of text until an archive starts (`>` is
     < layers tar gzip zstd                    for the layers in it
     < image sha256:…                          and, for each image asked for, what is there of it:
     < present                                 it is here; or
+    < same sha256:…                           it is, under this image ID; or
     < chain 7 sha256:…                        its first 7 layers are, in that image;
     < loose sha256:… 9 sha256:…               a further layer is, with 9 below it in that image
+    < blob sha256:… sha256:… 2811 MEDIATYPE   blob stores: a diff ID, and the store's own blob for it
     < end
-    > learn IMAGE NAME                        blob stores only: let the daemon push IMAGE to NAME, a registry of ours
+    > learn IMAGE NAME                        where blobs are not told: let the daemon push IMAGE to us as NAME
     < learned yes|no
     > tag IMAGE NAME                          an image ID, or a throw-away name, gets a name
     > expect INCOMING sha256:… sha256:…       the header: a throw-away name, and the diff IDs that it must show
@@ -37,7 +39,16 @@ from dataclasses import dataclass, field
 from importlib.resources import files
 
 from layerferry.errors import ConnectError, LayerferryError, TargetError, VerificationError
-from layerferry.image import Image, Platform, is_digest
+from layerferry.image import (
+    DOCKER_LAYER_TYPES,
+    MEDIA_TYPE_LAYER,
+    MEDIA_TYPE_LAYER_GZIP,
+    MEDIA_TYPE_LAYER_ZSTD,
+    Descriptor,
+    Image,
+    Platform,
+    is_digest,
+)
 from layerferry.targets.conduit import Conduit
 
 PROTOCOL = 1
@@ -61,6 +72,8 @@ class Holding:
     """What a target holds of one image: all of it, or its first `depth` layers in image `holder`, and `loose` ones."""
 
     present: bool = False
+    #: The target's image ID, where the image is there under another one than the source's.
+    same: str = ""
     depth: int = 0
     holder: str = ""
     #: By diff ID, layers beyond the chain's prefix.
@@ -80,6 +93,8 @@ class Greeting:
     #: What the engine unpacks of layers: `tar`, `gzip`, `zstd`. docker before 23 knows no zstd.
     layers: tuple[str, ...]
     holdings: dict[str, Holding]
+    #: By diff ID, the blobs that the target's store has for the layers that were asked for, as far as it tells.
+    blobs: dict[str, Descriptor] = field(default_factory=dict)
 
     def __str__(self) -> str:
         return f"{self.engine} {self.version.partition('+')[0]} ({self.store_name})"
@@ -90,6 +105,8 @@ class Greeting:
 
     @property
     def store_name(self) -> str:
+        if self.engine in {"ctr", "k3s"}:
+            return f"namespace {self.driver}"
         return "containerd store" if self.store == "blob" else self.driver
 
 
@@ -99,7 +116,7 @@ class Conversation:
     def __init__(self, conduit: Conduit, engine: str = "") -> None:
         self._conduit = conduit
         self._greeted = False
-        self._engine = f"engine {engine}".strip()
+        self._engine = f"engine {(conduit.engine or engine).replace(':', ' ')}".strip()
         text = script()
         self._write(f": layerferry {PROTOCOL} {len(text)}\n".encode() + text)
         if conduit.pipelined:  # the target looks for its engine while we look at the source
@@ -222,6 +239,7 @@ class Conversation:
 def _parse_greeting(target: str, lines: Iterable[str]) -> Greeting:
     facts: dict[str, list[str]] = {}
     holdings: dict[str, Holding] = {}
+    blobs: dict[str, Descriptor] = {}
     asked = ""
     for line in lines:
         match line.split():
@@ -229,6 +247,10 @@ def _parse_greeting(target: str, lines: Iterable[str]) -> Greeting:
                 holdings[asked] = Holding()
             case ["present"] if asked:
                 holdings[asked] = Holding(present=True)
+            case ["same", image_id] if asked and is_digest(image_id):
+                holdings[asked] = Holding(same=image_id)
+            case ["blob", diff_id, digest, size, media_type] if _is_blob(diff_id, digest, size, media_type):
+                blobs.setdefault(diff_id, Descriptor(media_type, digest, int(size)).in_oci_words)
             case ["chain", depth, *holder] if asked and depth.isdecimal():
                 holdings[asked] = Holding(depth=int(depth), holder=holder[0] if holder else "")
             case ["loose", diff_id, below, holder] if asked and is_digest(diff_id) and below.isdecimal():
@@ -247,9 +269,16 @@ def _parse_greeting(target: str, lines: Iterable[str]) -> Greeting:
             tuple(facts.get("accept", [])),
             tuple(facts.get("layers", [])),
             holdings,
+            blobs,
         )
     except (KeyError, IndexError, ValueError, LayerferryError):
         raise TargetError(f"{target} does not say what engine it has") from None
+
+
+def _is_blob(diff_id: str, digest: str, size: str, media_type: str) -> bool:
+    """Whether a manifest of ours may name this blob: of an encrypted or a foreign layer we know too little."""
+    known = {MEDIA_TYPE_LAYER, MEDIA_TYPE_LAYER_GZIP, MEDIA_TYPE_LAYER_ZSTD, *DOCKER_LAYER_TYPES}
+    return is_digest(diff_id) and is_digest(digest) and size.isdecimal() and media_type in known
 
 
 def _before(line: str) -> str:
@@ -285,7 +314,7 @@ _ENGINE_FAILURES = (
 )  # fmt: skip
 _UNTOUCHED = "The old image is still there under its name."
 _KINDS: dict[str, tuple[type[LayerferryError], str, str]] = {
-    "no-engine": (TargetError, "there is no docker or podman", "Install one, where ssh finds it."),
+    "no-engine": (TargetError, "there is no container engine", "Install docker or podman, where ssh finds it."),
     "engine": (TargetError, "its engine cannot be used", "See what `docker info` says there."),
     "load": (TargetError, "the engine refused the image", _UNTOUCHED),
     "tag": (TargetError, "the engine refused the name", _UNTOUCHED),

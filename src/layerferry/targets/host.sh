@@ -16,35 +16,73 @@ fail() {
   exit 1
 }
 
-# probe COMMAND...: if COMMAND reaches an engine, sets $told to "VERSION OS/ARCH DRIVER STATUS", and $ids to every image
-# as a line "ID NAME". An engine's command takes longer to start than to answer, so both are asked at once.
-probe() {
+has() { command -v "$1" >/dev/null 2>&1; }
+
+# info COMMAND...: "VERSION OS/ARCH DRIVER STATUS" of the engine that COMMAND reaches.
+info() {
+  base='{{.ServerVersion}} {{.OSType}}/{{.Architecture}} {{.Driver}}'
   case $engine in
-    podman) format='{{.Version.Version}} {{.Version.OsArch}} {{.Store.GraphDriverName}}' ;;
-    *) format='{{.ServerVersion}} {{.OSType}}/{{.Architecture}} {{.Driver}}{{range .DriverStatus}} {{index . 1}}{{end}}' ;;
+    k3s | ctr)
+      "$@" version | awk -v on="$(uname -sm)" '/^Server/ { there = 1 }
+        there && $1 == "Version:" { sub(/^v/, "", $2); sub(" ", "/", on); print $2, on; exit }'
+      return ;;
+    podman) set -- "$@" info --format '{{.Version.Version}} {{.Version.OsArch}} {{.Store.GraphDriverName}}' ;;
+    nerdctl) set -- "$@" info --format "$base" ;;
+    *) set -- "$@" info --format "$base{{range .DriverStatus}} {{index . 1}}{{end}}" ;;
   esac
+  exec "$@"
+}
+
+# list COMMAND...: every image of the engine as a line "ID NAME". Of containerd's, few are asked for later.
+list() {
+  case $engine in k3s | ctr) return ;; esac
+  exec "$@" image ls --no-trunc --format '{{.ID}} {{.Repository}}:{{.Tag}}'
+}
+
+# probe COMMAND...: sets $cli, $told and $ids if COMMAND reaches an engine. An engine's command takes longer to start than
+# to answer, so it is asked for both at once.
+probe() {
+  cli=$*
   ids=$(
-    "$@" image ls --no-trunc --format '{{.ID}} {{.Repository}}:{{.Tag}}' 2>/dev/null &
-    told=$("$@" info --format "$format" 2>/dev/null)
+    list "$@" 2>/dev/null &
+    told=$(info "$@" 2>/dev/null)
     wait
     say "told $told"
   )
   told=${ids##*told } ids=${ids%told *}
   case $told in [0-9]*) return 0 ;; esac
-  trouble="$trouble $*: $("$@" info --format "$format" 2>&1 | tail -n 1)"
+  trouble="$trouble $*: $(info "$@" 2>&1 | tail -n 1)"
   return 1
 }
 
+# A docker or podman that is here and does not run is no reason to put the image where nobody looks for it.
 find_engine() {
   trouble='' seen=''
-  for engine in ${wanted_engine:-docker podman}; do
-    command -v "$engine" >/dev/null 2>&1 || continue
-    seen="$seen $engine" cli=$engine
-    probe "$engine" && return
-    command -v sudo >/dev/null 2>&1 && cli="sudo -n $engine" && probe sudo -n "$engine" && return
+  for engine in ${wanted_engine:-docker podman k3s ctr nerdctl}; do
+    case $engine in k3s | ctr | nerdctl) [ "$wanted_engine" ] || [ -z "$seen" ] || break ;; esac
+    has "$engine" || continue
+    seen="$seen $engine" words=$engine
+    [ "$engine" = k3s ] && words='k3s ctr'
+    # shellcheck disable=SC2086
+    probe $words && return
+    [ "$engine" = docker ] && probe_rootless && return
+    # shellcheck disable=SC2086
+    has sudo && probe sudo -n $words && return
   done
-  [ "$seen" ] || fail no-engine "looked for ${wanted_engine:-docker podman} in $PATH"
+  [ "$seen" ] || fail no-engine "looked for ${wanted_engine:-docker podman k3s ctr nerdctl} in $PATH"
   fail engine "$trouble"
+}
+
+# A rootless docker, whose DOCKER_HOST stands in a .bashrc that nobody has read.
+probe_rootless() {
+  rootless=${XDG_RUNTIME_DIR:-/run/user/$(id -u)}
+  [ "${DOCKER_HOST-}" ] || ! [ -S "$rootless/docker.sock" ] || {
+    export DOCKER_HOST="unix://$rootless/docker.sock"
+    probe docker && return
+    unset DOCKER_HOST
+  }
+  rootless=''
+  return 1
 }
 
 describe() {
@@ -52,17 +90,50 @@ describe() {
   set -- $told
   version=$1 platform=$2 driver=$3 store=chain
   show='{{.Id}}{{range .RootFS.Layers}} {{.}}{{end}}'
-  [ "$engine" = podman ] && store=layer show="sha256:$show"
+  feed=load
   case "$*" in *io.containerd.snapshotter*) store=blob ;; esac
-  # docker load takes zstd since 23.0 (seen: 20.10 refuses it, 26.1 takes it), podman since 4.
-  accept='none gzip' expand='' takes='tar gzip'
-  if [ "$engine" = podman ] || [ "${version%%.*}" -ge 23 ] 2>/dev/null; then
-    accept="$accept zstd" takes="$takes zstd"
-  elif command -v zstd >/dev/null 2>&1; then
-    accept="$accept zstd" expand=zstd
+  # docker load takes zstd since 23.0 (seen: 20.10 refuses it, 26.1 takes it), podman since 4, ctr since 2.0, which is
+  # also the first to take gzip (seen: 1.7 refuses both, 2.1 takes them). containerd 1.5 knows layers of zstd.
+  accept='none gzip' expand='' takes='tar gzip' zstd_since=23
+  case $engine in
+    podman) store=layer show="sha256:$show" zstd_since=0 ;;
+    nerdctl) store=blob zstd_since=0 ;;
+    k3s | ctr) store=blob feed='images import -' takes='tar gzip zstd' zstd_since=2 ;;
+  esac
+  if [ "${version%%.*}" -ge $zstd_since ] 2>/dev/null; then
+    accept="$accept zstd" takes='tar gzip zstd'
+  else
+    [ "$feed" = load ] || { expand=gzip; has gzip || accept=none; }
+    has zstd && accept="$accept zstd" expand="$expand zstd"
   fi
+  [ $store != blob ] || find_containerd
   full=iflag=fullblock
   : | dd bs=1 count=0 $full >/dev/null 2>&1 || full=''
+}
+
+# Sets $ctr to the words that ask the engine's own containerd: docker's too, where we are root, or sudo is meant for us.
+find_containerd() {
+  ctr=''
+  case $engine in
+    k3s | ctr)
+      driver=$wanted_space
+      [ "$driver" ] || driver=$($cli namespaces ls -q | awk '$1 == "k8s.io" { print; exit }')
+      driver=${driver:-default} cli="$cli -n ${driver:-default}"
+      ctr=$cli ;;
+    nerdctl) [ -z "$wanted_space" ] || cli="$cli -n $wanted_space" ;;
+    docker)
+      has ctr || return 0
+      socket=${rootless:-/run}/docker/containerd/containerd.sock
+      [ -S "$socket" ] || socket=/run/containerd/containerd.sock
+      ctr="ctr -a $socket -n moby"
+      [ -z "$rootless" ] || return 0
+      case "$cli $(id -u) $(id -Gn) " in
+        'sudo '*) ctr="sudo -n $ctr" ;;
+        'docker 0 '*) ;;
+        *' sudo '* | *' wheel '* | *' admin '*) ctr="sudo -n $ctr" ;;
+        *) ctr='' ;;
+      esac ;;
+  esac
 }
 
 greet() {
@@ -83,15 +154,127 @@ list_images() {
     images=$(printf '%s' "$ids" | cut -d ' ' -f 1 | uniq | $crowd | xargs $cli image inspect --format "$show" 2>/dev/null)
 }
 
+# Of all that containerd holds, whose list grows with the host: "layer BLOB DIFFID" for each blob that was asked for, and
+# "image MANIFEST CONFIG WHOLE ROOT..." for a few images that hold as many of them as possible, or may be one that was
+# asked for. A blob's label tells its diff ID, a plain tar is its own; other labels tell what keeps what from the GC.
+# shellcheck disable=SC2016
+sift='
+  $1 == "end" { listing = 1; next }
+  !listing { if (NF) asked[$1]; for (i = 2; i <= NF; i++) wanted[$i]; next }
+  {
+    here[$1]; diff = $1
+    if (match($0, /containerd.io\/uncompressed=sha256:[0-9a-f]+/)) diff = substr($0, RSTART + 27, RLENGTH - 27)
+    if (diff in wanted) { of[$1] = diff; print "layer", $1, diff }
+    for (text = $0; match(text, /gc.ref.content[.a-z0-9]*=sha256:[0-9a-f]+/); text = substr(text, RSTART + RLENGTH)) {
+      split(substr(text, RSTART, RLENGTH), ref, "=")
+      if (ref[1] ~ /config$/) config[$1] = ref[2]
+      else if (ref[1] ~ /[.]l[.]/) layers[$1] = layers[$1] " " ref[2]
+      else roots[ref[2]] = roots[ref[2]] " " $1
+    }
+  }
+  function tell(manifest, n, blob) {
+    whole = config[manifest] in here
+    for (n = split(layers[manifest], blob, " "); n; n--) { if (!(blob[n] in here)) whole = 0; delete wanted[of[blob[n]]] }
+    print "image", manifest, config[manifest], whole, manifest roots[manifest]
+    delete config[manifest]
+  }
+  END {
+    for (m in config) {
+      same = m in asked || config[m] in asked
+      for (n = split(roots[m], root, " "); n; n--) if (root[n] in asked) same = 1
+      if (same) twin[m]
+    }
+    for (m in twin) tell(m)
+    for (round = 0; round < 8; round++) {
+      most = 0
+      for (m in config) {
+        count = 0
+        for (n = split(layers[m], blob, " "); n; n--) if (of[blob[n]] in wanted) count++
+        if (count > most) { most = count; best = m }
+      }
+      if (!most) exit
+      tell(best)
+    }
+  }'
+
+# Lines "blob DIFFID DIGEST SIZE MEDIATYPE" out of what was sifted and the manifests that were chosen of it.
+# shellcheck disable=SC2016
+blobs='
+  function get(key) {
+    if (!match(part[i], "\"" key "\":\"?[^,\"]+")) return ""
+    value = substr(part[i], RSTART + length(key) + 3, RLENGTH - length(key) - 3)
+    sub(/^"/, "", value)
+    return value
+  }
+  $1 == "layer" { of[$2] = $3; next }
+  $1 != "image" { text = text $0 }
+  END {
+    gsub(/[ \t\r]/, "", text)
+    n = split(text, part, /[{}]/)
+    for (i = 1; i <= n; i++) if ((blob = get("digest")) in of) {
+      print "blob", of[blob], blob, get("size"), get("mediaType")
+      delete of[blob]
+    }
+  }'
+
+# What containerd knows without the engine: sets $known to lines "blob ...", $same to lines "ID ROOT" of images that are
+# here whole. Only what an image of the engine keeps counts: the rest may be gone before we build on it.
+ask_containerd() {
+  known='' same='' looked=yes
+  [ "$ctr" ] || return 0
+  sifted=$({ say "$asks"; say end; $ctr content ls 2>/dev/null; } | awk "$sift")
+  if [ "$ctr" = "$cli" ]; then
+    filters=$(say "$sifted" | awk '$1 == "image" { for (i = 5; i <= NF; i++) print "target.digest==" $i }')
+    # shellcheck disable=SC2086
+    [ -z "$filters" ] || ids=$($ctr images ls $filters | awk 'NR > 1 { print $3, $1 }')
+  fi
+  chosen=''
+  while read -r word manifest config whole roots; do
+    [ "$word" = image ] || continue
+    for root in $roots; do
+      is_here "$root" || continue
+      chosen="$chosen $manifest"
+      [ "$whole" = 0 ] || same="$same
+$manifest $root
+$config $root
+$root $root
+"
+      break
+    done
+  done <<SIFTED
+$sifted
+SIFTED
+  [ -z "$chosen" ] || known=$({
+    say "$sifted"
+    for manifest in $chosen; do $ctr content get "$manifest" && echo; done
+  } | awk "$blobs")
+  [ -z "$known" ] || say "$known"
+}
+
+is_here() {
+  case "
+$ids" in *"
+$1 "*) ;; *) return 1 ;; esac
+}
+
 # answer ID DIFFID...: what is here of one image that was asked for.
 answer() {
   asked=$1
   shift
   say "image $asked"
-  case "
-$ids" in *"
-$asked "*) say present; return ;; esac
+  [ "$ctr" = "$cli" ] || ! is_here "$asked" || { say present; return; }
+  [ "$looked" ] || ask_containerd
+  case "$same" in *"
+$asked "*)
+    asked=${same#*"
+$asked "}
+    say "same ${asked%%
+*}"
+    return ;;
+  esac
   [ $# -gt 0 ] || return 0
+  # What containerd tells makes the engine's own list needless: it takes 30 ms for each image.
+  case "$engine $known" in ctr* | k3s* | nerdctl* | *"blob $1 "*) return ;; esac
   [ "$images" ] || list_images
   depth=0 holder='' need="$1 " rest=$* all=$#
   while read -r id layers; do
@@ -143,7 +326,7 @@ LIST
 inventory() {
   asks='' images='' line=''
   # Where a shell reads us from its stdin, our own last line comes first.
-  while read -r verb wanted_engine && [ "$verb" != engine ]; do :; done
+  while read -r verb wanted_engine wanted_space && [ "$verb" != engine ]; do :; done
   [ "$verb" = engine ] || exit 1
   find_engine
   describe
@@ -157,11 +340,12 @@ inventory() {
     esac
   done
   [ "$verb" = end ] || exit 1
+  looked='' asks=$asks$line
   while read -r line; do
     # shellcheck disable=SC2086
     [ "$line" ] && answer $line
   done <<ASKS
-$asks$line
+$asks
 ASKS
   say end
 }
@@ -180,35 +364,82 @@ frames() {
 }
 
 load() {
-  case $compression in
-    zstd) [ -z "$expand" ] || { frames | zstd -dcq | $cli load; return; } ;;
+  case " $expand " in
+    *" $compression "*) frames | $compression -dcq | feed ;;
+    *) frames | feed ;;
   esac
-  frames | $cli load
 }
 
-# name IMAGE NAME: gives it that name, unless it was seen to have it.
-name() {
-  shown=$2
-  if [ "$engine" = docker ]; then shown=${shown#docker.io/} shown=${shown#library/}; fi
-  case "
-$ids" in *"
-$1 $shown
+# ctr that is killed leaves a lease for a day; at the end of its input it leaves nothing.
+feed() {
+  [ "$feed" = load ] || trap '' HUP INT
+  # shellcheck disable=SC2086
+  exec $cli $feed
+}
+
+# show NAME: "IMAGEID DIFFID DIFFID..." of an image that is complete.
+show() {
+  [ "$ctr" = "$cli" ] || { $cli image inspect --format "$show" "$1" 2>/dev/null; return; }
+  manifest=$($ctr images check "name==$1" 2>/dev/null | awk '$4 == "complete" { print $3 }')
+  [ "$manifest" ] || return
+  config=$($ctr content get "$manifest" | tr -d ' \n' | sed 's/.*"config":{[^}]*"digest":"\([^"]*\).*/\1/')
+  say "$manifest" "$($ctr content get "$config" | tr -d ' \n' | sed 's/.*"diff_ids":\[\([^]]*\).*/\1/; s/"//g; s/,/ /g')"
+}
+
+# name_it IMAGE NAME: gives it that name, unless it was seen to have it.
+name_it() {
+  if [ "$ctr" != "$cli" ]; then
+    seen=$2
+    [ "$engine" != docker ] || { seen=${seen#docker.io/} seen=${seen#library/}; }
+    case "
+$ids
+" in *"
+$1 $seen
 "*) return ;; esac
-  text=$($cli tag "$1" "$2" 2>&1) || fail tag "$text"
+    $cli tag "$1" "$2"
+    return
+  fi
+  case $1 in sha256:*) by=target.digest ;; *) by=name ;; esac
+  found=$($ctr images ls "$by==$1" "name==$2" | awk -v name="$2" -v id="$1" '
+    NR == 1 { next }
+    $1 == name { old = $3; next }
+    { from = $1; id = $3 }
+    END { if (id == old) print name; else print from }')
+  case $found in "$2") ;; '') say "$1 is not there"; return 1 ;; *) $ctr images tag --force "$found" "$2" ;; esac
 }
 
+# drop [all]: the throw-away names go. What Kubernetes' part of containerd has named "sha256:..." because of them does
+# too where nothing else came of the load.
 drop() {
-  for name in $incoming; do $cli image rm "$name" >/dev/null 2>&1; done
+  for name in $incoming; do
+    [ "$ctr" = "$cli" ] || { $cli image rm "$name" >/dev/null 2>&1; continue; }
+    more=''
+    [ $# = 0 ] || more=$(
+      digest=$($ctr images ls "name==$name" | awk 'NR > 1 { print $3 }')
+      say "$before" end
+      [ -z "$digest" ] || $ctr images ls "target.digest==$digest"
+    )
+    more=$(say "$more" | awk -v name="$name" '
+      $1 == "end" || $1 == "REF" { listed = 1; next }
+      !listed { old[$1]; next }
+      $1 == name { next }
+      /^sha256:/ { if (!($1 in old)) all = all " " $1; next }
+      { all = ""; exit }
+      END { print all }')
+    # shellcheck disable=SC2086
+    $ctr images rm ${1:+--sync} "$name" $more >/dev/null 2>&1
+  done
   incoming=''
 }
 
 # receive COMPRESSION: loads the archive under its throw-away names, and shows what the engine made of it.
 receive() {
-  compression=$1 incoming=$names
+  compression=$1 incoming=$names before=''
+  [ "$ctr" != "$cli" ] || before=$($ctr images ls -q)
   text=$(load 2>&1 >/dev/null) || fail load "$text"
   for name in $incoming; do
     # What an engine warns of on stderr is no part of its answer (seen: podman 5 on cgroups v1).
-    shown=$($cli image inspect --format "$show" "$name" 2>/dev/null) || fail verify "the engine does not show $name"
+    shown=$(show "$name") && [ "$shown" ] || fail verify "the engine does not show $name"
     expected=$(printf '%s' "$header" | while read -r key layers; do [ "$key" = "$name" ] && say "$layers"; done)
     [ "${shown#* }" = "$expected" ] || [ "$shown" = "${shown#* }$expected" ] ||
       fail verify "the engine shows other layers than were sent"
@@ -230,12 +461,12 @@ learn() {
 
 cleanup() {
   trap '' HUP INT TERM PIPE
-  drop
+  drop all
   [ "$learning" ] && $cli image rm "$learning" >/dev/null 2>&1
 }
 
 main() {
-  incoming='' learning='' names='' header='' wanted_engine=''
+  incoming='' learning='' names='' header='' wanted_engine='' ctr='' cli=docker rootless=''
   trap cleanup EXIT
   trap 'exit 129' HUP INT TERM PIPE
   printf '\nlayerferry 1 sh\n' # on a line of its own, whatever a login shell has printed
@@ -247,7 +478,7 @@ main() {
         names="$names $one" header="$header$one $two
 " ;;
       load) receive "$one" ;;
-      tag) name "$one" "$two" ;;
+      tag) text=$(name_it "$one" "$two" 2>&1) || fail tag "$text" ;;
       'done') drop; say 'done' ;;
     esac
   done

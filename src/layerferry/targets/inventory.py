@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from layerferry.image import DOCKER_LAYER_TYPES, Descriptor, Image
+from layerferry.image import Descriptor, Image
 from layerferry.plan import Inventory
 from layerferry.targets.conduit import Conduit
 from layerferry.targets.conversation import Conversation, Greeting, Holding, Place
@@ -22,23 +22,24 @@ _PATIENCE = 12.0
 
 @dataclass(slots=True)
 class Knowledge:
-    """What was learned of a target's blobs: by image ID, the manifest that its daemon has pushed to us."""
+    """What is known of a target's blobs: those that it told by diff ID, and by image ID the manifests pushed to us."""
 
     manifests: "Mapping[str, PushedManifest]" = field(default_factory=dict)
+    told: Mapping[str, Descriptor] = field(default_factory=dict)
 
     def blobs(self, image: Image, holding: Holding) -> dict[str, Descriptor]:
         """By diff ID, the target's own blobs for layers of `image`."""
-        found = {}
+        found = {diff_id: self.told[diff_id] for diff_id in image.diff_ids if diff_id in self.told}
         for diff_id, place in places(image, holding).items():
             manifest = self.manifests.get(place.holder)
             if manifest is not None and place.below < len(manifest.layers):
-                blob = manifest.layers[place.below]
-                media_type = DOCKER_LAYER_TYPES.get(blob.media_type, blob.media_type)
-                found[diff_id] = Descriptor(media_type, blob.digest, blob.size)
+                found[diff_id] = manifest.layers[place.below].in_oci_words
         return found
 
     def same(self, image: Image, holding: Holding) -> str:
-        """The target's image ID of the very same image, if one was learned of: same layers, same config."""
+        """The target's image ID of the very same image, if one is known: same layers, same config."""
+        if holding.same:
+            return holding.same
         manifest = self.manifests.get(holding.holder)
         if manifest is None or manifest.config is None or holding.depth != len(image.layers):
             return ""
@@ -55,23 +56,30 @@ def places(image: Image, holding: Holding) -> dict[str, Place]:
 def learn(conversation: Conversation, conduit: Conduit, greeting: Greeting, images: Iterable[Image]) -> Knowledge:
     """Find out which blobs a target with a blob-keyed store holds, without reading one of them.
 
-    Its daemon pushes the images to a registry of ours, through a forward in the same session. The registry claims to
+    What it has told of itself is enough, as far as it goes. For layers that it holds without telling their blobs its
+    daemon pushes the images to a registry of ours, through a forward in the same session. The registry claims to
     hold every blob, so what is pushed is just the manifest. Where the target cannot reach us, nothing is known.
     """
     if greeting.store != "blob":
         return Knowledge()
-    from layerferry.registry import Registry  # noqa: PLC0415 - only here it is needed, and it takes a while to load
-
+    told = greeting.blobs
     wanted = [image for image in images if not greeting.holdings[image.id].present]
-    found = [place.holder for image in wanted for place in places(image, greeting.holdings[image.id]).values()]
+    found = [
+        place.holder
+        for image in wanted
+        for diff_id, place in places(image, greeting.holdings[image.id]).items()
+        if diff_id not in told
+    ]
     holders = sorted(dict.fromkeys(found), key=found.count, reverse=True)[:_MOST_HOLDERS]
     manifests: dict[str, PushedManifest] = {}
     if not holders:
-        return Knowledge()
+        return Knowledge(told=told)
+    from layerferry.registry import Registry  # noqa: PLC0415 - only here it is needed, and it takes a while to load
+
     with tempfile.TemporaryDirectory(prefix="layerferry-") as spool, Registry(spool=Path(spool), limit=0) as registry:
         port = conduit.reverse(registry.port)
         if port is None:
-            return Knowledge()
+            return Knowledge(told=told)
         for holder in holders:
             repository = registry.repository()
             repository.claim_all(budget=0)
@@ -79,7 +87,7 @@ def learn(conversation: Conversation, conduit: Conduit, greeting: Greeting, imag
                 manifests[holder] = repository.manifest(_PATIENCE)
             else:
                 break
-    return Knowledge(manifests)
+    return Knowledge(manifests, told)
 
 
 def inventory(image: Image, holding: Holding, store: str, knowledge: Knowledge) -> Inventory:
