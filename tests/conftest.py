@@ -1,6 +1,6 @@
 """What all tests share: which of them run here, real engines that start when a test first asks, and the command itself.
 
-A test that asks for `source`, `target` or `engine` runs once for every kind of engine, unless it says which:
+A test that asks for `source`, `target` or `engine` runs once for every docker and podman, unless it says which:
 
     @pytest.mark.kinds(target=OVERLAY2, source=["docker26-containerd"])
     def test_sends_only_what_is_missing(source, target, layerferry): ...
@@ -15,10 +15,10 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).parent))
 
-from rig import KINDS, Engine, Rig, cannot_run, packages
+from rig import ENGINES, KINDS, Engine, Rig, cannot_run, packages
 from rig.command import Layerferry
 
-_ROLES = {"engine": tuple(KINDS), "target": tuple(KINDS), "source": ("docker20-overlay2",)}
+_ROLES = {"engine": ENGINES, "target": ENGINES, "source": ("docker20-overlay2",)}
 
 
 def chosen() -> tuple[str, ...]:

@@ -16,7 +16,7 @@ from engines.test_push_scene import (
     id_of,
     look,
 )
-from rig import CONTAINERD, DOCKERS, EMPTY_TAR, KINDS, Engine, Noise, Rig
+from rig import CONTAINERD, DOCKERS, EMPTY_TAR, ENGINES, Engine, Noise, Rig
 from rig.command import Layerferry
 
 
@@ -205,7 +205,7 @@ def test_120_layers_arrive_and_one_that_is_changed_is_sent_alone(scene: Scene) -
 
 
 @pytest.mark.slow
-@pytest.mark.kinds(target=tuple(name for name in KINDS if name not in NEWEST))
+@pytest.mark.kinds(target=tuple(name for name in ENGINES if name not in NEWEST))
 def test_120_layers_arrive_everywhere(scene: Scene) -> None:
     push_120_layers(scene)
 

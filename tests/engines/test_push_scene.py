@@ -17,7 +17,7 @@ from typing import Any
 
 import pytest
 
-from rig import Engine, Layer, Noise, Registry, Rig, RigError, Sshd, Text
+from rig import Containerd, Engine, Layer, Noise, Registry, Rig, RigError, Sshd, Text
 from rig.command import Layerferry, Run
 from rig.processes import wait_until
 from rig.ssh import start_sshd
@@ -38,7 +38,10 @@ def look(engine: Engine) -> Json:
     """
     folders = ("/tmp", "/var/tmp", "/root", "/etc/docker", "/dev/shm")
     files = engine.machine.run("find", *folders, "-type", "f", "-not", "-path", "*/.local/share/fish/*")
-    if engine.kind.program == "podman":
+    if isinstance(engine, Containerd):
+        images = engine.images() | dict.fromkeys(engine.leases)
+        containers = engine.ctr("containers", "ls", "-q").split()
+    elif engine.kind.program == "podman":
         rows = json.loads(engine.docker("images", "--all", "--format", "json"))
         images = {row["Id"]: (row.get("Names"), row.get("RepoDigests")) for row in rows}
         containers = engine.docker("ps", "--all", "--external", "--quiet").split()
@@ -122,8 +125,7 @@ class Scene:
         image = shop.image([shop.layer({"usr/large": large}), self.layer(name="usr/small")])
         name = self.registry().push("base:1", image, compression="gzip-9" if size < 10_000_000 else "gzip-1")
         for engine in (self.source, self.target):
-            insecure = ["--tls-verify=false"] if engine.kind.program == "podman" else []
-            engine.docker("pull", "--quiet", *insecure, name)
+            engine.pull(name)
         return name
 
     def build(self, base: str, name: str = APP, *, size: int = 10_000, text: str = "") -> None:
@@ -195,8 +197,7 @@ def assert_complete(target: Engine, name: str, diff_ids: Sequence[str]) -> None:
     """The target shows the image, gives all of it back, and makes a container of it."""
     assert target.diff_ids(name) == list(diff_ids)
     assert saved_layers(target.save(name)) == list(diff_ids)
-    container = target.docker("create", name, "/app")
-    target.docker("rm", container)
+    target.makes_container(name)
 
 
 def assert_arrived(scene: Scene, result: Json, name: str = APP) -> None:

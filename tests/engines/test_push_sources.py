@@ -25,7 +25,7 @@ from packed import (
     unpacked,
     write_folder,
 )
-from rig import KINDS, Engine, Registry, Rig
+from rig import ENGINES, Engine, Registry, Rig
 from rig.command import Layerferry
 from rig.images import Image, Layer
 
@@ -129,7 +129,7 @@ def push_twice(layerferry: Layerferry, target: Engine, put: Put, images: list[Pi
             assert result["bytes"]["received"] < _CHANGE + _OVERHEAD
 
 
-@pytest.mark.kinds(target=tuple(KINDS))
+@pytest.mark.kinds(target=ENGINES)
 @pytest.mark.parametrize("kind", SOURCES)
 def test_arrives_whole_and_then_only_what_changed(
     layerferry: Layerferry, target: Engine, tmp_path: Path, kind: str
@@ -140,7 +140,7 @@ def test_arrives_whole_and_then_only_what_changed(
     assert_whole(target, f"{NAME}:2", images[1], tmp_path)
 
 
-@pytest.mark.kinds(target=tuple(KINDS))
+@pytest.mark.kinds(target=ENGINES)
 def test_of_a_registry_only_the_missing_blob_is_read(
     layerferry: Layerferry, target: Engine, tmp_path: Path, guarded: Registry
 ) -> None:

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from engines.test_push_scene import APP, EACH_STORE, SMALL, Scene, actions, assert_arrived, assert_complete, id_of
-from rig import KINDS, Engine, Rig, packages
+from rig import ENGINES, Engine, Rig, packages
 from rig.command import Layerferry
 from rig.processes import wait_until
 from rig.ssh import answers, free_port
@@ -97,7 +97,7 @@ def lock(scene: Scene, tmp_path: Path) -> Iterator[Lock]:
     lock.stop()
 
 
-@pytest.mark.kinds(target=tuple(KINDS))
+@pytest.mark.kinds(target=ENGINES)
 def test_the_client_pushes_as_to_any_host_and_only_the_delta(scene: Scene, lock: Lock) -> None:
     base = scene.base()
     lock.allow("--allow", "push-test/app:*", "--reuse", base)

@@ -11,7 +11,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(sys.path.pop(0)).resolve().parent))
 
 from rig import packages
-from rig.kinds import KINDS, THIS_MACHINE
+from rig.kinds import BARE, ENGINES, KINDS, THIS_MACHINE
 from rig.machine import ENVIRONMENT
 from rig.processes import RigError
 from rig.rig import Rig, cannot_run, machines_of, records, take_down
@@ -21,7 +21,7 @@ def up(arguments: argparse.Namespace) -> None:
     """Start engines, each on a machine of its own with an sshd."""
     if arguments.state.exists():
         raise RigError(f"{arguments.state} is in use: take it down first, or choose another --state")
-    wanted = [word.partition("=") for word in arguments.kind or KINDS]
+    wanted = [word.partition("=") for word in arguments.kind or ENGINES]
     rig = Rig(arguments.state, guard=False)
     try:
         packages.prepare(KINDS[kind].suite for kind, _, _ in wanted if kind in KINDS)
@@ -89,7 +89,7 @@ def parse() -> argparse.Namespace:
         command.add_argument("--state", type=Path, default=argparse.SUPPRESS)
         command.set_defaults(function=function)
         if name == "up":
-            kinds = f"{', '.join(KINDS)} (all of these by default) or {THIS_MACHINE.name}"
+            kinds = f"{', '.join(ENGINES)} (all of these by default), {', '.join(BARE)} or {THIS_MACHINE.name}"
             command.add_argument("kind", nargs="*", metavar="KIND[=NAME]", help=kinds)
         if name == "on":
             command.add_argument("name")

@@ -122,6 +122,14 @@ class Engine:
         """What its own client prints, run on its machine. For podman that client is `podman`."""
         return self.machine.run(self.kind.program, *arguments, stdin=stdin, env={"DOCKER_BUILDKIT": "0"})
 
+    def pull(self, name: str) -> None:
+        """Pull out of a registry without TLS."""
+        self.docker("pull", "--quiet", *(["--tls-verify=false"] if self.kind.program == "podman" else []), name)
+
+    def makes_container(self, name: str) -> None:
+        """Make a container of an image, and remove it; raises `RigError` where the image is not whole."""
+        self.docker("rm", self.docker("create", name, "/app"))
+
     def save(self, *names: str) -> bytes:
         """The archive that `docker save` writes."""
         return self.machine.run_bytes(self.kind.program, "save", *names)

@@ -24,6 +24,9 @@ KINDS = {
         Kind("docker28-containerd", "forky", "docker", "containerd", "28."),
         Kind("podman4", "bookworm", "podman", "podman", "4."),
         Kind("podman5", "forky", "podman", "podman", "5."),
+        Kind("containerd1", "trixie", "ctr", "containerd", "1.7."),
+        Kind("containerd2", "forky", "ctr", "containerd", "2."),
+        Kind("k3s", "forky", "k3s", "containerd", "2."),
     )
 }
 #: The docker of this machine, of any version: where it only has to be quick.
@@ -32,4 +35,7 @@ DOCKERS = tuple(name for name, kind in KINDS.items() if kind.program == "docker"
 PODMANS = tuple(name for name, kind in KINDS.items() if kind.program == "podman")
 #: Engines that find a layer by the chain ID of what it completes, and those that find it by its content.
 OVERLAY2 = tuple(name for name, kind in KINDS.items() if kind.store == "overlay2")
-CONTAINERD = tuple(name for name, kind in KINDS.items() if kind.store == "containerd")
+CONTAINERD = tuple(name for name in DOCKERS if KINDS[name].store == "containerd")
+#: Engines with a build, a pull and an API, and hosts of containerd alone.
+ENGINES = (*DOCKERS, *PODMANS)
+BARE = tuple(name for name in KINDS if name not in ENGINES)

@@ -14,9 +14,10 @@ from types import TracebackType
 from typing import Any, Self
 
 from rig import packages
+from rig.containerd import Containerd
 from rig.engine import Engine, Listen
 from rig.images import Workshop
-from rig.kinds import KINDS, THIS_MACHINE, Kind
+from rig.kinds import BARE, KINDS, THIS_MACHINE, Kind
 from rig.machine import Machine
 from rig.processes import Ledger, Process, RigError
 from rig.registry import Registry, start_hidden_registry, start_registry
@@ -98,7 +99,8 @@ class Rig:
         with self._lock:
             self._machines.append(machine)
             self._record(machine, kind)
-        engine = Engine(name, chosen, machine, self.ssh, listen)
+        room = Containerd if chosen.name in BARE else Engine
+        engine = room(name, chosen, machine, self.ssh, listen)
         engine.start()
         if ssh:
             engine.open_ssh(options=sshd_options, environment=sshd_environment)

@@ -66,8 +66,11 @@ find_engine() {
     # shellcheck disable=SC2086
     probe $words && return
     [ "$engine" = docker ] && probe_rootless && return
+    has sudo || continue
+    # sudo's own PATH may lack /usr/local/bin, where k3s is.
+    case $engine in k3s | ctr | nerdctl) words=$(command -v "$engine")${words#"$engine"} ;; esac
     # shellcheck disable=SC2086
-    has sudo && probe sudo -n $words && return
+    probe sudo -n $words && return
   done
   [ "$seen" ] || fail no-engine "looked for ${wanted_engine:-docker podman k3s ctr nerdctl} in $PATH"
   fail engine "$trouble"
@@ -116,9 +119,11 @@ find_containerd() {
   ctr=''
   case $engine in
     k3s | ctr)
-      driver=$wanted_space
-      [ "$driver" ] || driver=$($cli namespaces ls -q | awk '$1 == "k8s.io" { print; exit }')
-      driver=${driver:-default} cli="$cli -n ${driver:-default}"
+      driver=${wanted_space:-k8s.io}
+      [ "$wanted_space" ] || [ "$engine" = k3s ] || case " $(echo $($cli namespaces ls -q)) " in
+        *' k8s.io '*) ;; *) driver=default ;;
+      esac
+      cli="$cli -n $driver"
       ctr=$cli ;;
     nerdctl) [ -z "$wanted_space" ] || cli="$cli -n $wanted_space" ;;
     docker)
