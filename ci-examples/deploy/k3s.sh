@@ -1,6 +1,7 @@
 #!/bin/sh
 # K3s, from any CI: build here, push to each node what its containerd lacks, roll the deployment over. containerd's
-# socket is root's on a k3s node, hence root@; the pods keep Kubernetes' own `imagePullPolicy: IfNotPresent`.
+# socket is root's on a k3s node, hence root@; the pods keep Kubernetes' own `imagePullPolicy: IfNotPresent`. On nodes
+# that have a docker or podman too, write root@node?engine=k3s.
 #
 # Set as secrets, or files' contents, of the CI:
 #   DEPLOY_SSH_KEY       secret: the private key, as it stands in its file

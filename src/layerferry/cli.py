@@ -77,7 +77,8 @@ def push(ctx: click.Context, /, words: tuple[str, ...], more: tuple[str, ...], *
     """Push images to hosts, each over one SSH session, and send only the layers that they lack.
 
     IMAGE is a name, name:tag, name@digest or an image ID of a docker daemon. TARGET is [ssh://][user@]host[:port], or
-    an alias of your ssh_config; or registry://host[:port][/prefix], a registry, which --via reaches through ssh.
+    an alias of your ssh_config; ?engine=NAME[&namespace=NAMESPACE] after it says which engine of that host. Or it is
+    registry://host[:port][/prefix], a registry, which --via reaches through ssh.
     """
     images, targets = _split(words, more, ctx.meta.get("layerferry.command", ()))
     ssh = Ssh(given.pop("ssh_options"), given.pop("ssh_config"), sys.stdin.isatty() and not given["as_json"])

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 import pytest
 
 from engines.test_failures import assert_interrupted, fails, interrupt, safe, start, wrapped
-from engines.test_push_scene import APP, SMALL, Scene, actions, assert_arrived, id_of
+from engines.test_push_scene import APP, SMALL, Scene, actions, assert_arrived, id_of, without_ctr
 from rig import BARE, CONTAINERD, Containerd, Engine, Rig
 from rig.command import Layerferry
 from rig.processes import wait_until
@@ -251,15 +251,6 @@ esac"""
 
 
 # docker's own containerd.
-
-
-@contextmanager
-def without_ctr(target: Engine) -> Iterator[None]:
-    target.machine.run("mv", "/usr/bin/ctr", "/usr/bin/ctr-is-away")
-    try:
-        yield
-    finally:
-        target.machine.run("mv", "/usr/bin/ctr-is-away", "/usr/bin/ctr")
 
 
 @pytest.mark.kinds(target=CONTAINERD)

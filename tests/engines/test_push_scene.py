@@ -81,6 +81,16 @@ def unchanged(engine: Engine) -> Iterator[None]:
     assert look(engine) == before
 
 
+@contextmanager
+def without_ctr(target: Engine) -> Iterator[None]:
+    """A docker whose containerd nobody can ask but docker, for a while."""
+    target.machine.run("mv", "/usr/bin/ctr", "/usr/bin/ctr-is-away")
+    try:
+        yield
+    finally:
+        target.machine.run("mv", "/usr/bin/ctr-is-away", "/usr/bin/ctr")
+
+
 @dataclass
 class Scene:
     """A source and a target. After a push the source looks as it did before, and nothing of ours is on the target."""

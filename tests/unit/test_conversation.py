@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 import pytest
 
 from layerferry.errors import ConnectError, LayerferryError, TargetError, VerificationError
-from layerferry.image import Image, Layer, Platform
+from layerferry.image import Descriptor, Image, Layer, Platform
 from layerferry.targets.conduit import Conduit
 from layerferry.targets.conversation import FRAME, Conversation, Greeting, Holding, Place, script, verdict
 
@@ -344,3 +344,46 @@ def test_a_verdict_says_what_to_do() -> None:
     assert "prune" in verdict("host", "failed load no space left on device").hint
     assert "docker group" in verdict("host", "failed engine permission denied").hint
     assert "old image is still there" in verdict("host", "failed verify x").hint
+
+
+# What a store tells of its blobs.
+
+BLOB = f"blob {A} {B} 2811 application/vnd.oci.image.layer.v1.tar+gzip"
+
+
+def test_blobs_are_told_by_diff_id_for_all_images_at_once() -> None:
+    greeting = greeted(f"image {ONE}", BLOB, "chain 0 ", f"image {TWO}", f"same {HOLDER}")
+    assert greeting.blobs == {A: Descriptor("application/vnd.oci.image.layer.v1.tar+gzip", B, 2811)}
+    assert greeting.holdings == {ONE: Holding(), TWO: Holding(same=HOLDER)}
+
+
+def test_dockers_media_types_are_told_as_ocis_and_the_first_blob_counts() -> None:
+    docker = f"blob {A} {C} 1 application/vnd.docker.image.rootfs.diff.tar.gzip"
+    assert greeted(docker, BLOB).blobs == {A: Descriptor("application/vnd.oci.image.layer.v1.tar+gzip", C, 1)}
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "blob", f"{BLOB} more", BLOB.replace("2811", "-1"), BLOB.replace("2811", "2.8kB"), BLOB.replace("2811", "²"),
+        BLOB.replace(A, "sha256:1"), BLOB.replace(B, "sha512:1"), BLOB.replace("+gzip", "+encrypted"),
+        BLOB.replace("layer.v1", "layer.nondistributable.v1"), BLOB.rpartition(" ")[0], f"same {ONE} {TWO}", "same x",
+    ],
+)  # fmt: skip
+def test_a_blob_that_we_could_not_name_in_a_manifest_counts_for_nothing(line: str) -> None:
+    greeting = greeted(f"image {ONE}", line)
+    assert greeting.blobs == {}
+    assert greeting.holdings == {ONE: Holding()}
+
+
+@pytest.mark.parametrize(("engine", "said"), [("ctr:k8s.io", "engine ctr k8s.io"), ("k3s", "engine k3s")])
+def test_a_target_that_names_its_engine_goes_before_what_is_said_for_all(engine: str, said: str) -> None:
+    conduit = FakeConduit()
+    conduit.engine = engine
+    Conversation(conduit).ask([image(ONE)], "podman")
+    assert conduit.said.decode() == f"{said}\nimage {ONE}\nend\n"
+
+
+def test_a_containerd_is_called_by_its_namespace() -> None:
+    lines = ("layerferry 1 sh", "engine k3s 2.1.5-k3s1 k8s.io", "store blob", "platform Linux/x86_64", "end")
+    assert str(Conversation(FakeConduit(*lines)).greeting()) == "k3s 2.1.5-k3s1 (namespace k8s.io)"

@@ -387,7 +387,7 @@ show() {
   [ "$ctr" = "$cli" ] || { $cli image inspect --format "$show" "$1" 2>/dev/null; return; }
   manifest=$($ctr images check "name==$1" 2>/dev/null | awk '$4 == "complete" { print $3 }')
   [ "$manifest" ] || return
-  config=$($ctr content get "$manifest" | tr -d ' \n' | sed 's/.*"config":{[^}]*"digest":"\([^"]*\).*/\1/')
+  config=$($ctr content get "$manifest" | tr -d ' \n' | sed 's/.*"config":{[^{}]*"digest":"\([^"]*\).*/\1/')
   say "$manifest" "$($ctr content get "$config" | tr -d ' \n' | sed 's/.*"diff_ids":\[\([^]]*\).*/\1/; s/"//g; s/,/ /g')"
 }
 
