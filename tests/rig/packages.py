@@ -17,8 +17,8 @@ from rig.processes import RigError
 
 #: What makes a Debian a host with an engine.
 _HOST = ("ca-certificates", "crun", "docker.io", "openssh-server", "podman", "procps", "sudo", "zstd")
-#: The login shells that users of a host may have; one host with all of them is enough.
-_SHELLS = ("busybox", "dash", "fish", "tcsh", "zsh")
+#: The login shells that users of a host may have, and what a rootless podman needs; one host with them is enough.
+_SHELLS = ("busybox", "dash", "fish", "tcsh", "uidmap", "zsh")
 #: What the rig itself uses, on the machine that it runs on.
 _TOOLS = ("debian-archive-keyring", "debootstrap", "docker-registry", "iproute2", "openssl", "skopeo", "util-linux")
 #: What every rig needs, and no suite has to be unpacked for.
