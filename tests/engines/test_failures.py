@@ -10,7 +10,7 @@ from contextlib import contextmanager
 
 import pytest
 
-from engines.test_push_scene import APP, EACH_STORE, NEWEST, Scene, id_of, our_ssh, unchanged
+from engines.test_push_scene import APP, EACH_STORE, NEWEST, Scene, id_of, our_ssh, unchanged, without_ctr
 from rig import Engine, Noise, Rig
 from rig.command import Layerferry, Run
 from rig.processes import wait_until
@@ -158,7 +158,8 @@ def test_a_daemon_that_dies_while_it_is_read(scene: Scene, rig: Rig) -> None:
 def test_no_engine_on_the_host(scene: Scene) -> None:
     scene.target.machine.run("mv", "/usr/bin/docker", "/usr/bin/docker-is-away")
     try:
-        run = scene.push(APP, code=5)
+        with without_ctr(scene.target):
+            run = scene.push(APP, code=5)
     finally:
         scene.target.machine.run("mv", "/usr/bin/docker-is-away", "/usr/bin/docker")
     assert_one_sentence(run.stderr, f"{scene.target.ssh_alias}.*no container engine")

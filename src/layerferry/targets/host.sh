@@ -121,7 +121,9 @@ find_containerd() {
     k3s | ctr)
       driver=${wanted_space:-k8s.io}
       [ "$wanted_space" ] || [ "$engine" = k3s ] || case " $(echo $($cli namespaces ls -q)) " in
-        *' k8s.io '*) ;; *) driver=default ;;
+        *' k8s.io '*) ;;
+        *' moby '*) driver=default; [ "$wanted_engine" ] || fail engine "containerd is docker's, and there is no docker" ;;
+        *) driver=default ;;
       esac
       cli="$cli -n $driver"
       ctr=$cli ;;
