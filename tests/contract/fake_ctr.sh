@@ -5,7 +5,7 @@
 #   $FAKE/names                                      lines "NAME TYPE DIGEST": what `images ls` and `check` choose from
 #   $FAKE/loaded                                     what `images import` was given; it adds $FAKE/new to the names
 printf '%s\n' "$*" >>"$FAKE/ctr-calls"
-while :; do case $1 in -n | -a) shift 2 ;; *) break ;; esac; done
+while :; do case $1 in -n | -a | --connect-timeout) shift 2 ;; *) break ;; esac; done
 verb="$1 $2"
 case $verb in
   "version ") printf 'Client:\n  Version:  9\n\nServer:\n  Version:  %s\n' "$(cat "$FAKE/version")" ;;

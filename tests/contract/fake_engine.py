@@ -67,7 +67,15 @@ class FakeEngine:
 
     def environment(self, path: str = os.defpath) -> dict[str, str]:
         # sudo's place is taken, so that no test asks a real one.
-        return {"PATH": f"{self.bin}:{path}", "FAKE": str(self.state), "HOME": "/", "TMPDIR": str(self.scratch)}
+        # A file that a fake ctr says it has answered through; a real one of this machine is not asked.
+        containerd = str(self.state / "containerd.sock")
+        return {
+            "CONTAINERD_ADDRESS": containerd,
+            "PATH": f"{self.bin}:{path}",
+            "FAKE": str(self.state),
+            "HOME": "/",
+            "TMPDIR": str(self.scratch),
+        }
 
     def start(self, shell: Sequence[str], path: str = os.defpath) -> "subprocess.Popen[bytes]":
         """The host script in `shell`, as ssh starts it."""

@@ -47,6 +47,7 @@ class FakeContainerd(FakeEngine):
         k3s = self.bin / "k3s"
         k3s.write_text(k3s.read_text().replace("while :", 'shift # "ctr"\nwhile :', 1))
         self.say("version", "2.1.9")
+        self.say("containerd.sock", "")
         self.say("spaces", "default\nmoby\n")
         self.say("names", f"app:old {MANIFEST_TYPE} {ONE} complete\n")
         self.say("new", f"{INCOMING} {MANIFEST_TYPE} {ONE} complete\n")

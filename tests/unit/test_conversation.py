@@ -380,8 +380,8 @@ def test_a_blob_that_we_could_not_name_in_a_manifest_counts_for_nothing(line: st
 def test_a_target_that_names_its_engine_goes_before_what_is_said_for_all(engine: str, said: str) -> None:
     conduit = FakeConduit()
     conduit.engine = engine
-    Conversation(conduit).ask([image(ONE)], "podman")
-    assert conduit.said.decode() == f"{said}\nimage {ONE}\nend\n"
+    Conversation(conduit, "podman")
+    assert conduit.said.decode() == f"{said}\n"
 
 
 def test_a_containerd_is_called_by_its_namespace() -> None:

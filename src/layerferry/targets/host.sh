@@ -45,7 +45,7 @@ probe() {
   cli=$*
   ids=$(
     list "$@" 2>/dev/null &
-    told=$(info "$@" 2>/dev/null)
+    told=$(info "$@" 2>/dev/null) || told=''
     wait
     say "told $told"
   )
@@ -131,12 +131,12 @@ find_containerd() {
     docker)
       has ctr || return 0
       socket=${rootless:-/run}/docker/containerd/containerd.sock
-      [ -S "$socket" ] || socket=/run/containerd/containerd.sock
-      ctr="ctr -a $socket -n moby"
+      [ -S "$socket" ] || socket=${CONTAINERD_ADDRESS:-/run/containerd/containerd.sock}
+      ctr="ctr -a $socket --connect-timeout 2s -n moby"
       [ -z "$rootless" ] || return 0
       case "$cli $(id -u) $(id -Gn) " in
         'sudo '*) ctr="sudo -n $ctr" ;;
-        'docker 0 '*) ;;
+        'docker 0 '*) [ -e "$socket" ] || ctr='' ;;
         *' sudo '* | *' wheel '* | *' admin '*) ctr="sudo -n $ctr" ;;
         *) ctr='' ;;
       esac ;;
