@@ -15,8 +15,8 @@ import click
 
 from layerferry import __version__, settings
 from layerferry.errors import ConnectError, Halt, Interrupted, LayerferryError, UsageError
+from layerferry.targets import is_registry
 from layerferry.targets.choice import TargetEngine
-from layerferry.targets.registry import check_via, is_registry, through
 from layerferry.targets.target import AnyTarget, Ssh, start
 
 if TYPE_CHECKING:
@@ -96,10 +96,13 @@ def push(ctx: click.Context, /, words: tuple[str, ...], more: tuple[str, ...], *
 
 def _through(targets: list[str | tuple[str, ...]], via: str) -> list[str | tuple[str, ...]]:
     """The targets, with the way to each registry; the settings are loaded only where they may say one."""
+    if not via and not any(map(is_registry, targets)):
+        return targets
+    from layerferry.targets.registry import check_via, through
+
     if via:
         check_via(targets, "--via")
-    elif any(map(is_registry, targets)):
-        via = settings.load().via
+    via = via or settings.load().via
     return [through(target, via) if isinstance(target, str) else target for target in targets]
 
 
@@ -206,6 +209,7 @@ def doctor(target: str | None, *, via: str, as_json: bool, debug: bool, **ssh: A
     """Show what is where and what reaches what, the route that would be taken, and why. Sends nothing."""
     del debug
     from layerferry.doctor import examine, show
+    from layerferry.targets.registry import check_via, through
 
     chosen = settings.load()
     ssh_settings = Ssh(ssh["ssh_options"], ssh["ssh_config"])

@@ -18,15 +18,15 @@ from layerferry.plan import Plan, complete, plan
 from layerferry.result import Bytes, Result
 from layerferry.sources import Source
 from layerferry.sources.manifest import SeveralPlatformsError, pick
-from layerferry.sources.shared import Shared
 from layerferry.sources.unpack import Unpacked
 from layerferry.targets.conduit import Conduit
 from layerferry.targets.conversation import Conversation, Greeting
 from layerferry.targets.inventory import Knowledge, inventory, learn
-from layerferry.targets.registry import RegistryTarget
-from layerferry.targets.target import AnyTarget
-from layerferry.upload.flow import Upload
+from layerferry.targets.target import AnyTarget, Target
 from layerferry.wanted import NO_ROUTE, Options, Wanted, nameless
+
+# What most pushes do without is loaded when it is needed: hence the imports inside functions.
+# ruff: noqa: PLC0415
 
 _PROGRESS_EVERY = 0.1
 
@@ -211,6 +211,8 @@ def fan_out(
     """
     if len(targets) == 1:
         return _deliver(wanted, targets[0], options, emit, open_source)
+    from layerferry.sources.shared import Shared
+
     jobs = min(options.jobs, len(targets))
     with Shared(open_source, options.compression, jobs) as shared, ThreadPoolExecutor(jobs) as pool:
 
@@ -233,9 +235,11 @@ def _deliver(
     wanted: Sequence[Wanted], target: AnyTarget, options: Options, emit: Emit, open_source: Callable[[], Source]
 ) -> list[Result]:
     try:
-        if isinstance(target, RegistryTarget):
-            return Upload(wanted, options, emit).run(target, open_source)
-        return Delivery(wanted, options, emit).run(target.connect, open_source)
+        if isinstance(target, Target):
+            return Delivery(wanted, options, emit).run(target.connect, open_source)
+        from layerferry.upload.flow import Upload
+
+        return Upload(wanted, options, emit).run(target, open_source)
     except Halt as halt:
         if isinstance(halt.error, Interrupted):
             raise

@@ -24,7 +24,6 @@ from layerferry.settings.values import Settings
 from layerferry.sources import Source
 from layerferry.sources.several import Sources
 from layerferry.targets.conduit import SshTarget
-from layerferry.targets.registry import check_via, through
 from layerferry.targets.target import Ssh, host_of, start
 from layerferry.wanted import Options, Wanted
 
@@ -174,6 +173,8 @@ def _push(around: Surroundings, output: Output, ssh: Ssh, *, dry_run: bool) -> t
 
 
 def _targets(settings: Settings) -> Sequence[str]:
+    from layerferry.targets.registry import check_via, through
+
     if settings.via:
         check_via(settings.targets, "LAYERFERRY_VIA")
     return [through(target, settings.via) for target in settings.targets]

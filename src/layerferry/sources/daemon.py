@@ -40,6 +40,7 @@ class Daemon:
 
     def __init__(self, environ: Mapping[str, str]) -> None:
         self._arguments, self.address = _address(environ)
+        self._version = "auto"
         self._client = self._connect(_TIMEOUT)
         self._stores: dict[str, str] = {}
         self._known: dict[str, frozenset[str]] = {}
@@ -57,12 +58,14 @@ class Daemon:
         try:
             if self.address.startswith("ssh://"):
                 return _dial(self.address, timeout)
-            return docker.APIClient(**self._arguments, version="auto", timeout=timeout)
+            client = docker.APIClient(**self._arguments, version=self._version, timeout=timeout)
         except (docker.errors.DockerException, requests.RequestException, OSError, ValueError) as error:
             raise SourceError(
                 f"the docker daemon at {self.address} does not answer ({_reason(error)})",
                 hint="Start it, or point DOCKER_HOST or a docker context at it: `docker version` must work here.",
             ) from None
+        self._version = client.api_version  # is asked for once
+        return client
 
     def version(self) -> str:
         """The daemon's version and storage driver, for people."""

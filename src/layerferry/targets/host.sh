@@ -229,7 +229,12 @@ blobs='
 ask_containerd() {
   known='' same='' looked=yes
   [ "$ctr" ] || return 0
-  sifted=$({ say "$asks"; say end; $ctr content ls 2>/dev/null; } | awk "$sift")
+  sifted=$(awk "$sift" <<HELD
+$asks
+end
+$held
+HELD
+)
   if [ "$ctr" = "$cli" ]; then
     filters=$(say "$sifted" | awk '$1 == "image" { for (i = 5; i <= NF; i++) print "target.digest==" $i }')
     # shellcheck disable=SC2086
@@ -338,6 +343,9 @@ inventory() {
   find_engine
   describe
   greet
+  # While the ask is still on its way.
+  held=''
+  [ -z "$ctr" ] || held=$($ctr content ls 2>/dev/null)
   while read -r verb word _; do
     case $verb in
       image) asks="$asks$line

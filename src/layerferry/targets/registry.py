@@ -8,12 +8,11 @@ from urllib.parse import parse_qsl, quote, urlsplit
 
 from layerferry.errors import UsageError
 from layerferry.image import Name
+from layerferry.targets import is_registry
 from layerferry.targets.bastion import Bastion
 from layerferry.targets.conduit import SshTarget
 from layerferry.targets.link import Link
 
-#: `registry:` and a network address; a host that is called `registry` is none.
-_KINDS = ("registry://", "registry:https://", "registry:http://")
 _DOMAIN = re.compile(r"(?:[A-Za-z0-9](?:[A-Za-z0-9._-]*[A-Za-z0-9])?|\[[0-9a-fA-F:]+\])(?::[0-9]{1,5})?")
 _HOW = (
     "Write it as registry://HOST[:PORT][/PREFIX], or registry:http://… where it has no TLS; "
@@ -85,10 +84,6 @@ class RegistryTarget:
 def _shown(text: str) -> str:
     """What the user wrote, without a password that stands before an `@`."""
     return repr(re.sub(r"//[^/?@]*@", "//***@", text))
-
-
-def is_registry(target: str | Sequence[str]) -> bool:
-    return isinstance(target, str) and target.strip().startswith(_KINDS)
 
 
 def through(target: str, via: str) -> str:

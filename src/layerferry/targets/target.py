@@ -4,12 +4,18 @@ import contextlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
-from layerferry.targets.bastion import Bastion
+from layerferry.targets import is_registry
 from layerferry.targets.conduit import CommandConduit, Conduit, SshConduit, SshTarget, command_name
 from layerferry.targets.link import Link
-from layerferry.targets.registry import Address, Direct, RegistryTarget, is_registry
+
+if TYPE_CHECKING:
+    from layerferry.targets.bastion import Bastion
+    from layerferry.targets.registry import Address, Direct, RegistryTarget
+
+# Most targets are hosts, and ssh is to start at once: hence the imports inside functions.
+# ruff: noqa: PLC0415
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +40,7 @@ class Target:
 
 
 #: A host or a command, which has a conversation with us, or a registry, which speaks HTTP.
-AnyTarget = Target | RegistryTarget
+AnyTarget: TypeAlias = "Target | RegistryTarget"
 
 
 def start(
@@ -45,6 +51,8 @@ def start(
     `target` is a host, a registry or a command's words; `UsageError` is raised for what is none. `stack` hangs up.
     """
     if isinstance(target, str) and is_registry(target):
+        from layerferry.targets.registry import Address, RegistryTarget
+
         address = Address.parse(target)
         return RegistryTarget(str(address), address, Link(stack, now, lambda: _link(address, ssh)), environ)
     if isinstance(target, str):
@@ -56,11 +64,16 @@ def start(
 def host_of(target: str) -> tuple[str, SshTarget | None]:
     """What a target is called, and the host that ssh connects to for it, if it does."""
     if is_registry(target):
+        from layerferry.targets.registry import Address
+
         address = Address.parse(target)
         return str(address), address.via
     host = SshTarget.parse(target)
     return str(host), host
 
 
-def _link(address: Address, ssh: Ssh) -> Bastion | Direct:
+def _link(address: "Address", ssh: Ssh) -> "Bastion | Direct":
+    from layerferry.targets.bastion import Bastion
+    from layerferry.targets.registry import Direct
+
     return Bastion(address.via, **ssh.arguments) if address.via else Direct()
