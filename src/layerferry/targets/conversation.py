@@ -52,6 +52,7 @@ from layerferry.image import (
 from layerferry.targets.conduit import Conduit
 
 PROTOCOL = 1
+#: Bytes. Each costs the host a process; a multiple of its block of 64 KiB.
 FRAME = 1 << 20
 #: Seconds from one line of the greeting to the next; an engine with thousands of images takes some to list them.
 _GREETING_TIMEOUT = 120.0

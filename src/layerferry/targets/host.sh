@@ -366,11 +366,14 @@ ASKS
 }
 
 # frames: copies the chunks "LENGTH\n" BYTES from stdin to stdout, up to a length of 0.
-# dd reads just what it is told to; nothing else in POSIX leaves the rest of a pipe alone.
+# dd reads just what it is told to; nothing else in POSIX leaves the rest of a pipe alone. It holds one block at a time:
+# small ones let the network and the engine go on side by side.
 frames() {
   while read -r length; do
     [ "$length" = 0 ] && return
-    if [ "$full" ]; then
+    if [ "$full" ] && [ $((length % 65536)) = 0 ]; then
+      dd bs=65536 count=$((length / 65536)) $full 2>/dev/null || return
+    elif [ "$full" ]; then
       dd bs="$length" count=1 $full 2>/dev/null || return
     else
       dd bs=1 count="$length" 2>/dev/null || return
