@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 import pytest
 
+import matrix
 from layerferry import errors
 from layerferry.cli import cli
 from layerferry.settings.values import table
@@ -40,6 +41,11 @@ def test_a_command_that_is_none_is_not_understood() -> None:
 def test_the_table_of_settings_is_the_models() -> None:
     start, end = README.index("<!-- settings:"), README.index("<!-- end of settings -->")
     assert README[start:end].partition("\n")[2].strip() == table().strip()
+
+
+def test_the_matrix_is_the_one_that_is_tested() -> None:
+    start, end = README.index("<!-- matrix:"), README.index("<!-- end of matrix -->")
+    assert README[start:end].partition("\n")[2].strip() == matrix.table().strip()
 
 
 def test_the_exit_codes_are_those_of_the_errors() -> None:

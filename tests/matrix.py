@@ -1,0 +1,57 @@
+"""Which sources reach which targets: the rows and columns of the README's matrix, each cell of which is a test.
+
+python3 tests/matrix.py     prints the matrix, which tests/engines/test_matrix.py goes through on real engines
+"""
+
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parent))
+
+from rig.kinds import KINDS, Kind
+
+#: Daemons whose API is read, by the rig's kind of engine.
+DAEMONS = {
+    "docker20-overlay2": "docker 20.10",
+    "docker26-containerd": "docker 26.1, containerd store",
+    "docker28-overlay2": "docker 28.5",
+    "docker28-containerd": "docker 28.5, containerd store",
+    "podman5": "podman 5, its service",
+}
+#: What needs no daemon, by the name of what packs it.
+PACKED = {
+    "layout": "`oci:` layout, zstd layers",
+    "oci-archive": "`archive:` of OCI, gzip layers",
+    "docker25": "`archive:` of `docker save`",
+    "registry": "`registry:`",
+}
+TARGETS = {
+    "docker20-overlay2": "docker 20.10",
+    "docker26-overlay2": "docker 26.1",
+    "docker26-containerd": "docker 26.1, containerd store",
+    "docker28-overlay2": "docker 28.5",
+    "docker28-containerd": "docker 28.5, containerd store",
+    "podman4": "podman 4.3",
+    "podman5": "podman 5.8",
+    "containerd1": "containerd 1.7",
+    "containerd2": "containerd 2",
+    "k3s": "k3s (its `ctr`)",
+}
+
+
+def checked(target: Kind) -> str:
+    """What a target calls an image by: `ID`, its config's digest; or `digest`, its manifest's."""
+    return "digest" if target.store == "containerd" else "ID"
+
+
+def table() -> str:
+    """The matrix in Markdown: targets go down, there are more of them."""
+    sources = (*DAEMONS.values(), *PACKED.values())
+    rows = [f"| to \\ from | {' | '.join(sources)} |", "|-|" + "-|" * len(sources)]
+    rows += [f"| {label} | " + f"{checked(KINDS[kind])} | " * (len(sources) - 1) + f"{checked(KINDS[kind])} |"
+             for kind, label in TARGETS.items()]  # fmt: skip
+    return "\n".join(rows) + "\n"
+
+
+if __name__ == "__main__":
+    sys.stdout.write(table())
