@@ -5,6 +5,7 @@ in one go, and each takes a layer from its file while that still grows. Who come
 """
 
 import contextlib
+import math
 import tempfile
 import threading
 import time
@@ -44,7 +45,8 @@ class _Known:
 class _Round:
     """What some targets lack together, and how it comes."""
 
-    began: float = field(default_factory=time.monotonic)
+    #: When the first of them has joined.
+    began: float = math.inf
     plans: dict[str, Plan] = field(default_factory=dict)
     routes: dict[str, Route | LayerferryError] = field(default_factory=dict)
     closed: bool = False
@@ -157,6 +159,7 @@ class Shared:
         """Say what one target lacks, and wait for the others that are at work."""
         with self._news:
             here = self._round
+            here.began = min(here.began, time.monotonic())
             for plan in plans:
                 here.add(plan)
             self._undecided -= 1
