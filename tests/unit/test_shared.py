@@ -123,7 +123,7 @@ def test_what_several_targets_lack_is_read_once_and_each_gets_what_it_lacks(tmp_
     plans = [lacking(*DIFF_IDS), lacking(DIFF_IDS[2]), lacking(*DIFF_IDS[1:])]
     with Shared(lambda: source, Compression(), 3) as shared, ThreadPoolExecutor(3) as pool:
         seats = [shared.seat() for _ in plans]
-        got = list(pool.map(lambda pair: take(*pair, tmp_path), zip(seats, plans, strict=True)))
+        got = list(pool.map(take, seats, plans, [tmp_path] * len(plans)))
     assert got == [{diff_id: LAYERS[diff_id] for diff_id in DIFF_IDS if diff_id in plan.wanted} for plan in plans]
     assert sorted(source.read) == sorted(DIFF_IDS)
     assert source.chosen == [frozenset(DIFF_IDS)]
