@@ -260,6 +260,13 @@ def _interrupt(_number: int, _frame: FrameType | None) -> None:
     raise Halt(Interrupted())
 
 
+def _halted(error: BaseException | None) -> LayerferryError | None:
+    """What a signal meant that came while a module was being loaded: Python may wrap what it raises there."""
+    while error is not None and not isinstance(error, (Halt, KeyboardInterrupt)):
+        error = error.__cause__ or error.__context__
+    return error.error if isinstance(error, Halt) else Interrupted() if error is not None else None
+
+
 def _complain(error: LayerferryError) -> None:
     click.echo(f"layerferry: {error.message}", err=True)
     if error.hint:
@@ -282,6 +289,10 @@ def main(argv: Sequence[str] | None = None) -> None:
         failure = halt.error
     except LayerferryError as error:
         failure = error
+    except Exception as error:
+        if (halted := _halted(error)) is None:
+            raise
+        failure = halted
     else:
         sys.exit(0)
     if "--debug" in arguments:

@@ -23,7 +23,8 @@ from rig import KINDS, Engine, Registry, Rig
 from rig.command import Layerferry
 from rig.images import Image, Layer
 
-NAME = "docker.io/matrix-test/app:1"
+NAME = "matrix-test/app:1"
+FULL = f"docker.io/{NAME}"
 _COMPRESSIONS: dict[str, Compression] = {"layout": "zstd", "oci-archive": "gzip", "registry": "gzip"}
 
 
@@ -62,7 +63,7 @@ def test_from_every_daemon(rig: Rig, layerferry: Layerferry, target: Engine, tmp
     for kind in DAEMONS:
         source = rig.engine(kind, name=f"source-{kind}")
         picture = Picture((layer_tar(f"{kind} {target.name}"), layer_tar(kind)), ("", ""), architecture=architecture)
-        source.load(rig.workshop.archive({NAME: image_of(picture, tmp_path)}))
+        source.load(rig.workshop.archive({FULL: image_of(picture, tmp_path)}))
         try:
             run = layerferry("push", NAME, target.ssh_alias, "--json", source=source)
             assert_there(target, run.result, picture)
@@ -81,10 +82,10 @@ def test_without_a_daemon(layerferry: Layerferry, target: Engine, tmp_path: Path
             pushed = running.push(f"matrix/{target.name}:1", image_of(picture, tmp_path), compression="gzip-1")
             reference = f"registry:{pushed}"
         elif kind == "layout":
-            files = layout_files([named_entry(picture, NAME)], picture.documents)
+            files = layout_files([named_entry(picture, FULL)], picture.documents)
             reference = f"oci:{write_folder(tmp_path / 'layout', files)}"
         else:
-            (tmp_path / kind).write_bytes(packed(ARCHIVES[kind](picture, NAME), ""))
+            (tmp_path / kind).write_bytes(packed(ARCHIVES[kind](picture, FULL), ""))
             reference = f"archive:{tmp_path / kind}"
         run = layerferry("push", reference, target.ssh_alias, "--name", NAME, "--json")
         assert_there(target, run.result, picture)

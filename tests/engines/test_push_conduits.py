@@ -167,7 +167,7 @@ def test_the_engine_can_be_named(scene: Scene) -> None:
     scene.load([scene.layer()])
     assert_arrived(scene, scene.push(APP, "--engine", "podman").result)
     run = scene.push(APP, "--engine", "docker", code=5)
-    assert "there is no docker" in run.stderr
+    assert "there is no container engine" in run.stderr
 
 
 # At once.

@@ -23,7 +23,7 @@ from layerferry.registry import Registry, Repository, SpooledBlob
 from rig import PODMANS, Engine, Image, Noise, Rig, Text
 
 LIMIT = 1 << 30
-DATA = os.urandom(1_000_000)
+DATA = os.urandom(999_999) + b"?"
 
 
 @pytest.fixture

@@ -264,6 +264,20 @@ def test_sigterm_and_sighup_are_interrupts(calls: Calls) -> None:
         assert isinstance(caught.value.error, Interrupted)
 
 
+@pytest.mark.parametrize("raised", [Halt(Interrupted()), KeyboardInterrupt()])
+def test_an_interrupt_that_came_while_something_was_loaded_is_one(calls: Calls, raised: BaseException) -> None:
+    """Python 3.11 wraps what is raised in a `__set_name__`."""
+    calls.raises = RuntimeError("Error calling __set_name__")
+    calls.raises.__cause__ = raised
+    run("app:1", "host", code=130)
+
+
+def test_a_fault_of_ours_is_not_taken_for_one(calls: Calls) -> None:
+    calls.raises = RuntimeError("a fault")
+    with pytest.raises(RuntimeError, match="a fault"):
+        main(["push", "app:1", "host"])
+
+
 def test_a_traceback_is_shown_when_it_is_asked_for_and_only_then(
     calls: Calls, capsys: pytest.CaptureFixture[str]
 ) -> None:
