@@ -166,7 +166,7 @@ class Archive:
             for blob in parcel.content.blobs():
                 if blob.diff_id in self.sent:
                     raise AssertionError(f"{blob.diff_id} comes twice")
-                yield from _packed(blob, blob.packed) if self._packed and blob.packed is not None else _blob(blob)
+                yield from _blob(blob, blob.packed if self._packed else None)
                 self.sent[blob.diff_id] = blob.descriptor
         self.manifests = tuple(describe(parcel, self.sent) for parcel in self.parcels)
         yield Piece(b"".join(self._descriptions()) + _END)
@@ -207,26 +207,22 @@ class Archive:
 _LAYOUT = b'{"imageLayoutVersion":"1.0.0"}'
 
 
-def _blob(blob: Blob) -> Iterator[Piece]:
-    yield Piece(_header(blob_path(blob.descriptor.digest), blob.descriptor.size))
-    count = 0
-    for chunk in blob.chunks:
-        count += len(chunk)
-        yield Piece(chunk, compressed=blob.descriptor.is_compressed)
-    if count != blob.descriptor.size:
-        raise ValueError(f"layer {blob.diff_id} has {count} bytes, not {blob.descriptor.size}")
-    if count % _BLOCK:
-        yield Piece(bytes(_BLOCK - count % _BLOCK))
-
-
-def _packed(blob: Blob, packed: Iterable[bytes]) -> Iterator[Piece]:
-    """As `_blob`, of a layer that is packed already; how much of it has passed is known at its end."""
+def _blob(blob: Blob, packed: Iterable[bytes] | None) -> Iterator[Piece]:
+    """A layer between its header and its padding; how much of a packed one has passed is known at its end."""
     size = blob.descriptor.size
     yield Piece(_header(blob_path(blob.descriptor.digest), size))
-    for chunk in packed:
-        yield Piece(chunk, packed=True)
-    yield Piece(b"", packed=True, stands_for=size)
-    yield Piece(bytes(-size % _BLOCK))
+    if packed is not None:
+        yield from (Piece(chunk, packed=True) for chunk in packed)
+        yield Piece(b"", packed=True, stands_for=size)
+    else:
+        count = 0
+        for chunk in blob.chunks:
+            count += len(chunk)
+            yield Piece(chunk, compressed=blob.descriptor.is_compressed)
+        if count != size:
+            raise ValueError(f"layer {blob.diff_id} has {count} bytes, not {size}")
+    if size % _BLOCK:
+        yield Piece(bytes(-size % _BLOCK))
 
 
 def blob_path(digest: str) -> str:

@@ -93,6 +93,18 @@ def compress(pieces: Iterable[Piece], method: Method, level: int | None = None) 
         yield frame.flush()
 
 
+def in_blocks(chunks: Iterable[bytes], size: int) -> Iterator[bytes]:
+    """The same bytes in blocks of `size`, the last one shorter where they do not fill it."""
+    held = bytearray()
+    for chunk in chunks:
+        held += chunk
+        while len(held) >= size:
+            yield bytes(memoryview(held)[:size])
+            del held[:size]
+    if held:
+        yield bytes(held)
+
+
 @dataclass(frozen=True, slots=True)
 class _Frame:
     compress: Callable[[bytes], bytes]

@@ -30,6 +30,10 @@ class Planned:
     route: Route
 
 
+#: Seconds from one `Sending` to the next, at least.
+SENDING_EVERY = 0.1
+
+
 @dataclass(frozen=True, slots=True)
 class Sending:
     """Progress of the delta archive: uncompressed bytes written of an estimated `total`, and bytes on the wire."""

@@ -12,7 +12,7 @@ from pathlib import Path
 from layerferry.archive import Archive, Content, Manifest, Parcel, Piece
 from layerferry.compression import Method, compress
 from layerferry.errors import Halt, Interrupted, LayerferryError, TargetError, VerificationError
-from layerferry.events import Emit, Greeted, Loading, Planned, Route, Sending
+from layerferry.events import SENDING_EVERY, Emit, Greeted, Loading, Planned, Route, Sending
 from layerferry.image import MEDIA_TYPE_LAYER_ZSTD, Image, Platform
 from layerferry.plan import Plan, complete, plan
 from layerferry.result import Bytes, Result
@@ -27,8 +27,6 @@ from layerferry.wanted import NO_ROUTE, Options, Wanted, nameless
 
 # What most pushes do without is loaded when it is needed: hence the imports inside functions.
 # ruff: noqa: PLC0415
-
-_PROGRESS_EVERY = 0.1
 
 
 @dataclass(slots=True)
@@ -169,7 +167,7 @@ class Delivery:
             for piece in archive.pieces():
                 yield piece
                 done += piece.passed
-                if time.monotonic() - told > _PROGRESS_EVERY:
+                if time.monotonic() - told > SENDING_EVERY:
                     told = time.monotonic()
                     self._emit(Sending(target, min(done, total), total, conduit.sent))
 

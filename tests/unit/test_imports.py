@@ -27,7 +27,7 @@ STOREYS = (
     ("archive", "events"),
     ("plan",),
     ("image",),
-    ("errors",),
+    ("errors", "processes"),
 )
 
 #: One room for each outside dependency. Two rows have a second door:

@@ -6,7 +6,7 @@ import subprocess
 import tempfile
 from collections.abc import Sequence
 
-_PATIENCE = 5
+from layerferry.processes import end
 
 
 class Piped:
@@ -35,12 +35,7 @@ class Piped:
 
     def end(self) -> str:
         """Terminate it, if it still runs; what it said on stderr."""
-        self._process.terminate()
-        try:
-            self._process.wait(_PATIENCE)
-        except subprocess.TimeoutExpired:
-            self._process.kill()
-            self._process.wait()
+        end(self._process)
         with self._words as words:
             words.seek(0)
             return words.read().decode(errors="replace")

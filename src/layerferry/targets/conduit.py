@@ -12,6 +12,7 @@ from types import TracebackType
 from typing import Self
 
 from layerferry.errors import ConnectError, TargetError, UsageError
+from layerferry.processes import end
 from layerferry.targets.choice import TargetEngine
 from layerferry.targets.ssh_failures import explain
 
@@ -170,23 +171,15 @@ class Conduit:
         """
         assert self._process.stdin is not None
         if hurry:
-            self._terminate()
+            end(self._process)
         with contextlib.suppress(OSError, ValueError):
             self._process.stdin.close()
         try:
             self._process.wait(timeout=10)
         except subprocess.TimeoutExpired:
-            self._terminate()
+            end(self._process)
         for reader in self._readers:
             reader.join(timeout=1)
-
-    def _terminate(self) -> None:
-        self._process.terminate()
-        try:
-            self._process.wait(timeout=5)
-        except subprocess.TimeoutExpired:
-            self._process.kill()
-            self._process.wait()
 
     def _read_lines(self) -> None:
         assert self._process.stdout is not None

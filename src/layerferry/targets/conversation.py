@@ -38,6 +38,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib.resources import files
 
+from layerferry.compression import in_blocks
 from layerferry.errors import ConnectError, LayerferryError, TargetError, VerificationError
 from layerferry.image import (
     DOCKER_LAYER_TYPES,
@@ -176,7 +177,7 @@ class Conversation:
         Raises what the target says is wrong, as soon as it says so.
         """
         self._say(*(" ".join(("expect", name, *diff_ids)) for name, diff_ids in expected.items()), f"load {method}")
-        for frame in _frames(stream):
+        for frame in in_blocks(stream, FRAME):
             if self._conduit.answered:
                 break
             self._write(b"%d\n" % len(frame))
@@ -284,17 +285,6 @@ def _is_blob(diff_id: str, digest: str, size: str, media_type: str) -> bool:
 
 def _before(line: str) -> str:
     return f"Before that, it printed: {line[:200]}"
-
-
-def _frames(stream: Iterable[bytes]) -> Iterator[bytes]:
-    held = bytearray()
-    for data in stream:
-        held += data
-        while len(held) >= FRAME:
-            yield bytes(memoryview(held)[:FRAME])
-            del held[:FRAME]
-    if held:
-        yield bytes(held)
 
 
 def script() -> bytes:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from layerferry.archive import Blob, Content, Manifest, Parcel, describe
 from layerferry.errors import ConnectError, TargetError, VerificationError
-from layerferry.events import Emit, Greeted, Loading, Planned, Route, Sending
+from layerferry.events import SENDING_EVERY, Emit, Greeted, Loading, Planned, Route, Sending
 from layerferry.image import MEDIA_TYPE_CONFIG, Descriptor, Image, Name, digest_of
 from layerferry.plan import Inventory, Plan, complete, plan
 from layerferry.result import Bytes, Result
@@ -23,8 +23,6 @@ from layerferry.upload.pack import pack
 from layerferry.upload.shelf import Shelf
 from layerferry.upload.stock import Stock, look
 from layerferry.wanted import NO_ROUTE, Options, Wanted, nameless
-
-_PROGRESS_EVERY = 0.1
 
 
 @dataclass(slots=True)
@@ -206,7 +204,7 @@ class Upload:
         def tell(done: int) -> None:
             nonlocal told
             self._check(target)
-            if time.monotonic() - told > _PROGRESS_EVERY:
+            if time.monotonic() - told > SENDING_EVERY:
                 told = time.monotonic()
                 share = layers.get(diff_id, 0) * done // size
                 self._emit(Sending(target.name, before + share, item.plan.delta, self._sent))

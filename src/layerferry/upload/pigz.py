@@ -11,6 +11,8 @@ from collections import deque
 from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 
+from layerferry.compression import in_blocks
+
 _BLOCK = 1 << 20
 _WINDOW = 32 << 10
 _THREADS = 4
@@ -26,7 +28,7 @@ def gzipped(chunks: Iterable[bytes], level: int) -> Iterator[bytes]:
     threads = min(os.cpu_count() or 1, _THREADS)
     waiting: deque[Future[bytes]] = deque()
     with ThreadPoolExecutor(threads) as pool:
-        for block in _blocks(chunks):
+        for block in in_blocks(chunks, _BLOCK):
             waiting.append(pool.submit(_deflated, block, before, level))
             crc, size, before = zlib.crc32(block, crc), size + len(block), block[-_WINDOW:]
             if len(waiting) > 2 * threads:
@@ -39,14 +41,3 @@ def _deflated(block: bytes, before: bytes, level: int) -> bytes:
     """A block on its own, up to a whole byte."""
     stream = zlib.compressobj(level, zlib.DEFLATED, -zlib.MAX_WBITS, zdict=before)
     return stream.compress(block) + stream.flush(zlib.Z_SYNC_FLUSH)
-
-
-def _blocks(chunks: Iterable[bytes]) -> Iterator[bytes]:
-    held = bytearray()
-    for chunk in chunks:
-        held += chunk
-        while len(held) >= _BLOCK:
-            yield bytes(memoryview(held)[:_BLOCK])
-            del held[:_BLOCK]
-    if held:
-        yield bytes(held)
