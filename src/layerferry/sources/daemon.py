@@ -14,6 +14,7 @@ from docker.context import ContextAPI
 
 from layerferry.errors import SourceError
 from layerferry.image import Image, Layer, Platform
+from layerferry.sources.causes import reason
 from layerferry.sources.dial import DialAdapter
 from layerferry.sources.save import CHUNK, Save
 
@@ -136,8 +137,8 @@ class Daemon:
             with closing(self._connect(_PROBE_TIMEOUT)) as client:
                 client.inspect_distribution(name, auth_config=dict(auth or {}))
         except docker.errors.APIError as error:
-            reason = _reason(error)
-            return "" if "manifest unknown" in reason or "name unknown" in reason else reason
+            said = _reason(error)
+            return "" if "manifest unknown" in said or "name unknown" in said else said
         except (docker.errors.DockerException, requests.RequestException) as error:
             return _reason(error)
         return ""
@@ -241,9 +242,8 @@ def _is_layerless(created_by: str) -> bool:
 
 
 def _reason(error: Exception) -> str:
-    """An SDK error in one line; the SDK wraps causes in each other's text."""
-    explanation = getattr(error, "explanation", None)
-    text = str(explanation or error)
+    """An SDK error in one line: what the daemon said, or what is behind it, since the SDK wraps texts in each other."""
+    text = str(getattr(error, "explanation", None) or reason(error))
     return text.strip().splitlines()[0][:300] if text.strip() else type(error).__name__
 
 

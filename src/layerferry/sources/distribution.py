@@ -17,7 +17,8 @@ import requests
 
 from layerferry.errors import LayerferryError
 from layerferry.image import Descriptor, Name
-from layerferry.sources.endpoint import BROKEN, TIMEOUT, TRIES, Body, Endpoint, reason, wait
+from layerferry.sources.causes import reason
+from layerferry.sources.endpoint import BROKEN, TIMEOUT, TRIES, Body, Endpoint, wait
 from layerferry.sources.logins import Login, find_login
 from layerferry.sources.manifest import INDEX_TYPES, LARGEST_DOCUMENT, MANIFEST_TYPES
 from layerferry.sources.streams import CHUNK

@@ -15,6 +15,7 @@ import urllib3
 
 from layerferry.errors import LayerferryError, SourceError
 from layerferry.sources import session
+from layerferry.sources.causes import cause_of, reason
 from layerferry.sources.relay import Relay
 
 #: Seconds to connect, and from one byte to the next; and until a blob that was sent is stored.
@@ -107,7 +108,7 @@ class Endpoint:
             return f"answers with HTTP {response.status_code}{wants}"
 
     def unreachable(self, error: Exception) -> LayerferryError:
-        hint = ""
+        hint = "Check its address, and whether it is up."
         if isinstance(error, requests.exceptions.SSLError):
             ca = session.CERTIFICATES / self.domain / "ca.crt"
             hint = f"Its CA goes to {ca}; registry:http://… is for one without TLS."
@@ -119,7 +120,7 @@ class Endpoint:
             with contextlib.closing(self.session.get(f"http://{host}/v2/", timeout=TIMEOUT)) as response:
                 return response.status_code != HTTPStatus.BAD_REQUEST
         except requests.exceptions.ConnectionError as error:
-            if isinstance(_cause(error), ConnectionRefusedError):
+            if isinstance(cause_of(error), ConnectionRefusedError):
                 raise self.unreachable(error) from None
             return False
         except BROKEN as error:
@@ -141,15 +142,3 @@ def wait(attempt: int, told: str = "") -> None:
 def _pause(attempt: int, told: str = "") -> float:
     """Seconds before the next try; `told` is a Retry-After (RFC 9110, section 10.2.3), dates are not followed."""
     return min(float(told), _LONGEST_WAIT) if told.isdecimal() else 0.25 * 2.0**attempt
-
-
-def _cause(error: BaseException) -> BaseException:
-    """What is behind an error: requests wraps urllib3's, that wraps the socket's."""
-    inner = getattr(error, "reason", None) or error.__cause__ or error.__context__
-    inner = next((part for part in error.args if isinstance(part, BaseException)), inner)
-    return _cause(inner) if isinstance(inner, BaseException) and inner is not error else error
-
-
-def reason(error: BaseException) -> str:
-    cause = _cause(error)
-    return str(getattr(cause, "strerror", None) or cause)[:200] or type(cause).__name__
