@@ -6,23 +6,13 @@ from contextlib import contextmanager
 
 import pytest
 
-from engines.test_failures import assert_interrupted, fails, interrupt, safe, start, wrapped
+from engines.test_failures import Gate, assert_interrupted, fails, interrupt, safe, start, wrapped
 from engines.test_push_scene import APP, SMALL, Scene, actions, assert_arrived, id_of, without_ctr
-from rig import BARE, CONTAINERD, Containerd, Engine, Rig
-from rig.command import Layerferry
+from rig import BARE, CONTAINERD, Containerd, Engine
 from rig.processes import wait_until
 
 pytestmark = pytest.mark.kinds(target=BARE)
 OLD = "push-test/old:1"
-
-
-@pytest.fixture
-def scene(
-    request: pytest.FixtureRequest, rig: Rig, layerferry: Layerferry, source: Engine, target: Engine
-) -> Iterator[Scene]:
-    scene = Scene(rig, layerferry, source, target, request.node.name)
-    yield scene
-    scene.close()
 
 
 # A push, found without a word about the engine.
@@ -154,17 +144,6 @@ case "$*" in
   *"images tag"*) moment=tag ;;
   *"images rm"*) moment=drop ;;
 esac
-pause() {
-  [ "$(cat /run/rig/gate 2>/dev/null)" = "$1" ] || return
-  : >/run/rig/reached
-  while [ -e /run/rig/gate ]; do sleep 0.05; done
-}
-pause "$moment"
-[ "$moment" = load ] || exec "$real" "$@"
-"$real" "$@"
-status=$?
-pause loaded
-exit $status
 """
 
 
@@ -199,23 +178,12 @@ def gated(target: Engine, body: str) -> Iterator[None]:
 @pytest.mark.kinds(target=("k3s", "containerd1"))
 def test_an_interrupt_while_the_target_is_at_it(scene: Scene, moment: str) -> None:
     target = scene.target
-    gate, reached = target.machine.run_folder / "gate", target.machine.run_folder / "reached"
-    with old_image(scene), safe(scene, committed=moment in {"tag", "drop"}):
-        reached.unlink(missing_ok=True)
-        gate.write_text(moment)
-        with gated(target, GATE):
-            try:
-                process = start(scene)
-                wait_until(reached.exists, "the moment does not come", seconds=30)
-                interrupt(process, signal.SIGTERM)
-                assert_interrupted(process)
-            finally:
-                gate.unlink(missing_ok=True)
-                wait_until(
-                    lambda: not any("/usr/local/bin/" in line for line in target.machine.processes().values()),
-                    "the engine's command does not end",
-                    seconds=20,
-                )
+    gate = Gate(target, GATE, gated)
+    with old_image(scene), safe(scene, committed=moment in {"tag", "drop"}), gate.at(moment):
+        process = start(scene)
+        gate.wait()
+        interrupt(process, signal.SIGTERM)
+        assert_interrupted(process)
     assert isinstance(target, Containerd)
     assert target.leases == []
 

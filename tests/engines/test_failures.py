@@ -5,14 +5,15 @@ import re
 import signal
 import subprocess
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from functools import partial
 
 import pytest
 
 from engines.test_push_scene import APP, EACH_STORE, NEWEST, Scene, id_of, our_ssh, unchanged, without_ctr
 from rig import Engine, Noise, Rig
-from rig.command import Layerferry, Run
+from rig.command import Run
 from rig.processes import wait_until
 from rig.ssh import free_port
 
@@ -21,16 +22,12 @@ OLD = "push-test/old:1"
 
 
 @pytest.fixture
-def scene(
-    request: pytest.FixtureRequest, rig: Rig, layerferry: Layerferry, source: Engine, target: Engine
-) -> Iterator[Scene]:
+def scene(scene: Scene) -> Scene:
     """An old image is on the target under the name that the new one, on the source, is to get."""
-    scene = Scene(rig, layerferry, source, target, request.node.name)
-    shop = rig.workshop
-    target.load(shop.archive({f"docker.io/{APP}": shop.image([scene.layer(name="old")])}))
+    shop = scene.rig.workshop
+    scene.target.load(shop.archive({f"docker.io/{APP}": shop.image([scene.layer(name="old")])}))
     scene.load([scene.layer(name="base"), scene.layer(4_000_000, name="new")])
-    yield scene
-    scene.close()
+    return scene
 
 
 def fails(scene: Scene, *arguments: str, code: int, says: str, to: str | None = None, **more: str) -> Run:
@@ -242,13 +239,8 @@ def test_a_disk_that_is_full(scene: Scene, rig: Rig, target: Engine) -> None:
 
 # At any moment: Ctrl-C, SIGTERM, a broken connection.
 
-GATE = r"""
-case "$1 $2" in
-  "image ls") moment=list ;;
-  "image inspect") case "$*" in *localhost/layerferry*) moment=verify ;; *) moment=inspect ;; esac ;;
-  "image rm") moment=drop ;;
-  *) moment=$1 ;;
-esac
+#: What a command that stands in for the engine's does at `$moment`: it waits while the gate is shut for that.
+PAUSE = r"""
 pause() {
   [ "$(cat /run/rig/gate 2>/dev/null)" = "$1" ] || return
   : >/run/rig/reached
@@ -261,15 +253,30 @@ status=$?
 pause loaded
 exit $status
 """
+GATE = r"""
+case "$1 $2" in
+  "image ls") moment=list ;;
+  "image inspect") case "$*" in *localhost/layerferry*) moment=verify ;; *) moment=inspect ;; esac ;;
+  "image rm") moment=drop ;;
+  *) moment=$1 ;;
+esac
+"""
 #: What the target's engine is about to do when it happens, in their order.
 MOMENTS = ("info", "list", "inspect", "load", "loaded", "verify", "tag", "drop")
 
 
-class Gate:
-    """Holds the target's engine at one moment, so that something can happen just then."""
+Wrap = Callable[[Engine, str], AbstractContextManager[None]]
 
-    def __init__(self, target: Engine) -> None:
+
+class Gate:
+    """Holds the target's engine at one moment, so that something can happen just then.
+
+    `names` sets `$moment` from the engine's arguments, and `wrap` puts a command in front of the engine's.
+    """
+
+    def __init__(self, target: Engine, names: str = GATE, wrap: Wrap = wrapped) -> None:
         self._target = target
+        self._wrapped = partial(wrap, target, names + PAUSE)
         self._gate = target.machine.run_folder / "gate"
         self._reached = target.machine.run_folder / "reached"
 
@@ -277,12 +284,12 @@ class Gate:
     def at(self, moment: str) -> Iterator[None]:
         self._reached.unlink(missing_ok=True)
         self._gate.write_text(moment)
-        with wrapped(self._target, GATE):
+        with self._wrapped():
             try:
                 yield
             finally:
                 self.open()
-                wait_until(lambda: not self._held(), "the engine's command does not end", seconds=20)
+                wait_until(lambda: not self._held(), "the session does not end", seconds=20)
 
     def wait(self) -> None:
         wait_until(self._reached.exists, "the moment does not come", seconds=30)
@@ -291,7 +298,9 @@ class Gate:
         self._gate.unlink(missing_ok=True)
 
     def _held(self) -> bool:
-        return any("/usr/local/bin/" in line for line in self._target.machine.processes().values())
+        """Whether anything may still call the command in front of the engine's: then it has to stay."""
+        commands = self._target.machine.processes().values()
+        return bool(sessions(self._target)) or any("/usr/local/bin/" in line for line in commands)
 
 
 @contextmanager

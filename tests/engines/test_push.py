@@ -1,7 +1,5 @@
 """One image, one host: all of it arrives, and no more is sent for it than the target lacks."""
 
-from collections.abc import Iterator
-
 import pytest
 
 from engines.test_push_scene import (
@@ -17,18 +15,7 @@ from engines.test_push_scene import (
     look,
     without_ctr,
 )
-from rig import CONTAINERD, DOCKERS, EMPTY_TAR, ENGINES, Engine, Noise, Rig
-from rig.command import Layerferry
-
-
-@pytest.fixture
-def scene(
-    request: pytest.FixtureRequest, rig: Rig, layerferry: Layerferry, source: Engine, target: Engine
-) -> Iterator[Scene]:
-    scene = Scene(rig, layerferry, source, target, request.node.name)
-    yield scene
-    scene.close()
-
+from rig import CONTAINERD, DOCKERS, EMPTY_TAR, ENGINES, Noise
 
 # Nothing of it is there; all of it is there.
 

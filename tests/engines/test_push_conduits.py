@@ -2,25 +2,14 @@
 
 import os
 import subprocess
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from engines.test_push_scene import APP, EACH_STORE, NEWEST, SMALL, Scene, actions, assert_arrived, assert_complete
 from rig import OVERLAY2, Engine, Rig
-from rig.command import Layerferry
 
 pytestmark = pytest.mark.kinds(target=NEWEST)
-
-
-@pytest.fixture
-def scene(
-    request: pytest.FixtureRequest, rig: Rig, layerferry: Layerferry, source: Engine, target: Engine
-) -> Iterator[Scene]:
-    scene = Scene(rig, layerferry, source, target, request.node.name)
-    yield scene
-    scene.close()
 
 
 # Any command that leads to a sh.

@@ -7,19 +7,9 @@ import pytest
 
 from engines.test_push_scene import APP, EACH_STORE, Scene, assert_complete, look, our_ssh, running
 from rig import Engine, Rig
-from rig.command import Layerferry
 from rig.processes import wait_until
 
 pytestmark = pytest.mark.kinds(source=("docker28-overlay2",), target=("docker28-overlay2",))
-
-
-@pytest.fixture
-def scene(
-    request: pytest.FixtureRequest, rig: Rig, layerferry: Layerferry, source: Engine, target: Engine
-) -> Iterator[Scene]:
-    scene = Scene(rig, layerferry, source, target, request.node.name)
-    yield scene
-    scene.close()
 
 
 @pytest.fixture
@@ -29,6 +19,11 @@ def others(scene: Scene, rig: Rig) -> Iterator[list[Engine]]:
     yield engines
     for engine in engines:
         engine.clear()
+
+
+def to(engines: list[Engine]) -> list[str]:
+    """The words that make them targets too."""
+    return [word for engine in engines for word in ("--to", engine.ssh_alias)]
 
 
 def events(engine: Engine, since: float, action: str) -> int:
@@ -43,8 +38,7 @@ def test_an_image_is_read_once_for_all_targets(scene: Scene, others: list[Engine
     scene.load([scene.layer(3_000_000, "a"), scene.layer(300_000, "b")])
     targets = [scene.target, *others]
     began = time.time()
-    words = [word for engine in others for word in ("--to", engine.ssh_alias)]
-    run = scene.push(APP, *words, "--route", route)
+    run = scene.push(APP, *to(others), "--route", route)
     assert [result["verified"] for result in run.json["results"]] == [True] * len(targets)
     assert {result["route"]["name"] for result in run.json["results"]} == {route}
     assert {result["bytes"]["received"] for result in run.json["results"]} <= set(range(3_300_000, 3_500_000))
@@ -58,8 +52,7 @@ def test_each_target_gets_only_what_it_lacks(scene: Scene, others: list[Engine])
     scene.load([scene.layer(2_000_000, "a")])
     scene.push(APP)
     scene.load([scene.layer(2_000_000, "a"), scene.layer(10_000, "b")])
-    words = [word for engine in others for word in ("--to", engine.ssh_alias)]
-    first, *rest = scene.push(APP, *words, "--compression", "none").json["results"]
+    first, *rest = scene.push(APP, *to(others), "--compression", "none").json["results"]
     assert first["bytes"]["sent"] < 100_000
     assert all(result["bytes"]["sent"] > 2_000_000 for result in rest)
     for engine in (scene.target, *others):
@@ -74,8 +67,7 @@ def test_some_at_a_time_and_whoever_comes_later_finds_the_layers_kept(
     """docker 20 takes no zstd, and gets gzip of what is kept as zstd for the others."""
     scene.load([scene.layer(2_000_000, "a"), scene.layer(10_000, "b")])
     began = time.time()
-    words = [word for engine in others for word in ("--to", engine.ssh_alias)]
-    run = scene.push(APP, *words, "--jobs", str(jobs), "--route", "export")
+    run = scene.push(APP, *to(others), "--jobs", str(jobs), "--route", "export")
     assert all(result["verified"] for result in run.json["results"])
     assert events(scene.source, began, "save") == 1
     for engine in (scene.target, *others):
@@ -84,8 +76,7 @@ def test_some_at_a_time_and_whoever_comes_later_finds_the_layers_kept(
 
 def test_one_that_is_unreachable_costs_the_others_nothing(scene: Scene, others: list[Engine]) -> None:
     scene.load([scene.layer(100_000)])
-    words = [word for engine in others for word in ("--to", engine.ssh_alias)]
-    run = scene.push(APP, *words, "--to", "no-such-host.invalid", code=4)
+    run = scene.push(APP, *to(others), "--to", "no-such-host.invalid", code=4)
     *good, bad = run.json["results"]
     assert all(result["verified"] for result in good)
     assert bad["error"]["exit_code"] == 4
@@ -95,18 +86,16 @@ def test_an_image_that_is_not_there_is_told_once_for_each_target_and_changes_non
     scene: Scene, others: list[Engine]
 ) -> None:
     before = [look(engine) for engine in others]
-    words = [word for engine in others for word in ("--to", engine.ssh_alias)]
-    run = scene.push("push-test/no-such:1", *words, code=3)
+    run = scene.push("push-test/no-such:1", *to(others), code=3)
     assert [result["error"]["exit_code"] for result in run.json["results"]] == [3] * (1 + len(others))
     assert [look(engine) for engine in others] == before
 
 
-def test_a_source_that_fails_midway_fails_every_push_and_leaves_nothing(scene: Scene, others: list[Engine]) -> None:
+def test_an_interrupt_ends_every_push_and_leaves_nothing(scene: Scene, others: list[Engine]) -> None:
     scene.load([scene.layer(30_000_000, "a")])
     before, processes = [look(engine) for engine in others], [running(engine) for engine in others]
-    words = [word for engine in others for word in ("--to", engine.ssh_alias)]
     process = scene.layerferry.start(
-        "push", APP, scene.target.ssh_alias, *words, "--route", "export", source=scene.source
+        "push", APP, scene.target.ssh_alias, *to(others), "--route", "export", source=scene.source
     )
     wait_until(lambda: len(our_ssh(scene.rig)) == 1 + len(others), "they do not connect", seconds=30)
     process.terminate()

@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -369,66 +370,70 @@ def test_the_doctor_asks_the_registry(site: Site) -> None:
 # Breaking off.
 
 
+@contextmanager
+def slow(site: Site, rate: str) -> Iterator[None]:
+    """The bastion's network has that rate for a while."""
+    network = site.bastion.machine.network
+    assert network is not None
+    network.shape(rate)
+    try:
+        yield
+    finally:
+        network.shape(None)
+
+
+def await_upload(site: Site, repository: str, count: int) -> None:
+    """Wait until more than so many bytes of a blob have gone up."""
+    uploads = site.plain.state / f"data/docker/registry/v2/repositories/{repository}/_uploads"
+    wait_until(lambda: any(path.stat().st_size > count for path in uploads.glob("*/data")), "nothing goes up")
+
+
+def await_the_end_of_ssh(site: Site) -> None:
+    wait_until(lambda: not masters(site.rig) and not our_ssh(site.rig), "ssh goes on")
+
+
 def test_an_interrupt_leaves_the_old_image_and_no_process(scene: Scene, site: Site) -> None:
     scene.load([scene.layer(20_000, "old")], "push-test/slow:1")
     site.push("push-test/slow:1", source=scene.source)
     old = site.pull("push-test/slow:1")["Id"]
     scene.load([scene.layer(3_000_000, "new")], "push-test/slow:1")
-    network = site.bastion.machine.network
-    assert network is not None
-    network.shape("4mbit")
-    try:
+    with slow(site, "4mbit"):
         words = ["push", "push-test/slow:1", f"registry://{site.plain.address}", "--via", site.bastion.ssh_alias]
         process = site.layerferry.start(*words, source=scene.source)
-        uploads = site.plain.state / "data/docker/registry/v2/repositories/push-test/slow/_uploads"
-        wait_until(lambda: any(path.stat().st_size > 100_000 for path in uploads.glob("*/data")), "nothing goes up")
+        await_upload(site, "push-test/slow", 100_000)
         process.send_signal(signal.SIGINT)
         assert process.wait(20) == 130
-    finally:
-        network.shape(None)
     process.communicate()
-    wait_until(lambda: not masters(site.rig) and not our_ssh(site.rig), "ssh goes on")
+    await_the_end_of_ssh(site)
     site.bastion.clear()
     assert site.pull("push-test/slow:1")["Id"] == old
 
 
 def test_of_several_targets_an_interrupt_ends_them_all(scene: Scene, site: Site) -> None:
     scene.load([scene.layer(3_000_000, "new")], "push-test/several:1")
-    network = site.bastion.machine.network
-    assert network is not None
-    network.shape("4mbit")
-    try:
+    with slow(site, "4mbit"):
         via = f"?via={site.bastion.ssh_alias}"
         targets = [f"registry://{site.plain.address}/{place}{via}" for place in ("x", "y")]
         process = site.layerferry.start(
             "push", "push-test/several:1", targets[0], "--to", targets[1], source=scene.source
         )
-        uploads = site.plain.state / "data/docker/registry/v2/repositories/y/push-test/several/_uploads"
-        wait_until(lambda: any(path.stat().st_size > 50_000 for path in uploads.glob("*/data")), "nothing goes up")
+        await_upload(site, "y/push-test/several", 50_000)
         process.send_signal(signal.SIGTERM)
         assert process.wait(20) == 130
-    finally:
-        network.shape(None)
     process.communicate()
-    wait_until(lambda: not masters(site.rig) and not our_ssh(site.rig), "ssh goes on")
+    await_the_end_of_ssh(site)
 
 
 def test_a_connection_that_breaks_is_made_anew(scene: Scene, site: Site) -> None:
     """sshd's sessions are killed in the midst of an upload; the blob is sent again, by another one."""
     scene.load([scene.layer(2_000_000, "new")], "push-test/broken:1")
-    network = site.bastion.machine.network
-    assert network is not None
     assert site.bastion.sshd is not None
-    network.shape("8mbit")
-    try:
+    with slow(site, "8mbit"):
         words = ["push", "push-test/broken:1", f"registry://{site.plain.address}", "--via", site.bastion.ssh_alias]
         process = site.layerferry.start(*words, source=scene.source)
-        uploads = site.plain.state / "data/docker/registry/v2/repositories/push-test/broken/_uploads"
-        wait_until(lambda: any(path.stat().st_size > 100_000 for path in uploads.glob("*/data")), "nothing goes up")
+        await_upload(site, "push-test/broken", 100_000)
         site.bastion.sshd.drop_sessions()
         out, err = process.communicate(timeout=60)
-    finally:
-        network.shape(None)
     assert process.returncode == 0, (out, err)
     assert site.pull("push-test/broken:1")["Id"] == scene.source.inspect("push-test/broken:1")["Id"]
-    wait_until(lambda: not masters(site.rig) and not our_ssh(site.rig), "ssh goes on")
+    await_the_end_of_ssh(site)

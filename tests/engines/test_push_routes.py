@@ -10,19 +10,14 @@ from pathlib import Path
 import pytest
 
 from engines.test_push_scene import APP, NEWEST, SMALL, Scene, actions, assert_arrived
-from rig import DOCKERS, Engine, Rig
-from rig.command import Layerferry
+from rig import DOCKERS, Rig
 
 pytestmark = pytest.mark.kinds(target=NEWEST)
 
 
 @pytest.fixture
-def scene(
-    request: pytest.FixtureRequest, rig: Rig, layerferry: Layerferry, source: Engine, target: Engine
-) -> Iterator[Scene]:
-    scene = Scene(rig, layerferry, source, target, request.node.name)
+def scene(scene: Scene, rig: Rig) -> Iterator[Scene]:
     yield scene
-    scene.close()
     assert list(rig.home.iterdir()) == [], "credentials, or whatever else, were stored"
 
 

@@ -1,7 +1,5 @@
 """What one says to `layerferry push`, and what it says: names, dry runs, JSON, platforms, compression."""
 
-from collections.abc import Iterator
-
 import pytest
 
 from engines.test_push_scene import (
@@ -16,20 +14,10 @@ from engines.test_push_scene import (
     id_of,
     look,
 )
-from rig import Engine, Noise, Rig, Text
-from rig.command import Layerferry
+from rig import Noise, Text
 
 pytestmark = pytest.mark.kinds(target=NEWEST)
 OTHER = "push-test/other:2"
-
-
-@pytest.fixture
-def scene(
-    request: pytest.FixtureRequest, rig: Rig, layerferry: Layerferry, source: Engine, target: Engine
-) -> Iterator[Scene]:
-    scene = Scene(rig, layerferry, source, target, request.node.name)
-    yield scene
-    scene.close()
 
 
 # Names.

@@ -13,18 +13,8 @@ import pytest
 
 from engines.test_push_scene import APP, EACH_STORE, SMALL, Scene, actions, assert_arrived, assert_complete, id_of
 from rig import ENGINES, Engine, Rig, packages
-from rig.command import Layerferry
 from rig.processes import wait_until
 from rig.ssh import answers, free_port
-
-
-@pytest.fixture
-def scene(
-    request: pytest.FixtureRequest, rig: Rig, layerferry: Layerferry, source: Engine, target: Engine
-) -> Iterator[Scene]:
-    scene = Scene(rig, layerferry, source, target, request.node.name)
-    yield scene
-    scene.close()
 
 
 class Lock:

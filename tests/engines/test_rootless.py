@@ -6,19 +6,9 @@ from contextlib import contextmanager
 import pytest
 
 from engines.test_push_scene import APP, Scene, actions
-from rig import Engine, Rig
-from rig.command import Layerferry
+from rig import Engine
 
 UID = 2100
-
-
-@pytest.fixture
-def scene(
-    request: pytest.FixtureRequest, rig: Rig, layerferry: Layerferry, source: Engine, target: Engine
-) -> Iterator[Scene]:
-    scene = Scene(rig, layerferry, source, target, request.node.name)
-    yield scene
-    scene.close()
 
 
 def user_of(target: Engine) -> str:

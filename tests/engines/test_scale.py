@@ -1,27 +1,15 @@
 """How many images a host has shows neither in the bytes nor in the number of questions to its engine."""
 
-from collections.abc import Iterator
-
 import pytest
 
 from engines.test_push_scene import APP, Scene, actions, assert_arrived
-from rig import Engine, Rig
-from rig.command import Layerferry
+from rig import Rig
 
 COUNTER = """\
 #!/bin/sh
 printf '%s\\n' "$*" >>/run/rig/calls
 exec /usr/bin/{program} "$@"
 """
-
-
-@pytest.fixture
-def scene(
-    request: pytest.FixtureRequest, rig: Rig, layerferry: Layerferry, source: Engine, target: Engine
-) -> Iterator[Scene]:
-    scene = Scene(rig, layerferry, source, target, request.node.name)
-    yield scene
-    scene.close()
 
 
 def measured(scene: Scene, name: str) -> tuple[int, int, list[str]]:

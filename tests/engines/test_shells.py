@@ -1,24 +1,12 @@
 """Whatever a user's login shell is, and whatever it prints, the conversation takes place."""
 
-from collections.abc import Iterator
-
 import pytest
 
 from engines.test_push_scene import APP, Scene, actions, assert_arrived
-from rig import SHELLS, Engine, Rig
-from rig.command import Layerferry
+from rig import SHELLS
 
 #: The one whose machine has all of these shells.
 pytestmark = pytest.mark.kinds(target=("docker20-overlay2",))
-
-
-@pytest.fixture
-def scene(
-    request: pytest.FixtureRequest, rig: Rig, layerferry: Layerferry, source: Engine, target: Engine
-) -> Iterator[Scene]:
-    scene = Scene(rig, layerferry, source, target, request.node.name)
-    yield scene
-    scene.close()
 
 
 def with_shell(scene: Scene, shell: str) -> str:

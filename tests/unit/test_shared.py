@@ -52,7 +52,8 @@ class FakeContent:
             if self._source.fails:
                 raise SourceError("the daemon broke off")
             self.received += len(data[start : start + 10_000])
-            yield data[start : start + 10_000].replace(b"x" if not self._source.lies else b"b", b"x")
+            chunk = data[start : start + 10_000]
+            yield chunk.replace(b"b", b"x") if self._source.lies else chunk
 
 
 class FakeSource:
@@ -114,7 +115,7 @@ def take(seat: Seat, plan: Plan, folder: Path) -> dict[str, bytes]:
         with seat.fetch(plan, route, plan.wanted, folder) as content:
             got = {blob.diff_id: b"".join(blob.chunks) for blob in content.blobs()}
             assert content.config == b"config"
-            assert content.received == sum(map(len, LAYERS.values())) or content.received
+            assert content.received > 0
         return got
 
 
