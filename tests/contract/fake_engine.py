@@ -3,6 +3,7 @@
 import os
 import shutil
 import subprocess
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,9 +27,9 @@ class Answer:
 
 
 class FakeEngine:
-    """`folder` is its own. `program` is docker or podman; `images` goes by image ID."""
+    """`folder` is its own. `program` is docker or podman; with `api`, docker's API is there too, and curl."""
 
-    def __init__(self, folder: Path, *, info: str = OVERLAY2, program: str = "docker") -> None:
+    def __init__(self, folder: Path, *, info: str = OVERLAY2, program: str = "docker", api: bool = False) -> None:
         self.folder = folder
         self.bin = folder / "bin"
         self.state = folder / "state"
@@ -38,6 +39,14 @@ class FakeEngine:
         self.install(program)
         self.say("info", info + "\n")
         self.hold({})
+        #: No test asks the docker of this machine.
+        self.place = {"DOCKER_CONTEXT": "default"}
+        if api:
+            self.say("docker.sock", "")
+            self.place = {"DOCKER_HOST": f"unix://{self.state}/docker.sock"}
+            curl = self.bin / "curl"
+            curl.write_text(f"#!{sys.executable}\n{Path(__file__).with_name('fake_curl.py').read_text()}")
+            curl.chmod(0o755)
 
     def install(self, program: str) -> None:
         shutil.copy(Path(__file__).with_suffix(".sh"), self.bin / program)
@@ -70,6 +79,7 @@ class FakeEngine:
         # A file that a fake ctr says it has answered through; a real one of this machine is not asked.
         containerd = str(self.state / "containerd.sock")
         return {
+            **self.place,
             "CONTAINERD_ADDRESS": containerd,
             "PATH": f"{self.bin}:{path}",
             "FAKE": str(self.state),

@@ -247,3 +247,12 @@ def test_a_rootless_docker_is_found_by_its_socket(tmp_path: Path, shell: list[st
         listener.bind(str(tmp_path / "docker.sock"))
         assert "engine docker 28.5.2 overlay2" in engine.talk(shell, ask({}, "engine docker")).lines
     assert not (engine.state / "sudo").exists()
+
+
+def test_nerdctl_is_asked_in_the_namespace_that_is_said(tmp_path: Path, shell: list[str]) -> None:
+    engine = FakeEngine(tmp_path, info="2.1.2 linux/amd64 overlayfs", program="nerdctl")
+    nerdctl = engine.bin / "nerdctl"
+    nerdctl.write_text(nerdctl.read_text().replace("\nverb=$1\n", '\nshift 2 # "-n mine"\nverb=$1\n', 1))
+    assert "engine nerdctl 2.1.2 overlayfs" in engine.talk(shell, ask({}, "engine nerdctl mine")).lines
+    assert engine.calls
+    assert all(call.startswith("-n mine ") for call in engine.calls)

@@ -43,9 +43,10 @@ def shell(request: pytest.FixtureRequest) -> list[str]:
     return list(SHELLS[request.param])
 
 
-@pytest.fixture
-def engine(tmp_path: Path) -> FakeEngine:
-    return FakeEngine(tmp_path)
+@pytest.fixture(params=["command", "api"])
+def engine(request: pytest.FixtureRequest, tmp_path: Path) -> FakeEngine:
+    """A docker that is asked through its command, and one through its API."""
+    return FakeEngine(tmp_path, api=request.param == "api")
 
 
 @pytest.fixture
@@ -117,6 +118,7 @@ def test_sudo_helps_where_the_user_may_not_use_the_engine(engine: FakeEngine, sh
     docker = engine.bin / "docker"
     docker.write_text(docker.read_text().replace("\nverb=$1\n", '\n[ "$MAY" ] || exit 1\nverb=$1\n', 1))
     (engine.bin / "sudo").chmod(0o755)
+    (engine.state / "docker.sock").unlink(missing_ok=True)
     engine.hold({ONE: [A]})
     assert asked(engine, shell, {ONE: [A]}) == {ONE: ["present"]}
     assert sorted(call.split()[0] for call in engine.calls) == ["image", "image", "info", "info", "info"]

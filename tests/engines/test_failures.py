@@ -11,7 +11,7 @@ from functools import partial
 
 import pytest
 
-from engines.test_push_scene import APP, EACH_STORE, NEWEST, Scene, id_of, our_ssh, unchanged, without_ctr
+from engines.test_push_scene import APP, EACH_STORE, NEWEST, Scene, asked_with, id_of, our_ssh, unchanged, without_ctr
 from rig import Engine, Noise, Rig
 from rig.command import Run
 from rig.processes import wait_until
@@ -19,6 +19,8 @@ from rig.ssh import free_port
 
 pytestmark = pytest.mark.kinds(target=NEWEST)
 OLD = "push-test/old:1"
+#: Engines of each store, and dockers that are asked through their command and through curl.
+EACH_WAY = (*EACH_STORE, "docker26-overlay2", "docker26-containerd")
 
 
 @pytest.fixture
@@ -51,11 +53,56 @@ def assert_one_sentence(stderr: str, says: str) -> None:
     assert all(line.startswith("  ") for line in rest)
 
 
+#: What stands before the command that the target's engine is asked with sees what it is called for, `$verb`. It may
+#: `go` on to the real one, `refuse` with a text, or show the image of another name `instead`.
+_PLAIN = r"""
+go() { exec "$real" "$@"; }
+refuse() { echo "$1" >&2; exit 1; }
+"""
+_COMMAND = r"""
+case "$1 $2" in
+  "image ls") verb=list ;;
+  "image inspect") case "$*" in *localhost/layerferry*) verb=verify ;; *) verb=inspect ;; esac ;;
+  "image rm") verb=drop ;;
+  *) verb=$1 ;;
+esac
+instead() { exec "$real" image inspect --format "$5" "$1"; }
+"""
+_CTR = r"""
+verb=''
+case "$*" in
+  *"content ls"*) verb=list ;;
+  *"images import"*) verb=load ;;
+  *"images check"*) verb=verify ;;
+  *"images tag"*) verb=tag ;;
+  *"images rm"*) verb=drop ;;
+esac
+"""
+_CURL = r"""
+asked=''
+case "$*" in
+  */info) verb=info ;;
+  */images/json) verb=list ;;
+  *"-K -"*)
+    asked=$(cat)
+    case $asked in *localhost/layerferry*) verb=verify ;; *) verb=inspect ;; esac ;;
+  *images/load*) verb=load ;;
+  *"/tag?"*) verb=tag ;;
+  *"-X DELETE"*) verb=drop ;;
+esac
+go() { if [ "$asked" ]; then echo "$asked" | "$real" "$@"; else exec "$real" "$@"; fi; }
+refuse() { printf '{"errorDetail":{"message":"%s"},"error":"%s"}\n' "$1" "$1"; exit; }
+instead() { asked="url = \"http://docker/images/$1/json\""; shift; go "$@"; }
+"""
+
+
 @contextmanager
 def wrapped(target: Engine, body: str) -> Iterator[None]:
-    """Put a `docker` before the real one, which `$real` names, on the target: `body` is POSIX sh."""
-    program = target.kind.program
-    target.machine.write(f"/usr/local/bin/{program}", f"#!/bin/sh\nreal=/usr/bin/{program}\n{body}\n", mode=0o755)
+    """Put a command before the one that the target's engine is asked with, which `$real` names: `body` is POSIX sh."""
+    program = asked_with(target)
+    words = {"curl": _CURL, "ctr": _PLAIN + _CTR, "k3s": _PLAIN + _CTR}.get(program, _PLAIN + _COMMAND)
+    text = f"#!/bin/sh\nreal=/usr/bin/{program}\n{words}\n{body}\n"
+    target.machine.write(f"/usr/local/bin/{program}", text, mode=0o755)
     try:
         yield
     finally:
@@ -181,38 +228,31 @@ def test_an_engine_that_does_not_run(scene: Scene) -> None:
     assert_one_sentence(run.stderr, f"{scene.target.ssh_alias}.*engine does not run")
 
 
-@pytest.mark.kinds(target=EACH_STORE)
+@pytest.mark.kinds(target=EACH_WAY)
 def test_an_engine_that_refuses_the_load(scene: Scene) -> None:
-    body = 'case $1 in load) cat >/dev/null; echo "load is not for you" >&2; exit 1 ;; *) exec $real "$@" ;; esac'
+    body = 'case $verb in load) cat >/dev/null; refuse "load is not for you" ;; *) go "$@" ;; esac'
     with wrapped(scene.target, body):
         fails(scene, code=5, says=f"{scene.target.ssh_alias}.*refused the image.*load is not for you")
 
 
 def test_an_engine_that_refuses_at_once_is_heard_before_all_is_sent(scene: Scene) -> None:
     scene.load([scene.layer(60_000_000, name="long")])
-    body = 'case $1 in load) echo "enough" >&2; exit 1 ;; *) exec $real "$@" ;; esac'
+    body = 'case $verb in load) refuse "enough" ;; *) go "$@" ;; esac'
     with wrapped(scene.target, body):
         fails(scene, code=5, says="enough")
 
 
-@pytest.mark.kinds(target=EACH_STORE)
+@pytest.mark.kinds(target=EACH_WAY)
 def test_an_engine_that_says_ok_and_holds_something_else(scene: Scene) -> None:
     """What a containerd store was seen to do with an archive whose base is missing (DESIGN.md, fact 3)."""
-    body = f"""\
-case $1 in
-  load) cat >/dev/null ;;
-  image) case "$2 $*" in
-    "inspect "*localhost/layerferry*) exec $real image inspect --format "$4" {APP} ;;
-    *) exec $real "$@" ;; esac ;;
-  *) exec $real "$@" ;;
-esac"""
+    body = f'case $verb in load) cat >/dev/null ;; verify) instead {APP} "$@" ;; *) go "$@" ;; esac'
     with wrapped(scene.target, body):
         fails(scene, code=6, says="what was loaded is not what was sent.*other layers")
 
 
-@pytest.mark.kinds(target=EACH_STORE)
+@pytest.mark.kinds(target=EACH_WAY)
 def test_a_name_that_the_engine_does_not_take(scene: Scene) -> None:
-    body = 'case $1 in tag) echo "no such name here" >&2; exit 1 ;; *) exec $real "$@" ;; esac'
+    body = 'case $verb in tag) refuse "no such name here" ;; *) go "$@" ;; esac'
     with wrapped(scene.target, body):
         fails(scene, code=5, says="refused the name.*no such name here")
 
@@ -239,27 +279,19 @@ def test_a_disk_that_is_full(scene: Scene, rig: Rig, target: Engine) -> None:
 
 # At any moment: Ctrl-C, SIGTERM, a broken connection.
 
-#: What a command that stands in for the engine's does at `$moment`: it waits while the gate is shut for that.
+#: What a command before the engine's does at `$verb`: it waits while the gate is shut for that.
 PAUSE = r"""
 pause() {
   [ "$(cat /run/rig/gate 2>/dev/null)" = "$1" ] || return
   : >/run/rig/reached
   while [ -e /run/rig/gate ]; do sleep 0.05; done
 }
-pause "$moment"
-[ "$moment" = load ] || exec "$real" "$@"
+pause "$verb"
+[ "$verb" = load ] || { go "$@"; exit; }
 "$real" "$@"
 status=$?
 pause loaded
 exit $status
-"""
-GATE = r"""
-case "$1 $2" in
-  "image ls") moment=list ;;
-  "image inspect") case "$*" in *localhost/layerferry*) moment=verify ;; *) moment=inspect ;; esac ;;
-  "image rm") moment=drop ;;
-  *) moment=$1 ;;
-esac
 """
 #: What the target's engine is about to do when it happens, in their order.
 MOMENTS = ("info", "list", "inspect", "load", "loaded", "verify", "tag", "drop")
@@ -271,12 +303,12 @@ Wrap = Callable[[Engine, str], AbstractContextManager[None]]
 class Gate:
     """Holds the target's engine at one moment, so that something can happen just then.
 
-    `names` sets `$moment` from the engine's arguments, and `wrap` puts a command in front of the engine's.
+    `wrap` puts a command before the engine's.
     """
 
-    def __init__(self, target: Engine, names: str = GATE, wrap: Wrap = wrapped) -> None:
+    def __init__(self, target: Engine, wrap: Wrap = wrapped) -> None:
         self._target = target
-        self._wrapped = partial(wrap, target, names + PAUSE)
+        self._wrapped = partial(wrap, target, PAUSE)
         self._gate = target.machine.run_folder / "gate"
         self._reached = target.machine.run_folder / "reached"
 
@@ -344,7 +376,7 @@ def assert_interrupted(process: "subprocess.Popen[bytes]") -> None:
     assert_one_sentence(stderr.decode(), "interrupted")
 
 
-@pytest.mark.kinds(target=EACH_STORE)
+@pytest.mark.kinds(target=EACH_WAY)
 @pytest.mark.parametrize("moment", MOMENTS)
 def test_an_interrupt_while_the_target_is_at_it(scene: Scene, moment: str) -> None:
     gate = Gate(scene.target)

@@ -81,6 +81,13 @@ def unchanged(engine: Engine) -> Iterator[None]:
     assert look(engine) == before
 
 
+def asked_with(target: Engine) -> str:
+    """The command that the target's engine is asked with: docker's API where there is a curl."""
+    if target.kind.program != "docker":
+        return target.kind.program
+    return target.machine.run("sh", "-c", "command -v curl >/dev/null && echo curl || echo docker").strip()
+
+
 @contextmanager
 def without_ctr(target: Engine) -> Iterator[None]:
     """A docker whose containerd nobody can ask but docker, for a while."""

@@ -2,7 +2,7 @@
 
 import pytest
 
-from engines.test_push_scene import APP, Scene, actions, assert_arrived
+from engines.test_push_scene import APP, Scene, actions, asked_with, assert_arrived
 from rig import Rig
 
 COUNTER = """\
@@ -14,7 +14,7 @@ exec /usr/bin/{program} "$@"
 
 def measured(scene: Scene, name: str) -> tuple[int, int, list[str]]:
     """Push `name`: bytes that we sent, bytes that the target answered, and what its engine was asked."""
-    machine, program = scene.target.machine, scene.target.kind.program
+    machine, program = scene.target.machine, asked_with(scene.target)
     answer, calls = scene.rig.home / "answer", machine.run_folder / "calls"
     calls.write_text("")
     machine.write(f"/usr/local/bin/{program}", COUNTER.format(program=program), mode=0o755)

@@ -21,6 +21,8 @@ _HOST = ("ca-certificates", "crun", "docker.io", "openssh-server", "podman", "pr
 _SHELLS = ("busybox", "dash", "fish", "tcsh", "uidmap", "zsh")
 #: What the rig itself uses, on the machine that it runs on.
 _TOOLS = ("debian-archive-keyring", "debootstrap", "docker-registry", "iproute2", "openssl", "skopeo", "util-linux")
+#: The suite whose hosts have no curl, and are asked through docker's command.
+_CURLLESS = "trixie"
 #: What every rig needs, and no suite has to be unpacked for.
 SSH = ("openssh-client",)
 
@@ -37,7 +39,8 @@ def codename() -> str:
 
 def host_packages(suite: str) -> list[str]:
     """What a host that runs `suite` has: after bookworm docker's client is a package of its own."""
-    return sorted([*_HOST, *(_SHELLS if suite == "bookworm" else ["docker-cli"])])
+    more = _SHELLS if suite == "bookworm" else ("docker-cli",)
+    return sorted([*_HOST, *more, *(() if suite == _CURLLESS else ("curl",))])
 
 
 def missing(packages: Iterable[str]) -> list[str]:

@@ -18,6 +18,42 @@ fail() {
 
 has() { command -v "$1" >/dev/null 2>&1; }
 
+# There are three ways to an engine, $way: `command`, its own ($cli); `ctr`, which knows blobs and leaves the rest to us;
+# and `api`, docker's, over its socket: docker's command takes 40 ms to start, curl 6.
+
+# api OPTION... URL: what docker answers is JSON without a space, and a line.
+at=http://docker
+api() { curl -qsS --noproxy '*' --unix-socket "$socket" "$@"; }
+
+# complain TEXT: the message of an error in docker's JSON, or all of what curl says.
+complain() { say "$1" | sed 's/.*"message":"//; s/"[,}].*//' >&2; }
+
+# tell names|layers: of images in docker's JSON, lines "ID NAME" ("ID " where there is none), or "ID DIFFID DIFFID...".
+tell() {
+  sed 's/"Labels":{[^{}]*}//g' | awk -v what="$1" '
+    BEGIN { RS = "{" }
+    function list(key, n) {
+      match($0, "\"" key "\":\\[[^]]*")
+      text = substr($0, RSTART + length(key) + 4, RLENGTH - length(key) - 4)
+      gsub(/"/, "", text)
+      return split(text, item, ",")
+    }
+    match($0, /"Id":"sha256:[0-9a-f]+"/) && RLENGTH == 78 { id = substr($0, RSTART + 6, 71) }
+    what == "names" && /"RepoTags":/ {
+      print id " "
+      for (n = list("RepoTags"); n; n--) print id, item[n]
+    }
+    what == "layers" && /"Type":"layers"/ {
+      count = list("Layers")
+      line = id
+      for (n = 1; n <= count; n++) line = line " " item[n]
+      print line
+    }'
+}
+
+# fetch names|layers: tells that of the images whose IDs or names stand on stdin.
+fetch() { sed "s|.*|url = \"$at/images/&/json\"|" | api -f -K - 2>/dev/null | tell "$1"; }
+
 # info COMMAND...: "VERSION OS/ARCH DRIVER STATUS" of the engine that COMMAND reaches.
 info() {
   base='{{.ServerVersion}} {{.OSType}}/{{.Architecture}} {{.Driver}}'
@@ -33,7 +69,8 @@ info() {
   exec "$@"
 }
 
-# list COMMAND...: every image of the engine as a line "ID NAME". Of containerd's, few are asked for later.
+# list COMMAND...: every image of the engine as a line "ID NAME", the newest first. Of containerd's, few are asked for
+# later.
 list() {
   case $engine in k3s | ctr) return ;; esac
   exec "$@" image ls --no-trunc --format '{{.ID}} {{.Repository}}:{{.Tag}}'
@@ -42,7 +79,7 @@ list() {
 # probe COMMAND...: sets $cli, $told and $ids if COMMAND reaches an engine. An engine's command takes longer to start than
 # to answer, so it is asked for both at once.
 probe() {
-  cli=$*
+  cli=$* way='command' listed=yes
   ids=$(
     list "$@" 2>/dev/null &
     told=$(info "$@" 2>/dev/null) || told=''
@@ -55,6 +92,29 @@ probe() {
   return 1
 }
 
+# probe_api: the same for docker's socket, if it is open to us and what docker's command would talk to; $ids comes later.
+probe_api() {
+  case ${DOCKER_HOST-} in
+    unix://*) socket=${DOCKER_HOST#unix://} ;;
+    '')
+      [ -z "${DOCKER_CONTEXT-}" ] || return
+      ! grep -qs '"currentContext"' "${DOCKER_CONFIG:-${HOME-}/.docker}/config.json" || return
+      socket=/var/run/docker.sock ;;
+    *) return 1 ;;
+  esac
+  has curl && [ -w "$socket" ] || return
+  # podman answers on such a socket too.
+  told=$(api -f "$at/info" 2>/dev/null | awk '
+    BEGIN { RS = ","; FS = "\"" }
+    $3 == ":" && !($2 in fact) { fact[$2] = $4 }
+    $2 ~ /^io.containerd.snapshotter/ { status = $2 }
+    END {
+      if (!("BuildahVersion" in fact))
+        print fact["ServerVersion"], fact["OSType"] "/" fact["Architecture"], fact["Driver"], status
+    }')
+  case $told in [0-9]*) cli=docker way=api ids='' listed='' ;; *) return 1 ;; esac
+}
+
 # A docker or podman that is here and does not run is no reason to put the image where nobody looks for it.
 find_engine() {
   trouble='' seen=''
@@ -62,7 +122,11 @@ find_engine() {
     case $engine in k3s | ctr | nerdctl) [ "$wanted_engine" ] || [ -z "$seen" ] || break ;; esac
     has "$engine" || continue
     seen="$seen $engine" words=$engine
-    [ "$engine" = k3s ] && words='k3s ctr'
+    [ "$engine" = docker ] && probe_api && return
+    case $engine in
+      k3s) words='k3s ctr' ;;
+      nerdctl) words="nerdctl${wanted_space:+ -n $wanted_space}" ;;
+    esac
     # shellcheck disable=SC2086
     probe $words && return
     [ "$engine" = docker ] && probe_rootless && return
@@ -81,7 +145,7 @@ probe_rootless() {
   rootless=${XDG_RUNTIME_DIR:-/run/user/$(id -u)}
   [ "${DOCKER_HOST-}" ] || ! [ -S "$rootless/docker.sock" ] || {
     export DOCKER_HOST="unix://$rootless/docker.sock"
-    probe docker && return
+    { probe_api || probe docker; } && return
     unset DOCKER_HOST
   }
   rootless=''
@@ -101,7 +165,7 @@ describe() {
   case $engine in
     podman) store=layer show="sha256:$show" zstd_since=0 ;;
     nerdctl) store=blob zstd_since=0 ;;
-    k3s | ctr) store=blob feed='images import -' takes='tar gzip zstd' zstd_since=2 ;;
+    k3s | ctr) way=ctr store=blob feed='images import -' takes='tar gzip zstd' zstd_since=2 ;;
   esac
   if [ "${version%%.*}" -ge $zstd_since ] 2>/dev/null; then
     accept="$accept zstd" takes='tar gzip zstd'
@@ -127,16 +191,15 @@ find_containerd() {
       esac
       cli="$cli -n $driver"
       ctr=$cli ;;
-    nerdctl) [ -z "$wanted_space" ] || cli="$cli -n $wanted_space" ;;
     docker)
       has ctr || return 0
-      socket=${rootless:-/run}/docker/containerd/containerd.sock
-      [ -S "$socket" ] || socket=${CONTAINERD_ADDRESS:-/run/containerd/containerd.sock}
-      ctr="ctr -a $socket --connect-timeout 2s -n moby"
+      address=${rootless:-/run}/docker/containerd/containerd.sock
+      [ -S "$address" ] || address=${CONTAINERD_ADDRESS:-/run/containerd/containerd.sock}
+      ctr="ctr -a $address --connect-timeout 2s -n moby"
       [ -z "$rootless" ] || return 0
       case "$cli $(id -u) $(id -Gn) " in
         'sudo '*) ctr="sudo -n $ctr" ;;
-        'docker 0 '*) [ -e "$socket" ] || ctr='' ;;
+        'docker 0 '*) [ -e "$address" ] || ctr='' ;;
         *' sudo '* | *' wheel '* | *' admin '*) ctr="sudo -n $ctr" ;;
         *) ctr='' ;;
       esac ;;
@@ -151,14 +214,37 @@ greet() {
   say "layers $takes"
 }
 
+# Sets $ids to every image of the engine. The containerd store takes 15 ms for each (docker 28.5).
+list_ids() {
+  [ "$listed" ] || ids=$(api -f "$at/images/json" 2>/dev/null | tell names)
+  listed=yes
+}
+
+# seek ID...: sees to it that $ids has those of them that are images of the engine.
+seek() {
+  [ "$listed" ] || ids="$ids
+$(printf '%s\n' "$@" | fetch names)
+"
+}
+
 # Every image as a line "ID DIFFID DIFFID ...", the newest first. The containerd store takes 30 ms for each (docker
 # 28.5), so that of a crowd only the newest are looked at: what is missed is sent.
 list_images() {
+  list_ids
+  [ "$ids" ] || return 0
   crowd=cat
   [ $store != blob ] || crowd='head -n 200'
+  images=$(cut -d ' ' -f 1 <<IDS | uniq | $crowd | show_all
+$ids
+IDS
+)
+}
+
+# show_all: "ID DIFFID DIFFID..." of the images whose IDs stand on stdin.
+show_all() {
+  [ "$way" != api ] || { fetch layers; return; }
   # shellcheck disable=SC2086
-  [ -z "$ids" ] ||
-    images=$(printf '%s' "$ids" | cut -d ' ' -f 1 | uniq | $crowd | xargs $cli image inspect --format "$show" 2>/dev/null)
+  xargs $cli image inspect --format "$show" 2>/dev/null
 }
 
 # Of all that containerd holds, whose list grows with the host: "layer BLOB DIFFID" for each blob that was asked for, and
@@ -235,10 +321,13 @@ end
 $held
 HELD
 )
-  if [ "$ctr" = "$cli" ]; then
+  if [ "$way" = ctr ]; then
     filters=$(say "$sifted" | awk '$1 == "image" { for (i = 5; i <= NF; i++) print "target.digest==" $i }')
     # shellcheck disable=SC2086
     [ -z "$filters" ] || ids=$($ctr images ls $filters | awk 'NR > 1 { print $3, $1 }')
+  else
+    # shellcheck disable=SC2046
+    seek $(say "$sifted" | awk '$1 == "image" { for (i = 5; i <= NF; i++) print $i }')
   fi
   chosen=''
   while read -r word manifest config whole roots; do
@@ -277,7 +366,7 @@ answer() {
   asked=$1
   shift
   say "image $asked"
-  [ "$ctr" = "$cli" ] || ! is_here "$asked" || { say present; return; }
+  [ "$way" = ctr ] || ! is_here "$asked" || { say present; return; }
   [ "$looked" ] || ask_containerd
   case "$same" in *"
 $asked "*)
@@ -349,6 +438,7 @@ inventory() {
   # While the ask is still on its way.
   held=''
   [ -z "$ctr" ] || held=$($ctr content ls 2>/dev/null)
+  [ $store = blob ] || list_ids
   while read -r verb word _; do
     case $verb in
       image) asks="$asks$line
@@ -361,6 +451,8 @@ inventory() {
   only='' looked=''
   [ "${asks%?}" ] || only=${line%% *}
   asks=$asks$line
+  # shellcheck disable=SC2046
+  [ "$way" = ctr ] || seek $(say "$asks" | cut -d ' ' -f 1)
   while read -r line; do
     # shellcheck disable=SC2086
     [ "$line" ] && answer $line
@@ -393,16 +485,24 @@ load() {
   esac
 }
 
-# ctr that is killed leaves a lease for a day; at the end of its input it leaves nothing.
 feed() {
-  [ "$feed" = load ] || trap '' HUP INT
+  case $way in
+    api)
+      # The status is 200 also where the load fails (seen: 20.10 and 28.5); then there is a message.
+      text=$(api -X POST -H Expect: -H 'Content-Type: application/x-tar' -T - "$at/images/load?quiet=1" 2>&1) &&
+        case $text in *'"message":'*) false ;; esac && return
+      complain "$text"
+      return 1 ;;
+    # ctr that is killed leaves a lease for a day; at the end of its input it leaves nothing.
+    ctr) trap '' HUP INT ;;
+  esac
   # shellcheck disable=SC2086
   exec $cli $feed
 }
 
 # show NAME: "IMAGEID DIFFID DIFFID..." of an image that is complete.
 show() {
-  [ "$ctr" = "$cli" ] || { $cli image inspect --format "$show" "$1" 2>/dev/null; return; }
+  [ "$way" = ctr ] || { say "$1" | show_all; return; }
   manifest=$($ctr images check "name==$1" 2>/dev/null | awk '$4 == "complete" { print $3 }')
   [ "$manifest" ] || return
   config=$($ctr content get "$manifest" | tr -d ' \n' | sed 's/.*"config":{[^{}]*"digest":"\([^"]*\).*/\1/')
@@ -411,15 +511,14 @@ show() {
 
 # name_it IMAGE NAME: gives it that name, unless it was seen to have it.
 name_it() {
-  if [ "$ctr" != "$cli" ]; then
+  if [ "$way" != ctr ]; then
     seen=$2
     [ "$engine" != docker ] || { seen=${seen#docker.io/} seen=${seen#library/}; }
     case "
 $ids
 " in *"
 $1 $seen
-"*) return ;; esac
-    $cli tag "$1" "$2"
+"*) ;; *) put_tag "$1" "$2" ;; esac
     return
   fi
   case $1 in sha256:*) by=target.digest ;; *) by=name ;; esac
@@ -431,11 +530,23 @@ $1 $seen
   case $found in "$2") ;; '') say "$1 is not there"; return 1 ;; *) $ctr images tag --force "$found" "$2" ;; esac
 }
 
+put_tag() {
+  [ "$way" = api ] || { $cli tag "$1" "$2"; return; }
+  text=$(api -X POST "$at/images/$1/tag?repo=${2%:*}&tag=${2##*:}" 2>&1) && [ -z "$text" ] || { complain "$text"; return 1; }
+}
+
+remove() {
+  case $way in
+    api) api -X DELETE "$at/images/$1" ;;
+    *) $cli image rm "$1" ;;
+  esac >/dev/null 2>&1
+}
+
 # drop [all]: the throw-away names go. What Kubernetes' part of containerd has named "sha256:..." because of them does
 # too where nothing else came of the load.
 drop() {
   for name in $incoming; do
-    [ "$ctr" = "$cli" ] || { $cli image rm "$name" >/dev/null 2>&1; continue; }
+    [ "$way" = ctr ] || { remove "$name"; continue; }
     more=''
     [ $# = 0 ] || more=$(
       digest=$($ctr images ls "name==$name" | awk 'NR > 1 { print $3 }')
@@ -458,7 +569,7 @@ drop() {
 # receive COMPRESSION: loads the archive under its throw-away names, and shows what the engine made of it.
 receive() {
   compression=$1 incoming=$names before=''
-  [ "$ctr" != "$cli" ] || before=$($ctr images ls -q)
+  [ "$way" != ctr ] || before=$($ctr images ls -q)
   text=$(load 2>&1 >/dev/null) || fail load "$text"
   for name in $incoming; do
     # What an engine warns of on stderr is no part of its answer (seen: podman 5 on cgroups v1).
@@ -473,23 +584,33 @@ receive() {
 
 # learn IMAGE NAME: the daemon pushes IMAGE to a registry that claims to hold everything, and so tells its blobs.
 learn() {
-  learning=$2 limit='' verdict=no
-  command -v timeout >/dev/null 2>&1 && limit='timeout 10'
-  # shellcheck disable=SC2086
-  $cli tag "$1" "$2" >/dev/null 2>&1 && $limit $cli push "$2" >/dev/null 2>&1 && verdict=yes
+  learning=$2 verdict=no
+  put_tag "$1" "$2" >/dev/null 2>&1 && push_it "$2" >/dev/null 2>&1 && verdict=yes
   say "learned $verdict"
-  $cli image rm "$2" >/dev/null 2>&1
+  remove "$2"
   learning=''
+}
+
+push_it() {
+  if [ "$way" = api ]; then
+    text=$(api -f -m 10 -X POST -H 'X-Registry-Auth: e30=' "$at/images/${1%:*}/push?tag=${1##*:}") || return
+    case $text in *'"error":'*) return 1 ;; esac
+    return
+  fi
+  limit=''
+  has timeout && limit='timeout 10'
+  # shellcheck disable=SC2086
+  $limit $cli push "$1"
 }
 
 cleanup() {
   trap '' HUP INT TERM PIPE
   drop all
-  [ "$learning" ] && $cli image rm "$learning" >/dev/null 2>&1
+  [ -z "$learning" ] || remove "$learning"
 }
 
 main() {
-  incoming='' learning='' names='' header='' wanted_engine='' ctr='' cli=docker rootless=''
+  incoming='' learning='' names='' header='' wanted_engine='' ctr='' cli=docker way='command' rootless=''
   trap cleanup EXIT
   trap 'exit 129' HUP INT TERM PIPE
   printf '\nlayerferry 1 sh\n' # on a line of its own, whatever a login shell has printed

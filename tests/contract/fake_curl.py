@@ -1,0 +1,123 @@
+"""A curl that plays docker's API out of $FAKE, as fake_engine.sh plays its command; it notes calls in its words."""
+
+import json
+import os
+import re
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from urllib.parse import parse_qs, urlsplit
+
+FAKE = Path(os.environ["FAKE"])
+SERVER = "http://docker"
+
+
+def read(name: str) -> str:
+    path = FAKE / name
+    return path.read_text() if path.exists() else ""
+
+
+def note(call: str) -> None:
+    with (FAKE / "calls").open("a") as file:
+        file.write(f"{call}\n")
+
+
+def failure(verb: str) -> str | None:
+    """What the daemon says where `verb` is to fail."""
+    return None if read(f"status.{verb}") in {"", "0"} else read(f"stderr.{verb}").rstrip("\n")
+
+
+def info() -> dict[str, object]:
+    version, platform, driver, *status = read("info").split()
+    os_type, architecture = platform.split("/")
+    rows = [["driver-type", word] for word in status]
+    labels = ['"ServerVersion":"1"', "Driver=x"]
+    return {
+        "ID": "x", "Images": 2, "Driver": driver, "DriverStatus": rows, "Plugins": {"Volume": ["local"]},
+        "OperatingSystem": "Debian", "OSType": os_type, "Architecture": architecture, "Labels": labels,
+        "ServerVersion": version,
+    }  # fmt: skip
+
+
+def images() -> list[dict[str, object]]:
+    names: dict[str, list[str]] = {}
+    for line in read("ls").splitlines():
+        image, name = line.split()
+        names.setdefault(image, []).extend([] if name == "<none>:<none>" else [name])
+    labels = {"Id": "sha256:0", "text": 'a "Id":"sha256:1" {b}'}
+    return [
+        {"Containers": -1, "Id": image, "Labels": labels, "ParentId": "", "RepoDigests": [], "RepoTags": tags}
+        for image, tags in names.items()
+    ]
+
+
+def inspected(name: str) -> dict[str, object] | None:
+    row = read("show." + name.translate(str.maketrans("/:", "__"))).split()
+    if not row:
+        row = next((row for line in read("list").splitlines() if (row := line.split()) and row[0] == name), [])
+    if not row:
+        return None
+    tags = [tag for image in images() if image["Id"] == row[0] for tag in image["RepoTags"]]  # type: ignore[attr-defined]
+    layers = {"Layers": row[1:]} if row[1:] else {}
+    config = {"Env": ['a="Layers":["x"]'], "Labels": {"RepoTags": "no"}}
+    return {"Id": row[0], "RepoTags": tags, "Config": config, "RootFS": {"Type": "layers", **layers}, "Metadata": {}}
+
+
+def answer(method: str, url: str) -> tuple[int, object]:  # noqa: PLR0911 - one for each path
+    """The status and the body."""
+    parts = urlsplit(url)
+    query = {key: values[0] for key, values in parse_qs(parts.query).items()}
+    match method, parts.path:
+        case "GET", "/info":
+            note("info --format")
+            return (500, None) if failure("info") is not None else (200, info())
+        case "GET", "/images/json":
+            note("image ls")
+            return 200, images()
+        case "GET", path if match := re.fullmatch("/images/(.+)/json", path):
+            found = None if failure("inspect") is not None else inspected(match[1])
+            return (404, {"message": "No such image"}) if found is None else (200, found)
+        case "POST", path if match := re.fullmatch("/images/(.+)/tag", path):
+            note(f"tag {match[1]} {query['repo']}:{query['tag']}")
+            said = failure("tag")
+            return (201, None) if said is None else (400, {"message": said})
+        case "POST", path if match := re.fullmatch("/images/(.+)/push", path):
+            note(f"push {match[1]}:{query['tag']}")
+            said = failure("push")
+            return 200, {"status": "ok"} if said is None else {"errorDetail": {"message": said}, "error": said}
+        case "POST", "/images/load":
+            note("load")
+            (FAKE / "loaded").write_bytes(sys.stdin.buffer.read())
+            said = failure("load")
+            return 200, {"stream": "Loaded"} if said is None else {"errorDetail": {"message": said}, "error": said}
+        case "DELETE", path:
+            note(f"image rm {path.removeprefix('/images/')}")
+            return 200, [{"Untagged": "x"}]
+    return 404, {"message": "page not found"}
+
+
+def urls(words: list[str]) -> Iterator[str]:
+    if "-K" in words:
+        note("image inspect")
+        yield from re.findall('^url = "(.*)"$', sys.stdin.read(), re.MULTILINE)
+    else:
+        yield words[-1]
+
+
+def main(words: list[str]) -> int:
+    assert words[:4] == ["-qsS", "--noproxy", "*", "--unix-socket"], words
+    assert Path(words[4]).exists()
+    method = words[words.index("-X") + 1] if "-X" in words else "GET"
+    status = 0
+    for url in urls(words):
+        assert url.startswith(SERVER), url
+        code, body = answer(method, url.removeprefix(SERVER))
+        if code >= 400 and "-f" in words:
+            status = 22
+        elif body is not None:
+            print(json.dumps(body, separators=(",", ":")))
+    return status
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
