@@ -20,7 +20,7 @@ from layerferry.sources import Source
 from layerferry.sources.manifest import SeveralPlatformsError, pick
 from layerferry.sources.unpack import Unpacked
 from layerferry.targets.conduit import Conduit
-from layerferry.targets.conversation import Conversation, Greeting
+from layerferry.targets.conversation import Conversation, Greeting, Holding
 from layerferry.targets.inventory import Knowledge, inventory, learn
 from layerferry.targets.target import AnyTarget, Target
 from layerferry.wanted import NO_ROUTE, Options, Wanted, nameless
@@ -69,7 +69,7 @@ class Delivery:
                 self._emit(Greeted(conversation.target, str(greeting), str(greeting.platform)))
                 images = [_for(greeting.platform, images) for images in candidates]
                 knowledge = learn(conversation, conduit, greeting, images)
-                items = self._plan(conversation, greeting, images, knowledge)
+                items = self._plan(conversation, greeting, source, images, knowledge)
                 for item in items:
                     item.names = item.wanted.names or source.names(item.image)
                     if not item.names:
@@ -91,7 +91,12 @@ class Delivery:
             return tuple(source.inspect(reference, platform) for platform in several.choices)
 
     def _plan(
-        self, conversation: Conversation, greeting: Greeting, images: Sequence[Image], knowledge: Knowledge
+        self,
+        conversation: Conversation,
+        greeting: Greeting,
+        source: Source,
+        images: Sequence[Image],
+        knowledge: Knowledge,
     ) -> list[_Item]:
         items = []
         for wanted, image in zip(self._wanted, images, strict=True):
@@ -100,7 +105,7 @@ class Delivery:
             if holding is None:
                 raise TargetError(f"{conversation.target} does not say what it has of {image.reference}")
             there = image.id if holding.present else knowledge.same(image, holding)
-            if there:
+            if there or (greeting.store != "blob" and (there := _under_another_id(source, image, holding))):
                 items.append(_Item(wanted, image, complete(image), present=True, image_id=there))
             else:
                 here = inventory(image, holding, greeting.store, knowledge)
@@ -248,6 +253,12 @@ def _deliver(
         Result(image=item.reference, target=target.name, route=NO_ROUTE, names=item.names, error=error)
         for item in wanted
     ]
+
+
+def _under_another_id(source: Source, image: Image, holding: Holding) -> str:
+    """The target's image ID of this very image, if it has all of its layers in one; docker's stores differ in IDs."""
+    whole = bool(holding.holder) and holding.depth == len(image.layers)
+    return holding.holder if whole and source.config_id(image) == holding.holder else ""
 
 
 def _for(platform: Platform, images: Sequence[Image]) -> Image:

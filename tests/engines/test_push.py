@@ -81,8 +81,22 @@ def test_every_daemon_is_a_source_of_deltas(scene: Scene) -> None:
     again = scene.push(APP).result
     assert actions(again) == ["reuse", "reuse", "reuse"]
     assert again["image_id"] == result["image_id"]
-    if scene.target.kind.store == "containerd" or scene.source.kind.store != "containerd":
-        assert again["bytes"]["received"] == 0
+    assert again["bytes"]["received"] == 0
+    assert again["route"]["name"] == "none"
+
+
+@pytest.mark.kinds(source=("docker28-containerd",), target=("docker28-overlay2", "podman5"))
+def test_an_image_of_the_same_layers_and_another_config_is_another_one(scene: Scene) -> None:
+    """A containerd store's image ID says nothing to engines that go by the config's digest."""
+    base = scene.base()
+    scene.push(base)
+    scene.source.build(APP, f"FROM {base}\nENV COLOUR=red\n", {})
+    result = scene.push(APP).result
+    assert set(actions(result)) == {"reuse"}
+    assert result["route"]["name"] != "none"
+    assert result["image_id"] == id_of(scene.target, APP) != id_of(scene.target, base)
+    again = scene.push(APP).result
+    assert (again["route"]["name"], again["image_id"]) == ("none", result["image_id"])
 
 
 @pytest.mark.kinds(source=DOCKERS[1:], target=("docker20-overlay2", "docker28-containerd"))

@@ -81,6 +81,9 @@ class FakeSource:
     def held(self, image: Image) -> Mapping[str, Descriptor]:
         return {}
 
+    def config_id(self, image: Image) -> str:
+        return image.id
+
     def prepare(self) -> None:
         self.prepared += 1
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Self
 
 from layerferry.archive import Blob, Content
-from layerferry.errors import RouteError, SourceError
+from layerferry.errors import LayerferryError, RouteError, SourceError
 from layerferry.events import Emit, Route, Warned
 from layerferry.image import Descriptor, Image
 from layerferry.plan import Plan
@@ -33,12 +33,25 @@ class DaemonRoutes:
         self._emit = emit
         self._landing: Landing | ServiceLanding | None = None
         self._reached: Reached | None = None
+        self._learned: dict[str, Pushed] = {}
 
     def choose(self, plan: Plan) -> Route:
-        if self._reached is None:
-            self._reached = self._reach(plan.image)
         image = plan.image
-        return choose(self._asked, plan, self._daemon.store(image), self._daemon.known(image), self._reached)
+        reached = self._reach_once(image)
+        return choose(self._asked, plan, self._daemon.store(image), self._daemon.known(image), reached)
+
+    def config_id(self, image: Image) -> str:
+        """The digest of the image's config, as a push of no layer tells it; empty where that does not work."""
+        try:
+            self._reach_once(image)
+            if not isinstance(self._landing, Landing):
+                return ""
+            pushed = self._pushed(self._landing, image)
+            config = pushed.learn()
+        except LayerferryError:
+            return ""  # what is wrong will be told when the image is fetched
+        self._learned[image.id] = pushed
+        return config
 
     def fetch(self, plan: Plan, route: Route, wanted: frozenset[str], spool: Path) -> AbstractContextManager[Content]:
         if route.name == "export":
@@ -47,11 +60,17 @@ class DaemonRoutes:
         if isinstance(self._landing, ServiceLanding):
             content: Pushed | Served = Served(self._daemon, self._landing, plan.image, wanted, spool)
         else:
-            content = self._pushed(self._landing, plan, wanted)
+            content = self._learned.pop(plan.image.id, None) or self._pushed(self._landing, plan.image)
+            content.want(wanted, self._budget(plan))
         return Routed(content, partial(self._instead, plan.image, route, spool))
 
     def close(self) -> None:
         self._reachability.close()
+
+    def _reach_once(self, image: Image) -> Reached:
+        if self._reached is None:
+            self._reached = self._reach(image)
+        return self._reached
 
     def _reach(self, image: Image) -> Reached:
         """Find the best landing: a registry of ours, the job's service registry, a tunnel where one is allowed."""
@@ -94,20 +113,22 @@ class DaemonRoutes:
             return Reached(trouble=f"{trouble}, and the tunnel failed")
         return Reached("ngrok", self._landing.address, trouble)
 
-    def _pushed(self, landing: Landing, plan: Plan, wanted: frozenset[str]) -> Pushed:
-        image = plan.image
+    def _pushed(self, landing: Landing, image: Image) -> Pushed:
         repository = landing.registry.repository()
-        store = self._daemon.store(image)
-        bounded = self._asked == "auto" and landing.route == "registry"
-        regret = costs(plan, store, self._daemon.known(image)).regret if bounded else _NEVER
         return Pushed(
             image,
-            wanted,
             repository,
             lambda: self._daemon.push(image, f"{landing.address}/{repository.name}", landing.auth),
-            budget=int(plan.delta + _SLACK + regret * RATES[store].upload),
-            classic=store == "chain",
+            budget=_SLACK,
+            classic=self._daemon.store(image) == "chain",
         )
+
+    def _budget(self, plan: Plan) -> int:
+        """Bytes that a push may upload before another route would have been the better choice."""
+        store = self._daemon.store(plan.image)
+        bounded = self._asked == "auto" and isinstance(self._landing, Landing) and self._landing.route == "registry"
+        regret = costs(plan, store, self._daemon.known(plan.image)).regret if bounded else _NEVER
+        return int(plan.delta + _SLACK + regret * RATES[store].upload)
 
     def _instead(
         self, image: Image, route: Route, spool: Path, failure: SourceError, rest: frozenset[str]

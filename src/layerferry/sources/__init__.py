@@ -35,6 +35,9 @@ class Source(Protocol):
     def held(self, image: Image) -> Mapping[str, Descriptor]:
         """By diff ID, the compressed blobs that the image is held in, as far as that is known before it is read."""
 
+    def config_id(self, image: Image) -> str:
+        """The digest of the image's config, its ID for most engines; empty where only layers would tell."""
+
     def expect(self, plans: Sequence[Plan]) -> None:
         """Hear of all that will be fetched, before the first `choose`."""
 

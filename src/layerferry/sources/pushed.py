@@ -33,10 +33,8 @@ class Pushed:
     go on from there with what is still `pending`.
     """
 
-    def __init__(
-        self, image: Image, wanted: frozenset[str], repository: Repository, push: Push, *, budget: int, classic: bool
-    ) -> None:
-        self.pending = set(wanted)
+    def __init__(self, image: Image, repository: Repository, push: Push, *, budget: int, classic: bool) -> None:
+        self.pending: set[str] = set()
         self.descriptors: dict[str, Descriptor] = {}
         self.manifest: tuple[str, bytes] | None = None
         self._image = image
@@ -63,10 +61,20 @@ class Pushed:
     def received(self) -> int:
         return self._before + self._repository.received
 
+    def learn(self) -> str:
+        """Let the daemon push what it knows no digest for, and no more; the digest of the image's config."""
+        if not self._config.digest:
+            self._repository.claim_all(except_={self._image.id}, budget=self._budget)
+            with self._pushing():
+                self._learn()
+        return self._config.digest
+
+    def want(self, wanted: frozenset[str], budget: int) -> None:
+        """Say which layers `blobs` is to yield, and what a push may upload for them."""
+        self.pending, self._budget = set(wanted), budget
+
     def blobs(self) -> Iterator[Blob]:
-        self._repository.claim_all(except_={self._image.id}, budget=self._budget)
-        with self._pushing():
-            self._learn()
+        self.learn()
         yield from self._take()
         if self.pending or self._data is None:
             yield from self._deny()

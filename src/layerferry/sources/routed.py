@@ -17,6 +17,8 @@ class Routes(Protocol):
 
     def choose(self, plan: Plan) -> Route: ...
 
+    def config_id(self, image: Image) -> str: ...
+
     def fetch(
         self, plan: Plan, route: Route, wanted: frozenset[str], spool: Path
     ) -> AbstractContextManager[Content]: ...
@@ -44,6 +46,10 @@ class DaemonSource:
         """None: a daemon knows what it pushes only when it has."""
         del image
         return {}
+
+    def config_id(self, image: Image) -> str:
+        """A containerd store's image ID is another one; then a push that moves nothing tells it."""
+        return image.id if self._daemon.store(image) == "chain" else self._routes.config_id(image)
 
     def expect(self, plans: Sequence[Plan]) -> None:
         """Nothing is read ahead."""

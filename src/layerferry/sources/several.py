@@ -34,6 +34,9 @@ class Sources:
         for source in self._opened.values():
             source.prepare()
 
+    def config_id(self, image: Image) -> str:
+        return self._of(image.reference).config_id(image)
+
     def held(self, image: Image) -> Mapping[str, Descriptor]:
         return self._of(image.reference).held(image)
 

@@ -149,6 +149,10 @@ class Shared:
         with self._use:
             return self._opened().held(image)
 
+    def config_id(self, image: Image) -> str:
+        with self._use:
+            return self._opened().config_id(image)
+
     def prepare(self) -> None:
         if not self._prepared:
             with self._use:
@@ -284,6 +288,9 @@ class Seat:
 
     def held(self, image: Image) -> Mapping[str, Descriptor]:
         return self._shared.held(image)
+
+    def config_id(self, image: Image) -> str:
+        return self._shared.config_id(image)
 
     def prepare(self) -> None:
         self._shared.prepare()

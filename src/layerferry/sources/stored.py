@@ -92,6 +92,9 @@ class DirectSource:
         found = self._described[image.reference, image.id].found
         return {diff_id: blob for diff_id, blob in found.descriptors.items() if blob.is_compressed}
 
+    def config_id(self, image: Image) -> str:
+        return image.id
+
     def prepare(self) -> None:
         """Nothing takes long."""
 
