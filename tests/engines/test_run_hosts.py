@@ -7,7 +7,6 @@ import shutil
 import signal
 import subprocess
 import tempfile
-import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +15,7 @@ import pytest
 
 from engines.test_topologies import Job, Outcome, environment_of, host_key
 from rig import Engine, Noise, Rig
+from rig.processes import wait_until
 
 TARGET = ("docker28-overlay2",)
 SOURCE = ("docker28-containerd",)
@@ -157,9 +157,7 @@ def test_a_key_that_the_host_does_not_know_is_an_error_of_the_connection(desk: D
 def test_a_push_that_is_stopped_leaves_no_key_and_no_image(desk: Desk, number: signal.Signals) -> None:
     name = desk.load("run-test-large:1", size=60_000_000)
     running = desk.job.start("run", env={"LAYERFERRY_IMAGES": name})
-    deadline = time.monotonic() + 30
-    while b"LAYERFERRY" not in receiving(desk.target) and time.monotonic() < deadline:
-        time.sleep(0.02)
+    wait_until(lambda: is_loading(desk.target), "the target's engine is not fed", seconds=30)
     running.process.send_signal(number)
     outcome = running.end(timeout=30)
     assert outcome.code == 130, outcome.stdout + outcome.stderr
@@ -168,9 +166,9 @@ def test_a_push_that_is_stopped_leaves_no_key_and_no_image(desk: Desk, number: s
     assert not [image for image in desk.target.images() if "layerferry" in image or "large" in image]
 
 
-def receiving(target: Engine) -> bytes:
-    """A word, once the target's engine is being fed."""
-    return b"LAYERFERRY" if any("docker load" in line for line in target.machine.processes().values()) else b""
+def is_loading(target: Engine) -> bool:
+    """Whether its engine is being fed, by its command or through its API."""
+    return any("docker load" in line or "/images/load" in line for line in target.machine.processes().values())
 
 
 # More than one.
