@@ -221,11 +221,7 @@ list_ids() {
 }
 
 # seek ID...: sees to it that $ids has those of them that are images of the engine.
-seek() {
-  [ "$listed" ] || ids="$ids
-$(printf '%s\n' "$@" | fetch names)
-"
-}
+seek() { [ "$listed" ] || ids=$(printf '%s\n' "$@" | fetch names); }
 
 # Every image as a line "ID DIFFID DIFFID ...", the newest first. The containerd store takes 30 ms for each (docker
 # 28.5), so that of a crowd only the newest are looked at: what is missed is sent.
@@ -310,25 +306,30 @@ blobs='
     }
   }'
 
-# What containerd knows without the engine: sets $known to lines "blob ...", $same to lines "ID ROOT" of images that are
-# here whole. Only what an image of the engine keeps counts: the rest may be gone before we build on it.
-ask_containerd() {
-  known='' same='' looked=yes
-  [ "$ctr" ] || return 0
-  sifted=$(awk "$sift" <<HELD
+# Sets $ids to those images of the engine that were asked for, or may keep what was, and to more where it has listed all.
+find_images() {
+  sifted='' roots=''
+  [ -z "$ctr" ] || {
+    sifted=$(awk "$sift" <<HELD
 $asks
 end
 $held
 HELD
 )
-  if [ "$way" = ctr ]; then
-    filters=$(say "$sifted" | awk '$1 == "image" { for (i = 5; i <= NF; i++) print "target.digest==" $i }')
-    # shellcheck disable=SC2086
-    [ -z "$filters" ] || ids=$($ctr images ls $filters | awk 'NR > 1 { print $3, $1 }')
-  else
-    # shellcheck disable=SC2046
-    seek $(say "$sifted" | awk '$1 == "image" { for (i = 5; i <= NF; i++) print $i }')
-  fi
+    roots=$(say "$sifted" | awk '$1 == "image" { for (i = 5; i <= NF; i++) print $i }')
+  }
+  # shellcheck disable=SC2046,SC2086
+  case $way in
+    ctr) [ -z "$roots" ] || ids=$($ctr images ls $(printf 'target.digest==%s\n' $roots) | awk 'NR > 1 { print $3, $1 }') ;;
+    api) seek $(say "$asks" | cut -d ' ' -f 1) $roots ;;
+  esac
+}
+
+# What containerd knows without the engine: sets $known to lines "blob ...", $same to lines "ID ROOT" of images that are
+# here whole. Only what an image of the engine keeps counts: the rest may be gone before we build on it.
+ask_containerd() {
+  known='' same='' looked=yes
+  [ "$ctr" ] || return 0
   chosen=''
   while read -r word manifest config whole roots; do
     [ "$word" = image ] || continue
@@ -451,8 +452,7 @@ inventory() {
   only='' looked=''
   [ "${asks%?}" ] || only=${line%% *}
   asks=$asks$line
-  # shellcheck disable=SC2046
-  [ "$way" = ctr ] || seek $(say "$asks" | cut -d ' ' -f 1)
+  find_images
   while read -r line; do
     # shellcheck disable=SC2086
     [ "$line" ] && answer $line
