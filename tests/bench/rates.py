@@ -53,7 +53,8 @@ def saved(daemon: Daemon, image: Image) -> None:
 def pushed(daemon: Daemon, image: Image, registry: Registry, repository: Repository, *, everything: bool) -> None:
     if everything:
         repository.claim_all()
-    daemon.push(image, f"127.0.0.1:{registry.port}/{repository.name}")
+    with daemon.pushing(image, f"127.0.0.1:{registry.port}/{repository.name}") as push:
+        push()
 
 
 def measure(rig: Rig, kind: str, runs: int, megabytes: int) -> tuple[float, float, float]:

@@ -1,7 +1,7 @@
 """The routes out of a docker daemon: whichever suits; where that fails, another one goes on."""
 
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import AbstractContextManager, ExitStack
+from contextlib import AbstractContextManager, ExitStack, suppress
 from functools import partial
 from pathlib import Path
 from typing import Self
@@ -42,16 +42,16 @@ class DaemonRoutes:
 
     def config_id(self, image: Image) -> str:
         """The digest of the image's config, as a push of no layer tells it; empty where that does not work."""
-        try:
+        # What is wrong will be told when the image is fetched.
+        with suppress(LayerferryError), ExitStack() as stack:
             self._reach_once(image)
-            if not isinstance(self._landing, Landing):
-                return ""
-            pushed = self._pushed(self._landing, image)
-            config = pushed.learn()
-        except LayerferryError:
-            return ""  # what is wrong will be told when the image is fetched
-        self._learned[image.id] = pushed
-        return config
+            if isinstance(self._landing, Landing):
+                pushed = stack.enter_context(self._pushed(self._landing, image))
+                config = pushed.learn()
+                stack.pop_all()
+                self._learned[image.id] = pushed
+                return config
+        return ""
 
     def fetch(self, plan: Plan, route: Route, wanted: frozenset[str], spool: Path) -> AbstractContextManager[Content]:
         if route.name == "export":
@@ -65,6 +65,9 @@ class DaemonRoutes:
         return Routed(content, partial(self._instead, plan.image, route, spool))
 
     def close(self) -> None:
+        for pushed in self._learned.values():
+            with pushed:
+                pass
         self._reachability.close()
 
     def _reach_once(self, image: Image) -> Reached:
@@ -118,7 +121,7 @@ class DaemonRoutes:
         return Pushed(
             image,
             repository,
-            lambda: self._daemon.push(image, f"{landing.address}/{repository.name}", landing.auth),
+            self._daemon.pushing(image, f"{landing.address}/{repository.name}", landing.auth),
             budget=_SLACK,
             classic=self._daemon.store(image) == "chain",
         )

@@ -61,7 +61,8 @@ class Served:
 
     def blobs(self) -> Iterator[Blob]:
         landing = self._landing
-        self._daemon.push(self._image, f"{landing.address}/{landing.repository}")
+        with self._daemon.pushing(self._image, f"{landing.address}/{landing.repository}") as push:
+            push()
         source = self._stack.enter_context(closing(RemoteSource(landing.environ)))
         reference = f"registry:{landing.url.removeprefix('https://')}/{landing.repository}:{PUSH_TAG}"
         served = source.inspect(reference, self._image.platform)

@@ -2,8 +2,8 @@
 
 import queue
 import threading
-from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
-from contextlib import closing
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any, Self
 
@@ -143,25 +143,39 @@ class Daemon:
             return _reason(error)
         return ""
 
-    def push(self, image: Image, repository: str, auth: Mapping[str, str] | None = None) -> None:
-        """Let the daemon push an image as `repository`:layerferry. Afterwards it looks as it did before.
+    @contextmanager
+    def pushing(
+        self, image: Image, repository: str, auth: Mapping[str, str] | None = None
+    ) -> Iterator[Callable[[], None]]:
+        """A call that lets the daemon push an image as `repository`:layerferry; afterwards it looks as it did before.
 
-        The credentials go with the request alone: nothing is logged in, no credential helper is asked.
+        The credentials go with the request alone: nothing is logged in, no credential helper is asked. Any of it raises
+        `SourceError`.
         """
-        client = self._connect(_SAVE_TIMEOUT)
         name = f"{repository}:{PUSH_TAG}"
-        try:
-            client.tag(image.id, repository, PUSH_TAG, force=True)
+        with closing(self._connect(_SAVE_TIMEOUT)) as client:
+
+            def push() -> None:
+                with _told():
+                    for line in client.push(name, stream=True, decode=True, auth_config=dict(auth or {})):
+                        if error := line.get("error"):
+                            raise SourceError(f"the docker daemon could not push: {error}")
+
+            with _told():
+                client.tag(image.id, repository, PUSH_TAG, force=True)
             try:
-                for line in client.push(name, stream=True, decode=True, auth_config=dict(auth or {})):
-                    if error := line.get("error"):
-                        raise SourceError(f"the docker daemon could not push: {error}")
+                yield push
             finally:
-                client.remove_image(name, noprune=True)
-        except (docker.errors.DockerException, requests.RequestException) as error:
-            raise SourceError(f"the docker daemon could not push: {_reason(error)}") from None
-        finally:
-            client.close()
+                with _told():
+                    client.remove_image(name, noprune=True)
+
+
+@contextmanager
+def _told() -> Iterator[None]:
+    try:
+        yield
+    except (docker.errors.DockerException, requests.RequestException) as error:
+        raise SourceError(f"the docker daemon could not push: {_reason(error)}") from None
 
 
 class Export(Save):

@@ -6,13 +6,14 @@ missing. A blob goes on as the daemon stores it: gzip stays gzip. To unpack it f
 for twice the work here, and the target would hold a blob that no registry knows.
 """
 
-import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from concurrent.futures import Future, ThreadPoolExecutor, wait
+from contextlib import AbstractContextManager, ExitStack, contextmanager
+from types import TracebackType
 from typing import Self
 
 from layerferry.archive import Blob
-from layerferry.errors import LayerferryError, SourceError
+from layerferry.errors import SourceError
 from layerferry.image import Descriptor, Image, Platform
 from layerferry.registry import PushedManifest, Repository
 from layerferry.sources.streams import bytes_of
@@ -20,26 +21,32 @@ from layerferry.sources.streams import bytes_of
 #: Seconds. A push ends by itself, with a manifest or an error; the bound on its bytes ends it earlier.
 _ENDLESS = 24 * 3600.0
 
-Push = Callable[[], None]
+#: While it is open, the daemon pushes whenever what it gives is called.
+Pushing = AbstractContextManager[Callable[[], None]]
 
 
 class Pushed:
     """The content of one image, out of a daemon's pushes into `repository`. An `archive.Content`.
 
-    `push` lets the daemon push, and returns when it has; it raises `SourceError`. `budget` is in bytes: what a push may
-    upload. A `classic` store goes on to ask for a denied layer under other digests that it knows it by, and must not be
-    told that one of these is there; the containerd store may push more than this image (other platforms, attestations),
-    and must be told that those are. Raises `SourceError` when the daemon does not do as it should: another route can
-    go on from there with what is still `pending`.
+    `pushing` gives a call that lets the daemon push, and returns when it has; it raises `SourceError`. `budget` is in
+    bytes: what a push may upload. A `classic` store goes on to ask for a denied layer under other digests that it knows
+    it by, and must not be told that one of these is there; the containerd store may push more than this image (other
+    platforms, attestations), and must be told that those are. Raises `SourceError` when the daemon does not do as it
+    should: another route can go on from there with what is still `pending`.
     """
 
-    def __init__(self, image: Image, repository: Repository, push: Push, *, budget: int, classic: bool) -> None:
+    def __init__(self, image: Image, repository: Repository, pushing: Pushing, *, budget: int, classic: bool) -> None:
         self.pending: set[str] = set()
         self.descriptors: dict[str, Descriptor] = {}
         self.manifest: tuple[str, bytes] | None = None
         self._image = image
         self._repository = repository
-        self._push = push
+        self._pushing = pushing
+        self._push: Callable[[], None] | None = None
+        #: Whatever the daemon does, it does in another thread, one thing after the other.
+        self._other = ThreadPoolExecutor(1)
+        self._tidying: Future[None] | None = None
+        self._stack = ExitStack()
         self._budget = budget
         self._classic = classic
         self._config = Descriptor("", "", 0)
@@ -49,8 +56,14 @@ class Pushed:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, *exception: object) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         self._repository.abort()
+        tidying = self._tidying or self._other.submit(self._stack.close)
+        self._other.shutdown()
+        if kind is None:
+            tidying.result()
 
     @property
     def config(self) -> bytes:
@@ -65,7 +78,7 @@ class Pushed:
         """Let the daemon push what it knows no digest for, and no more; the digest of the image's config."""
         if not self._config.digest:
             self._repository.claim_all(except_={self._image.id}, budget=self._budget)
-            with self._pushing():
+            with self._let_push():
                 self._learn()
         return self._config.digest
 
@@ -78,6 +91,7 @@ class Pushed:
         yield from self._take()
         if self.pending or self._data is None:
             yield from self._deny()
+        self._tidying = self._other.submit(self._stack.close)  # while the target loads
 
     def _deny(self) -> Iterator[Blob]:
         """The second push: it finds just what is wanted missing. Blobs go on while others still arrive."""
@@ -91,7 +105,7 @@ class Pushed:
             self._repository.claim_only(claimed, budget=self._budget)
         else:
             self._repository.claim_all(except_=lacking, budget=self._budget)
-        with self._pushing():
+        with self._let_push():
             for _ in self._repository.completed():
                 yield from self._take()
             self._learn()
@@ -101,30 +115,25 @@ class Pushed:
             raise SourceError(f"the daemon did not push {missing} of {self._image.reference}")
 
     @contextmanager
-    def _pushing(self) -> Iterator[None]:
-        """Let the daemon push in a thread of its own; what it says went wrong counts more than what we miss."""
-        errors: list[LayerferryError] = []
-
-        def push() -> None:
-            try:
-                self._push()
-            except LayerferryError as error:
-                errors.append(error)
-            finally:
-                self._repository.finish()
-
-        thread = threading.Thread(target=push)
-        thread.start()
+    def _let_push(self) -> Iterator[None]:
+        """Let the daemon push meanwhile; what it says went wrong counts more than what we miss."""
+        pushed = self._other.submit(self._push_once)
         try:
             yield
         except SourceError:
-            thread.join()
-            raise (errors[0] if errors else SourceError("the daemon pushed no manifest")) from None
+            raise (pushed.exception() or SourceError("the daemon pushed no manifest")) from None
         except BaseException:
             self._repository.abort()
             raise
         finally:
-            thread.join()
+            wait([pushed])
+
+    def _push_once(self) -> None:
+        try:
+            self._push = self._push or self._stack.enter_context(self._pushing)
+            self._push()
+        finally:
+            self._repository.finish()
 
     def _learn(self) -> None:
         """Read the manifest that ended the push: the blob of each position, and the config if it was uploaded."""
