@@ -3,11 +3,15 @@
     python tests/bench/many.py [--targets 20] [--megabytes 100] [--jobs 8]
 
 So many sshds on three engines of this machine (docker with either store, podman), so that all of them, the source and
-layerferry share its cores: what the table shows is work saved, not links that wait side by side.
+layerferry share its cores: what the table shows is work saved, not links that wait side by side. `bare` is the floor:
+`ssh HOST true` to all of them, as many at a time.
 """
 
 import argparse
+import os
+import subprocess
 import sys
+import time
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
@@ -32,6 +36,14 @@ class Bench:
         for alias, engine in zip(self.aliases, hosts, strict=True):
             start_sshd(engine.machine, engine.client, alias)
 
+    def bare(self) -> float:
+        """Seconds for `ssh HOST true` to all targets."""
+        began = time.monotonic()
+        command = ["xargs", f"-P{self.jobs}", "-I@", "ssh", "@", "true"]
+        names, environment = "\n".join(self.aliases), os.environ | self.rig.environment
+        subprocess.run(command, input=names, text=True, env=environment, check=True)
+        return time.monotonic() - began
+
     def measure(self, case: str, name: str, size: int) -> str:
         """Each engine alone, then all targets at once; `name` is taken away again in between."""
         alone = []
@@ -45,10 +57,11 @@ class Bench:
         for engine in self.engines:
             self.forget(engine, name)
         read = max(result["bytes"]["received"] for result in results)
+        bare = self.bare()
         return (
             f"{case:<6} {len(results):>7} {size / MB:>8.1f} MB {max(alone):>8.2f} s {sum(alone) / len(alone):>8.2f} s "
             f"{run.seconds:>8.2f} s {run.seconds / max(alone):>8.1f}x {run.seconds / len(results):>11.2f} s "
-            f"{read / MB:>8.1f} MB {run.peak / MB:>6.0f} MB"
+            f"{bare:>6.2f} s {read / MB:>8.1f} MB {run.peak / MB:>6.0f} MB"
         )
 
     @staticmethod
@@ -58,7 +71,9 @@ class Bench:
                 engine.docker("rmi", shown)
 
 
-HEAD = "case   targets        size    slowest      mean  together  of slowest  each, together      read    peak"
+HEAD = (
+    "case   targets        size    slowest      mean  together  of slowest  each, together     bare      read    peak"
+)
 
 
 def main() -> None:

@@ -46,7 +46,7 @@ def images() -> list[dict[str, object]]:
         names.setdefault(image, []).extend([] if name == "<none>:<none>" else [name])
     labels = {"Id": "sha256:0", "text": 'a "Id":"sha256:1" {b}'}
     return [
-        {"Containers": -1, "Id": image, "Labels": labels, "ParentId": "", "RepoDigests": [], "RepoTags": tags}
+        {"Containers": -1, "Id": image, "Labels": labels, "RepoDigests": [], **({"RepoTags": tags} if tags else {})}
         for image, tags in names.items()
     ]
 
@@ -57,7 +57,7 @@ def inspected(name: str) -> dict[str, object] | None:
         row = next((row for line in read("list").splitlines() if (row := line.split()) and row[0] == name), [])
     if not row:
         return None
-    tags = [tag for image in images() if image["Id"] == row[0] for tag in image["RepoTags"]]  # type: ignore[attr-defined]
+    tags = [tag for image in images() if image["Id"] == row[0] for tag in image.get("RepoTags", [])]  # type: ignore[attr-defined]
     layers = {"Layers": row[1:]} if row[1:] else {}
     config = {"Env": ['a="Layers":["x"]'], "Labels": {"RepoTags": "no"}}
     return {"Id": row[0], "RepoTags": tags, "Config": config, "RootFS": {"Type": "layers", **layers}, "Metadata": {}}

@@ -28,7 +28,7 @@ api() { curl -qsS --noproxy '*' --unix-socket "$socket" "$@"; }
 # complain TEXT: the message of an error in docker's JSON, or all of what curl says.
 complain() { say "$1" | sed 's/.*"message":"//; s/"[,}].*//' >&2; }
 
-# tell names|layers: of images in docker's JSON, lines "ID NAME" ("ID " where there is none), or "ID DIFFID DIFFID...".
+# tell names|layers: of images in docker's JSON, lines "ID ", "ID NAME", "ID NAME"..., or a line "ID DIFFID DIFFID...".
 tell() {
   sed 's/"Labels":{[^{}]*}//g' | awk -v what="$1" '
     BEGIN { RS = "{" }
@@ -38,11 +38,11 @@ tell() {
       gsub(/"/, "", text)
       return split(text, item, ",")
     }
-    match($0, /"Id":"sha256:[0-9a-f]+"/) && RLENGTH == 78 { id = substr($0, RSTART + 6, 71) }
-    what == "names" && /"RepoTags":/ {
-      print id " "
-      for (n = list("RepoTags"); n; n--) print id, item[n]
+    match($0, /"Id":"sha256:[0-9a-f]+"/) && RLENGTH == 78 {
+      id = substr($0, RSTART + 6, 71)
+      if (what == "names") print id " "
     }
+    what == "names" && /"RepoTags":\[/ { for (n = list("RepoTags"); n; n--) print id, item[n] }
     what == "layers" && /"Type":"layers"/ {
       count = list("Layers")
       line = id
@@ -488,7 +488,7 @@ load() {
 feed() {
   case $way in
     api)
-      # The status is 200 also where the load fails (seen: 20.10 and 28.5); then there is a message.
+      # Where the load fails, the stream of what docker says has begun with a 200, and ends with a message.
       text=$(api -X POST -H Expect: -H 'Content-Type: application/x-tar' -T - "$at/images/load?quiet=1" 2>&1) &&
         case $text in *'"message":'*) false ;; esac && return
       complain "$text"
