@@ -193,7 +193,11 @@ class Engine:
             self.load(workshop.archive(workshop.crowd(count)))
 
     def clear(self) -> None:
-        """Remove every container and image; nothing of them stays in the store."""
+        """Remove every container and image; nothing of them stays in the store. Raises `RigError` where it has died."""
+        if not all(daemon.alive for daemon in self._daemons):
+            last = (self.machine.run_folder / "dockerd.log").read_text(errors="replace")[-20_000:]
+            self.reset()  # others want it too
+            raise RigError(f"{self.name} has died. It said last:\n{last}")
         if self._crowded:
             self.reset()
         elif self.kind.program == "podman":
