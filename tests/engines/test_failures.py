@@ -106,6 +106,8 @@ def wrapped(target: Engine, body: str) -> Iterator[None]:
     try:
         yield
     finally:
+        # What tidies up there when we have gone calls it too.
+        wait_until(lambda: not sessions(target), "the session does not end", seconds=20)
         target.machine.run("rm", f"/usr/local/bin/{program}")
 
 
