@@ -323,7 +323,7 @@ class Gate:
                 yield
             finally:
                 self.open()
-                wait_until(lambda: not self._held(), "the session does not end", seconds=20)
+                wait_until(lambda: not self._held(), "the engine's command does not end", seconds=20)
 
     def wait(self) -> None:
         wait_until(self._reached.exists, "the moment does not come", seconds=30)
@@ -332,9 +332,7 @@ class Gate:
         self._gate.unlink(missing_ok=True)
 
     def _held(self) -> bool:
-        """Whether anything may still call the command in front of the engine's: then it has to stay."""
-        commands = self._target.machine.processes().values()
-        return bool(sessions(self._target)) or any("/usr/local/bin/" in line for line in commands)
+        return any("/usr/local/bin/" in line for line in self._target.machine.processes().values())
 
 
 @contextmanager
