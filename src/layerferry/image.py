@@ -5,8 +5,9 @@ import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from itertools import accumulate
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
+from layerferry import limits
 from layerferry.errors import UsageError
 
 MEDIA_TYPE_MANIFEST = "application/vnd.oci.image.manifest.v1+json"
@@ -22,17 +23,63 @@ DOCKER_LAYER_TYPES: Mapping[str, str] = {
     "application/vnd.docker.image.rootfs.diff.tar.zstd": MEDIA_TYPE_LAYER_ZSTD,
 }
 
-_DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
+
+class _Checked(str):
+    """A string of one form, which cannot be built from anything else: `ValueError` says what it is not."""
+
+    __slots__ = ()
+    _form: ClassVar[re.Pattern[str]]
+    _kind: ClassVar[str]
+
+    def __new__(cls, text: str) -> Self:
+        if type(text) is cls:
+            return text
+        if not isinstance(text, str) or cls._form.fullmatch(text) is None:
+            raise ValueError(f"{str(text)[:80]!r} is not {cls._kind}")
+        return super().__new__(cls, text)
+
+
+class Digest(_Checked):
+    """A sha256 digest as the OCI image-spec writes it (descriptor.md, "Digests"): `sha256:` and 64 hex digits."""
+
+    __slots__ = ()
+    _form = re.compile(r"sha256:[0-9a-f]{64}")
+    _kind = "a sha256 digest"
+
+
+class MediaType(_Checked):
+    """A media type (RFC 6838, section 4.2), or nothing."""
+
+    __slots__ = ()
+    _form = re.compile(r"(?:[A-Za-z0-9][A-Za-z0-9!#$&^_.+-]{0,126}/[A-Za-z0-9][A-Za-z0-9!#$&^_.+-]{0,126})?")
+    _kind = "a media type"
+
+
+class Word(_Checked):
+    """An operating system, an architecture, a variant, a driver or a version, or nothing."""
+
+    __slots__ = ()
+    _form = re.compile(r"(?:[A-Za-z0-9][A-Za-z0-9._+~-]{0,63})?")
+    _kind = "a word"
 
 
 def is_digest(text: str) -> bool:
-    """Whether `text` is a sha256 digest as the OCI image-spec writes it (descriptor.md, "Digests")."""
-    return _DIGEST.fullmatch(text) is not None
+    """Whether `text` has the form of a `Digest`."""
+    try:
+        Digest(text)
+    except ValueError:
+        return False
+    return True
 
 
-def digest_of(data: bytes) -> str:
-    """The sha256 digest of `data`, as `sha256:<64 hex>`."""
-    return "sha256:" + hashlib.sha256(data).hexdigest()
+def digest_of(data: bytes) -> Digest:
+    """The sha256 digest of `data`."""
+    return Digest("sha256:" + hashlib.sha256(data).hexdigest())
+
+
+def _check_size(size: int) -> None:
+    if isinstance(size, bool) or not isinstance(size, int) or not 0 <= size <= limits.SIZE:
+        raise ValueError(f"{str(size)[:80]} is no number of bytes")
 
 
 def chain_ids(diff_ids: Iterable[str]) -> tuple[str, ...]:
@@ -47,6 +94,11 @@ class Descriptor:
     media_type: str
     digest: str
     size: int
+
+    def __post_init__(self) -> None:
+        MediaType(self.media_type)
+        Digest(self.digest)
+        _check_size(self.size)
 
     @property
     def in_oci_words(self) -> Self:
@@ -73,6 +125,10 @@ class Platform:
     architecture: str
     variant: str = ""
 
+    def __post_init__(self) -> None:
+        for word in (self.os, self.architecture, self.variant):
+            Word(word)
+
     @classmethod
     def parse(cls, text: str) -> Self:
         """Read `os/arch[/variant]`; raises `UsageError` on anything else."""
@@ -80,7 +136,10 @@ class Platform:
         if len(parts) not in {2, 3} or not all(parts):
             raise UsageError(f"{text!r} is not a platform", hint="Write it as os/arch, such as linux/arm64.")
         os, architecture, *variant = parts
-        return cls(os, _GOARCH.get(architecture, architecture), variant[0] if variant else "")
+        try:
+            return cls(os, _GOARCH.get(architecture, architecture), variant[0] if variant else "")
+        except ValueError as error:
+            raise UsageError(f"{text!r} is not a platform: {error}") from None
 
     def __str__(self) -> str:
         return "/".join(part for part in (self.os, self.architecture, self.variant) if part)
@@ -102,6 +161,11 @@ class Layer:
     chain_id: str
     size: int = 0
 
+    def __post_init__(self) -> None:
+        Digest(self.diff_id)
+        Digest(self.chain_id)
+        _check_size(self.size)
+
     @classmethod
     def chain(cls, diff_ids: Iterable[str], sizes: Iterable[int]) -> tuple[Self, ...]:
         """The layers of an image, bottom first."""
@@ -122,6 +186,11 @@ class Image:
     platform: Platform
     layers: tuple[Layer, ...]
 
+    def __post_init__(self) -> None:
+        Digest(self.id)
+        if len(self.layers) > limits.LAYERS:
+            raise ValueError(f"it has more than {limits.LAYERS} layers")
+
     @property
     def diff_ids(self) -> tuple[str, ...]:
         return tuple(layer.diff_id for layer in self.layers)
@@ -138,6 +207,9 @@ _REFERENCE = re.compile(
     rf"(?:(?P<domain>{_DOMAIN})/)?(?P<path>{_NAME_PART}(?:/{_NAME_PART})*)"
     r"(?::(?P<tag>[\w][\w.-]{0,127}))?(?:@(?P<digest>sha256:[0-9a-f]{64}))?"
 )
+#: Characters of domain and path together (distribution/reference, `RepositoryNameTotalLengthMax`, which has 255, and
+#: with `docker.io/library/` before it).
+_LONGEST_REPOSITORY = 255 + len("docker.io/library/")
 _IMAGE_ID = re.compile(r"(?:sha256:)?(?P<hex>[0-9a-f]{12,64})")
 
 
@@ -150,11 +222,16 @@ class Name:
     tag: str = ""
     digest: str = ""
 
+    def __post_init__(self) -> None:
+        tag, digest = self.tag and f":{self.tag}", self.digest and f"@{self.digest}"
+        if not _REFERENCE.fullmatch(f"{self.repository}{tag}{digest}") or len(self.repository) > _LONGEST_REPOSITORY:
+            raise ValueError(f"{self.repository[:80]!r} is not an image name")
+
     @classmethod
     def parse(cls, text: str) -> Self:
         """Read `[DOMAIN/]PATH[:TAG][@DIGEST]`; raises `UsageError` with the rule that `text` breaks."""
-        match = _REFERENCE.fullmatch(text)
-        if match is None:
+        match = _REFERENCE.fullmatch(text) if len(text) <= limits.TEXT else None
+        if match is None or len(f"{match['domain']}/{match['path']}") > _LONGEST_REPOSITORY:
             hint = "Names are lower case." if text != text.lower() else "Write it as [HOST/]NAME[:TAG]."
             raise UsageError(f"{text!r} is not an image name", hint=hint)
         domain, path = match["domain"] or "", match["path"]

@@ -25,9 +25,9 @@ STOREYS = (
     ("registry", "ci"),
     ("compression", "result"),
     ("archive", "events"),
-    ("plan",),
+    ("plan", "documents"),
     ("image",),
-    ("errors", "processes"),
+    ("errors", "processes", "limits"),
 )
 
 #: One room for each outside dependency. Two rows have a second door:

@@ -238,7 +238,7 @@ def test_a_layer_counts_with_all_layers_below_it_where_the_store_is_keyed_so() -
 
 
 def test_of_a_containerd_store_only_what_was_learned_counts() -> None:
-    blobs = (Descriptor("gzip", D, 5), Descriptor("gzip", C, 6))
+    blobs = (Descriptor("a/gzip", D, 5), Descriptor("a/gzip", C, 6))
     stock = Stock("blob", {ONE: (A, B), TWO: (C,)}, {ONE: Lesson(D, blobs)})
     assert stock.told_store == "layer"
     assert stock.present(D) == ONE

@@ -66,7 +66,7 @@ def read(response: Response) -> bytes:
 
 
 def manifest_of(*blobs: bytes) -> bytes:
-    config, *layers = [{"mediaType": "x", "digest": digest_of(blob), "size": len(blob)} for blob in blobs]
+    config, *layers = [{"mediaType": "a/x", "digest": digest_of(blob), "size": len(blob)} for blob in blobs]
     document = {"schemaVersion": 2, "mediaType": MEDIA_TYPE_MANIFEST, "config": config, "layers": layers}
     return json.dumps(document).encode()
 
