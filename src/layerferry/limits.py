@@ -21,3 +21,20 @@ LAYERS: Final = 1_000
 TEXT: Final = 4 * KIB
 #: Bytes of a blob, a layer or an image: more than any disk holds, and what still fits a tar header (base-256).
 SIZE: Final = 1 << 53
+#: Lines of HTTP between two pieces of a body: Python takes 100 headers, and an answer has one head, or two.
+HEAD_LINES: Final = 1_000
+#: Seconds from the first byte of an answer's head to its last.
+HEAD_SECONDS: Final = 60
+#: Bytes of any other answer than a blob: a daemon's list of images has 1 or 2 KiB for each.
+ANSWER: Final = 32 * MIB
+#: Pieces that an answer comes in, chunks or packets: Go's HTTP server gathers 2 KiB for one, and an MTU is 1500.
+ANSWER_PIECES: Final = 1 << 17
+#: Seconds that an answer of that size may take: 110 kB/s.
+ANSWER_SECONDS: Final = 300
+#: Bytes of a line of progress; docker's have 300.
+LINE: Final = 64 * KIB
+#: Lines of progress of one push. docker says one for each 512 KiB, and at most ten a second for each layer
+#: (moby, pkg/progress/progressreader.go): 1 TiB.
+LINES: Final = 2_000_000
+#: Bytes of one image in a daemon's list: its names, digests and labels.
+ROW: Final = MIB

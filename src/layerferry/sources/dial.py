@@ -1,10 +1,12 @@
-"""A docker daemon behind ssh: HTTP through `docker system dial-stdio`, as docker's own client reaches it.
+"""HTTP to a docker daemon at a unix socket, or behind ssh: `docker system dial-stdio`, as docker's own client does.
 
-The SDK's transport for this wants paramiko even where it does not use it, knows no timeout, and splits hosts on `:`.
+The SDK's transport for ssh wants paramiko even where it does not use it, knows no timeout, and splits hosts on `:`;
+neither of its transports bounds an answer.
 """
 
 import http.client
-from collections.abc import Mapping, Sequence
+import socket
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -12,6 +14,7 @@ import requests
 import urllib3
 from requests.adapters import HTTPAdapter
 
+from layerferry.sources.answers import Answer
 from layerferry.sources.piped import Piped, last_line
 
 
@@ -26,10 +29,10 @@ def command(url: str) -> list[str]:
 
 
 class DialAdapter(HTTPAdapter):
-    """Sends every request through ssh to the daemon at `url`, whatever host the request names."""
+    """Sends every request to the daemon at `url`, unix:// or ssh://, whatever host the request names."""
 
     def __init__(self, url: str) -> None:
-        self._pool = _Pool(command(url))
+        self._pool = _Pool(_connection(url))
         super().__init__()
 
     def get_connection_with_tls_context(self, *_: Any, **__: Any) -> urllib3.HTTPConnectionPool:
@@ -46,6 +49,21 @@ class DialAdapter(HTTPAdapter):
 
 
 class _Connection(urllib3.connection.HTTPConnection):
+    response_class = Answer
+
+
+class _UnixConnection(_Connection):
+    def __init__(self, path: str, **options: Any) -> None:
+        super().__init__("localhost", **options)
+        self._path = path
+
+    def connect(self) -> None:
+        self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        self.sock.settimeout(self.timeout)
+        self.sock.connect(self._path)
+
+
+class _SshConnection(_Connection):
     """One ssh process."""
 
     def __init__(self, argv: Sequence[str], **options: Any) -> None:
@@ -72,10 +90,19 @@ class _Connection(urllib3.connection.HTTPConnection):
             self._piped = None
 
 
+def _connection(url: str) -> Callable[..., _Connection]:
+    """What makes a connection to `url`; raises `ValueError` on one that leads nowhere."""
+    if url.startswith("ssh://"):
+        argv = command(url)
+        return lambda **options: _SshConnection(argv, **options)
+    path = url.removeprefix("unix://")
+    return lambda **options: _UnixConnection(path, **options)
+
+
 class _Pool(urllib3.HTTPConnectionPool):
-    def __init__(self, argv: Sequence[str]) -> None:
+    def __init__(self, connect: Callable[..., _Connection]) -> None:
         super().__init__("localhost")
-        self._argv = argv
+        self._connect = connect
 
     def _new_conn(self) -> _Connection:
-        return _Connection(self._argv, timeout=self.timeout.connect_timeout)
+        return self._connect(timeout=self.timeout.connect_timeout)
