@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from layerferry.archive import Blob, Content, Manifest, Parcel, describe
+from layerferry.documents import Document
 from layerferry.errors import ConnectError, TargetError, VerificationError
 from layerferry.events import SENDING_EVERY, Emit, Greeted, Loading, Planned, Route, Sending
 from layerferry.image import MEDIA_TYPE_CONFIG, Descriptor, Image, Name, digest_of
@@ -15,7 +16,7 @@ from layerferry.plan import Inventory, Plan, complete, plan
 from layerferry.result import Bytes, Result
 from layerferry.sources import Source, kind_of
 from layerferry.sources.endpoint import Blame, Endpoint
-from layerferry.sources.manifest import Found, parse_descriptor, parse_json
+from layerferry.sources.manifest import Found, parse_manifest
 from layerferry.sources.streams import checked, copied, exhaust
 from layerferry.targets.bastion import Bastion
 from layerferry.targets.registry import RegistryTarget
@@ -243,5 +244,5 @@ def _planned(image: Image, stock: Stock) -> Plan:
 
 def _blobs(manifest: bytes, place: str) -> Sequence[Descriptor]:
     """The config and the layers that a manifest names."""
-    document = parse_json(manifest, f"a manifest in {place}")
-    return [parse_descriptor(part, place) for part in (document.get("config"), *document["layers"])]
+    config, layers = parse_manifest(Document.parse(manifest, f"a manifest in {place}", error=TargetError), place)
+    return [config, *layers]
