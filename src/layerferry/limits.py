@@ -48,6 +48,7 @@ STORING: Final = 16 * MIB
 #: How many times larger a layer is unpacked, at most, that somebody else's word is checked for: gzip can do 1,032,
 #: layers have 2 to 10. What is beyond is sent instead.
 RATIO: Final = 200
+UNPACKED_AT_LEAST: Final = 64 * MIB
 #: Bytes of a layer, unpacked, that are hashed before it goes into a registry.
 UNPACKED: Final = 512 * GIB
 #: Bytes of the file that remembers which blob is which layer: 30,000 of them.

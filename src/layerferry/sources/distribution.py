@@ -6,7 +6,7 @@ https://distribution.github.io/distribution/spec/auth/token/ and .../auth/oauth/
 
 import base64
 import contextlib
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Generator, Iterator, Mapping, Sequence
 from http import HTTPStatus
 from types import MappingProxyType
 from urllib.parse import urlencode, urljoin, urlsplit
@@ -64,7 +64,7 @@ class Repository:
         with contextlib.closing(self._get(f"blobs/{descriptor.digest}")) as response:
             return self._document(response)
 
-    def blob(self, blob: Descriptor) -> Iterator[bytes]:
+    def blob(self, blob: Descriptor) -> Generator[bytes, None, None]:
         """The bytes of a blob. Where the connection breaks, another goes on from there."""
         done, tries, marked = 0, 0, 0
         while done < blob.size:
