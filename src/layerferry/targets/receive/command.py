@@ -55,7 +55,7 @@ def run(
     feed: Iterable[bytes] | None = None,
     folder: str | None = None,
 ) -> Ended:
-    """Run a program to its end, with `feed` for its input; raises `OverrunError`, or `OSError` where it cannot start."""
+    """Run a program to its end, `feed` being its input; raises `OverrunError`, or `OSError` where it cannot start."""
     process = subprocess.Popen(
         argv,
         stdin=subprocess.DEVNULL if feed is None else subprocess.PIPE,
