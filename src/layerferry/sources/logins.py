@@ -15,6 +15,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from layerferry.processes import child_environment
+
 #: What the docker CLI calls Docker Hub in its configuration.
 _HUB_KEY = "https://index.docker.io/v1/"
 _HUB = frozenset(("docker.io", "index.docker.io", "registry-1.docker.io"))
@@ -100,7 +102,7 @@ def _helped(registry: str, document: Mapping[str, Any], environ: Mapping[str, st
             [program, "get"],
             input=server.encode(),
             capture_output=True,
-            env=dict(environ),
+            env=child_environment(environ),
             timeout=_HELPER_TIMEOUT,
             check=False,
         )
