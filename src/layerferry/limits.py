@@ -22,6 +22,19 @@ TEXT: Final = 4 * KIB
 #: Bytes of a blob, a layer or an image: more than any disk holds, and what still fits a tar header (base-256).
 SIZE: Final = 1 << 53
 
+#: Bytes that an engine's command may say in one answer: the names of 10,000 images are 2 MB.
+ENGINE_ANSWER: Final = 16 * MIB
+#: Looks, 50 ms apart, at a lock that another session holds: a minute. Giving 64 names takes that one some seconds.
+LOCK_ATTEMPTS: Final = 1_200
+#: Bytes of a zstd frame's window that are taken: what `zstd -d` takes by itself (zstd(1), --memory); levels up to 19
+#: use 8 MiB.
+ZSTD_WINDOW: Final = 128 * MIB
+#: Bytes of address space of a `zstd` process that unpacks: with a window of 128 MiB, 1.5.4 needs less than 256 MiB.
+ZSTD_MEMORY: Final = 512 * MIB
+#: Connections without credentials at a registry of ours, and seconds that each may last: an engine shows them at once.
+STRANGERS: Final = 32
+STRANGER_SECONDS: Final = 2.0
+
 #: Entries of an index and of all that it leads to: an image is there for some ten platforms, with an attestation each.
 ENTRIES: Final = 4_000
 #: Platforms that one image is there for; Go knows about fifty pairs of system and architecture.
