@@ -5,13 +5,13 @@ import secrets
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from concurrent.futures import Future, ThreadPoolExecutor, as_completed
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from layerferry.archive import Archive, Content, Manifest, Parcel, Piece
 from layerferry.compression import Method, compress
-from layerferry.errors import Halt, Interrupted, LayerferryError, TargetError, VerificationError
+from layerferry.errors import LayerferryError, TargetError, VerificationError, interruption
 from layerferry.events import SENDING_EVERY, Emit, Greeted, Loading, Planned, Route, Sending
 from layerferry.image import MEDIA_TYPE_LAYER_ZSTD, Image, Platform
 from layerferry.plan import Plan, complete, plan
@@ -207,31 +207,70 @@ def fan_out(
     options: Options,
     emit: Emit,
     open_source: Callable[[], Source],
+    *,
+    tell: Callable[[Sequence[Result]], None] = lambda _: None,
 ) -> list[Result]:
     """Push the images to every target, each in a session of its own, some at a time.
 
-    Each layer is read once. One target's failure does not stop the others.
+    Each layer is read once. One target's failure does not stop the others; of several, `tell` hears of each one's
+    results as soon as they are there. A signal ends what is not done yet: those results have its error.
     """
     if len(targets) == 1:
         return _deliver(wanted, targets[0], options, emit, open_source)
     from layerferry.sources.shared import Shared
 
     jobs = min(options.jobs, len(targets))
+    fan = _Fan()
     with Shared(open_source, options.compression, jobs) as shared, ThreadPoolExecutor(jobs) as pool:
 
         def deliver(target: AnyTarget) -> list[Result]:
             with contextlib.closing(shared.seat()) as seat:
                 return _deliver(wanted, target, options, emit, lambda: seat)
 
-        deliveries = [pool.submit(deliver, target) for target in targets]
         try:
-            return [result for delivery in deliveries for result in delivery.result()]
-        except BaseException:
+            fan.deliveries.extend(pool.submit(deliver, target) for target in targets)
+            for delivery in as_completed(fan.deliveries):
+                tell(delivery.result())
+        except BaseException as raised:
+            fan.halt(interruption(raised))
             pool.shutdown(wait=False, cancel_futures=True)
             shared.break_off()
             for target in targets:
                 target.connect.hang_up()
-            raise
+            if fan.error is None:
+                raise
+    return fan.results(wanted, targets)
+
+
+@dataclass(slots=True)
+class _Fan:
+    """The deliveries to several targets, in their order; and what was done when a signal came, whose `error` it is."""
+
+    deliveries: list[Future[list[Result]]] = field(default_factory=list)
+    done: list[Future[list[Result]]] = field(default_factory=list)
+    error: LayerferryError | None = None
+
+    def halt(self, error: LayerferryError | None) -> None:
+        self.error = error
+        self.done = [delivery for delivery in self.deliveries if delivery.done()]
+
+    def results(self, wanted: Sequence[Wanted], targets: Sequence[AnyTarget]) -> list[Result]:
+        """All results. Of what was not done before the signal those that ended well in spite of it, else its error."""
+        gathered = []
+        for number, target in enumerate(targets):
+            delivery = self.deliveries[number] if number < len(self.deliveries) else None
+            if self.error is None or (delivery and (delivery in self.done or _ended_well(delivery))):
+                assert delivery is not None
+                gathered += delivery.result()
+            else:
+                gathered += _failed(wanted, target, self.error)
+        return gathered
+
+
+def _ended_well(delivery: Future[list[Result]]) -> bool:
+    if delivery.cancelled() or delivery.exception() is not None:
+        return False
+    return not any(result.error for result in delivery.result())
 
 
 def _deliver(
@@ -243,12 +282,14 @@ def _deliver(
         from layerferry.upload.flow import Upload
 
         return Upload(wanted, options, emit).run(target, open_source)
-    except Halt as halt:
-        if isinstance(halt.error, Interrupted):
+    except BaseException as raised:
+        error = interruption(raised) or raised
+        if not isinstance(error, LayerferryError):
             raise
-        error = halt.error
-    except LayerferryError as failure:
-        error = failure
+        return _failed(wanted, target, error)
+
+
+def _failed(wanted: Sequence[Wanted], target: AnyTarget, error: LayerferryError) -> list[Result]:
     return [
         Result(image=item.reference, target=target.name, route=NO_ROUTE, names=item.names, error=error)
         for item in wanted
