@@ -148,6 +148,8 @@ class Repository:
         login, self._login_from = find_login(self._endpoint.domain, self.name.path, self._endpoint.environ)
         if len(challenge) > limits.TEXT:
             raise self._endpoint.blame.answer(f"{self.place} asks for a login in more than {limits.TEXT} characters")
+        if not challenge.isprintable():
+            raise self._endpoint.blame.answer(f"{self.place} asks for a login in signs that are no text")
         if (parameters := bearer(challenge)) is not None:
             if login and login.bearer:
                 return f"Bearer {login.bearer}"
