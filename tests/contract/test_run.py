@@ -471,7 +471,7 @@ def test_nothing_is_left_after_a_signal(stage: Stage, number: signal.Signals) ->
     while not any("images" in path for path in stage.paths) or not stage.ssh():
         assert time.monotonic() < deadline
         time.sleep(0.02)
-    assert any(name.startswith("layerferry-ssh-") for name in stage.temporary())
+    assert any(name.startswith("layerferry-run-") for name in stage.temporary())
     process.send_signal(number)
     out, err = process.communicate(timeout=20)
     assert process.returncode == 130

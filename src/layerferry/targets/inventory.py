@@ -1,6 +1,5 @@
 """From what a target says that it holds of an image to the inventory that a plan is made of."""
 
-import tempfile
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -10,6 +9,7 @@ from layerferry.image import Descriptor, Image
 from layerferry.plan import Inventory
 from layerferry.targets.conduit import Conduit
 from layerferry.targets.conversation import Conversation, Greeting, Holding, Place
+from layerferry.temporary import TemporaryFolder
 
 if TYPE_CHECKING:
     from layerferry.registry import PushedManifest
@@ -76,7 +76,7 @@ def learn(conversation: Conversation, conduit: Conduit, greeting: Greeting, imag
         return Knowledge(told=told)
     from layerferry.registry import Registry  # noqa: PLC0415 - only here it is needed, and it takes a while to load
 
-    with tempfile.TemporaryDirectory(prefix="layerferry-") as spool, Registry(spool=Path(spool), limit=0) as registry:
+    with TemporaryFolder() as spool, Registry(spool=Path(spool), limit=0) as registry:
         port = conduit.reverse(registry.port)
         if port is None:
             return Knowledge(told=told)
