@@ -69,6 +69,8 @@ def run(
     exchange = _Exchange(process, bounds, iter(feed or ()))
     try:
         return exchange.finish()
+    except OverrunError:
+        raise
     except BaseException:
         exchange.abandon()
         raise

@@ -171,10 +171,11 @@ class Engine:
         return _run([*self.command, *arguments], self.environment, bounds, kind=kind, feed=feed)
 
 
-def find_engine(engine: str, environment: Mapping[str, str]) -> Engine:
+def find_engine(engine: str, environment: Mapping[str, str], *, sole: bool = False) -> Engine:
     """The engine `engine`, a name or a path, or the first of docker and podman that answers; raises `Refusal`.
 
-    As host.sh does, it tries without and with `sudo -n`.
+    As host.sh does, it tries without and with `sudo -n`. With `sole`, podman does not stand in for a docker that is
+    installed and does not answer: a name that is taken in the one is free in the other.
     """
     trouble = ""
     for program in (engine,) if engine else ("docker", "podman"):
@@ -186,6 +187,8 @@ def find_engine(engine: str, environment: Mapping[str, str]) -> Engine:
                 return _probe(argv, environment)
             except Refusal as error:
                 trouble = trouble or error.message
+        if sole:
+            break
     if trouble:
         raise Refusal(trouble, kind="engine")
     raise Refusal(f"looked for {engine or 'docker and podman'}", kind="no-engine")
