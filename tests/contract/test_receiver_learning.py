@@ -196,20 +196,22 @@ def test_a_stranger_that_dribbles_or_floods_is_sent_away(
     registry: Registry, sent: bytes, capfd: pytest.CaptureFixture[str]
 ) -> None:
     host, _, port = registry.host.partition(":")
-    with socket.create_connection((host, int(port)), timeout=20) as connection:
-        with contextlib.suppress(ConnectionError):
-            connection.sendall(sent)
-            while connection.recv(4096):
-                pass
+    with (
+        socket.create_connection((host, int(port)), timeout=20) as connection,
+        contextlib.suppress(ConnectionError),
+    ):
+        connection.sendall(sent)
+        while connection.recv(4096):
+            pass
     assert request(registry, "GET", "/v2/", login=registry.login) == 200
     assert capfd.readouterr() == ("", "")
 
 
 def test_with_the_lessons_all_connections_end() -> None:
-    with contextlib.ExitStack() as stack:  # noqa: SIM117 - the inner one ends first, which is the point
-        with Registry() as registry:
-            host, _, port = registry.host.partition(":")
-            connection = stack.enter_context(socket.create_connection((host, int(port)), timeout=20))
-            connection.sendall(f"GET /v2/ HTTP/1.1\r\nAuthorization: Basic {registry.login}\r\n\r\n".encode())
-            assert connection.recv(4096).startswith(b"HTTP/1.1 200 ")
+    with Registry() as registry:
+        host, _, port = registry.host.partition(":")
+        connection = socket.create_connection((host, int(port)), timeout=20)
+        connection.sendall(f"GET /v2/ HTTP/1.1\r\nAuthorization: Basic {registry.login}\r\n\r\n".encode())
+        assert connection.recv(4096).startswith(b"HTTP/1.1 200 ")
+    with connection:
         assert connection.recv(1) == b""

@@ -34,7 +34,7 @@ def main(arguments: list[str]) -> int:
         with open(f"{HOME}/seen.json", "w") as file:
             modes = [mode, oct(os.stat(arguments[1]).st_mode & 0o777)]
             config = {
-                "folder": arguments[1],
+                "folder": os.path.realpath(arguments[1]),
                 "modes": modes,
                 "config": state["config"],
                 "environment": dict(os.environ),
