@@ -17,10 +17,12 @@ from layerferry.ci.ssh_identity import open_identity
 from layerferry.ci.topology import Topology, detect
 from layerferry.errors import DeadlineError, Halt, LayerferryError, UnknownHostKeyError, UsageError
 from layerferry.events import Emit
+from layerferry.processes import child_environment
 from layerferry.push import fan_out
 from layerferry.report import JsonReport, PlainReport, document
 from layerferry.result import Result, exit_code, failures
 from layerferry.routes.edge import Credentials
+from layerferry.settings import environment
 from layerferry.settings.values import Settings
 from layerferry.sources import Source
 from layerferry.sources.several import Sources
@@ -226,6 +228,7 @@ def _scan(host: SshTarget) -> str:
             text=True,
             check=False,
             timeout=2 * _SCAN_SECONDS,
+            env=child_environment(environment()),
         )
     except (OSError, subprocess.TimeoutExpired):
         return ""

@@ -16,6 +16,7 @@ from typing import ClassVar, TextIO
 
 from layerferry.ci.escape import message, neutralise, one_line, paragraph
 from layerferry.ci.summary import LARGEST_SUMMARY
+from layerferry.processes import child_environment
 
 #: Runs a command with bytes on its stdin; raises OSError or SubprocessError.
 Run = Callable[[Sequence[str], bytes], None]
@@ -192,5 +193,11 @@ def _is_file(stream: TextIO) -> bool:
 
 def _run(command: Sequence[str], data: bytes, env: Mapping[str, str]) -> None:
     subprocess.run(
-        command, input=data, env=dict(env), check=True, capture_output=True, timeout=_RUN_SECONDS, close_fds=True
+        command,
+        input=data,
+        env=child_environment(env),
+        check=True,
+        capture_output=True,
+        timeout=_RUN_SECONDS,
+        close_fds=True,
     )

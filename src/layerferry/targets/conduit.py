@@ -12,7 +12,8 @@ from types import TracebackType
 from typing import Self
 
 from layerferry.errors import ConnectError, TargetError, UsageError
-from layerferry.processes import end
+from layerferry.processes import child_environment, end
+from layerferry.settings import environment
 from layerferry.targets.choice import TargetEngine
 from layerferry.targets.ssh_failures import explain
 
@@ -97,6 +98,7 @@ class Conduit:
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.PIPE,
+                env=child_environment(environment()),
                 start_new_session=False,
             )
         except FileNotFoundError:
@@ -228,7 +230,12 @@ class SshConduit(Conduit):
         """Whether the user's ssh_config shares connections: then we leave that as it is."""
         try:
             shown = subprocess.run(
-                [*self._base, "-G", "--", self._destination], capture_output=True, text=True, check=False, timeout=10
+                [*self._base, "-G", "--", self._destination],
+                capture_output=True,
+                text=True,
+                check=False,
+                timeout=10,
+                env=child_environment(environment()),
             ).stdout
         except (OSError, subprocess.TimeoutExpired):
             return False
@@ -260,6 +267,7 @@ class SshConduit(Conduit):
                 text=True,
                 check=False,
                 timeout=10,
+                env=child_environment(environment()),
             )
         except (OSError, subprocess.TimeoutExpired):
             return None

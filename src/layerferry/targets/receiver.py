@@ -7,6 +7,7 @@ load or start can read from it or speak to it.
 """
 
 import argparse
+import contextlib
 import os
 import signal
 import sys
@@ -22,7 +23,7 @@ from layerferry.targets.receive.engine import clean_environment, find_engine, fi
 from layerferry.targets.receive.expand import Expander
 from layerferry.targets.receive.journal import Journal
 from layerferry.targets.receive.policy import POLICY_FILE, Policy, Rules, is_there, read_file
-from layerferry.targets.receive.refusal import Refusal
+from layerferry.targets.receive.refusal import Refusal, one_line
 from layerferry.targets.receive.session import Host, Session
 from layerferry.targets.receive.wire import Client
 
@@ -106,7 +107,7 @@ def _serve(policy_file: Path | None, rules: Mapping[str, Any], environment: Mapp
         client = Client(incoming, outgoing, idle=policy.idle, until=until)
         journal = Journal(policy.log, **_facts(policy, environment))
     except LayerferryError as error:
-        Client(incoming, outgoing, idle=60.0, until=until).say(f"failed refused {error.message}")
+        Client(incoming, outgoing, idle=60.0, until=until).say(f"failed refused {one_line(error.message)}")
         return 1
     try:
         return _converse(client, policy, journal, environment)
@@ -120,20 +121,30 @@ def _converse(client: Client, policy: Policy, journal: Journal, environment: Map
     home = Path(environment.get("HOME", "/nonexistent"))
     host = Host(lambda engine: find_engine(engine, clean), expander, clean, home)
     start = time.monotonic()
-    code = 1
     try:
         journal.write("start", command=environment.get("SSH_ORIGINAL_COMMAND", ""))
+    except Refusal as error:
+        client.say(f"failed refused {error.message}")
+        return 1
+    code = 1
+    try:
         code = Session(client, policy, host, journal).run()
     except Interrupted as error:
         code = error.exit_code
     except Exception:  # noqa: BLE001 - a fault of ours: the client hears that, the journal where
         import traceback  # noqa: PLC0415
 
-        journal.write("fault", text=traceback.format_exc(limit=-3))
+        _note(journal, "fault", text=traceback.format_exc(limit=-3))
         client.say("failed internal the receiver's log says why")
     finally:
-        journal.write("end", code=code, seconds=round(time.monotonic() - start, 3))
+        _note(journal, "end", code=code, seconds=round(time.monotonic() - start, 3))
     return code
+
+
+def _note(journal: Journal, event: str, **facts: Any) -> None:
+    """Tell the journal what has happened, where nothing hangs on whether that can be kept."""
+    with contextlib.suppress(LayerferryError):
+        journal.write(event, **facts)
 
 
 def _take_streams() -> tuple[int, int]:
