@@ -252,8 +252,9 @@ def _end(code: int, *, asked: bool) -> NoReturn:
 
     What was `asked` for on stdout and cannot be written is a failure of its own, if there is no other.
     """
-    trouble = stdout().trouble
-    if trouble:
+    out = stdout()
+    out.flush()
+    if trouble := out.trouble:
         stderr().complain(LayerferryError(f"stdout could not be written: {trouble}", hint=_OF_THE_IMAGES))
     sys.exit(code or (LayerferryError.exit_code if asked and trouble else 0))
 
