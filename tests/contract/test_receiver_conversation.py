@@ -353,7 +353,7 @@ def test_what_cannot_be_logged_is_not_done(bench: Bench) -> None:
 
 def test_logs_each_decision_as_one_line_of_json(bench: Bench) -> None:
     bench.serve(Shipment().session())
-    assert [event["event"] for event in bench.events] == ["start", "asked", "checked", "named", "end"]
+    assert [event["event"] for event in bench.events] == ["start", "asked", "checked", "naming", "named", "end"]
     assert {event["peer"] for event in bench.events} == {"192.0.2.7"}
     bench.serve(Shipment(then=["tag nothing at:all"]).session())
     assert bench.events[-2]["event"] == "failed"

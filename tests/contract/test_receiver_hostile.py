@@ -31,7 +31,7 @@ def test_refuses(trick: Trick, tmp_path: Path) -> None:
     assert trick.loads or not bench.loads
     assert not list(bench.spool.iterdir())
     assert bench.events[-2]["event"] == "failed"
-    assert ["push"] not in [call[:1] for call in bench.calls]
+    assert not [call for call in bench.calls if "push" in call]
 
 
 @pytest.mark.parametrize("part", [0.02, 0.2, 0.5, 0.9])
@@ -51,7 +51,7 @@ def test_a_client_does_not_choose_where_an_image_is_pushed_to(tmp_path: Path) ->
     answer = bench.serve(shipment.session())
     assert "learned no" in answer.lines
     assert bench.names.keys() == {*BEFORE, NAME}
-    assert not [call for call in bench.calls if call[0] == "push" or "192.0.2.1:5000/loot:1" in call]
+    assert not [call for call in bench.calls if "push" in call or "192.0.2.1:5000/loot:1" in call]
 
 
 def test_takes_no_zstd_where_there_is_no_zstd() -> None:
