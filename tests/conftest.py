@@ -63,7 +63,8 @@ def _names(given: str | Iterable[str]) -> list[str]:
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Mark what needs engines, and leave out what cannot run here, what was not chosen, and the long suite."""
-    dropped = [item for item in items if not _runs(item, config, no_engines=bool(cannot_run()))]
+    no_engines = bool(cannot_run())  # which takes a process to find out
+    dropped = [item for item in items if not _runs(item, config, no_engines=no_engines)]
     if dropped:
         config.hook.pytest_deselected(items=dropped)
         items[:] = [item for item in items if item not in set(dropped)]

@@ -3,9 +3,12 @@
 import gc
 import sys
 
+from layerferry.streams import take
+
 
 def main() -> None:
     """Run the command line, and end the process with one of the exit codes of `errors`."""
+    take()
     if sys.argv[1:2] == ["receive"]:
         from layerferry import settings  # noqa: PLC0415
         from layerferry.targets import receiver  # noqa: PLC0415

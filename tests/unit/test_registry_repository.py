@@ -28,8 +28,8 @@ def upload(repository: Repository, data: bytes) -> str:
     return digest_of(data)
 
 
-def manifest(tag: str = "1") -> PushedManifest:
-    document = {"schemaVersion": 2, "mediaType": MEDIA_TYPE_MANIFEST}
+def manifest(tag: str = "1", **more: object) -> PushedManifest:
+    document = {"schemaVersion": 2, "mediaType": MEDIA_TYPE_MANIFEST, **more}
     return PushedManifest.parse(json.dumps(document).encode(), media_type=MEDIA_TYPE_MANIFEST, tag=tag)
 
 
@@ -71,6 +71,23 @@ def test_the_tagged_manifest_ends_the_push_and_one_by_digest_does_not(repository
     soon(lambda: repository.put_manifest(manifest()))
     assert repository.manifest(5).tag == "1"
     assert len(repository.manifests) == 1
+
+
+def test_a_second_manifest_makes_a_push_void_where_one_is_all_there_may_be(repository: Repository) -> None:
+    """Whichever came first: nothing tells which of the two is the daemon's."""
+    repository.claim_all(budget=0, once=True)
+    for tag in ("", "learn", "learn"):  # an index's manifest, the index, and that again after a broken connection
+        repository.put_manifest(manifest(tag))
+    assert repository.manifest(0.01).tag == "learn"
+    with pytest.raises(Refused, match="two manifests"):
+        repository.put_manifest(manifest("other", annotations={"a": "b"}))
+    with pytest.raises(SourceError, match="two manifests"):
+        repository.manifest(0.01)
+    with pytest.raises(Refused, match="two manifests"):
+        repository.put_manifest(manifest("learn"))
+    repository.claim_all(budget=0, once=True)
+    repository.put_manifest(manifest("learn"))
+    assert repository.manifest(0.01).tag == "learn"
 
 
 def test_a_push_that_ended_without_a_manifest_has_none(repository: Repository) -> None:

@@ -26,6 +26,7 @@ class _Push:
     manifests: dict[str, PushedManifest] = field(default_factory=dict)
     tags: dict[str, PushedManifest] = field(default_factory=dict)
     top: PushedManifest | None = None
+    once: bool = False
     refused: str = ""
     finished: bool = False
 
@@ -58,14 +59,16 @@ class Repository:
         except_: AbstractSet[str] = frozenset(),
         sizes: Mapping[str, int] = MappingProxyType({}),
         budget: int | None = None,
+        once: bool = False,
     ) -> None:
         """Begin a push that finds every blob here, but for the digests of `except_`.
 
         A daemon then uploads only layers that it knows no digest for, and ends with the manifest. `sizes` and `budget`
         are in bytes; uploads of more than `budget` in sum are refused, because an upload does not tell beforehand what
-        it is.
+        it is. With `once`, a second manifest under a tag makes the push void: one of the two is a stranger's, and
+        nothing tells which. Ask for the manifest when the daemon has said that it has pushed.
         """
-        self._begin(Holdings(everything=True, digests=frozenset(except_), sizes=dict(sizes)), budget)
+        self._begin(Holdings(everything=True, digests=frozenset(except_), sizes=dict(sizes)), budget, once=once)
 
     def claim_only(self, sizes: Mapping[str, int], *, budget: int | None = None) -> None:
         """Begin a push that finds exactly the digests of `sizes` (in bytes) here, besides what was uploaded.
@@ -223,6 +226,11 @@ class Repository:
     def put_manifest(self, manifest: PushedManifest) -> None:
         with self._changed:
             push = self._push
+            if push.refused:
+                raise refusal.denied(push.refused)
+            if push.once and manifest.tag and push.top is not None and push.top.digest != manifest.digest:
+                push.top = None
+                raise self._break_off(push, "two manifests were put, and one is a stranger's")
             push.manifests[manifest.digest] = manifest
             if manifest.tag:
                 push.tags[manifest.tag] = push.top = manifest
@@ -239,11 +247,11 @@ class Repository:
 
     # -- within --------------------------------------------------------------------------------------------------------
 
-    def _begin(self, holdings: Holdings, budget: int | None) -> None:
+    def _begin(self, holdings: Holdings, budget: int | None, *, once: bool = False) -> None:
         with self._changed:
             self._push.finished = True
             self._push.refused = self._push.refused or "another push has begun"
-            self._push = _Push(holdings, budget)
+            self._push = _Push(holdings, budget, once=once)
             self._changed.notify_all()
 
     def _admit(self, push: _Push, size: int) -> None:

@@ -6,7 +6,8 @@ import subprocess
 import tempfile
 from collections.abc import Sequence
 
-from layerferry.processes import end
+from layerferry.processes import child_environment, end
+from layerferry.settings import environment
 
 
 class Piped:
@@ -18,7 +19,11 @@ class Piped:
         try:
             with theirs:
                 self._process = subprocess.Popen(
-                    argv, stdin=theirs.fileno(), stdout=theirs.fileno(), stderr=self._words
+                    argv,
+                    stdin=theirs.fileno(),
+                    stdout=theirs.fileno(),
+                    stderr=self._words,
+                    env=child_environment(environment()),
                 )
         except BaseException:
             self.socket.close()

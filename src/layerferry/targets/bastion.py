@@ -13,6 +13,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from layerferry.errors import ConnectError, LayerferryError
+from layerferry.processes import child_environment
+from layerferry.settings import environment
 from layerferry.targets.conduit import SshTarget, socket_folder, ssh_words
 from layerferry.targets.ssh_failures import explain, explain_forward
 
@@ -51,7 +53,11 @@ class Bastion:
         try:
             with self._log.open("ab") as log:  # what it says of its options does not go where -E says
                 self._master = subprocess.Popen(
-                    [*words, "--", self._destination], stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=log
+                    [*words, "--", self._destination],
+                    stdin=subprocess.DEVNULL,
+                    stdout=subprocess.DEVNULL,
+                    stderr=log,
+                    env=child_environment(environment()),
                 )
         except OSError as error:
             raise ConnectError(
@@ -105,6 +111,7 @@ class Bastion:
                 text=True,
                 check=False,
                 timeout=_PATIENCE,
+                env=child_environment(environment()),
             )
         except (OSError, subprocess.TimeoutExpired):
             return None

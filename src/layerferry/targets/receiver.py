@@ -15,9 +15,10 @@ import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import FrameType
-from typing import Any
+from typing import Any, NoReturn
 
 from layerferry.errors import Interrupted, LayerferryError, UsageError
+from layerferry.streams import stderr, stdout, take
 from layerferry.targets.receive.engine import clean_environment, find_engine, find_program
 from layerferry.targets.receive.expand import Expander
 from layerferry.targets.receive.journal import Journal
@@ -31,14 +32,14 @@ _NOT_RULES = ("policy", "print_authorized_key", "program")
 
 def main(arguments: Sequence[str], environment: Mapping[str, str]) -> int:
     """Run `layerferry receive` with `arguments`; the exit code of the process."""
-    given = _parser().parse_args(arguments)
-    rules = {key: value for key, value in vars(given).items() if key not in _NOT_RULES and value not in (None, [])}
     try:
+        given = _parser().parse_args(arguments)
+        rules = {key: value for key, value in vars(given).items() if key not in _NOT_RULES and value not in (None, [])}
         if given.print_authorized_key:
             from layerferry.targets.receive.authorized_key import authorized_key  # noqa: PLC0415
 
             Rules.read(rules)
-            sys.stdout.write(authorized_key(given.print_authorized_key, given.program, arguments) + "\n")
+            _print(authorized_key(given.print_authorized_key, given.program, arguments))
             return 0
         if os.isatty(0):
             raise UsageError(
@@ -47,12 +48,25 @@ def main(arguments: Sequence[str], environment: Mapping[str, str]) -> int:
             )
         return _serve(given.policy, rules, environment)
     except LayerferryError as error:
-        sys.stderr.write(f"layerferry receive: {error.message}\n" + (f"  {error.hint}\n" if error.hint else ""))
+        stderr().complain(error, "layerferry receive")
         return error.exit_code
 
 
+def _print(line: str) -> None:
+    out = stdout()
+    out.write(f"{line}\n")
+    out.flush()
+    if out.trouble:
+        raise LayerferryError(f"stdout could not be written: {out.trouble}")
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        raise UsageError(message, hint="`layerferry receive --help` shows what there is.")
+
+
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+    parser = _Parser(
         prog="layerferry receive",
         description="Play the target's part, over stdin and stdout: a forced command for a locked-down host. "
         f"What {POLICY_FILE} says holds as well. Names are allowed by patterns: app:*, ghcr.io/acme/**:v[0-9]*, "
@@ -166,4 +180,5 @@ def _interrupt(number: int, _frame: FrameType | None) -> None:
 
 
 if __name__ == "__main__":
+    take()
     sys.exit(main(sys.argv[1:], os.environ))
