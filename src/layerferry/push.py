@@ -21,7 +21,8 @@ from layerferry.sources import Source
 from layerferry.sources.manifest import SeveralPlatformsError, pick
 from layerferry.sources.unpack import Unpacked
 from layerferry.targets.conduit import Conduit
-from layerferry.targets.conversation import Conversation, Greeting, Holding
+from layerferry.targets.conversation import Conversation
+from layerferry.targets.greeting import Greeting, Holding
 from layerferry.targets.inventory import Knowledge, inventory, learn
 from layerferry.targets.target import AnyTarget, Target
 from layerferry.wanted import NO_ROUTE, Options, Wanted, nameless
@@ -61,7 +62,7 @@ class Delivery:
         """
         start = time.monotonic()
         with connect() as conduit:
-            conversation = Conversation(conduit, self._options.engine)
+            conversation = Conversation(conduit, self._options.engine, dry_run=self._options.dry_run)
             with contextlib.closing(open_source()) as source:
                 candidates = [self._inspect(source, wanted.reference) for wanted in self._wanted]
                 conversation.ask(image for images in candidates for image in images)
@@ -151,7 +152,7 @@ class Delivery:
         """A layer that several images want comes with the first of them; in a form that the engine can unpack."""
         coming: set[str] = set()
         for number, item in enumerate(items):
-            item.incoming = f"localhost/layerferry:{secrets.token_hex(8)}"
+            item.incoming = _throw_away_name()
             wanted = item.plan.wanted - coming
             coming |= wanted
             folder = spool / str(number)
@@ -288,6 +289,11 @@ def _failed(wanted: Sequence[Wanted], target: AnyTarget, error: LayerferryError 
         Result(image=item.reference, target=target.name, route=NO_ROUTE, names=item.names, error=error)
         for item in wanted
     ]
+
+
+def _throw_away_name() -> str:
+    """It tells when it was made: the next session takes away what is a day old, where an engine died with ours."""
+    return f"localhost/layerferry:{int(time.time()):x}-{secrets.token_hex(8)}"
 
 
 def _under_another_id(source: Source, image: Image, holding: Holding) -> str:

@@ -1,1 +1,1 @@
-"""The acceptance suite of the doors: whatever is foreign, played by its worst. Black boxes, through the command alone."""
+"""The acceptance suite of the doors: all that is foreign, played by its worst, in front of the command alone."""

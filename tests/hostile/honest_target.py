@@ -4,7 +4,13 @@ It has nothing of what it is asked for, loads whatever it is sent, and shows eac
 `no-zstd` unpacks no zstd layer, as docker before 23.
 """
 
+from __future__ import annotations
+
 import sys
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import IO
 
 PLATFORM = "platform linux/x86_64"
 
@@ -40,7 +46,7 @@ def main(record: str, words: list[str]) -> None:
                 say(b"done")
 
 
-def frames(hear) -> int:  # type: ignore[no-untyped-def]
+def frames(hear: IO[bytes]) -> int:
     """Read an archive; its bytes."""
     total = 0
     while (size := hear.readline()).strip() not in {b"0", b""}:

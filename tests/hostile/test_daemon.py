@@ -23,7 +23,7 @@ def push(layerferry: Command, playing: Playing, case: daemon.Case, record: Path,
     playing.play(case.answering())
     run = layerferry(
         *("push", "app:1", *case.options, *more, "--", *honest(record)),
-        env={"DOCKER_HOST": playing.address, **case.env},
+        env={"DOCKER_HOST": playing.address},
     )
     one_sentence(run, case.codes, case.says)
 
@@ -34,7 +34,7 @@ def test_a_hostile_daemon_reaches_no_target(
 ) -> None:
     record = tmp_path / "heard"
     push(layerferry, playing, case, record, *(("--dry-run",) if case.dry else ()))
-    if case.codes != (0, 3) or case.dry:
+    if 0 not in case.codes or case.dry:
         only_asked(record, sent=not case.dry)
 
 

@@ -119,7 +119,8 @@ def _converse(client: Client, policy: Policy, journal: Journal, environment: Map
     clean = clean_environment(environment)
     expander = Expander(find_program("zstd", clean), clean)
     home = Path(environment.get("HOME", "/nonexistent"))
-    host = Host(lambda engine: find_engine(engine, clean), expander, clean, home)
+    sole = policy.immutable_tags
+    host = Host(lambda engine: find_engine(engine, clean, sole=sole), expander, clean, home)
     start = time.monotonic()
     try:
         journal.write("start", command=environment.get("SSH_ORIGINAL_COMMAND", ""))
