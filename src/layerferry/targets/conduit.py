@@ -116,7 +116,7 @@ class Conduit:
                 env=child_environment(environment()),
                 start_new_session=False,
             )
-        except FileNotFoundError:
+        except (FileNotFoundError, NotADirectoryError):  # the latter where an entry of PATH is a file
             raise ConnectError(
                 f"{name}: there is no command {self._argv[0]!r} here", hint=f"Install {self._argv[0]}, or mend PATH."
             ) from None
