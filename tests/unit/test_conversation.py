@@ -8,7 +8,9 @@ import pytest
 from layerferry.errors import ConnectError, LayerferryError, TargetError, VerificationError
 from layerferry.image import Descriptor, Image, Layer, Platform
 from layerferry.targets.conduit import Conduit
-from layerferry.targets.conversation import FRAME, Conversation, Greeting, Holding, Place, script, verdict
+from layerferry.targets.conversation import FRAME, Conversation, script
+from layerferry.targets.greeting import Greeting, Holding, Place
+from layerferry.targets.verdict import verdict
 
 A, B, C = (f"sha256:{letter * 64}" for letter in "abc")
 ONE, TWO, HOLDER = (f"sha256:{digit * 64}" for digit in "123")
@@ -57,7 +59,11 @@ GREETING = ("layerferry 1 sh", "engine docker 28.5.2+dfsg overlay2", "store chai
 
 
 def greeted(*lines: str) -> Greeting:
-    return Conversation(FakeConduit(*GREETING, *lines, "end")).greeting()
+    """The greeting of a target that was asked for ONE, TWO and A, each with A, B, C and seven more layers."""
+    conversation = Conversation(FakeConduit(*GREETING, *lines, "end"))
+    layers = (A, B, C, *(f"sha256:{number:064x}" for number in range(7)))
+    conversation.ask([image(ONE, *layers), image(TWO, *layers), image(A, *layers)])
+    return conversation.greeting()
 
 
 # The ask.
@@ -306,8 +312,8 @@ def test_whether_the_daemon_has_pushed(line: str, expected: bool) -> None:
     conduit = FakeConduit("layerferry 1 sh", line)
     conversation = Conversation(conduit)
     conversation._hello()
-    assert conversation.learn(ONE, "127.0.0.1:1/x:learn") is expected
-    assert conduit.said.decode() == f"learn {ONE} 127.0.0.1:1/x:learn\n"
+    assert conversation.learn(ONE, "127.0.0.1:1/x:learn", "dG9rZW4=", "YmFzaWM=") is expected
+    assert conduit.said.decode() == f"learn {ONE} 127.0.0.1:1/x:learn dG9rZW4= YmFzaWM=\n"
 
 
 # Verdicts.
