@@ -288,7 +288,7 @@ class TestFailure:
         world.assert_clean()
 
     def test_nothing_is_downloaded_unless_that_is_allowed(self, world: World) -> None:
-        world.env |= {"NGROK_PATH": "", "PATH": "/nonexistent"}
+        world.env |= {"NGROK_PATH": "", "PATH": str(world.temporary / "missing")}
         with pytest.raises(RouteError, match="not installed") as caught, world.open():
             pytest.fail("it opened")
         assert "LAYERFERRY_NGROK_INSTALL" in caught.value.hint

@@ -66,7 +66,7 @@ def hold(session: bytes) -> tuple[int, list[str], oracle.Oracle]:
         incoming.write(session)
         incoming.seek(0)
         client = Client(incoming.fileno(), outgoing.fileno(), idle=5, until=time.monotonic() + 5)
-        host = Host(lambda _: engine, Expander("", {}), {}, Path("/nonexistent"))
+        host = Host(lambda _: engine, Expander("", {}), {}, Path("/dev/null/missing"))
         code = Session(client, Policy((_RULES,)), host, log).run()
         outgoing.seek(0)
         heard = outgoing.read().decode("ascii")
