@@ -52,7 +52,11 @@ def test_a_client_that_goes_leaves_nothing(part: float, tmp_path: Path) -> None:
 def test_a_client_does_not_choose_where_an_image_is_pushed_to(tmp_path: Path) -> None:
     bench = Bench(tmp_path)
     shipment = Shipment()
-    shipment.expect = ["learn docker.io/library/vault:1 192.0.2.1:5000/loot:1", *shipment.header()[4:-1]]
+    shipment.expect = [
+        "learn docker.io/library/vault:1 192.0.2.1:5000/loot:1",
+        "learn a b c d",
+        *shipment.header()[4:-1],
+    ]
     answer = bench.serve(shipment.session())
     assert "learned no" in answer.lines
     assert bench.names.keys() == {*BEFORE, NAME}
