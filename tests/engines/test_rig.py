@@ -194,7 +194,9 @@ def test_an_engine_listens_with_tls(kind: str, rig: Rig) -> None:
     version = client.machine.run("docker", "version", "--format", "{{.Server.Version}}", env=env)
     assert version.startswith(KINDS[kind].version)
     with pytest.raises(RigError, match="HTTPS"):
-        client.machine.run("docker", "version", env=env | {"DOCKER_CERT_PATH": "/root/missing", "DOCKER_TLS_VERIFY": ""})
+        client.machine.run(
+            "docker", "version", env=env | {"DOCKER_CERT_PATH": "/root/missing", "DOCKER_TLS_VERIFY": ""}
+        )
 
 
 def test_a_machine_can_be_far_away(rig: Rig) -> None:
