@@ -135,7 +135,9 @@ def _asked(argv: list[str], question: bytes, environ: Mapping[str, str]) -> byte
     said, deadline = bytearray(), time.monotonic() + _HELPER_TIMEOUT
     pipe = subprocess.PIPE
     with (
-        subprocess.Popen(argv, stdin=pipe, stdout=pipe, stderr=subprocess.DEVNULL, env=dict(environ)) as process,
+        subprocess.Popen(
+            argv, stdin=pipe, stdout=pipe, stderr=subprocess.DEVNULL, env=child_environment(environ)
+        ) as process,
         selectors.DefaultSelector() as selector,
     ):
         assert process.stdin is not None

@@ -17,7 +17,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Any, NoReturn
 
-from layerferry.errors import Interrupted, LayerferryError, UsageError
+from layerferry.errors import Interrupted, LayerferryError, OutputError, UsageError
 from layerferry.streams import stderr, stdout, take
 from layerferry.targets.receive.engine import clean_environment, find_engine, find_program
 from layerferry.targets.receive.expand import Expander
@@ -57,7 +57,7 @@ def _print(line: str) -> None:
     out.write(f"{line}\n")
     out.flush()
     if out.trouble:
-        raise LayerferryError(f"stdout could not be written: {out.trouble}")
+        raise OutputError(f"stdout could not be written: {out.trouble}")
 
 
 class _Parser(argparse.ArgumentParser):
