@@ -9,8 +9,8 @@ printf '%s\n' "$*" >>"$FAKE/calls"
 verb=$1
 case "$1 $2" in
   "image inspect") verb=inspect ;;
-  "image ls") verb=ls ;;
-  "image rm") verb=rm ;;
+  "image ls") verb="ls" ;;
+  "image rm") verb="rm" ;;
 esac
 case $verb in
   info) cat "$FAKE/info" ;;

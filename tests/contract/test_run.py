@@ -482,10 +482,7 @@ def test_nothing_is_left_after_a_signal(stage: Stage, number: signal.Signals) ->
 
 def test_a_killed_run_leaves_no_key_and_the_next_one_sweeps_and_says_so(stage: Stage, key: str) -> None:
     process = stage.start(FAKE_SSH="hang")
-    deadline = time.monotonic() + 30
-    while not stage.ssh():
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
+    wait_until(lambda: bool(stage.ssh()), "no ssh")
     process.kill()
     process.communicate(timeout=20)
     left = [path for path in (stage.folder / "tmp").rglob("*") if path.is_file()]

@@ -74,12 +74,10 @@ def is_time(node: ast.AST, times: set[str]) -> bool:
         case ast.Call(func=ast.Attribute(value=ast.Name(id="time"), attr=name) | ast.Name(id=name)) if is_clock(name):
             return True
         case ast.Call(func=ast.Name(id=name), args=parts) if name in ARITHMETIC:
-            pass
+            return any(is_time(part, times) for part in parts)
         case ast.BinOp() | ast.UnaryOp() | ast.NamedExpr():
-            parts = list(ast.iter_child_nodes(node))
-        case _:
-            return False
-    return any(is_time(part, times) for part in parts)
+            return any(is_time(part, times) for part in ast.iter_child_nodes(node))
+    return False
 
 
 def is_clock(name: str) -> bool:

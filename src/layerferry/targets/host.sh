@@ -1,3 +1,4 @@
+# shellcheck shell=sh # it is fed to one, and needs no first line that names it
 # The target's part of the conversation (conversation.py tells it), in POSIX sh, on a host that has an engine and
 # nothing else of ours. It arrives through stdin, without these comments; nothing is written to the host's disk.
 export LC_ALL=C
@@ -184,6 +185,7 @@ find_containerd() {
   case $engine in
     k3s | ctr)
       driver=${wanted_space:-k8s.io}
+      # shellcheck disable=SC2005,SC2046 # this puts the lines onto one
       [ "$wanted_space" ] || [ "$engine" = k3s ] || case " $(echo $($cli namespaces ls -q)) " in
         *' k8s.io '*) ;;
         *' moby '*) driver=default; [ "$wanted_engine" ] || fail engine "containerd is docker's, and there is no docker" ;;
@@ -228,7 +230,7 @@ seek() { [ "$listed" ] || ids=$(printf '%s\n' "$@" | fetch names); }
 list_images() {
   list_ids
   [ "$ids" ] || return 0
-  crowd=cat
+  crowd='cat'
   [ $store != blob ] || crowd='head -n 200'
   images=$(cut -d ' ' -f 1 <<IDS | uniq | $crowd | show_all
 $ids
@@ -603,6 +605,7 @@ push_it() {
   $limit $cli push "$1"
 }
 
+# shellcheck disable=SC2329 # a trap calls it
 cleanup() {
   trap '' HUP INT TERM PIPE
   drop all
