@@ -4,17 +4,18 @@ import contextlib
 import signal
 import sys
 import time
-import traceback
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from types import FrameType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
 
 from layerferry import __version__, settings
-from layerferry.errors import ConnectError, Halt, Interrupted, LayerferryError, UsageError
+from layerferry.ci.escape import one_line
+from layerferry.errors import Halt, Interrupted, LayerferryError, OutputError, UsageError, interruption
+from layerferry.streams import stderr, stdout, taken
 from layerferry.targets import is_registry
 from layerferry.targets.choice import TargetEngine
 from layerferry.targets.target import AnyTarget, Ssh, start
@@ -24,6 +25,10 @@ if TYPE_CHECKING:
 
 # ssh is started first of all, and shakes hands while we load the rest: hence the imports inside functions.
 # ruff: noqa: PLC0415
+
+
+#: click 8.1 shows the help, and ends well.
+_NO_ARGUMENTS: Any = getattr(click.exceptions, "NoArgsIsHelpError", ())
 
 
 class PushCommand(click.Command):
@@ -129,7 +134,8 @@ def _split(
 
 def _push(images: Sequence[str], targets: Sequence[AnyTarget], *, as_json: bool, **given: Any) -> None:
     from layerferry.push import fan_out
-    from layerferry.runner import Surroundings
+    from layerferry.result import exit_code, failures
+    from layerferry.runner import Surroundings, bounded
     from layerferry.wanted import Options, Wanted
 
     if given["names"] and len(images) > 1:
@@ -147,15 +153,15 @@ def _push(images: Sequence[str], targets: Sequence[AnyTarget], *, as_json: bool,
     )
     around = Surroundings.look(chosen, settings.environment())
     begin = time.monotonic()
-    with _report(as_json=as_json) as report, _bounded(chosen.timeout):
-        results = fan_out(wanted, targets, options, report, lambda: around.source(report))
+    with _report(as_json=as_json) as report:
+        with bounded(chosen.timeout):
+            results = fan_out(wanted, targets, options, report, lambda: around.source(report), tell=report.delivered)
         report.finish(results, time.monotonic() - begin)
-    errors = [result.error for result in results if result.error]
-    for error in errors:
-        _complain(error)
+    for error in failures(results):
+        stderr().complain(error)
         if given["debug"]:
-            traceback.print_exception(error)
-    sys.exit(max((error.exit_code for error in errors), default=0))
+            stderr().traceback(error)
+    _end(exit_code(results), asked=as_json)
 
 
 @cli.command()
@@ -175,18 +181,17 @@ def run(*, print_config: bool, dry_run: bool, as_json: bool, debug: bool) -> Non
     except UsageError as error:
         from layerferry.runner import complain
 
-        complain(error, environ, sys.stderr if as_json else sys.stdout)
+        complain(error, environ, (stderr() if as_json else stdout()).verbatim)
         sys.exit(error.exit_code)
     if print_config:
         from layerferry.settings.values import origins
 
         for origin in origins(chosen, environ, {}):
-            click.echo(f"{origin.variable}={origin.value}  # {origin.source}")
+            stdout().write(one_line(f"{origin.variable}={origin.value}  # {origin.source}") + "\n")
         return
     from layerferry import runner
 
-    with _bounded(chosen.timeout):
-        sys.exit(runner.run(chosen, environ, dry_run=dry_run, as_json=as_json))
+    _end(runner.run(chosen, environ, dry_run=dry_run, as_json=as_json), asked=as_json)
 
 
 @cli.command(context_settings={"ignore_unknown_options": True, "help_option_names": []})
@@ -209,6 +214,7 @@ def doctor(target: str | None, *, via: str, as_json: bool, debug: bool, **ssh: A
     """Show what is where and what reaches what, the route that would be taken, and why. Sends nothing."""
     del debug
     from layerferry.doctor import examine, show
+    from layerferry.runner import bounded
     from layerferry.targets.registry import check_via, through
 
     chosen = settings.load()
@@ -217,85 +223,79 @@ def doctor(target: str | None, *, via: str, as_json: bool, debug: bool, **ssh: A
         check_via([target or ""], "--via")
     if target:
         target = through(target, via or chosen.via)
-    with contextlib.ExitStack() as stack, _bounded(chosen.timeout):
+    with contextlib.ExitStack() as stack, bounded(chosen.timeout):
         if settings.has_ssh_material():
             ssh_settings = _with_material(stack, ssh_settings)
         findings = examine(chosen, settings.environment(), target, ssh_settings)
-        show(findings, sys.stdout, as_json=as_json)
-    sys.exit(findings.exit_code)
+    show(findings, stdout(), as_json=as_json)
+    _end(findings.exit_code, asked=True)
 
 
-@contextlib.contextmanager
-def _report(*, as_json: bool) -> Iterator["Report"]:
+def _report(*, as_json: bool) -> "Report":
     from layerferry.report import JsonReport, PlainReport
 
     if as_json:
-        yield JsonReport(sys.stdout, lambda line: click.echo(line, err=True))
-    elif sys.stdout.isatty():
-        from layerferry.report.terminal import TerminalReport
+        return JsonReport(stdout(), stderr().line)
+    if not stdout().isatty():
+        return PlainReport(stdout().line)
+    from layerferry.report.terminal import TerminalReport
 
-        with TerminalReport() as report:
-            yield report
-    else:
-        yield PlainReport(lambda line: print(line, flush=True))  # noqa: T201 - this is the report
-
-
-@contextlib.contextmanager
-def _bounded(seconds: float) -> Iterator[None]:
-    """Halt with a `ConnectError` after so many seconds, wherever the push is then."""
-
-    def ring(_number: int, _frame: FrameType | None) -> None:
-        raise Halt(ConnectError(f"gave up after {seconds:g} s", hint="LAYERFERRY_TIMEOUT or --timeout sets it."))
-
-    before = signal.signal(signal.SIGALRM, ring)
-    signal.setitimer(signal.ITIMER_REAL, seconds)
-    try:
-        yield
-    finally:
-        signal.setitimer(signal.ITIMER_REAL, 0)
-        signal.signal(signal.SIGALRM, before)
+    return TerminalReport()
 
 
 def _interrupt(_number: int, _frame: FrameType | None) -> None:
     raise Halt(Interrupted())
 
 
-def _halted(error: BaseException | None) -> LayerferryError | None:
-    """What a signal meant that came while a module was being loaded: Python may wrap what it raises there."""
-    while error is not None and not isinstance(error, (Halt, KeyboardInterrupt)):
-        error = error.__cause__ or error.__context__
-    return error.error if isinstance(error, Halt) else Interrupted() if error is not None else None
+def _end(code: int, *, asked: bool) -> NoReturn:
+    """End with `code`: it tells of the images, whatever became of the log.
+
+    What was `asked` for on stdout and cannot be written is a failure of its own, if there is no other.
+    """
+    out = stdout()
+    out.flush()
+    if trouble := out.trouble:
+        stderr().complain(OutputError(f"stdout could not be written: {trouble}", hint=_OF_THE_IMAGES))
+    sys.exit(code or (OutputError.exit_code if asked and trouble else 0))
 
 
-def _complain(error: LayerferryError) -> None:
-    click.echo(f"layerferry: {error.message}", err=True)
-    if error.hint:
-        click.echo(f"  {error.hint}", err=True)
+_OF_THE_IMAGES = "What became of the images is not touched by that."
+
+
+def _misread(error: click.ClickException) -> UsageError:
+    """A complaint of click's, in our form."""
+    context = getattr(error, "ctx", None)
+    command = context.command_path if context else "layerferry"
+    return UsageError(error.format_message(), hint=f"`{command} --help` shows what there is.")
 
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Run the command line, and end the process with one of the exit codes of `errors`."""
-    arguments = sys.argv[1:] if argv is None else list(argv)
     for number in (signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, _interrupt)
+        if signal.getsignal(number) is not signal.SIG_IGN:  # as nohup leaves it
+            signal.signal(number, _interrupt)
+    with taken():
+        _run(sys.argv[1:] if argv is None else list(argv))
+
+
+def _run(arguments: list[str]) -> NoReturn:
     try:
         cli.main(arguments, prog_name="layerferry", standalone_mode=False)
-    except click.ClickException as error:
+        _end(0, asked=True)
+    except _NO_ARGUMENTS as error:
         error.show()
         sys.exit(error.exit_code)
-    except (click.Abort, KeyboardInterrupt):
-        failure: LayerferryError = Interrupted()
-    except Halt as halt:
-        failure = halt.error
+    except click.ClickException as error:
+        failure: LayerferryError = _misread(error)
+    except click.Abort:
+        failure = Interrupted()
     except LayerferryError as error:
         failure = error
-    except Exception as error:
-        if (halted := _halted(error)) is None:
+    except BaseException as error:
+        if (halted := interruption(error)) is None:
             raise
         failure = halted
-    else:
-        sys.exit(0)
     if "--debug" in arguments:
-        traceback.print_exception(failure)
-    _complain(failure)
+        stderr().traceback(failure)
+    stderr().complain(failure)
     sys.exit(failure.exit_code)

@@ -21,20 +21,92 @@ LAYERS: Final = 1_000
 TEXT: Final = 4 * KIB
 #: Bytes of a blob, a layer or an image: more than any disk holds, and what still fits a tar header (base-256).
 SIZE: Final = 1 << 53
-#: Lines of HTTP between two pieces of a body: Python takes 100 headers, and an answer has one head, or two.
-HEAD_LINES: Final = 1_000
-#: Seconds from the first byte of an answer's head to its last.
-HEAD_SECONDS: Final = 60
-#: Bytes of any other answer than a blob: a daemon's list of images has 1 or 2 KiB for each.
-ANSWER: Final = 32 * MIB
-#: Pieces that an answer comes in, chunks or packets: Go's HTTP server gathers 2 KiB for one, and an MTU is 1500.
-ANSWER_PIECES: Final = 1 << 17
-#: Seconds that an answer of that size may take: 110 kB/s.
-ANSWER_SECONDS: Final = 300
-#: Bytes of a line of progress; docker's have 300.
-LINE: Final = 64 * KIB
-#: Lines of progress of one push. docker says one for each 512 KiB, and at most ten a second for each layer
-#: (moby, pkg/progress/progressreader.go): 1 TiB.
-LINES: Final = 2_000_000
-#: Bytes of one image in a daemon's list: its names, digests and labels.
-ROW: Final = MIB
+
+#: Bytes of a daemon's answer: a list of images has 1 or 2 KiB for each.
+LISTING: Final = 32 * MIB
+#: Bytes of one image in that list: its names, digests and labels.
+LISTED: Final = MIB
+#: Bytes of a line of progress of a push; docker's have 300. And how many lines: docker says one for each 512 KiB, and
+#: at most ten a second for each layer (moby, pkg/progress/progressreader.go), so these are 1 TiB.
+PROGRESS_LINE: Final = 64 * KIB
+PROGRESS_LINES: Final = 2_000_000
+
+#: Bytes that an engine's command may say in one answer: the names of 10,000 images are 2 MB.
+ENGINE_ANSWER: Final = 16 * MIB
+#: Looks, 50 ms apart, at a lock that another session holds: a minute. Giving 64 names takes that one some seconds.
+LOCK_ATTEMPTS: Final = 1_200
+#: Bytes of a zstd frame's window that are taken: what `zstd -d` takes by itself (zstd(1), --memory); levels up to 19
+#: use 8 MiB.
+ZSTD_WINDOW: Final = 128 * MIB
+#: Bytes of address space of a `zstd` process that unpacks: with a window of 128 MiB, 1.5.4 needs less than 256 MiB.
+ZSTD_MEMORY: Final = 512 * MIB
+#: Connections without credentials at a registry of ours, and seconds that each may last: an engine shows them at once.
+STRANGERS: Final = 32
+STRANGER_SECONDS: Final = 2.0
+
+#: Entries of an index and of all that it leads to: an image is there for some ten platforms, with an attestation each.
+ENTRIES: Final = 4_000
+#: Platforms that one image is there for; Go knows about fifty pairs of system and architecture.
+PLATFORMS: Final = 200
+#: Bytes of all manifests, indexes and configs that are read to find one image; they have some kilobytes each.
+DOCUMENTS: Final = 64 * MIB
+
+#: Bytes of a token service's or a credential helper's answer, and of what a registry says of an error.
+REPLY: Final = MIB
+#: Bytes of a token or a password: a JWT with many scopes has ten kilobytes.
+TOKEN: Final = 64 * KIB
+#: Bytes of an HTTP answer before its body; servers send some hundred, and most clients take 64 KiB at most.
+HEADERS: Final = 256 * KIB
+#: Characters of a URL that a registry leads to: one that is signed for a blob store has one or two thousand.
+URL: Final = 16 * KIB
+#: Redirects of one request, one behind the other: to a blob store it is one.
+REDIRECTS: Final = 10
+#: Seconds that a registry may be silent, or send less than `PACE`, or take nothing of what it is sent.
+SILENCE: Final = 120
+#: Bytes in `SILENCE` seconds that count as progress: 140 a second, where a modem had 7,000.
+PACE: Final = 16 * KIB
+#: Bytes that a registry has stored in a second, at least, before it has to answer that it has a blob.
+STORING: Final = 16 * MIB
+#: How many times larger a layer is unpacked, at most, that somebody else's word is checked for: gzip can do 1,032,
+#: layers have 2 to 10. What is beyond is sent instead.
+RATIO: Final = 200
+UNPACKED_AT_LEAST: Final = 64 * MIB
+#: Bytes of a layer, unpacked, that are hashed before it goes into a registry.
+UNPACKED: Final = 512 * GIB
+#: Bytes of the file that remembers which blob is which layer: 30,000 of them.
+MEMORY: Final = 8 * MIB
+# What a target says and takes. Times are seconds.
+
+#: Bytes of one line. The longest that a target says is a verdict, of 2,000; a banner's are shorter.
+LINE = 64 * KIB
+#: Lines that wait to be read, before its output waits for us. A greeting has ten, and a few for each layer.
+LINES_WAITING = 256
+#: Lines and bytes before the greeting: a banner and a message of the day.
+NOISE_LINES = 200
+NOISE = 256 * KIB
+#: Lines that we do not know, of a target of tomorrow; `alive` is one every 10 s, so this is a day of them.
+LINES_SKIPPED = 10_000
+#: Bytes of stderr that are kept; ssh's reason is the last line.
+STDERR = 64 * KIB
+#: Bytes of what a target or ssh says that are looked at, and that are shown.
+SAID = 4 * KIB
+SHOWN = 1500
+#: To the first line of the greeting: a connection, a login, a slow start of a shell.
+HELLO = 120.0
+#: Of silence in the rest of it, and to its end: an engine lists 5,000 images in 75 s (docker 28.5, containerd store).
+ANSWER = 120.0
+ANSWERS = 300.0
+#: For 64 KiB to leave us: a modem takes 10 s. containerd syncs a blob to a slow disk before it reads on.
+TAKEN = 300.0
+#: Of silence while an engine works, where the target says each 10 s that it lives.
+ALIVE = 120.0
+#: While an engine loads: so long, and a second for each MiB of the archive. A slow disk of a NAS writes 10 MiB in one.
+LOADED = 900.0
+LOADED_RATE = MIB
+#: For names: an engine takes less than a second; a receiver may run a command then, which has 5 minutes by default.
+NAMED = 1800.0
+#: For what a target said before it hung up.
+LAST_WORDS = 5.0
+LAST_WORDS_LINES = 1_000
+#: Between two signs of life of ours; host.sh ends itself after 300 s without any.
+HEARTBEAT = 15.0

@@ -1,5 +1,7 @@
 """The docker SDK's client, which lives here alone: where the daemon is, and answers that are bounded."""
 
+import contextlib
+import io
 import re
 from collections.abc import Iterator, Mapping
 from http import HTTPStatus
@@ -8,25 +10,26 @@ from typing import Any
 import docker
 import docker.errors
 import requests
-import urllib3
 from docker.context import ContextAPI
 
 from layerferry import limits
 from layerferry.documents import Document
 from layerferry.errors import LayerferryError, SourceError
-from layerferry.sources.answers import BoundedAdapter, BoundedSession, lines, pieces
+from layerferry.sources.answers import lines
 from layerferry.sources.causes import reason
-from layerferry.sources.dial import DialAdapter
+from layerferry.sources.connections import chunks_of, whole
+from layerferry.sources.dial import BoundedAdapter, DialAdapter
+from layerferry.sources.endpoint import BROKEN
 
 _DEFAULT = "unix:///var/run/docker.sock"
 #: The API's version for the one question that has none; docker 19.03's.
 _OLDEST = "1.40"
+#: Bytes of an image that are read at once.
+_PIECE = 256 << 10
 #: Characters of what a daemon says that go into a sentence of ours.
 _SAID = 300
 #: What the SDK, requests and urllib3 raise where a daemon is not there, or answers otherwise than HTTP has it.
-FAULTS = (
-    docker.errors.DockerException, requests.RequestException, urllib3.exceptions.HTTPError, OSError, ValueError
-)  # fmt: skip
+FAULTS = (docker.errors.DockerException, *BROKEN, ValueError)
 #: And where they read docker's configuration of the user, which they take as they find it.
 _MISCONFIGURED = (*FAULTS, TypeError, KeyError, AttributeError, RecursionError)
 
@@ -39,7 +42,7 @@ class Refusal(Exception):  # noqa: N818 - it is an answer
         self.status = status
 
 
-class Client(BoundedSession, docker.APIClient):  # type: ignore[misc]
+class Client(docker.APIClient):  # type: ignore[misc]
     """The SDK's client. What it gives is the bytes of an answer, bounded, and not what JSON makes of them.
 
     Raises `Refusal`, one of `FAULTS`, and `SourceError`.
@@ -63,6 +66,22 @@ class Client(BoundedSession, docker.APIClient):  # type: ignore[misc]
         if not version:
             self._version = _api_version(self.version(api_version=False))
 
+    def get_redirect_target(self, resp: requests.Response) -> None:
+        """None: requests would read the body of one that leads somewhere, however long it is."""
+        del resp
+
+    def send(self, request: requests.PreparedRequest, **options: Any) -> requests.Response:
+        """Read an answer, bounded, but for the stream that was asked for."""
+        request.headers["Accept-Encoding"] = "identity"
+        response: requests.Response = super().send(request, **{**options, "stream": True, "allow_redirects": False})
+        if not options.get("stream") or response.status_code >= HTTPStatus.MULTIPLE_CHOICES:
+            with contextlib.closing(response):
+                data = whole(response, limits.LISTING)
+            if data is None:
+                raise SourceError(f"the docker daemon's answer is refused: it has more than {limits.LISTING} bytes")
+            response.raw = io.BytesIO(data)
+        return response
+
     def _raise_for_status(self, response: requests.Response) -> None:
         if response.status_code >= HTTPStatus.MULTIPLE_CHOICES:
             raise Refusal(response.status_code, _said(response.content) or f"HTTP status {response.status_code}")
@@ -74,13 +93,15 @@ class Client(BoundedSession, docker.APIClient):  # type: ignore[misc]
 
     def _stream_helper(self, response: requests.Response, **how: bool) -> Iterator[bytes]:
         del how
-        return lines(response)
+        with contextlib.closing(response):
+            yield from lines(chunks_of(response), "what the docker daemon says of its push")
 
     def _stream_raw_result(self, response: requests.Response, *options: Any) -> Iterator[bytes]:
         """The SDK's own would take the timeout away."""
         del options
         self._raise_for_status(response)
-        return pieces(response)
+        with contextlib.closing(response):
+            yield from chunks_of(response, _PIECE)
 
 
 def _said(data: bytes) -> str:

@@ -1,7 +1,6 @@
 """A docker daemon as the source: what it says of an image, and the image's bytes.
 
-Whoever answers there is not believed: an answer is bounded while it is read (`sources.answers`), and is a `Document`
-from there on.
+Whoever answers there is not believed: an answer is bounded while it is read, and is a `Document` from there on.
 """
 
 import heapq
@@ -15,12 +14,11 @@ from layerferry import limits
 from layerferry.documents import Document, load
 from layerferry.errors import LayerferryError, SourceError
 from layerferry.image import Digest, Image, Layer, Platform
-from layerferry.sources.answers import TooMuch, members
-from layerferry.sources.causes import cause_of
+from layerferry.sources.answers import members
 from layerferry.sources.client import FAULTS, Client, Refusal, find_address, first_line, words_of
 from layerferry.sources.history import Entry, layer_sizes
-from layerferry.sources.save import CHUNK, Save
-from layerferry.sources.streams import ahead, gathered
+from layerferry.sources.save import Save
+from layerferry.sources.streams import ahead
 
 #: The tag of what a daemon pushes to us, in a repository that nobody else knows.
 PUSH_TAG = "layerferry"
@@ -69,8 +67,6 @@ class Daemon:
         except Refusal as refusal:
             raise SourceError(f"the docker daemon at {self.address} {what}: {refusal}") from None
         except FAULTS as error:
-            if isinstance(cause_of(error), TooMuch):
-                raise SourceError(f"the docker daemon at {self.address} is refused: {words_of(error)}") from None
             raise SourceError(
                 f"the docker daemon at {self.address} does not answer ({words_of(error)})",
                 hint="Start it, or point DOCKER_HOST or a docker context at it: `docker version` must work here.",
@@ -137,7 +133,7 @@ class Daemon:
         """The largest images of at most so many bytes whose layers the daemon knows digests for."""
         sizes: dict[Digest, int] = {}
         for data in members(self._client.images()):
-            row = Document.parse(data, "the daemon's list of images", most=limits.ROW)
+            row = Document.parse(data, "the daemon's list of images", most=limits.LISTED)
             if row.texts("RepoDigests") and row.count("Size") <= most:
                 sizes[_image_id(row)] = row.count("Size")
         return heapq.nlargest(_MOST_BASES, sizes, key=sizes.__getitem__)
@@ -204,7 +200,7 @@ class Daemon:
 def _check_progress(line: bytes) -> None:
     """A push that failed says so in its stream, after a status of 200."""
     if line.strip():
-        told = Document.parse(line, "what the docker daemon says of its push", most=limits.LINE)
+        told = Document.parse(line, "what the docker daemon says of its push", most=limits.PROGRESS_LINE)
         if error := str(told.members.get("error") or ""):
             raise SourceError(f"the docker daemon could not push: {first_line(error)}")
 
@@ -225,7 +221,7 @@ class Export(Save):
 
     def _read(self, image: Image) -> Iterator[bytes]:
         try:
-            with closing(ahead(gathered(self._client.get_image(image.id), CHUNK))) as chunks:
+            with closing(ahead(self._client.get_image(image.id))) as chunks:
                 for chunk in chunks:
                     self.received += len(chunk)
                     yield chunk

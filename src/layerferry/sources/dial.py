@@ -14,7 +14,7 @@ import requests
 import urllib3
 from requests.adapters import HTTPAdapter
 
-from layerferry.sources.answers import Answer
+from layerferry.sources.connections import Bounded, BoundedTls, pools
 from layerferry.sources.piped import Piped, last_line
 
 
@@ -48,11 +48,21 @@ class DialAdapter(HTTPAdapter):
         super().close()
 
 
-class _Connection(urllib3.connection.HTTPConnection):
-    response_class = Answer
+class BoundedAdapter(HTTPAdapter):
+    """Sends requests as they are sent otherwise, through connections whose answers are bounded."""
+
+    def init_poolmanager(self, *arguments: Any, **options: Any) -> None:
+        super().init_poolmanager(*arguments, **options)
+        self.poolmanager.pool_classes_by_scheme = pools(Bounded, BoundedTls)
+
+    def proxy_manager_for(self, proxy: Any, **options: Any) -> Any:
+        manager = super().proxy_manager_for(proxy, **options)
+        if not str(proxy).lower().startswith("socks"):  # those have connections of their own
+            manager.pool_classes_by_scheme = pools(Bounded, BoundedTls)
+        return manager
 
 
-class _UnixConnection(_Connection):
+class _UnixConnection(Bounded):
     def __init__(self, path: str, **options: Any) -> None:
         super().__init__("localhost", **options)
         self._path = path
@@ -63,7 +73,7 @@ class _UnixConnection(_Connection):
         self.sock.connect(self._path)
 
 
-class _SshConnection(_Connection):
+class _SshConnection(Bounded):
     """One ssh process."""
 
     def __init__(self, argv: Sequence[str], **options: Any) -> None:
@@ -85,12 +95,12 @@ class _SshConnection(_Connection):
 
     def close(self) -> None:
         super().close()
-        if self._piped is not None:
-            self._last = last_line(self._piped.end())
-            self._piped = None
+        piped, self._piped = self._piped, None
+        if piped is not None:
+            self._last = last_line(piped.end())
 
 
-def _connection(url: str) -> Callable[..., _Connection]:
+def _connection(url: str) -> Callable[..., Bounded]:
     """What makes a connection to `url`; raises `ValueError` on one that leads nowhere."""
     if url.startswith("ssh://"):
         argv = command(url)
@@ -100,9 +110,17 @@ def _connection(url: str) -> Callable[..., _Connection]:
 
 
 class _Pool(urllib3.HTTPConnectionPool):
-    def __init__(self, connect: Callable[..., _Connection]) -> None:
+    def __init__(self, connect: Callable[..., Bounded]) -> None:
         super().__init__("localhost")
         self._connect = connect
+        self._made: list[Bounded] = []
 
-    def _new_conn(self) -> _Connection:
-        return self._connect(timeout=self.timeout.connect_timeout)
+    def _new_conn(self) -> Bounded:
+        self._made.append(self._connect(timeout=self.timeout.connect_timeout))
+        return self._made[-1]
+
+    def close(self) -> None:
+        """End every process, that of an answer which nobody has read to its end too: urllib3 knows only idle ones."""
+        super().close()
+        while self._made:
+            self._made.pop().close()

@@ -11,9 +11,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
+from layerferry import limits
 from layerferry.errors import SourceError
 from layerferry.image import MEDIA_TYPE_LAYER
-from layerferry.sources.manifest import LARGEST_DOCUMENT
 from layerferry.sources.streams import CHUNK, HEAD, chunks_of, damage, layer_type, unpacked
 
 #: An archive has a few members a layer; a tar with more than this is something else, a root filesystem for one.
@@ -69,7 +69,7 @@ class Tarball:
             raise SourceError(f"{self.place} lacks {name}: it is incomplete, or cut short")
         if self.is_compressed and member.number in self._documents:
             return self._documents[member.number]
-        if self.is_compressed or member.size > LARGEST_DOCUMENT:
+        if self.is_compressed or member.size > limits.DOCUMENT:
             raise SourceError(f"{self.place} is damaged: {name} is no document")
         return b"".join(self._read(member))
 
@@ -121,7 +121,7 @@ class Tarball:
                 assert file is not None, "it is a regular file"
                 head = file.read(HEAD)
                 self._members[name] = Member(number, info.offset_data, info.size, head)
-                if self.is_compressed and head[:1] in {b"{", b"["} and info.size <= LARGEST_DOCUMENT:
+                if self.is_compressed and head[:1] in {b"{", b"["} and info.size <= limits.DOCUMENT:
                     self._documents[number] = head + file.read()
                     kept += info.size
                     if kept > _MOST_DOCUMENTS:

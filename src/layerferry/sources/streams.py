@@ -139,19 +139,6 @@ def damage(place: str) -> Iterator[None]:
         raise SourceError(f"{place} is damaged or cut short: {str(error) or type(error).__name__}") from None
 
 
-def gathered(chunks: Iterable[bytes], size: int) -> Iterator[bytes]:
-    """Chunks of at least `size` bytes, but for the last one: each costs a change of threads."""
-    parts: list[bytes] = []
-    count = 0
-    for chunk in chunks:
-        parts.append(chunk)
-        count += len(chunk)
-        if count >= size:
-            yield b"".join(parts)
-            parts, count = [], 0
-    yield b"".join(parts)
-
-
 def ahead(chunks: Iterable[bytes], depth: int = 4) -> Generator[bytes]:
     """Read `chunks` in a thread of their own, at most `depth` ahead, so that reading and sending overlap."""
     line: queue.Queue[bytes | BaseException | None] = queue.Queue(depth)
