@@ -2,8 +2,10 @@
 
 import gc
 import sys
+from typing import NoReturn
 
-from layerferry.streams import take
+from layerferry.errors import LayerferryError
+from layerferry.streams import stderr, take
 
 
 def main() -> None:
@@ -20,8 +22,19 @@ def main() -> None:
         sys.exit(130)
     try:
         cli.main()
+    except Exception as error:  # noqa: BLE001 - the last of all
+        _confess(error)
     finally:
         gc.freeze()  # the interpreter's last collection would take 30 ms, and free what ends with us
+
+
+def _confess(error: Exception) -> NoReturn:
+    """Tell of an error that nobody foresaw: what it says may be somebody else's, and a traceback is for `--debug`."""
+    if "--debug" in sys.argv:
+        stderr().traceback(error)
+    fault = f"a fault in layerferry itself: {type(error).__name__}: {error}"
+    stderr().complain(LayerferryError(fault, hint="With --debug it shows where; please tell us."))
+    sys.exit(LayerferryError.exit_code)
 
 
 if __name__ == "__main__":

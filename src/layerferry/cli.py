@@ -14,7 +14,7 @@ import click
 
 from layerferry import __version__, settings
 from layerferry.ci.escape import one_line
-from layerferry.errors import Halt, Interrupted, LayerferryError, UsageError, interruption
+from layerferry.errors import Halt, Interrupted, LayerferryError, OutputError, UsageError, interruption
 from layerferry.streams import stderr, stdout, taken
 from layerferry.targets import is_registry
 from layerferry.targets.choice import TargetEngine
@@ -252,10 +252,11 @@ def _end(code: int, *, asked: bool) -> NoReturn:
 
     What was `asked` for on stdout and cannot be written is a failure of its own, if there is no other.
     """
-    trouble = stdout().trouble
-    if trouble:
-        stderr().complain(LayerferryError(f"stdout could not be written: {trouble}", hint=_OF_THE_IMAGES))
-    sys.exit(code or (LayerferryError.exit_code if asked and trouble else 0))
+    out = stdout()
+    out.flush()
+    if trouble := out.trouble:
+        stderr().complain(OutputError(f"stdout could not be written: {trouble}", hint=_OF_THE_IMAGES))
+    sys.exit(code or (OutputError.exit_code if asked and trouble else 0))
 
 
 _OF_THE_IMAGES = "What became of the images is not touched by that."

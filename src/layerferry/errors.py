@@ -9,6 +9,7 @@ LayerferryError
 ├── TargetError         5  no engine, no permission, disk full, load refused
 ├── VerificationError   6  the target shows something else than we sent
 ├── RouteError          7  a route that the user asked for by name failed
+├── OutputError         1  what was asked for on stdout could not be written
 └── Interrupted       130  Ctrl-C, SIGTERM
 """
 
@@ -67,6 +68,10 @@ class VerificationError(LayerferryError):
 
 class RouteError(LayerferryError):
     exit_code = 7
+
+
+class OutputError(LayerferryError):
+    exit_code = 1
 
 
 class Interrupted(LayerferryError):  # noqa: N818 - what happened is no error

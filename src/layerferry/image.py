@@ -59,7 +59,7 @@ class Word(_Checked):
     """An operating system, an architecture, a variant, a driver or a version, or nothing."""
 
     __slots__ = ()
-    _form = re.compile(r"(?:[A-Za-z0-9][A-Za-z0-9._+~-]{0,63})?")
+    _form = re.compile(r"(?:[A-Za-z0-9][A-Za-z0-9._+~-]{0,127})?")
     _kind = "a word"
 
 

@@ -2,17 +2,17 @@
 
 import contextlib
 import secrets
-import tempfile
+import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor, as_completed
-from dataclasses import dataclass, field
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from dataclasses import dataclass
 from pathlib import Path
 
 from layerferry.archive import Archive, Content, Manifest, Parcel, Piece
 from layerferry.compression import Method, compress
 from layerferry.errors import LayerferryError, TargetError, VerificationError, interruption
-from layerferry.events import SENDING_EVERY, Emit, Greeted, Loading, Planned, Route, Sending
+from layerferry.events import SENDING_EVERY, Emit, Greeted, Loading, Planned, Route, Sending, Warned
 from layerferry.image import MEDIA_TYPE_LAYER_ZSTD, Image, Platform
 from layerferry.plan import Plan, complete, plan
 from layerferry.result import Bytes, Result
@@ -20,9 +20,11 @@ from layerferry.sources import Source
 from layerferry.sources.manifest import SeveralPlatformsError, pick
 from layerferry.sources.unpack import Unpacked
 from layerferry.targets.conduit import Conduit
-from layerferry.targets.conversation import Conversation, Greeting, Holding
+from layerferry.targets.conversation import Conversation
+from layerferry.targets.greeting import Greeting, Holding
 from layerferry.targets.inventory import Knowledge, inventory, learn
 from layerferry.targets.target import AnyTarget, Target
+from layerferry.temporary import TemporaryFolder, sweep
 from layerferry.wanted import NO_ROUTE, Options, Wanted, nameless
 
 # What most pushes do without is loaded when it is needed: hence the imports inside functions.
@@ -60,7 +62,7 @@ class Delivery:
         """
         start = time.monotonic()
         with connect() as conduit:
-            conversation = Conversation(conduit, self._options.engine)
+            conversation = Conversation(conduit, self._options.engine, dry_run=self._options.dry_run)
             with contextlib.closing(open_source()) as source:
                 candidates = [self._inspect(source, wanted.reference) for wanted in self._wanted]
                 conversation.ask(image for images in candidates for image in images)
@@ -131,7 +133,7 @@ class Delivery:
         absent = [item for item in items if not item.present]
         if absent:
             with contextlib.ExitStack() as stack:
-                spool = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="layerferry-")))
+                spool = Path(stack.enter_context(TemporaryFolder()))
                 parcels = self._parcels(stack, greeting, source, absent, spool)
                 archive = Archive(parcels, packed=method is Method.ZSTD)
                 expected = {item.incoming: item.image.diff_ids for item in absent}
@@ -150,7 +152,7 @@ class Delivery:
         """A layer that several images want comes with the first of them; in a form that the engine can unpack."""
         coming: set[str] = set()
         for number, item in enumerate(items):
-            item.incoming = f"localhost/layerferry:{secrets.token_hex(8)}"
+            item.incoming = _throw_away_name()
             wanted = item.plan.wanted - coming
             coming |= wanted
             folder = spool / str(number)
@@ -215,62 +217,57 @@ def fan_out(
     Each layer is read once. One target's failure does not stop the others; of several, `tell` hears of each one's
     results as soon as they are there. A signal ends what is not done yet: those results have its error.
     """
+    if said := sweep():
+        emit(Warned("this machine", said))
     if len(targets) == 1:
         return _deliver(wanted, targets[0], options, emit, open_source)
     from layerferry.sources.shared import Shared
 
     jobs = min(options.jobs, len(targets))
-    fan = _Fan()
+    fan = _Fan(tell)
     with Shared(open_source, options.compression, jobs) as shared, ThreadPoolExecutor(jobs) as pool:
 
-        def deliver(target: AnyTarget) -> list[Result]:
+        def deliver(target: AnyTarget) -> None:
             with contextlib.closing(shared.seat()) as seat:
-                return _deliver(wanted, target, options, emit, lambda: seat)
+                fan.add(target, _deliver(wanted, target, options, emit, lambda: seat))
 
         try:
-            fan.deliveries.extend(pool.submit(deliver, target) for target in targets)
-            for delivery in as_completed(fan.deliveries):
-                tell(delivery.result())
+            for delivery in as_completed([pool.submit(deliver, target) for target in targets]):
+                delivery.result()
         except BaseException as raised:
-            fan.halt(interruption(raised))
+            fan.break_off(interruption(raised))
             pool.shutdown(wait=False, cancel_futures=True)
             shared.break_off()
             for target in targets:
                 target.connect.hang_up()
             if fan.error is None:
                 raise
-    return fan.results(wanted, targets)
+    return [result for target in targets for result in fan.of(target) or _failed(wanted, target, fan.error)]
 
 
-@dataclass(slots=True)
 class _Fan:
-    """The deliveries to several targets, in their order; and what was done when a signal came, whose `error` it is."""
+    """The results of several targets, each told in the thread that it comes from: no signal cuts it short there."""
 
-    deliveries: list[Future[list[Result]]] = field(default_factory=list)
-    done: list[Future[list[Result]]] = field(default_factory=list)
-    error: LayerferryError | None = None
+    def __init__(self, tell: Callable[[Sequence[Result]], None]) -> None:
+        self._tell = tell
+        self._lock = threading.Lock()
+        self._results: dict[int, list[Result]] = {}
+        #: The signal's, that has ended the push.
+        self.error: LayerferryError | None = None
 
-    def halt(self, error: LayerferryError | None) -> None:
-        self.error = error
-        self.done = [delivery for delivery in self.deliveries if delivery.done()]
+    def add(self, target: AnyTarget, results: list[Result]) -> None:
+        """Keep and tell them, unless it is our own hanging up that has made them failures."""
+        with self._lock:
+            if self.error is None or not any(result.error for result in results):
+                self._results[id(target)] = results
+                self._tell(results)
 
-    def results(self, wanted: Sequence[Wanted], targets: Sequence[AnyTarget]) -> list[Result]:
-        """All results. Of what was not done before the signal those that ended well in spite of it, else its error."""
-        gathered = []
-        for number, target in enumerate(targets):
-            delivery = self.deliveries[number] if number < len(self.deliveries) else None
-            if self.error is None or (delivery and (delivery in self.done or _ended_well(delivery))):
-                assert delivery is not None
-                gathered += delivery.result()
-            else:
-                gathered += _failed(wanted, target, self.error)
-        return gathered
+    def break_off(self, error: LayerferryError | None) -> None:
+        with self._lock:
+            self.error = error
 
-
-def _ended_well(delivery: Future[list[Result]]) -> bool:
-    if delivery.cancelled() or delivery.exception() is not None:
-        return False
-    return not any(result.error for result in delivery.result())
+    def of(self, target: AnyTarget) -> list[Result] | None:
+        return self._results.get(id(target))
 
 
 def _deliver(
@@ -289,11 +286,16 @@ def _deliver(
         return _failed(wanted, target, error)
 
 
-def _failed(wanted: Sequence[Wanted], target: AnyTarget, error: LayerferryError) -> list[Result]:
+def _failed(wanted: Sequence[Wanted], target: AnyTarget, error: LayerferryError | None) -> list[Result]:
     return [
         Result(image=item.reference, target=target.name, route=NO_ROUTE, names=item.names, error=error)
         for item in wanted
     ]
+
+
+def _throw_away_name() -> str:
+    """It tells when it was made: the next session takes away what is a day old, where an engine died with ours."""
+    return f"localhost/layerferry:{int(time.time()):x}-{secrets.token_hex(8)}"
 
 
 def _under_another_id(source: Source, image: Image, holding: Holding) -> str:

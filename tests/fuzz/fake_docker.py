@@ -6,7 +6,7 @@ a call must hold to be answered so, "endless": {verb: "out" or "err"}}.
 """
 
 # What this script seldom needs it imports where it does: it starts some hundred times in a run of the suite.
-# ruff: noqa: PLC0415, PTH123, PTH208
+# ruff: noqa: PLC0415, PTH116, PTH123, PTH208
 from __future__ import annotations
 
 import json
@@ -30,6 +30,16 @@ def main(arguments: list[str]) -> int:
     if arguments[0] == "--config":
         with open(f"{arguments[1]}/config.json") as file:
             state["config"] = json.load(file)
+            mode = oct(os.fstat(file.fileno()).st_mode & 0o777)
+        with open(f"{HOME}/seen.json", "w") as file:
+            modes = [mode, oct(os.stat(arguments[1]).st_mode & 0o777)]
+            config = {
+                "folder": os.path.realpath(arguments[1]),
+                "modes": modes,
+                "config": state["config"],
+                "environment": dict(os.environ),
+            }
+            json.dump(config, file)
         arguments = arguments[2:]
     verb, *words = arguments[1:] if arguments[0] == "image" else arguments
     if verb in state.get("say", {}) and any(state.get("for", "") in word for word in ["", *words]):

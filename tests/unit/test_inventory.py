@@ -3,7 +3,8 @@
 from layerferry.image import MEDIA_TYPE_LAYER_GZIP, Descriptor, Image, Layer, Platform
 from layerferry.plan import Action, plan
 from layerferry.targets.conduit import Conduit
-from layerferry.targets.conversation import Conversation, Greeting, Holding
+from layerferry.targets.conversation import Conversation
+from layerferry.targets.greeting import Greeting, Holding
 from layerferry.targets.inventory import Knowledge, inventory, learn
 
 A, B, C = (f"sha256:{letter * 64}" for letter in "abc")

@@ -124,4 +124,4 @@ def _teamcity_character(character: str) -> str:
 
 def markdown_cell(text: str) -> str:
     """`text` as a code span in a cell of a Markdown table: it makes no link, no mention, no HTML and no new cell."""
-    return "`" + one_line(text).replace("`", "'").replace("|", "\\|") + "`" if text.strip() else ""
+    return "`" + message(text).replace("`", "'").replace("|", "\\|") + "`" if text.strip() else ""

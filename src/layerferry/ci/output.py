@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar, TextIO
 
-from layerferry.ci.escape import neutralise, one_line
+from layerferry.ci.escape import message, neutralise, one_line, paragraph
 from layerferry.ci.summary import LARGEST_SUMMARY
 from layerferry.processes import child_environment
 
@@ -83,7 +83,7 @@ class Output:
     @contextlib.contextmanager
     def group(self, title: str) -> Iterator[None]:
         """Lines that belong together. Groups do not nest: most CIs know one level."""
-        title = one_line(self.redact(title))
+        title = message(self.redact(title))
         self.open_group(title)
         failed = True
         try:
@@ -92,13 +92,13 @@ class Output:
         finally:
             self.close_group(title, failed=failed)
 
-    def error(self, message: str, *, hint: str = "") -> None:
+    def error(self, text: str, *, hint: str = "") -> None:
         """Show what failed, as an annotation where there are such; no other line has to say it."""
-        self.annotate("error", self.redact(message), self.redact(hint))
+        self.annotate("error", message(self.redact(text)), paragraph(self.redact(hint)))
 
-    def warning(self, message: str, *, hint: str = "") -> None:
+    def warning(self, text: str, *, hint: str = "") -> None:
         """Show what went another way than hoped."""
-        self.annotate("warning", self.redact(message), self.redact(hint))
+        self.annotate("warning", message(self.redact(text)), paragraph(self.redact(hint)))
 
     def summary(self, markdown: str) -> None:
         """Show `markdown` on the job's page, where there is one and the user did not switch it off."""
@@ -129,7 +129,7 @@ class Output:
         self.stream.write(line + "\n")
         self.stream.flush()
 
-    # What a dialect says in its own way; values are redacted already, not yet escaped.
+    # What a dialect says in its own way; values are redacted and neutralised already, not yet escaped.
 
     def tell_mask(self, secret: str) -> None: ...
 

@@ -18,6 +18,9 @@ from layerferry.sources.streams import CHUNK
 
 _LONGEST_LINE = 64 << 10
 _MOST_TRAILERS = 100
+#: Bytes that chunks have on average, once there have been many.
+_SMALLEST_CHUNK = 32
+_MANY_CHUNKS = 10_000
 
 
 class _Paced(io.RawIOBase):
@@ -85,10 +88,20 @@ class Response(http.client.HTTPResponse):
         super().__init__(*arguments, **options)
         self._paced = _Paced(self.fp.detach())
         self.fp = _Lines(self._paced)
+        self._chunks = self._in_chunks = 0
 
     def begin(self) -> None:
         super().begin()
         self._paced.most = None
+
+    def _read_next_chunk_size(self) -> int:
+        """As http.client's; of a body of one byte a chunk a megabyte would take six, and two seconds of CPU."""
+        size = int(super()._read_next_chunk_size())  # type: ignore[misc]
+        self._chunks += 1
+        self._in_chunks += size
+        if self._chunks > _MANY_CHUNKS and self._in_chunks < self._chunks * _SMALLEST_CHUNK:
+            raise http.client.HTTPException("its answer comes in chunks of next to nothing")
+        return size
 
     def _read_and_discard_trailer(self) -> None:
         """As http.client's, which reads on for as long as lines come."""
@@ -132,7 +145,9 @@ def chunks_of(response: requests.Response) -> Iterator[bytes]:
 
 
 def whole(response: requests.Response, most: int) -> bytes | None:
-    """A body of at most `most` bytes; None where it has more."""
+    """A body of at most `most` bytes; None where it has more. One that is packed, which nobody asked for, is none."""
+    if response.headers.get("Content-Encoding", "identity").lower() != "identity":
+        raise http.client.HTTPException("it packs its answer, and was asked not to")
     data = bytearray()
     for chunk in chunks_of(response):
         data += chunk

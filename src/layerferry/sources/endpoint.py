@@ -200,8 +200,14 @@ def _link(url: str, location: str) -> SplitResult:
     """Raises `ValueError` where it is no address that anybody may send us to."""
     if not 0 < len(location) <= limits.URL or not _LINK.fullmatch(location):
         raise ValueError("it is no URL")
+    told = urlsplit(location)
     there = urlsplit(urljoin(url, location))
-    if there.scheme not in {"https", "http"} or not there.hostname or there.port == 0:
+    if (
+        (told.scheme and not told.netloc)
+        or there.scheme not in {"https", "http"}
+        or not there.hostname
+        or there.port == 0
+    ):
         raise ValueError("it is none of HTTP")
     if "@" in there.netloc:
         raise ValueError("it holds a login")

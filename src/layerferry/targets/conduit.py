@@ -1,21 +1,26 @@
 """A conduit: a pair of byte streams to the other side, an ssh process or any other command."""
 
 import contextlib
+import os
 import queue
+import select
 import subprocess
-import tempfile
 import threading
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from layerferry.errors import ConnectError, TargetError, UsageError
+from layerferry import limits
+from layerferry.errors import ConnectError, LayerferryError, TargetError, UsageError
 from layerferry.processes import child_environment, end
 from layerferry.settings import environment
 from layerferry.targets.choice import TargetEngine
 from layerferry.targets.ssh_failures import explain
+from layerferry.targets.verdict import cut
+from layerferry.temporary import LONGEST_SOCKET, TemporaryFolder, socket_parent
 
 #: Reads the preamble, then as many bytes of script as it says, and runs them. One line, single quotes, no `!` and no
 #: backslash: it reads the same in bash, dash, zsh, fish, tcsh and busybox ash.
@@ -25,10 +30,9 @@ BOOTSTRAP = (
     "dd bs=${p##* } count=1 iflag=fullblock 2>/dev/null || dd bs=1 count=${p##* } 2>/dev/null)\"'"
 )
 
-_LONGEST_LINE = 1 << 20
+#: Bytes, all of which must have been taken within `limits.TAKEN`; a pipe of Linux takes as many at once.
+_SLICE = 64 << 10
 _CONNECT_TIMEOUT = 30
-#: A unix socket's path may have 104 bytes (BSD), of which ssh takes 17 for its temporary name.
-_LONGEST_SOCKET = 86
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +52,11 @@ class SshTarget:
         rest, _, query = text.strip().removeprefix("ssh://").partition("?")
         rest = rest.rstrip("/")
         user, at, host = rest.rpartition("@")
+        if ":" in user:
+            raise UsageError(
+                f"the target at {host!r} has a password in it",
+                hint="ssh takes none there, and others would see it. Use a key: ssh-copy-id, or LAYERFERRY_SSH_KEY.",
+            )
         port = ""
         if host.startswith("["):
             host, bracket, port = host[1:].partition("]")
@@ -76,6 +85,10 @@ class SshTarget:
         return (f"{user}{at}[{host}]:{self.port}" if ":" in host else f"{user}{at}{host}:{self.port}") + query
 
 
+class SilenceError(ConnectError):
+    """The other side has said nothing for as long as we waited."""
+
+
 class Conduit:
     """A running command whose stdin and stdout speak the conversation."""
 
@@ -88,10 +101,12 @@ class Conduit:
     def __init__(self, name: str, argv: Sequence[str]) -> None:
         self.name = name
         self.sent = 0
-        self.noise: list[str] = []
         self._argv = tuple(argv)
-        self._lines: queue.SimpleQueue[str | None] = queue.SimpleQueue()
-        self._stderr: list[str] = []
+        #: Lines, and at their end what has ended them: nothing, or more than we read.
+        self._lines: queue.Queue[str | LayerferryError | None] = queue.Queue(limits.LINES_WAITING)
+        self._stderr = bytearray()
+        self._closed = False
+        self._writing = threading.Lock()
         try:
             self._process = subprocess.Popen(
                 self._argv,
@@ -101,7 +116,7 @@ class Conduit:
                 env=child_environment(environment()),
                 start_new_session=False,
             )
-        except FileNotFoundError:
+        except (FileNotFoundError, NotADirectoryError):  # the latter where an entry of PATH is a file
             raise ConnectError(
                 f"{name}: there is no command {self._argv[0]!r} here", hint=f"Install {self._argv[0]}, or mend PATH."
             ) from None
@@ -111,6 +126,8 @@ class Conduit:
             threading.Thread(target=self._read_lines, daemon=True),
             threading.Thread(target=self._read_stderr, daemon=True),
         ]
+        assert self._process.stdin is not None
+        os.set_blocking(self._process.stdin.fileno(), False)
         for reader in self._readers:
             reader.start()
 
@@ -123,25 +140,44 @@ class Conduit:
         self.close(hurry=kind is not None)
 
     def write(self, data: bytes) -> None:
-        """Send `data`; raises `ConnectError` when the other side has gone."""
+        """Send `data`, whole, whatever another thread sends meanwhile.
+
+        Raises `ConnectError` when the other side has gone, or takes nothing for `limits.TAKEN`.
+        """
+        with self._writing:
+            for start in range(0, len(data), _SLICE):
+                self._write_slice(memoryview(data)[start : start + _SLICE])
+
+    def _write_slice(self, data: memoryview) -> None:
         assert self._process.stdin is not None
-        try:
-            self._process.stdin.write(data)
-            self._process.stdin.flush()
-        except (BrokenPipeError, ValueError):
-            raise self.broken() from None
-        self.sent += len(data)
+        until = time.monotonic() + limits.TAKEN
+        while data:
+            try:
+                descriptor = self._process.stdin.fileno()
+                count = os.write(descriptor, data) if _writable(descriptor, until - time.monotonic()) else 0
+            except BlockingIOError:
+                continue
+            except (OSError, ValueError):
+                raise self.broken() from None
+            if not count:
+                raise ConnectError(
+                    f"{self.name} has taken nothing for {limits.TAKEN:g} s; {self.sent} bytes had gone",
+                    hint="See whether it is overloaded, or its disk is; then push again.",
+                )
+            self.sent += count
+            data = data[count:]
 
     def read_line(self, timeout: float | None = None) -> str:
-        """The next line of the answer; raises `ConnectError` at its end, and after `timeout` seconds."""
+        """The next line of the answer; raises `ConnectError` at its end, `SilenceError` after `timeout` seconds."""
         try:
             line = self._lines.get(timeout=timeout)
         except queue.Empty:
-            raise ConnectError(f"{self.name} gave no answer within {timeout:g} s") from None
-        if line is None:
-            self._lines.put(None)
-            raise self.broken()
-        return line
+            raise SilenceError(f"{self.name} gave no answer within {timeout:g} s") from None
+        if isinstance(line, str):
+            return line
+        with contextlib.suppress(queue.Full):  # it is the last, and stays so
+            self._lines.put_nowait(line)
+        raise line or self.broken()
 
     @property
     def answered(self) -> bool:
@@ -160,11 +196,14 @@ class Conduit:
         except subprocess.TimeoutExpired:
             return ConnectError(f"{self.name} closed the connection")
         self._readers[1].join(timeout=5)
-        return self._explain(code, "".join(self._stderr))
+        if code < 0:
+            return ConnectError(f"{self.name}: {self._argv[0]}, here, was ended by signal {-code}")
+        return self._explain(code, self._stderr[-limits.SAID :].decode(errors="replace"))
 
     def _explain(self, code: int, text: str) -> Exception:
         last = next((line for line in reversed(text.splitlines()) if line.strip()), "it said nothing")
-        return TargetError(f"{self.name}: {self._argv[0]} ended with status {code}: {last.strip()}")
+        said = cut(last.strip(), limits.SHOWN)
+        return TargetError(f"{self.name}: {self._argv[0]} ended with status {code}: {said}")
 
     def close(self, *, hurry: bool = False) -> None:
         """Hang up. The other side sees the end of its input and tidies up; a command that stays is terminated.
@@ -172,6 +211,7 @@ class Conduit:
         In a hurry it is terminated first: another thread may be writing to it, and closing its input would wait for it.
         """
         assert self._process.stdin is not None
+        self._closed = True
         if hurry:
             end(self._process)
         with contextlib.suppress(OSError, ValueError):
@@ -185,17 +225,38 @@ class Conduit:
 
     def _read_lines(self) -> None:
         assert self._process.stdout is not None
+        last: LayerferryError | None = None
         with self._process.stdout as stream:
-            while line := stream.readline(_LONGEST_LINE):
-                self._lines.put(line.decode(errors="replace").rstrip("\r\n"))
-        self._lines.put(None)
+            while line := stream.readline(limits.LINE):
+                if len(line) == limits.LINE and not line.endswith(b"\n"):
+                    last = TargetError(f"{self.name} says a line of more than {limits.LINE} bytes")
+                    break
+                if not self._put(line.decode(errors="replace").rstrip("\r\n")):
+                    return
+            self._put(last)
+
+    def _put(self, line: str | LayerferryError | None) -> bool:
+        """Let a line wait to be read, once there is room; whether anybody is left to read it."""
+        while not self._closed:
+            with contextlib.suppress(queue.Full):
+                self._lines.put(line, timeout=0.2)
+                return True
+        return False
 
     def _read_stderr(self) -> None:
+        """Keep the end of it."""
         assert self._process.stderr is not None
         with self._process.stderr as stream:
-            while line := stream.readline(_LONGEST_LINE):
-                del self._stderr[:-100]
-                self._stderr.append(line.decode(errors="replace"))
+            while data := os.read(stream.fileno(), limits.STDERR):
+                self._stderr += data
+                del self._stderr[: -limits.STDERR]
+
+
+def _writable(descriptor: int, seconds: float) -> bool:
+    """Wait for room in a pipe; also where there will be none, since its reader has gone."""
+    poll = select.poll()
+    poll.register(descriptor, select.POLLOUT)
+    return bool(poll.poll(max(0.0, seconds) * 1000))
 
 
 class SshConduit(Conduit):
@@ -212,13 +273,13 @@ class SshConduit(Conduit):
         interactive: bool = False,
         command: str = BOOTSTRAP,
     ) -> None:
-        self._control = tempfile.TemporaryDirectory(prefix="layerferry-", dir=socket_folder())
+        self._control = TemporaryFolder(socket_parent(), error=ConnectError)
         self._base = ssh_words(target, options=options, config=config, interactive=interactive)
         self._destination = target.destination
         self.engine = str(target.engine or "")
         self._forwards: list[str] = []
         socket = f"{self._control.name}/s"
-        shared = self._users_own_master() or len(socket) > _LONGEST_SOCKET
+        shared = self._users_own_master() or len(socket) > LONGEST_SOCKET
         self._master = [] if shared else ["-o", "ControlMaster=yes", "-S", socket]
         try:
             super().__init__(str(target), [*self._base, *self._master, "--", target.destination, command])
@@ -249,7 +310,7 @@ class SshConduit(Conduit):
         """
         rule = f"127.0.0.1:0:127.0.0.1:{port}"
         answer = self._mux("forward", rule)
-        if answer is None or not answer.isdigit():
+        if answer is None or not (answer.isascii() and answer.isdigit() and len(answer) <= len("65535")):
             return None
         self._forwards.append(rule)  # to be cancelled as it was asked for: with port 0
         return int(answer)
@@ -302,12 +363,6 @@ def ssh_words(
 def command_name(argv: Sequence[str]) -> str:
     """What a command is called in what we show: its program alone, since arguments may be secret."""
     return Path(argv[0]).name
-
-
-def socket_folder() -> str:
-    """Where a control socket's path stays short enough."""
-    folder = tempfile.gettempdir()
-    return folder if len(folder) < _LONGEST_SOCKET - len("/layerferry-12345678/s") else "/tmp"  # noqa: S108
 
 
 class CommandConduit(Conduit):

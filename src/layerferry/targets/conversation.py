@@ -5,6 +5,7 @@ One session does everything. It is lines of text until an archive starts (`>` is
     > : layerferry 1 6012                     the preamble: protocol, bytes of script; a no-op where a sh reads it
     > (6012 bytes of host.sh)                 a receiver skips them
     > engine ctr k8s.io                       the engine and its namespace; none where the target is to find one
+    > dry-run                                 where nothing is to be changed: said before any word of the source's
     < layerferry 1 sh                         it is there; what a login shell prints before is skipped
     > image sha256:… | layer sha256:… | end   the ask: an image ID and its diff IDs, for each image
     < engine docker 28.5.2 overlay2           the greeting; words that we do not know are skipped
@@ -12,6 +13,7 @@ One session does everything. It is lines of text until an archive starts (`>` is
     < platform linux/x86_64
     < accept none gzip zstd                   for the archive as a stream
     < layers tar gzip zstd                    for the layers in it
+    < capability alive idle login             see `Greeting.capability`; an older target has none
     < image sha256:…                          and, for each image asked for, what is there of it:
     < present                                 it is here; or
     < same sha256:…                           it is, under this image ID; or
@@ -19,110 +21,88 @@ One session does everything. It is lines of text until an archive starts (`>` is
     < loose sha256:… 9 sha256:…               a further layer is, with 9 below it in that image
     < blob sha256:… sha256:… 2811 MEDIATYPE   blob stores: a diff ID, and the store's own blob for it
     < end
-    > learn IMAGE NAME                        where blobs are not told: let the daemon push IMAGE to us as NAME
+    > learn IMAGE NAME TOKEN BASIC            where blobs are not told: let the daemon push IMAGE to us as NAME, with
+                                              these credentials, in docker's two forms of them
     < learned yes|no
     > tag IMAGE NAME                          an image ID, or a throw-away name, gets a name
     > expect INCOMING sha256:… sha256:…       the header: a throw-away name, and the diff IDs that it must show
     > load zstd                               and the archive follows: LENGTH, bytes, LENGTH, bytes, 0
+    > -                                         a sign of life, between frames and between lines (`idle`)
+    < alive                                     one while the engine works, each 10 s (`alive`)
     < loaded INCOMING sha256:… | end          the engine shows just the expected layers under this image ID
     > tag INCOMING NAME | done                we agree: it gets its names, and loses the throw-away one
     < done
     < failed KIND TEXT                        at any time: the verdict; throw-away names are gone
 
-Until `tag`, the target's old image keeps its name; when the session breaks off, the target drops what it loaded.
+Until `tag`, the target's old image keeps its name; when the session breaks off, the target drops what it loaded. After
+`done` each name was seen to be its image. A line is words of printable ASCII, whoever made them: what has a space or a
+control character in it is not said. Every wait is bounded, by `layerferry.limits`.
 """
 
 import contextlib
 import re
+import threading
+import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib.resources import files
 
+from layerferry import limits
 from layerferry.compression import in_blocks
-from layerferry.errors import ConnectError, LayerferryError, TargetError, VerificationError
-from layerferry.image import (
-    DOCKER_LAYER_TYPES,
-    MEDIA_TYPE_LAYER,
-    MEDIA_TYPE_LAYER_GZIP,
-    MEDIA_TYPE_LAYER_ZSTD,
-    Descriptor,
-    Image,
-    Platform,
-    is_digest,
-)
-from layerferry.targets.conduit import Conduit
+from layerferry.errors import ConnectError, LayerferryError, SourceError, TargetError, VerificationError
+from layerferry.image import Image, is_digest
+from layerferry.targets.conduit import Conduit, SilenceError
+from layerferry.targets.greeting import Greeting, Reader
+from layerferry.targets.verdict import cut, is_verdict, verdict
 
 PROTOCOL = 1
 #: Bytes. Each costs the host a process; a multiple of its block of 64 KiB.
 FRAME = 1 << 20
-#: Seconds from one line of the greeting to the next; an engine with thousands of images takes some to list them.
-_GREETING_TIMEOUT = 120.0
-_LAST_WORD_TIMEOUT = 5.0
-_NOISE = 200
+_WORD = re.compile(r"[!-~]+")
 
 
-@dataclass(frozen=True, slots=True)
-class Place:
-    """Where a layer is on the target: in an image, by its ID, with so many layers below."""
-
-    holder: str
-    below: int
+def _now() -> float:
+    return time.monotonic()
 
 
-@dataclass(frozen=True, slots=True)
-class Holding:
-    """What a target holds of one image: all of it, or its first `depth` layers in image `holder`, and `loose` ones."""
+@dataclass(slots=True)
+class _Wait:
+    """What we wait for, with bounds in seconds: of silence, and of all of it."""
 
-    present: bool = False
-    #: The target's image ID, where the image is there under another one than the source's.
-    same: str = ""
-    depth: int = 0
-    holder: str = ""
-    #: By diff ID, layers beyond the chain's prefix.
-    loose: dict[str, Place] = field(default_factory=dict)
-
-
-@dataclass(frozen=True, slots=True)
-class Greeting:
-    """A target's answer to our ask. `store` is `chain`, `layer` or `blob`; `holdings` goes by asked image ID."""
-
-    engine: str
-    version: str
-    driver: str
-    store: str
-    platform: Platform
-    accept: tuple[str, ...]
-    #: What the engine unpacks of layers: `tar`, `gzip`, `zstd`. docker before 23 knows no zstd.
-    layers: tuple[str, ...]
-    holdings: dict[str, Holding]
-    #: By diff ID, the blobs that the target's store has for the layers that were asked for, as far as it tells.
-    blobs: dict[str, Descriptor] = field(default_factory=dict)
-
-    def __str__(self) -> str:
-        return f"{self.engine} {self.version.partition('+')[0]} ({self.store_name})"
+    what: str
+    silence: float
+    whole: float
+    _start: float = field(default_factory=_now)
 
     @property
-    def takes_zstd_layers(self) -> bool:
-        return "zstd" in self.layers
+    def left(self) -> float:
+        return max(0.0, min(self.silence, self._start + self.whole - _now()))
 
-    @property
-    def store_name(self) -> str:
-        if self.engine in {"ctr", "k3s"}:
-            return f"namespace {self.driver}"
-        return "containerd store" if self.store == "blob" else self.driver
+    def over(self, target: str) -> ConnectError:
+        """The error that tells on whom we waited, for what, and since when."""
+        waited = _now() - self._start
+        return ConnectError(
+            f"{target} gave no answer: we have waited {waited:.0f} s for {self.what}",
+            hint="See whether it is overloaded, or hangs; then push again.",
+        )
 
 
 class Conversation:
     """Our end of the conversation, over a conduit."""
 
-    def __init__(self, conduit: Conduit, engine: str = "") -> None:
+    def __init__(self, conduit: Conduit, engine: str = "", *, dry_run: bool = False) -> None:
         self._conduit = conduit
         self._greeted = False
-        self._engine = f"engine {(conduit.engine or engine).replace(':', ' ')}".strip()
+        self._skipped = 0
+        self._asked: dict[str, tuple[str, ...]] = {}
+        self._capability: frozenset[str] = frozenset()
+        self._over = threading.Event()
+        wanted = conduit.engine or engine
+        self._opening = [("engine", *(wanted.split(":", 1) if wanted else ())), *([("dry-run",)] if dry_run else [])]
         text = script()
         self._write(f": layerferry {PROTOCOL} {len(text)}\n".encode() + text)
         if conduit.pipelined:  # the target looks for its engine while we look at the source
-            self._say(self._engine)
+            self._say(*self._opening)
 
     @property
     def target(self) -> str:
@@ -130,73 +110,120 @@ class Conversation:
 
     def ask(self, images: Iterable[Image]) -> None:
         """Ask what the target has of `images`. The answer is read by `greeting`."""
-        lines = []
+        self._asked = {image.id: image.diff_ids for image in images}
+        lines: list[tuple[str, ...]] = []
         if not self._conduit.pipelined:
             self._hello()
-            lines.append(self._engine)
-        for image in images:
-            lines += [f"image {image.id}", *(f"layer {diff_id}" for diff_id in image.diff_ids)]
-        self._say(*lines, "end")
+            lines += self._opening
+        for image_id, diff_ids in self._asked.items():
+            lines += [("image", image_id), *(("layer", diff_id) for diff_id in diff_ids)]
+        self._say(*lines, ("end",))
 
     def greeting(self) -> Greeting:
         """Read the greeting and the inventory."""
         self._hello()
-        return _parse_greeting(self.target, self._answer_lines(_GREETING_TIMEOUT))
+        wait = _Wait("what it has of the images", limits.ANSWER, limits.ANSWERS)
+        greeting = Reader(self.target, self._asked).read(self._answer_lines(wait))
+        self._capability = frozenset(greeting.capability)
+        if "idle" in self._capability:
+            threading.Thread(target=self._give_signs_of_life, daemon=True).start()
+        return greeting
 
     def _hello(self) -> None:
         noise: list[str] = []
+        size, wait = 0, _Wait("its greeting", limits.HELLO, limits.HELLO)
         while not self._greeted:
-            line = self._read(_GREETING_TIMEOUT, noise)
+            line = self._read(wait, noise)
             match line.split():
                 case ["layerferry", version, *_]:
                     self._greeted = True
-                case _ if len(noise) < _NOISE:
-                    noise.append(line)
+                case _ if len(noise) < limits.NOISE_LINES and size + len(line) <= limits.NOISE:
+                    noise.append(cut(line, 200))
+                    size += len(line)
                     continue
                 case _:
-                    raise TargetError(f"{self.target} does not greet, it says: {noise[0]}")
+                    raise TargetError(f"{self.target} does not greet, it says: {(noise or [cut(line, 200)])[0]}")
             if version != str(PROTOCOL):
                 raise TargetError(
-                    f"{self.target} speaks protocol {version}, we speak {PROTOCOL}",
+                    f"{self.target} speaks protocol {cut(version, 40)}, we speak {PROTOCOL}",
                     hint="Install the same version of layerferry on both sides.",
                 )
 
-    def learn(self, image_id: str, name: str) -> bool:
-        """Let the target's daemon push an image to `name`, which leads to a registry of ours; whether it did."""
-        self._say(f"learn {image_id} {name}")
-        return self._read().split() == ["learned", "yes"]
+    @property
+    def learns(self) -> bool:
+        """Whether the target lets its daemon push to us, with credentials."""
+        return "login" in self._capability
 
-    def tag(self, image_id: str, names: Iterable[str]) -> None:
-        """Give names to an image that the target has."""
-        self._say(*(f"tag {image_id} {name}" for name in names), "done")
-        self._expect("done")
+    def learn(self, image_id: str, name: str, token: str, basic: str) -> bool:
+        """Let the target's daemon push an image to `name`, which leads to a registry of ours; whether it did.
+
+        The credentials: `token` as X-Registry-Auth has them, `basic` as config.json and RFC 7617 do.
+        """
+        self._say(("learn", image_id, name, token, basic))
+        return self._answer("its engine to push to us", limits.ANSWER).split() == ["learned", "yes"]
 
     def load(self, expected: Mapping[str, Sequence[str]], method: str, stream: Iterable[bytes]) -> dict[str, str]:
         """Send an archive; `expected` has the diff IDs by throw-away name. The image IDs that the engine shows.
 
         Raises what the target says is wrong, as soon as it says so.
         """
-        self._say(*(" ".join(("expect", name, *diff_ids)) for name, diff_ids in expected.items()), f"load {method}")
+        self._say(*(("expect", name, *diff_ids) for name, diff_ids in expected.items()), ("load", method))
+        sent, answer = 0, ""
         for frame in in_blocks(stream, FRAME):
-            if self._conduit.answered:
+            if answer := self._heed():
                 break
-            self._write(b"%d\n" % len(frame))
-            self._write(frame)
+            self._write(b"%d\n" % len(frame) + frame)
+            sent += len(frame)
         else:
-            self._say("0")
-        said = [line.split() for line in self._answer_lines()]
-        shown = {words[1]: words[2] for words in said if len(words) == 3 and words[0] == "loaded"}  # noqa: PLR2004
+            self._say(("0",))
+        whole = limits.LOADED + sent / limits.LOADED_RATE
+        wait = _Wait(f"its engine to load {sent} bytes", self._silence(whole), whole)
+        shown: dict[str, str] = {}
+        for line in self._answer_lines(wait, answer):
+            match line.split():
+                case ["loaded", name, image_id] if name in expected and name not in shown and is_digest(image_id):
+                    shown[name] = image_id
+                case _:
+                    self._skip()
         if set(shown) != set(expected):
             raise VerificationError(f"{self.target} does not say what it loaded")
         return shown
 
     def commit(self, names: Mapping[str, Iterable[str]]) -> None:
-        """Give the loaded images, by throw-away name, their names, and drop the throw-away ones."""
-        self._say(*(f"tag {incoming} {name}" for incoming, wanted in names.items() for name in wanted), "done")
-        self._expect("done")
+        """Give images, by ID or throw-away name, their names, and drop the throw-away ones."""
+        self._say(*(("tag", image, name) for image, wanted in names.items() for name in wanted), ("done",))
+        if (line := self._answer("its engine to give the names", limits.NAMED)) != "done":
+            raise ConnectError(f"{self.target} says {cut(line, 200)!r} where 'done' should stand")
+        self._over.set()
 
-    def _say(self, *lines: str) -> None:
-        self._write("".join(f"{line}\n" for line in lines).encode())
+    def _silence(self, otherwise: float) -> float:
+        return limits.ALIVE if "alive" in self._capability else otherwise
+
+    def _give_signs_of_life(self) -> None:
+        """A target that hears nothing, while we wait for the source, takes us for gone."""
+        with contextlib.suppress(LayerferryError):
+            while not self._over.wait(limits.HEARTBEAT):
+                self._conduit.write(b"-\n")
+
+    def _heed(self) -> str:
+        """Read what waits to be read: a verdict is raised, the answer to the archive returned, all else skipped."""
+        while self._conduit.answered:
+            line = self._read(_Wait("its answer", limits.LAST_WORDS, limits.LAST_WORDS))
+            if line.split()[:1] in (["loaded"], ["end"]):
+                return line
+            self._skip()
+        return ""
+
+    def _skip(self) -> None:
+        self._skipped += 1
+        if self._skipped > limits.LINES_SKIPPED:
+            raise TargetError(f"{self.target} says thousands of lines that nobody asked for")
+
+    def _say(self, *lines: Sequence[str]) -> None:
+        for word in (word for line in lines for word in line):
+            if not _WORD.fullmatch(word):
+                raise SourceError(f"{word[:80]!r} cannot be said to {self.target}: it is not one word")
+        self._write("".join(f"{' '.join(line)}\n" for line in lines).encode("ascii"))
 
     def _write(self, data: bytes) -> None:
         try:
@@ -206,85 +233,48 @@ class Conversation:
 
     def _last_word(self, error: LayerferryError) -> LayerferryError:
         """What the target said before it hung up tells more than a broken pipe: its verdict, if it gave one."""
-        last = ""
+        last, wait = "", _Wait("its last word", limits.LAST_WORDS, limits.LAST_WORDS)
         with contextlib.suppress(ConnectError, TargetError):
-            while True:
-                line = self._conduit.read_line(_LAST_WORD_TIMEOUT)
+            for _ in range(limits.LAST_WORDS_LINES):
+                line = self._conduit.read_line(wait.left)
                 if line.startswith("failed "):
                     return verdict(self.target, line)
+                self._greeted = self._greeted or line.startswith("layerferry ")
                 last = line.strip() or last
         if last and not self._greeted:
             error.hint = _before(last)
         return error
 
-    def _read(self, timeout: float | None = None, noise: Sequence[str] = ()) -> str:
+    def _read(self, wait: _Wait, noise: Sequence[str] = ()) -> str:
         try:
-            line = self._conduit.read_line(timeout)
+            line = self._conduit.read_line(wait.left)
+        except SilenceError:
+            raise wait.over(self.target) from None
         except TargetError as error:
             if noise:
                 error.hint = _before(noise[-1])
             raise
-        # A login shell may print "failed logins: 0"; before the greeting only our own words count.
-        if line.startswith("failed ") and (self._greeted or line.split(" ")[1] in _KINDS):
+        if line.startswith("failed ") and (self._greeted or is_verdict(line)):
             raise verdict(self.target, line)
         return line
 
-    def _expect(self, word: str) -> None:
-        if (line := self._read()) != word:
-            raise ConnectError(f"{self.target} says {line[:200]!r} where {word!r} should stand")
+    def _answer(self, what: str, whole: float) -> str:
+        """One line that is no sign of life."""
+        wait = _Wait(what, self._silence(whole), whole)
+        while (line := self._read(wait)) == "alive":
+            self._skip()
+        return line
 
-    def _answer_lines(self, timeout: float | None = None) -> Iterator[str]:
-        while (line := self._read(timeout)) != "end":
+    def _answer_lines(self, wait: _Wait, line: str = "") -> Iterator[str]:
+        """The lines up to `end`; the first may have been read."""
+        line = line or self._read(wait)
+        while line != "end":
             yield line
-
-
-def _parse_greeting(target: str, lines: Iterable[str]) -> Greeting:
-    facts: dict[str, list[str]] = {}
-    holdings: dict[str, Holding] = {}
-    blobs: dict[str, Descriptor] = {}
-    asked = ""
-    for line in lines:
-        match line.split():
-            case ["image", str(asked)]:
-                holdings[asked] = Holding()
-            case ["present"] if asked:
-                holdings[asked] = Holding(present=True)
-            case ["same", image_id] if asked and is_digest(image_id):
-                holdings[asked] = Holding(same=image_id)
-            case ["blob", diff_id, digest, size, media_type] if _is_blob(diff_id, digest, size, media_type):
-                blobs.setdefault(diff_id, Descriptor(media_type, digest, int(size)).in_oci_words)
-            case ["chain", depth, *holder] if asked and depth.isdecimal():
-                holdings[asked] = Holding(depth=int(depth), holder=holder[0] if holder else "")
-            case ["loose", diff_id, below, holder] if asked and is_digest(diff_id) and below.isdecimal():
-                holdings[asked].loose[diff_id] = Place(holder, int(below))
-            case [word, *values] if not asked:
-                facts[word] = values
-    try:
-        engine, version, driver = (*facts["engine"], "", "")[:3]
-        platform = Platform.parse(facts["platform"][0])
-        return Greeting(
-            engine,
-            version,
-            driver,
-            facts["store"][0],
-            platform,
-            tuple(facts.get("accept", [])),
-            tuple(facts.get("layers", [])),
-            holdings,
-            blobs,
-        )
-    except (KeyError, IndexError, ValueError, LayerferryError):
-        raise TargetError(f"{target} does not say what engine it has") from None
-
-
-def _is_blob(diff_id: str, digest: str, size: str, media_type: str) -> bool:
-    """Whether a manifest of ours may name this blob: of an encrypted or a foreign layer we know too little."""
-    known = {MEDIA_TYPE_LAYER, MEDIA_TYPE_LAYER_GZIP, MEDIA_TYPE_LAYER_ZSTD, *DOCKER_LAYER_TYPES}
-    return is_digest(diff_id) and is_digest(digest) and size.isdecimal() and media_type in known
+            line = self._read(wait)
 
 
 def _before(line: str) -> str:
-    return f"Before that, it printed: {line[:200]}"
+    return f"Before that, it printed: {cut(line, 200)}"
 
 
 def script() -> bytes:
@@ -292,37 +282,3 @@ def script() -> bytes:
     text = files("layerferry.targets").joinpath("host.sh").read_text(encoding="utf-8")
     lines = (line.strip() for line in text.splitlines())
     return "".join(f"{line}\n" for line in lines if line and not line.startswith("#")).encode()
-
-
-#: An engine has one status, 1, for whatever fails. (pattern, message, hint), each seen on docker 20.10, 26.1 and 28.5,
-#: podman 4.3.
-_ENGINE_FAILURES = (
-    ("no space left on device", "its disk is full", "Free some space there, with `docker image prune` for one."),
-    ("permission denied|password is required|not allowed to execute|may not run",
-     "the user may not use the engine", "Add the user to the docker group, or allow `sudo -n docker`."),
-    ("Cannot connect to the Docker daemon|daemon running|connection refused|no such file or directory.*sock",
-     "its engine does not run", "Start it: `systemctl start docker`."),
-)  # fmt: skip
-_UNTOUCHED = "The old image is still there under its name."
-_KINDS: dict[str, tuple[type[LayerferryError], str, str]] = {
-    "no-engine": (TargetError, "there is no container engine", "Install docker or podman, where ssh finds it."),
-    "engine": (TargetError, "its engine cannot be used", "See what `docker info` says there."),
-    "load": (TargetError, "the engine refused the image", _UNTOUCHED),
-    "tag": (TargetError, "the engine refused the name", _UNTOUCHED),
-    "run": (TargetError, "the image has its name, but the command of the policy failed", "Its log there says why."),
-    "internal": (TargetError, "the receiver failed", "Its log on the target says why."),
-    "refused": (TargetError, "the receiver refuses this", "Its policy stands in authorized_keys on the target."),
-    "verify": (VerificationError, "what was loaded is not what was sent", _UNTOUCHED),
-}  # fmt: skip
-
-
-def verdict(target: str, line: str) -> LayerferryError:
-    """The error that a `failed KIND TEXT` line tells."""
-    _, kind, text = (*line.split(" ", 2), "", "")[:3]
-    error, message, hint = _KINDS.get(kind, (TargetError, f"failed to {kind}", ""))
-    if error is TargetError:
-        for pattern, better, advice in _ENGINE_FAILURES:
-            if re.search(pattern, text, re.IGNORECASE):
-                message, hint = better, advice
-                break
-    return error(f"{target}: {message} ({text.strip()})" if text.strip() else f"{target}: {message}", hint=hint)

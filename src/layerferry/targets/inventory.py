@@ -1,15 +1,21 @@
 """From what a target says that it holds of an image to the inventory that a plan is made of."""
 
-import tempfile
+import base64
+import contextlib
+import json
+import secrets
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from layerferry.errors import SourceError
 from layerferry.image import Descriptor, Image
 from layerferry.plan import Inventory
 from layerferry.targets.conduit import Conduit
-from layerferry.targets.conversation import Conversation, Greeting, Holding, Place
+from layerferry.targets.conversation import Conversation
+from layerferry.targets.greeting import Greeting, Holding, Place
+from layerferry.temporary import TemporaryFolder
 
 if TYPE_CHECKING:
     from layerferry.registry import PushedManifest
@@ -59,6 +65,9 @@ def learn(conversation: Conversation, conduit: Conduit, greeting: Greeting, imag
     What it has told of itself is enough, as far as it goes. For layers that it holds without telling their blobs its
     daemon pushes the images to a registry of ours, through a forward in the same session. The registry claims to
     hold every blob, so what is pushed is just the manifest. Where the target cannot reach us, nothing is known.
+
+    Whoever else is on the target reaches the registry, too, and may read its name in the daemon's command line: it
+    asks for credentials, and of two manifests counts none.
     """
     if greeting.store != "blob":
         return Knowledge()
@@ -71,23 +80,39 @@ def learn(conversation: Conversation, conduit: Conduit, greeting: Greeting, imag
         if diff_id not in told
     ]
     holders = sorted(dict.fromkeys(found), key=found.count, reverse=True)[:_MOST_HOLDERS]
-    manifests: dict[str, PushedManifest] = {}
-    if not holders:
+    if not holders or not conversation.learns:
         return Knowledge(told=told)
+    return Knowledge(_lessons(conversation, conduit, holders), told)
+
+
+def _lessons(conversation: Conversation, conduit: Conduit, holders: Iterable[str]) -> "dict[str, PushedManifest]":
+    """By image ID, the manifests that the target's daemon pushes to us."""
     from layerferry.registry import Registry  # noqa: PLC0415 - only here it is needed, and it takes a while to load
 
-    with tempfile.TemporaryDirectory(prefix="layerferry-") as spool, Registry(spool=Path(spool), limit=0) as registry:
+    manifests: dict[str, PushedManifest] = {}
+    user, password = "layerferry", secrets.token_hex(16)
+    with (
+        TemporaryFolder() as spool,
+        Registry(spool=Path(spool), limit=0, credentials=(user, password)) as registry,
+    ):
         port = conduit.reverse(registry.port)
         if port is None:
-            return Knowledge(told=told)
+            return manifests
         for holder in holders:
             repository = registry.repository()
-            repository.claim_all(budget=0)
-            if conversation.learn(holder, f"127.0.0.1:{port}/{repository.name}:learn"):
-                manifests[holder] = repository.manifest(_PATIENCE)
-            else:
+            repository.claim_all(budget=0, once=True)
+            name = f"127.0.0.1:{port}/{repository.name}:learn"
+            if not conversation.learn(holder, name, *_credentials(user, password, f"127.0.0.1:{port}")):
                 break
-    return Knowledge(manifests, told)
+            with contextlib.suppress(SourceError):  # it is sent, then
+                manifests[holder] = repository.manifest(_PATIENCE)
+    return manifests
+
+
+def _credentials(user: str, password: str, address: str) -> tuple[str, str]:
+    """As the daemon takes them in X-Registry-Auth (base64url, RFC 4648, section 5), and as config.json has them."""
+    token = json.dumps({"username": user, "password": password, "serveraddress": address}).encode()
+    return base64.urlsafe_b64encode(token).decode(), base64.b64encode(f"{user}:{password}".encode()).decode()
 
 
 def inventory(image: Image, holding: Holding, store: str, knowledge: Knowledge) -> Inventory:

@@ -17,7 +17,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Any, NoReturn
 
-from layerferry.errors import Interrupted, LayerferryError, UsageError
+from layerferry.errors import Interrupted, LayerferryError, OutputError, UsageError
 from layerferry.streams import stderr, stdout, take
 from layerferry.targets.receive.engine import clean_environment, find_engine, find_program
 from layerferry.targets.receive.expand import Expander
@@ -57,7 +57,7 @@ def _print(line: str) -> None:
     out.write(f"{line}\n")
     out.flush()
     if out.trouble:
-        raise LayerferryError(f"stdout could not be written: {out.trouble}")
+        raise OutputError(f"stdout could not be written: {out.trouble}")
 
 
 class _Parser(argparse.ArgumentParser):
@@ -119,7 +119,8 @@ def _converse(client: Client, policy: Policy, journal: Journal, environment: Map
     clean = clean_environment(environment)
     expander = Expander(find_program("zstd", clean), clean)
     home = Path(environment.get("HOME", "/nonexistent"))
-    host = Host(lambda engine: find_engine(engine, clean), expander, clean, home)
+    sole = policy.immutable_tags
+    host = Host(lambda engine: find_engine(engine, clean, sole=sole), expander, clean, home)
     start = time.monotonic()
     try:
         journal.write("start", command=environment.get("SSH_ORIGINAL_COMMAND", ""))

@@ -6,7 +6,9 @@ Seen on OpenSSH 9.2p1 (Debian 12); the client's messages are not translated.
 import re
 from dataclasses import dataclass
 
+from layerferry import limits
 from layerferry.errors import ConnectError, LayerferryError, TargetError, UnknownHostKeyError
+from layerferry.targets.verdict import cut
 
 _SSH_FAILED = 255
 
@@ -22,7 +24,7 @@ class _Failure:
 _FAILURES = (
     _Failure("REMOTE HOST IDENTIFICATION HAS CHANGED", "its host key is not the one we know",
              "If the host was set up anew, remove its old key with `ssh-keygen -R HOST`; else somebody may listen in."),
-    _Failure("Host key verification failed|No .* host key is known", "its host key is not known here",
+    _Failure(r"Host key verification failed|No \S{1,40} host key is known", "its host key is not known here",
              "Connect once by hand, or add the line that `ssh-keyscan HOST` prints to known_hosts, after checking it.",
              UnknownHostKeyError),
     _Failure("Permission denied", "it refused our authentication",
@@ -41,10 +43,15 @@ _FAILURES = (
 )  # fmt: skip
 
 
+def _lines(text: str) -> list[str]:
+    """The last lines of it, which tell what failed; a banner comes first, and may be of any length."""
+    return [line.strip() for line in text[-limits.SAID :].splitlines() if line.strip()]
+
+
 def explain(target: str, code: int, text: str) -> LayerferryError:
     """The error for an ssh process that ended with status `code` and `text` on stderr."""
-    lines = [line.strip() for line in text.splitlines() if line.strip()]
-    last = lines[-1] if lines else ""
+    lines = _lines(text)
+    last = cut(lines[-1], limits.SHOWN) if lines else ""
     if code != _SSH_FAILED:
         said = f": {last}" if last else ""
         return TargetError(
@@ -52,9 +59,10 @@ def explain(target: str, code: int, text: str) -> LayerferryError:
             hint="A POSIX sh, dd and an engine must be there; `ssh HOST true` must work and print nothing.",
         )
     for failure in _FAILURES:
-        if re.search(failure.pattern, text):
-            detail = next(line for line in lines if re.search(failure.pattern, line))
-            return failure.error(f"cannot connect to {target}: {failure.message} ({detail})", hint=failure.hint)
+        detail = next((line for line in lines if re.search(failure.pattern, line)), None)
+        if detail is not None:
+            why = f"{failure.message} ({cut(detail, limits.SHOWN)})"
+            return failure.error(f"cannot connect to {target}: {why}", hint=failure.hint)
     return ConnectError(f"cannot connect to {target}: {last or 'ssh ended without a word'}")
 
 
@@ -74,13 +82,13 @@ _FORWARD_FAILURES = (
 
 def explain_forward(bastion: str, address: str, text: str) -> LayerferryError:
     """The error for a connection to `address` that `bastion` did not make; `text` is what ssh said, the reason last."""
-    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    lines = _lines(text)
     last = next((line for line in reversed(lines) if "open failed:" in line), "").partition("open failed: ")[2]
     for pattern, message, hint in _FORWARD_FAILURES:
         if re.search(pattern, last):
-            return ConnectError(f"{bastion} {message} {address} ({last})", hint=hint)
+            return ConnectError(f"{bastion} {message} {address} ({cut(last, limits.SHOWN)})", hint=hint)
     if last or not lines or _FORWARD_FAILED in lines[-1].lower():
-        why = last or (lines[-1] if lines else "ssh ended without a word")
+        why = cut(last or (lines[-1] if lines else "ssh ended without a word"), limits.SHOWN)
         return ConnectError(
             f"{bastion} did not connect us to {address}: {why}",
             hint=f"Somebody must listen there, and forwarding be allowed: `ssh -W {address} {bastion}` shows it.",

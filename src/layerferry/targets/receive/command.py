@@ -54,6 +54,7 @@ def run(
     *,
     feed: Iterable[bytes] | None = None,
     folder: str | None = None,
+    hand_down: Sequence[int] = (),
 ) -> Ended:
     """Run a program to its end, `feed` being its input; raises `OverrunError`, or `OSError` where it cannot start."""
     process = subprocess.Popen(
@@ -64,11 +65,14 @@ def run(
         env=environment,
         cwd=folder,
         bufsize=0,
+        pass_fds=hand_down,
         start_new_session=True,
     )
     exchange = _Exchange(process, bounds, iter(feed or ()))
     try:
         return exchange.finish()
+    except OverrunError:
+        raise
     except BaseException:
         exchange.abandon()
         raise

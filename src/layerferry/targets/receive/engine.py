@@ -135,12 +135,18 @@ class Engine:
     def push(self, name: str, folder: Path, seconds: float) -> bool:
         """Whether docker pushed `name`, within so many seconds, with the logins of the configuration in `folder`.
 
-        The folder stands on the command line, since `sudo` hands no variables on.
+        It gets the folder as a descriptor, which leads there from wherever a wrapper of docker's command has gone; but
+        `sudo` closes descriptors, and hands no variables on.
         """
+        descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        place = str(folder) if self.command[0] == "sudo" else f"/proc/self/fd/{descriptor}"
+        argv = [*self.command, "--config", place, "push", name]
         try:
-            return not self._run("--config", str(folder), "push", name, bounds=Bounds(seconds=seconds)).status
+            return not _run(argv, self.environment, Bounds(seconds=seconds), hand_down=[descriptor]).status
         except Refusal:
             return False
+        finally:
+            os.close(descriptor)
 
     def _show(self, names: Sequence[str]) -> list[Shown]:
         done = self._run("image", "inspect", "--format", _SHOW, *names)
@@ -171,10 +177,11 @@ class Engine:
         return _run([*self.command, *arguments], self.environment, bounds, kind=kind, feed=feed)
 
 
-def find_engine(engine: str, environment: Mapping[str, str]) -> Engine:
+def find_engine(engine: str, environment: Mapping[str, str], *, sole: bool = False) -> Engine:
     """The engine `engine`, a name or a path, or the first of docker and podman that answers; raises `Refusal`.
 
-    As host.sh does, it tries without and with `sudo -n`.
+    As host.sh does, it tries without and with `sudo -n`. With `sole`, podman does not stand in for a docker that is
+    installed and does not answer: a name that is taken in the one is free in the other.
     """
     trouble = ""
     for program in (engine,) if engine else ("docker", "podman"):
@@ -186,6 +193,8 @@ def find_engine(engine: str, environment: Mapping[str, str]) -> Engine:
                 return _probe(argv, environment)
             except Refusal as error:
                 trouble = trouble or error.message
+        if sole:
+            break
     if trouble:
         raise Refusal(trouble, kind="engine")
     raise Refusal(f"looked for {engine or 'docker and podman'}", kind="no-engine")
@@ -216,9 +225,10 @@ def _run(
     *,
     kind: str = "engine",
     feed: Iterable[bytes] | None = None,
+    hand_down: Sequence[int] = (),
 ) -> Ended:
     try:
-        return command.run(argv, environment, bounds, feed=feed)
+        return command.run(argv, environment, bounds, feed=feed, hand_down=hand_down)
     except OverrunError as error:
         raise Refusal(f"{Path(argv[0]).name} {error}", kind=kind) from None
     except OSError as error:  # out of processes, or memory: that is no answer either

@@ -1,0 +1,156 @@
+"""A target's greeting and its answer to our ask, as values. Only what was asked for is taken, each word by its type.
+
+What we do not know is skipped: a target of tomorrow says it. What is beyond what was asked counts for nothing.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from layerferry import limits
+from layerferry.errors import LayerferryError, TargetError
+from layerferry.image import (
+    DOCKER_LAYER_TYPES,
+    MEDIA_TYPE_LAYER,
+    MEDIA_TYPE_LAYER_GZIP,
+    MEDIA_TYPE_LAYER_ZSTD,
+    Descriptor,
+    Platform,
+    Word,
+    is_digest,
+)
+
+#: What a manifest of ours may name: of an encrypted or a foreign layer we know too little.
+_LAYER_TYPES = frozenset({MEDIA_TYPE_LAYER, MEDIA_TYPE_LAYER_GZIP, MEDIA_TYPE_LAYER_ZSTD, *DOCKER_LAYER_TYPES})
+_STORES = frozenset({"chain", "layer", "blob"})
+#: Facts of today are five, and three lines are said of an image beside those for its layers.
+_FACTS, _LINES_AN_IMAGE, _LINES_A_LAYER = 64, 8, 4
+_WORDS_OF_A_FACT = 16
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where a layer is on the target: in an image, by its ID, with so many layers below."""
+
+    holder: str
+    below: int
+
+
+@dataclass(frozen=True, slots=True)
+class Holding:
+    """What a target holds of one image: all of it, or its first `depth` layers in image `holder`, and `loose` ones."""
+
+    present: bool = False
+    #: The target's image ID, where the image is there under another one than the source's.
+    same: str = ""
+    depth: int = 0
+    holder: str = ""
+    #: By diff ID, layers beyond the chain's prefix.
+    loose: dict[str, Place] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Greeting:
+    """A target's answer to our ask. `store` is `chain`, `layer` or `blob`; `holdings` goes by asked image ID."""
+
+    engine: str
+    version: str
+    driver: str
+    store: str
+    platform: Platform
+    accept: tuple[str, ...]
+    #: What the engine unpacks of layers: `tar`, `gzip`, `zstd`. docker before 23 knows no zstd.
+    layers: tuple[str, ...]
+    holdings: dict[str, Holding]
+    #: By diff ID, the blobs that the target's store has for the layers that were asked for, as far as it tells.
+    blobs: dict[str, Descriptor] = field(default_factory=dict)
+    #: `alive`: it says so while its engine works. `idle`: it takes signs of life. `login`: `learn` takes credentials.
+    capability: tuple[str, ...] = ()
+
+    def __str__(self) -> str:
+        return f"{self.engine} {self.version.partition('+')[0]} ({self.store_name})"
+
+    @property
+    def takes_zstd_layers(self) -> bool:
+        return "zstd" in self.layers
+
+    @property
+    def store_name(self) -> str:
+        if self.engine in {"ctr", "k3s"}:
+            return f"namespace {self.driver}"
+        return "containerd store" if self.store == "blob" else self.driver
+
+
+class Reader:
+    """Reads the lines of a greeting. `asked` has the diff IDs of each image that was asked for, by image ID."""
+
+    def __init__(self, target: str, asked: Mapping[str, Sequence[str]]) -> None:
+        self._target = target
+        self._asked = asked
+        self._diff_ids = {diff_id for diff_ids in asked.values() for diff_id in diff_ids}
+        self._facts: dict[str, list[str]] = {}
+        self._holdings: dict[str, Holding] = {}
+        self._blobs: dict[str, Descriptor] = {}
+
+    def read(self, lines: Iterable[str]) -> Greeting:
+        """Take in all `lines`; raises `TargetError` where they are more than was asked for, or lack a fact."""
+        layers = sum(map(len, self._asked.values()))
+        left = _FACTS + _LINES_AN_IMAGE * len(self._asked) + _LINES_A_LAYER * layers
+        image = ""
+        for line in lines:
+            if (left := left - 1) < 0:
+                raise TargetError(f"{self._target} says more than it was asked for")
+            match line.split():
+                case ["image", image_id]:
+                    image = image_id if image_id in self._asked else ""
+                    if image:
+                        self._holdings.setdefault(image, Holding())
+                case ["blob", diff_id, digest, size, media_type]:
+                    self._blob(diff_id, digest, size, media_type)
+                case words if image:
+                    self._hold(image, words)
+                case [word, *values] if not self._holdings and len(self._facts) < _FACTS:
+                    self._facts[word] = values[:_WORDS_OF_A_FACT]
+        return self._greeting()
+
+    def _hold(self, image: str, words: list[str]) -> None:
+        diff_ids = self._asked[image]
+        match words:
+            case ["present"]:
+                self._holdings[image] = Holding(present=True)
+            case ["same", image_id] if is_digest(image_id):
+                self._holdings[image] = Holding(same=image_id)
+            case ["chain", depth] if _number(depth, len(diff_ids)) is not None:
+                self._holdings[image] = Holding(depth=int(depth))
+            case ["chain", depth, holder] if _number(depth, len(diff_ids)) is not None and is_digest(holder):
+                self._holdings[image] = Holding(depth=int(depth), holder=holder)
+            case ["loose", diff_id, below, holder] if diff_id in diff_ids and is_digest(holder):
+                if _number(below, limits.LAYERS) is not None:
+                    self._holdings[image].loose[diff_id] = Place(holder, int(below))
+
+    def _blob(self, diff_id: str, digest: str, size: str, media_type: str) -> None:
+        known = diff_id in self._diff_ids and is_digest(digest) and media_type in _LAYER_TYPES
+        if known and _number(size, limits.SIZE) is not None:
+            self._blobs.setdefault(diff_id, Descriptor(media_type, digest, int(size)).in_oci_words)
+
+    def _greeting(self) -> Greeting:
+        try:
+            engine, version, driver = (*map(Word, self._facts["engine"][:3]), "", "")[:3]
+            platform, store = Platform.parse(self._facts["platform"][0]), self._facts["store"][0]
+            accept, layers, capability = (_words(self._facts, key) for key in ("accept", "layers", "capability"))
+        except (KeyError, IndexError, ValueError, LayerferryError):
+            engine = store = ""
+        if not engine or store not in _STORES:
+            raise TargetError(f"{self._target} does not say what engine it has")
+        held, blobs = self._holdings, self._blobs
+        return Greeting(engine, version, driver, store, platform, accept, layers, held, blobs, capability)
+
+
+def _words(facts: Mapping[str, list[str]], key: str) -> tuple[str, ...]:
+    return tuple(Word(word) for word in facts.get(key, ()))
+
+
+def _number(text: str, most: int) -> int | None:
+    """A decimal number of at most `most`. Others have digits, too, that we would not write."""
+    if not (text.isascii() and text.isdecimal() and len(text) <= len(str(limits.SIZE))):
+        return None
+    return int(text) if int(text) <= most else None

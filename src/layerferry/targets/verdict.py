@@ -1,0 +1,61 @@
+"""What a target's `failed KIND TEXT` means. TEXT is an engine's: it is cut before it is looked at, and to be told."""
+
+from layerferry import limits
+from layerferry.errors import LayerferryError, TargetError, VerificationError
+
+#: An engine has one status, 1, for whatever fails. (alternatives, message, hint): of one alternative, all words occur.
+#: Each was seen on docker 20.10, 26.1 and 28.5, or podman 4.3.
+_ENGINE_FAILURES: tuple[tuple[tuple[tuple[str, ...], ...], str, str], ...] = (
+    ((("no space left on device",),),
+     "its disk is full", "Free some space there, with `docker image prune` for one."),
+    ((("permission denied",), ("password is required",), ("not allowed to execute",), ("may not run",)),
+     "the user may not use the engine", "Add the user to the docker group, or allow `sudo -n docker`."),
+    ((("cannot connect to the docker daemon",), ("daemon running",), ("connection refused",),
+      ("no such file or directory", "sock"), ("failed to connect to", "sock")),
+     "its engine does not run", "Start it: `systemctl start docker`."),
+)  # fmt: skip
+#: What a load says where an image that was built on has been removed since the greeting.
+_GONE = ("no such file or directory", "does not exist", "not found", "unknown parent image")
+_UNTOUCHED = "The old image is still there under its name."
+_KINDS: dict[str, tuple[type[LayerferryError], str, str]] = {
+    "no-engine": (TargetError, "there is no container engine", "Install docker or podman, where ssh finds it."),
+    "engine": (TargetError, "its engine cannot be used", "See what `docker info` says there."),
+    "stopped": (TargetError, "its engine does not run", f"Start it, and push again. {_UNTOUCHED}"),
+    "load": (TargetError, "the engine refused the image", _UNTOUCHED),
+    "tag": (TargetError, "the engine refused the name", _UNTOUCHED),
+    "run": (TargetError, "the image has its name, but the command of the policy failed", "Its log there says why."),
+    "internal": (TargetError, "the receiver failed", "Its log on the target says why."),
+    "refused": (TargetError, "the receiver refuses this", "Its policy stands in authorized_keys on the target."),
+    "protocol": (TargetError, "it does not take what we say", "Nothing was changed there."),
+    "verify": (VerificationError, "what was loaded is not what was sent", _UNTOUCHED),
+}  # fmt: skip
+
+
+def is_verdict(line: str) -> bool:
+    """Whether a line is `failed` with a kind that we know: a login shell may print "failed logins: 0"."""
+    return line.startswith("failed ") and line.split(" ", 2)[1] in _KINDS
+
+
+def verdict(target: str, line: str) -> LayerferryError:
+    """The error that a `failed KIND TEXT` line tells."""
+    _, kind, text = (*cut(line, limits.SAID).split(" ", 2), "", "")[:3]
+    text = text.strip()
+    error, message, hint = _KINDS.get(kind, (TargetError, f"failed to {cut(kind, 40)}".rstrip(), ""))
+    if error is TargetError:
+        message, hint = _better(kind, text.lower()) or (message, hint)
+    return error(f"{target}: {message} ({cut(text, limits.SHOWN)})" if text else f"{target}: {message}", hint=hint)
+
+
+def _better(kind: str, text: str) -> tuple[str, str] | None:
+    for alternatives, message, advice in _ENGINE_FAILURES:
+        if any(all(word in text for word in words) for words in alternatives):
+            return message, advice
+    if kind == "load" and any(word in text for word in _GONE):
+        return "the engine refused the image", f"If an image was removed there meanwhile, push again. {_UNTOUCHED}"
+    return None
+
+
+def cut(text: str, most: int) -> str:
+    """The beginning of `text`, of at most `most` bytes in UTF-8."""
+    data = text.encode(errors="replace")
+    return text if len(data) <= most else data[:most].decode(errors="ignore") + "…"
