@@ -2,7 +2,6 @@
 
 import contextlib
 import secrets
-import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -13,7 +12,7 @@ from pathlib import Path
 from layerferry.archive import Archive, Content, Manifest, Parcel, Piece
 from layerferry.compression import Method, compress
 from layerferry.errors import LayerferryError, TargetError, VerificationError, interruption
-from layerferry.events import SENDING_EVERY, Emit, Greeted, Loading, Planned, Route, Sending
+from layerferry.events import SENDING_EVERY, Emit, Greeted, Loading, Planned, Route, Sending, Warned
 from layerferry.image import MEDIA_TYPE_LAYER_ZSTD, Image, Platform
 from layerferry.plan import Plan, complete, plan
 from layerferry.result import Bytes, Result
@@ -25,6 +24,7 @@ from layerferry.targets.conversation import Conversation
 from layerferry.targets.greeting import Greeting, Holding
 from layerferry.targets.inventory import Knowledge, inventory, learn
 from layerferry.targets.target import AnyTarget, Target
+from layerferry.temporary import TemporaryFolder, sweep
 from layerferry.wanted import NO_ROUTE, Options, Wanted, nameless
 
 # What most pushes do without is loaded when it is needed: hence the imports inside functions.
@@ -133,7 +133,7 @@ class Delivery:
         absent = [item for item in items if not item.present]
         if absent:
             with contextlib.ExitStack() as stack:
-                spool = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="layerferry-")))
+                spool = Path(stack.enter_context(TemporaryFolder()))
                 parcels = self._parcels(stack, greeting, source, absent, spool)
                 archive = Archive(parcels, packed=method is Method.ZSTD)
                 expected = {item.incoming: item.image.diff_ids for item in absent}
@@ -217,6 +217,8 @@ def fan_out(
     Each layer is read once. One target's failure does not stop the others; of several, `tell` hears of each one's
     results as soon as they are there. A signal ends what is not done yet: those results have its error.
     """
+    if said := sweep():
+        emit(Warned("this machine", said))
     if len(targets) == 1:
         return _deliver(wanted, targets[0], options, emit, open_source)
     from layerferry.sources.shared import Shared

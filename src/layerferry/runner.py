@@ -118,7 +118,7 @@ class Surroundings:
 def ssh_options(settings: Settings) -> Iterator[tuple[str, ...]]:
     """The key and known hosts of the settings as ssh's `-o` values; their files are gone afterwards."""
     accept = ("StrictHostKeyChecking=accept-new",) if settings.ssh_accept_new_host_key else ()
-    with open_identity(key=settings.ssh_key, known_hosts=settings.ssh_known_hosts) as identity:
+    with open_identity(environment(), key=settings.ssh_key, known_hosts=settings.ssh_known_hosts) as identity:
         yield (*accept, *identity.options)
 
 

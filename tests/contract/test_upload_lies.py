@@ -1,6 +1,7 @@
 """Images in a repository that say what is not so: what is pushed is right all the same, and says how that is known."""
 
 import json
+import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -23,7 +24,7 @@ from packed import Picture, descriptor, dumps, layer_tar, layout_files, named_en
 EVIL = layer_tar("evil", 2_000)
 _CONFIG, _MANIFEST = "application/vnd.oci.image.config.v1+json", "application/vnd.oci.image.manifest.v1+json"
 _GZIP, _ZSTD = (f"application/vnd.oci.image.layer.v1.tar+{how}" for how in ("gzip", "zstd"))
-WANTED = ((BASE, "gzip"), (CHANGE, "gzip"))
+WANTED: tuple[tuple[bytes, How], ...] = ((BASE, "gzip"), (CHANGE, "gzip"))
 
 
 @pytest.fixture(autouse=True)
@@ -42,7 +43,7 @@ def plant(
     **lies: Any,
 ) -> str:  # fmt: skip
     """An image whose config has the diff IDs of `said`, and whose layers are `blobs`; `lies` change each descriptor."""
-    config = config or Picture(tuple(said), ("",) * len(said)).config
+    config = config or Picture(tuple(said), tuple("" for _ in said)).config
     kinds = [_ZSTD if blob.startswith(b"\x28\xb5") else _GZIP for blob in blobs]
     parts = [{**descriptor(kind, blob), **lies} for kind, blob in zip(kinds, blobs, strict=True)]
     manifest = dumps(
@@ -56,7 +57,7 @@ def plant(
 
 def pulled(registry: FakeRegistry, name: str = "app:1") -> list[str]:
     """The diff IDs of what whoever pulls the image gets; sizes and media types are those of the blobs."""
-    found = []
+    found: list[str] = []
     for layer in layers(registry, name):
         blob = registry.shelves["app"][layer["digest"]]
         assert layer["size"] == len(blob)
@@ -109,7 +110,7 @@ def test_an_image_of_our_own_config_with_another_layer_is_not_ours(
 
 
 def test_a_layer_that_is_there_twice_is_looked_at_twice(registry: FakeRegistry, tmp_path: Path) -> None:
-    twice = ((BASE, "gzip"), (BASE, "gzip"))
+    twice: tuple[tuple[bytes, How], ...] = ((BASE, "gzip"), (BASE, "gzip"))
     config = Picture((BASE, BASE), ("gzip", "gzip")).config
     plant(registry, [packed(BASE, "zstd"), packed(EVIL, "zstd")], tag="1", config=config)
     push(registry, tmp_path, layout(tmp_path, *twice))
@@ -136,9 +137,7 @@ def test_an_image_of_our_own_config_is_kept_where_it_is_right(registry: FakeRegi
 
 
 @pytest.mark.parametrize("lie", [{"size": 7}, {"size": 10**9}, {"mediaType": _GZIP}, {"mediaType": "text/plain"}])
-def test_sizes_and_media_types_are_looked_at_too(
-    registry: FakeRegistry, tmp_path: Path, lie: dict[str, object]
-) -> None:
+def test_sizes_and_media_types_are_looked_at_too(registry: FakeRegistry, tmp_path: Path, lie: dict[str, Any]) -> None:
     plant(registry, [packed(BASE, "zstd"), packed(CHANGE, "zstd")], said=[BASE, CHANGE], **lie)
     (result,) = push(registry, tmp_path, layout(tmp_path, *WANTED))
     assert actions(result) == ["reuse", "reuse"]
@@ -285,7 +284,7 @@ def test_a_memory_that_others_may_write_is_none(tmp_path: Path, change: str) -> 
             (tmp_path / "other").hardlink_to(path)
         case "pipe":
             path.unlink()
-            __import__("os").mkfifo(path, 0o600)
+            os.mkfifo(path, 0o600)
         case "folder link":
             folder.rename(tmp_path / "real")
             folder.symlink_to(tmp_path / "real")

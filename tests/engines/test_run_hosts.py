@@ -62,7 +62,7 @@ def desk(rig: Rig, source: Engine, target: Engine) -> Iterator[Desk]:
             (folder / part).mkdir()
         config = folder / "ssh_config"
         config.write_text(
-            "Host *\n  IdentityFile /nonexistent\n  IdentityAgent none\n  GlobalKnownHostsFile /dev/null\n"
+            f"Host *\n  IdentityFile {folder}/missing\n  IdentityAgent none\n  GlobalKnownHostsFile /dev/null\n"
             f"  UserKnownHostsFile {folder / 'known_hosts'}\n"
         )
         (folder / "bin" / "ssh").write_text(f'#!/bin/sh\nexec {shutil.which("ssh")} -F {config} "$@"\n')

@@ -156,7 +156,7 @@ def test_without_a_name_the_sources_own_is_meant(calls: Calls) -> None:
         (["app:1", "host", "--timeout", "-1"], "--timeout"),
         (["app:1", "host", "--timeout", "soon"], "--timeout"),
         (["app:1", "host", "--no-such-option"], "--no-such-option"),
-        (["app:1", "host", "--ssh-config", "/nonexistent"], "--ssh-config"),
+        (["app:1", "host", "--ssh-config", f"{__file__}/missing"], "--ssh-config"),
     ],
 )
 def test_a_mistake_is_told_in_words_and_ends_with_2(

@@ -6,7 +6,6 @@ from collections.abc import Callable
 import pytest
 
 from layerferry import limits
-from layerferry.sources import connections
 from layerferry.sources.connections import _Paced
 
 
@@ -28,7 +27,7 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Callable[[float], None]:
     def pass_time(seconds: float) -> None:
         now[0] += seconds
 
-    monkeypatch.setattr(connections.time, "monotonic", lambda: now[0])
+    monkeypatch.setattr("layerferry.sources.connections.time.monotonic", lambda: now[0])
     return pass_time
 
 

@@ -26,7 +26,7 @@ STOREYS = (
     ("compression", "result"),
     ("archive", "events"),
     ("plan", "documents"),
-    ("image",),
+    ("image", "temporary"),
     ("errors", "processes", "limits"),
 )
 

@@ -61,7 +61,7 @@ class TestFindAgent:
 
     def test_one_that_pyngrok_installed_earlier_is_the_last_resort(self, tmp_path: Path) -> None:
         installed = program(tmp_path / ".config" / "ngrok" / "ngrok")
-        assert find_agent({"PATH": "/nonexistent", "HOME": str(tmp_path)}) == installed
+        assert find_agent({"PATH": str(tmp_path / "missing"), "HOME": str(tmp_path)}) == installed
 
 
 class TestVersion:

@@ -1,4 +1,4 @@
-r"""An SSH key and known hosts that come as variables: content or path, mended, in a private folder while they serve.
+r"""An SSH key and known hosts that come as variables: content or path, mended, and private while they serve.
 
 What a CI's settings page does to a key is undone: a lost last newline, CRLF, newlines as `\n` or as spaces, base64
 around it all. What cannot be undone is said in one sentence, which never holds the value.
@@ -8,14 +8,14 @@ import base64
 import binascii
 import contextlib
 import re
-import shutil
 import struct
-import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from layerferry.errors import UsageError
+from layerferry.ci.ssh_key import keep_in_agent, keep_in_memory
+from layerferry.errors import ConnectError, UsageError
+from layerferry.temporary import TemporaryFolder
 
 _ARMOUR = re.compile(r"-----BEGIN (?P<kind>[A-Z0-9 ]+)-----(?P<body>.*?)-----END (?P=kind)-----(?P<rest>.*)", re.DOTALL)
 _BEGIN = re.compile(r"-----BEGIN (?P<kind>[A-Z0-9 ]+)-----")
@@ -32,10 +32,14 @@ _LARGEST = 1 << 20
 
 @dataclass(frozen=True, slots=True)
 class SshIdentity:
-    """The files, None where the user gave nothing, and what to hand to ssh as `-o` options."""
+    """The files, None where the user gave nothing, and what to hand to ssh as `-o` options.
+
+    Where `agent`, a socket, has the key, `key` is the path to which `.pub` is to be added.
+    """
 
     key: Path | None
     known_hosts: Path | None
+    agent: Path | None = None
 
     @property
     def options(self) -> tuple[str, ...]:
@@ -43,6 +47,8 @@ class SshIdentity:
         found: list[str] = []
         if self.key:
             found += [f"IdentityFile={_quoted(self.key)}", "IdentitiesOnly=yes"]
+        if self.agent:
+            found.append(f"IdentityAgent={_quoted(self.agent)}")
         if self.known_hosts:
             found += [f"UserKnownHostsFile={_quoted(self.known_hosts)}", "GlobalKnownHostsFile=/dev/null"]
             found += ["StrictHostKeyChecking=yes"]
@@ -51,6 +57,7 @@ class SshIdentity:
 
 @contextlib.contextmanager
 def open_identity(
+    environ: Mapping[str, str],
     *,
     key: str | None = None,
     known_hosts: str | None = None,
@@ -59,21 +66,24 @@ def open_identity(
     key_setting: str = "LAYERFERRY_SSH_KEY",
     hosts_setting: str = "LAYERFERRY_SSH_KNOWN_HOSTS",
 ) -> Iterator[SshIdentity]:
-    """Write `key` and `known_hosts`, content or path each, as 0600 files, gone when the block ends.
+    """Keep `key` in memory and write `known_hosts`, content or path each; both are gone when the block ends.
 
-    None means not set; "" is an empty secret, which is a mistake. `folder` is where the private folder is made, the
-    system's temporary one by default; `home` stands for `~` in a path. Raises `UsageError`, which names the setting.
+    None means not set; "" is an empty secret, which is a mistake. `folder` is where a private folder is made, the
+    system's temporary one by default; `home` stands for `~` in a path. Raises `UsageError`, which names the setting,
+    and `ConnectError` where a key cannot be kept in memory.
     """
-    texts = {
-        "identity": None if key is None else read_key(key, setting=key_setting, home=home),
-        "known_hosts": None if known_hosts is None else read_known_hosts(known_hosts, setting=hosts_setting, home=home),
-    }
-    private = Path(tempfile.mkdtemp(prefix="layerferry-ssh-", dir=folder))
-    try:
-        paths = {name: _write(private / name, text) for name, text in texts.items() if text is not None}
-        yield SshIdentity(paths.get("identity"), paths.get("known_hosts"))
-    finally:
-        shutil.rmtree(private, ignore_errors=True)
+    text = None if key is None else read_key(key, setting=key_setting, home=home)
+    hosts = None if known_hosts is None else read_known_hosts(known_hosts, setting=hosts_setting, home=home)
+    with contextlib.ExitStack() as stack:
+        agent = path = hosts_path = None
+        if text is not None:
+            path = keep_in_memory(stack, text)
+            if path is None:
+                agent, path = keep_in_agent(stack, text, environ, folder)
+        if hosts is not None:
+            private = stack.enter_context(TemporaryFolder(folder, error=ConnectError))
+            hosts_path = _write(Path(private, "known_hosts"), hosts)
+        yield SshIdentity(path, hosts_path, agent)
 
 
 def read_key(value: str, *, setting: str, home: Path | None = None) -> str:

@@ -2,7 +2,6 @@
 
 import secrets
 import shutil
-import tempfile
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack
@@ -20,6 +19,7 @@ from layerferry.routes.service import ServiceLanding
 from layerferry.routes.tunnel import open_tunnel
 from layerferry.sources.daemon import Daemon
 from layerferry.targets.conduit import SshConduit, SshTarget
+from layerferry.temporary import TemporaryFolder
 
 #: What our registry's challenge says; an edge that shows it has let a request without credentials through.
 _REALM = "layerferry"
@@ -143,7 +143,7 @@ class Reachability:
     def _registry(self, host: str) -> Registry:
         """Our registry on an address of ours; there is one for each, since none listens on more than it has to."""
         if host not in self._registries:
-            spool = Path(self._stack.enter_context(tempfile.TemporaryDirectory(prefix="layerferry-")))
+            spool = Path(self._stack.enter_context(TemporaryFolder()))
             self._registries[host] = self._stack.enter_context(
                 Registry(
                     spool=spool,

@@ -17,7 +17,6 @@ import signal
 import ssl
 import subprocess
 import sys
-import tempfile
 import threading
 import time
 from collections.abc import Iterator, Mapping
@@ -31,6 +30,7 @@ from layerferry.errors import RouteError
 from layerferry.routes import ngrok_agent
 from layerferry.routes.edge import Credentials, check_edge
 from layerferry.routes.ngrok_errors import ADVICE, explain, find_code
+from layerferry.temporary import TemporaryFolder
 
 #: Seconds from the agent's start to an open tunnel, and for its download where that is allowed.
 START_TIMEOUT = 30.0
@@ -76,10 +76,8 @@ def open_tunnel(
     agent = _agent_path(env, install=install)
     credentials = credentials or Credentials.generate()
     token = token or env.get("NGROK_AUTHTOKEN", "")
-    folder = Path(tempfile.mkdtemp(prefix="layerferry-ngrok-"))
     order = {
         "agent": agent,
-        "folder": str(folder),
         "token": token,
         "upstream": f"http://{upstream}",
         "domain": domain,
@@ -88,10 +86,10 @@ def open_tunnel(
         "timeout": timeout,
     }
     with contextlib.ExitStack() as stack:
-        stack.callback(shutil.rmtree, folder, ignore_errors=True)
-        keeper = _Keeper(ngrok_agent.agent_environment(env, secrets=(token,), folder=folder))
+        folder = stack.enter_context(TemporaryFolder(error=RouteError))
+        keeper = _Keeper(ngrok_agent.agent_environment(env, secrets=(token,), folder=Path(folder)))
         stack.callback(keeper.close)
-        url = keeper.open(order, timeout if agent else timeout + DOWNLOAD_TIMEOUT)
+        url = keeper.open({**order, "folder": folder}, timeout if agent else timeout + DOWNLOAD_TIMEOUT)
         check_edge(url, credentials, own_realm=own_realm, tls=tls, timeout=timeout)
         yield Tunnel(url, urlsplit(url).netloc, credentials)
 

@@ -67,15 +67,23 @@ class _Connection(urllib3.connection.HTTPConnection):
 
     def close(self) -> None:
         super().close()
-        if self._piped is not None:
-            self._last = last_line(self._piped.end())
-            self._piped = None
+        piped, self._piped = self._piped, None
+        if piped is not None:
+            self._last = last_line(piped.end())
 
 
 class _Pool(urllib3.HTTPConnectionPool):
     def __init__(self, argv: Sequence[str]) -> None:
         super().__init__("localhost")
         self._argv = argv
+        self._made: list[_Connection] = []
 
     def _new_conn(self) -> _Connection:
-        return _Connection(self._argv, timeout=self.timeout.connect_timeout)
+        self._made.append(_Connection(self._argv, timeout=self.timeout.connect_timeout))
+        return self._made[-1]
+
+    def close(self) -> None:
+        """End every process, that of an answer which nobody has read to its end too: urllib3 knows only idle ones."""
+        super().close()
+        while self._made:
+            self._made.pop().close()

@@ -128,14 +128,16 @@ def _helped(registry: str, document: Document, environ: Mapping[str, str]) -> Lo
 
 
 def _asked(argv: list[str], question: bytes, environ: Mapping[str, str]) -> bytes | None:
-    """What a program says on stdout, no more than a little beyond `limits.ANSWER`; None where it fails.
+    """What a program says on stdout, no more than a little beyond `limits.REPLY`; None where it fails.
 
     Raises `OSError` and `TimeoutExpired`.
     """
     said, deadline = bytearray(), time.monotonic() + _HELPER_TIMEOUT
     pipe = subprocess.PIPE
     with (
-        subprocess.Popen(argv, stdin=pipe, stdout=pipe, stderr=subprocess.DEVNULL, env=dict(environ)) as process,
+        subprocess.Popen(
+            argv, stdin=pipe, stdout=pipe, stderr=subprocess.DEVNULL, env=child_environment(environ)
+        ) as process,
         selectors.DefaultSelector() as selector,
     ):
         assert process.stdin is not None
@@ -144,7 +146,7 @@ def _asked(argv: list[str], question: bytes, environ: Mapping[str, str]) -> byte
             with contextlib.suppress(BrokenPipeError), process.stdin:
                 process.stdin.write(question)
             selector.register(process.stdout, selectors.EVENT_READ)
-            while len(said) <= limits.ANSWER:
+            while len(said) <= limits.REPLY:
                 if not selector.select(max(0.0, deadline - time.monotonic())):
                     raise subprocess.TimeoutExpired(argv, _HELPER_TIMEOUT)
                 if not (data := os.read(process.stdout.fileno(), 1 << 16)):

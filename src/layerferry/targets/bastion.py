@@ -7,7 +7,6 @@ where we are killed, some time after the last connection has (ssh_config(5), Con
 
 import contextlib
 import subprocess
-import tempfile
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -15,8 +14,9 @@ from pathlib import Path
 from layerferry.errors import ConnectError, LayerferryError
 from layerferry.processes import child_environment
 from layerferry.settings import environment
-from layerferry.targets.conduit import SshTarget, socket_folder, ssh_words
+from layerferry.targets.conduit import SshTarget, ssh_words
 from layerferry.targets.ssh_failures import explain, explain_forward
+from layerferry.temporary import TemporaryFolder, socket_parent
 
 _PERSIST = 60
 _PATIENCE = 5
@@ -33,7 +33,7 @@ class Bastion:
         self.closed = False
         self._base = ssh_words(target, options=options, config=config, interactive=interactive)
         self._destination = target.destination
-        self._folder = tempfile.TemporaryDirectory(prefix="layerferry-", dir=socket_folder())
+        self._folder = TemporaryFolder(socket_parent(), error=ConnectError)
         self._log = Path(self._folder.name, "log")
         self._socket = Path(self._folder.name, "s")
         self._master: subprocess.Popen[bytes] | None = None

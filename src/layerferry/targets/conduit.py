@@ -5,7 +5,6 @@ import os
 import queue
 import select
 import subprocess
-import tempfile
 import threading
 import time
 from collections.abc import Sequence
@@ -21,6 +20,7 @@ from layerferry.settings import environment
 from layerferry.targets.choice import TargetEngine
 from layerferry.targets.ssh_failures import explain
 from layerferry.targets.verdict import cut
+from layerferry.temporary import LONGEST_SOCKET, TemporaryFolder, socket_parent
 
 #: Reads the preamble, then as many bytes of script as it says, and runs them. One line, single quotes, no `!` and no
 #: backslash: it reads the same in bash, dash, zsh, fish, tcsh and busybox ash.
@@ -33,8 +33,6 @@ BOOTSTRAP = (
 #: Bytes, all of which must have been taken within `limits.TAKEN`; a pipe of Linux takes as many at once.
 _SLICE = 64 << 10
 _CONNECT_TIMEOUT = 30
-#: A unix socket's path may have 104 bytes (BSD), of which ssh takes 17 for its temporary name.
-_LONGEST_SOCKET = 86
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,7 +116,7 @@ class Conduit:
                 env=child_environment(environment()),
                 start_new_session=False,
             )
-        except FileNotFoundError:
+        except (FileNotFoundError, NotADirectoryError):  # the latter where an entry of PATH is a file
             raise ConnectError(
                 f"{name}: there is no command {self._argv[0]!r} here", hint=f"Install {self._argv[0]}, or mend PATH."
             ) from None
@@ -281,13 +279,13 @@ class SshConduit(Conduit):
         interactive: bool = False,
         command: str = BOOTSTRAP,
     ) -> None:
-        self._control = tempfile.TemporaryDirectory(prefix="layerferry-", dir=socket_folder())
+        self._control = TemporaryFolder(socket_parent(), error=ConnectError)
         self._base = ssh_words(target, options=options, config=config, interactive=interactive)
         self._destination = target.destination
         self.engine = str(target.engine or "")
         self._forwards: list[str] = []
         socket = f"{self._control.name}/s"
-        shared = self._users_own_master() or len(socket) > _LONGEST_SOCKET
+        shared = self._users_own_master() or len(socket) > LONGEST_SOCKET
         self._master = [] if shared else ["-o", "ControlMaster=yes", "-S", socket]
         try:
             super().__init__(str(target), [*self._base, *self._master, "--", target.destination, command])
@@ -371,12 +369,6 @@ def ssh_words(
 def command_name(argv: Sequence[str]) -> str:
     """What a command is called in what we show: its program alone, since arguments may be secret."""
     return Path(argv[0]).name
-
-
-def socket_folder() -> str:
-    """Where a control socket's path stays short enough."""
-    folder = tempfile.gettempdir()
-    return folder if len(folder) < _LONGEST_SOCKET - len("/layerferry-12345678/s") else "/tmp"  # noqa: S108
 
 
 class CommandConduit(Conduit):

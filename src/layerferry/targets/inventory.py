@@ -4,7 +4,6 @@ import base64
 import contextlib
 import json
 import secrets
-import tempfile
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,6 +15,7 @@ from layerferry.plan import Inventory
 from layerferry.targets.conduit import Conduit
 from layerferry.targets.conversation import Conversation
 from layerferry.targets.greeting import Greeting, Holding, Place
+from layerferry.temporary import TemporaryFolder
 
 if TYPE_CHECKING:
     from layerferry.registry import PushedManifest
@@ -92,7 +92,7 @@ def _lessons(conversation: Conversation, conduit: Conduit, holders: Iterable[str
     manifests: dict[str, PushedManifest] = {}
     user, password = "layerferry", secrets.token_hex(16)
     with (
-        tempfile.TemporaryDirectory(prefix="layerferry-") as spool,
+        TemporaryFolder() as spool,
         Registry(spool=Path(spool), limit=0, credentials=(user, password)) as registry,
     ):
         port = conduit.reverse(registry.port)

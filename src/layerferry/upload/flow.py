@@ -1,7 +1,6 @@
 """The flow of one push into a registry: image, what is there, plan, blobs, manifest, a look at it, result."""
 
 import contextlib
-import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -20,6 +19,7 @@ from layerferry.sources.manifest import Found, parse_manifest
 from layerferry.sources.streams import checked, copied, exhaust
 from layerferry.targets.bastion import Bastion
 from layerferry.targets.registry import RegistryTarget
+from layerferry.temporary import TemporaryFolder
 from layerferry.upload.memory import Memory
 from layerferry.upload.pack import pack
 from layerferry.upload.shelf import Shelf
@@ -121,7 +121,7 @@ class Upload:
     def _deliver(self, target: RegistryTarget, source: Source, item: _Item) -> None:
         before = self._sent
         home = self._shelves[item.names[0].path]
-        with tempfile.TemporaryDirectory(prefix="layerferry-") as folder:
+        with TemporaryFolder() as folder:
             spool = Path(folder)
             if item.same is not None and item.same.manifest is not None:
                 media_type, data = item.same.manifest

@@ -57,6 +57,8 @@ class Session:
     policy: Policy
     host: Host
     journal: Journal
+    #: The client has said that nothing is to be changed, before any word that its source might have made.
+    _dry_run: bool = False
     _expected: dict[str, tuple[str, ...]] = field(default_factory=dict)
     #: By throw-away name of the client's.
     _loaded: dict[str, "Consignment"] = field(default_factory=dict)
@@ -132,6 +134,8 @@ class Session:
                     asks[-1][1].append(diff_id)
                 case ["engine", engine]:
                     pass
+                case ["dry-run"]:
+                    self._dry_run = True
                 case ["name", text]:
                     self._allowed(text)
                 case ["image" | "layer", *_]:
@@ -162,8 +166,11 @@ class Session:
     def _obey(self, engine: Engine, stock: Stock) -> int:
         """Commands, up to `done`."""
         while True:
-            match self.client.read_line().split(" "):
-                case ["learn", _, _]:
+            words = self.client.read_line().split(" ")
+            if self._dry_run and words[0] != "learn":
+                raise Refusal("nothing is changed in a dry run")
+            match words:
+                case ["learn", *_]:
                     self.client.say("learned no")  # a client does not choose where an image is pushed to
                 case ["expect", name, *diff_ids] if not self._loaded and not self._tags:
                     self._expect(name, tuple(diff_ids))
