@@ -12,6 +12,7 @@ import docker.errors
 import requests
 from docker.context import ContextAPI
 
+from layerferry.ci.services import check_daemon_url
 from layerferry.errors import SourceError
 from layerferry.image import Image, Layer, Platform
 from layerferry.sources.causes import reason
@@ -214,7 +215,7 @@ def _dial(url: str, timeout: int) -> docker.APIClient:
 
 def _address(environ: Mapping[str, str]) -> tuple[dict[str, Any], str]:
     """The SDK's arguments, and the address for people. DOCKER_HOST goes before the context, as in the docker CLI."""
-    host = environ.get("DOCKER_HOST", "")
+    host = check_daemon_url(environ.get("DOCKER_HOST", ""), "DOCKER_HOST")
     arguments: dict[str, Any] = {}
     if not host:
         try:
@@ -225,7 +226,7 @@ def _address(environ: Mapping[str, str]) -> tuple[dict[str, Any], str]:
             raise SourceError(
                 f"there is no docker context {environ.get('DOCKER_CONTEXT')!r}", hint="`docker context ls` shows them."
             )
-        host = context.Host or ""
+        host = check_daemon_url(context.Host or "", "the docker context")
         if context.TLSConfig:
             arguments["tls"] = context.TLSConfig
     elif environ.get("DOCKER_TLS_VERIFY") or environ.get("DOCKER_CERT_PATH"):
