@@ -4,8 +4,9 @@ import hashlib
 import json
 import os
 import tempfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -75,6 +76,11 @@ CONTEXTS: Mapping[str, bytes] = {
 }
 
 
+def _some(names: Iterable[str], most: int) -> list[Any]:
+    """All names as parameters; those after the first `most` belong to the long suite."""
+    return [pytest.param(name, marks=[pytest.mark.slow] if number >= most else []) for number, name in enumerate(names)]
+
+
 @pytest.fixture(scope="module")
 def playing() -> Iterator[Playing]:
     with serving() as server:
@@ -94,7 +100,7 @@ def push(layerferry: Command, playing: Playing, record: Path, *options: str, **e
     return layerferry(*words, "--", *honest(record), env=env)
 
 
-@pytest.mark.parametrize("name", CONFIGS)
+@pytest.mark.parametrize("name", _some(CONFIGS, 12))
 def test_a_hostile_configuration_is_told_of(name: str, playing: Playing, layerferry: Command, tmp_path: Path) -> None:
     config = CONFIGS[name].replace(b'"@"', json.dumps(playing.address).encode())
     (folder(layerferry) / "config.json").write_bytes(config)
@@ -110,7 +116,7 @@ def test_a_configuration_that_is_no_file_is_told_of(
     one_sentence(push(layerferry, playing, tmp_path / "heard"), (0, 3))
 
 
-@pytest.mark.parametrize("name", HELPERS)
+@pytest.mark.parametrize("name", _some(HELPERS, 6))
 def test_a_hostile_helper_is_told_of(name: str, playing: Playing, layerferry: Command, tmp_path: Path) -> None:
     _help(layerferry, playing, HELPERS[name], tmp_path)
     run = push(layerferry, playing, tmp_path / "heard", PATH=f"{tmp_path}:/usr/local/bin:/usr/bin:/bin")
@@ -131,7 +137,7 @@ def _help(layerferry: Command, playing: Playing, script: str, bin_folder: Path) 
     helper.chmod(0o755)
 
 
-@pytest.mark.parametrize("name", CONTEXTS)
+@pytest.mark.parametrize("name", _some(CONTEXTS, 3))
 def test_a_hostile_context_is_told_of(name: str, layerferry: Command, tmp_path: Path) -> None:
     place = folder(layerferry)
     (place / "config.json").write_text(json.dumps({"currentContext": "x"}))
@@ -145,7 +151,7 @@ def test_a_hostile_context_is_told_of(name: str, layerferry: Command, tmp_path: 
 AWAY = ("list", "deep", "digits", "auths a list", "auths.@.auth painted", "HttpHeaders a list", "credsStore a list")
 
 
-@pytest.mark.parametrize("name", AWAY)
+@pytest.mark.parametrize("name", _some(AWAY, 2))
 def test_nor_does_it_keep_a_daemon_away(name: str, layerferry: Command, tmp_path: Path) -> None:
     (folder(layerferry) / "config.json").write_bytes(CONFIGS[name])
     with tempfile.TemporaryDirectory(prefix="lf-") as place, serving(Path(place) / "s") as server:
