@@ -43,7 +43,7 @@ PLATFORMS: Final = 200
 DOCUMENTS: Final = 64 * MIB
 
 #: Bytes of a token service's or a credential helper's answer, and of what a registry says of an error.
-ANSWER: Final = MIB
+REPLY: Final = MIB
 #: Bytes of a token or a password: a JWT with many scopes has ten kilobytes.
 TOKEN: Final = 64 * KIB
 #: Bytes of an HTTP answer before its body; servers send some hundred, and most clients take 64 KiB at most.

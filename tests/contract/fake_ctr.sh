@@ -12,6 +12,9 @@ case $verb in
   "namespaces ls") cat "$FAKE/spaces" ;;
   "content ls") cat "$FAKE/content" ;;
   "content get") cat "$FAKE/blob.$3" ;;
+  "images tag") digest=$(awk -v name="$4" '$1 == name { print $3 }' "$FAKE/names")
+    grep -v "^$5 " "$FAKE/names" >"$FAKE/rest"; mv "$FAKE/rest" "$FAKE/names"
+    echo "$5 type $digest complete" >>"$FAKE/names" ;;
   "images import") cat >"$FAKE/loaded"; cat "$FAKE/new" >>"$FAKE/names" ;;
   "images ls" | "images check")
     shift 2

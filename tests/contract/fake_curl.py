@@ -51,7 +51,18 @@ def images() -> list[dict[str, object]]:
     ]
 
 
+def image_of(name: str) -> str:
+    """What a name was given to, or the ID that is listed for it."""
+    if name.startswith("sha256:"):
+        return name
+    given = dict(line.split() for line in read("named").splitlines())
+    short = name.removeprefix("docker.io/").removeprefix("library/")
+    listed = {tag: image for image, tag in (line.split() for line in read("ls").splitlines())}
+    return given.get(name) or listed.get(short) or listed.get(name) or name
+
+
 def inspected(name: str) -> dict[str, object] | None:
+    name = image_of(name)
     row = read("show." + name.translate(str.maketrans("/:", "__"))).split()
     if not row:
         row = next((row for line in read("list").splitlines() if (row := line.split()) and row[0] == name), [])
@@ -71,6 +82,9 @@ def answer(method: str, url: str) -> tuple[int, object]:  # noqa: PLR0911 - one 
         case "GET", "/info":
             note("info --format")
             return (500, None) if failure("info") is not None else (200, info())
+        case "GET", "/images/json" if "filters" in query:
+            wanted = json.loads(query["filters"])["reference"]
+            return 200, [row for row in images() if any(tag.startswith(wanted[0]) for tag in row.get("RepoTags", []))]  # type: ignore[attr-defined]
         case "GET", "/images/json":
             note("image ls")
             return 200, images()
@@ -79,6 +93,8 @@ def answer(method: str, url: str) -> tuple[int, object]:  # noqa: PLR0911 - one 
             return (404, {"message": "No such image"}) if found is None else (200, found)
         case "POST", path if match := re.fullmatch("/images/(.+)/tag", path):
             note(f"tag {match[1]} {query['repo']}:{query['tag']}")
+            with (FAKE / "named").open("a") as file:
+                file.write(f"{query['repo']}:{query['tag']} {match[1]}\n")
             said = failure("tag")
             return (201, None) if said is None else (400, {"message": said})
         case "POST", path if match := re.fullmatch("/images/(.+)/push", path):
@@ -97,7 +113,10 @@ def answer(method: str, url: str) -> tuple[int, object]:  # noqa: PLR0911 - one 
 
 
 def urls(words: list[str]) -> Iterator[str]:
-    if "-K" in words:
+    if "-X" in words and "-K" in words:
+        (FAKE / "login").write_text(sys.stdin.read())
+        yield words[-1]
+    elif "-K" in words:
         note("image inspect")
         yield from re.findall('^url = "(.*)"$', sys.stdin.read(), re.MULTILINE)
     else:
@@ -105,7 +124,7 @@ def urls(words: list[str]) -> Iterator[str]:
 
 
 def main(words: list[str]) -> int:
-    assert words[:4] == ["-qsS", "--noproxy", "*", "--unix-socket"], words
+    assert words[:4] == ["-qgsS", "--noproxy", "*", "--unix-socket"], words
     assert Path(words[4]).exists()
     method = words[words.index("-X") + 1] if "-X" in words else "GET"
     status = 0

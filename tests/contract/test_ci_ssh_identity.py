@@ -4,13 +4,14 @@ import os
 import signal
 import subprocess
 import sys
-import time
+from functools import partial
 from pathlib import Path
 
 import pytest
 
 from layerferry.ci.ssh_identity import open_identity, read_key
 from layerferry.errors import ConnectError, UsageError
+from rig.processes import wait_until
 
 KINDS = {
     "ed25519": ["-t", "ed25519"],
@@ -153,11 +154,8 @@ def test_after_a_kill_the_key_is_nowhere_and_the_next_run_sweeps_the_rest(way: s
     if way == "memory":
         assert not where.exists()
     else:
-        ask = {**os.environ, "SSH_AUTH_SOCK": str(where)}
-        deadline = time.monotonic() + 20
-        while subprocess.run(["ssh-add", "-L"], check=False, capture_output=True, env=ask).returncode != 2:
-            assert time.monotonic() < deadline
-            time.sleep(0.05)
+        ask = partial(subprocess.run, ["ssh-add", "-L"], env={**os.environ, "SSH_AUTH_SOCK": str(where)})
+        wait_until(lambda: ask(check=False, capture_output=True).returncode == 2, "the agent answers")
     swept = subprocess.run([sys.executable, "-c", SWEEP], check=True, capture_output=True, text=True, env=env)
     assert "which were killed" in swept.stdout
     assert list(scratch.iterdir()) == []

@@ -12,7 +12,6 @@ import shutil
 import signal
 import stat
 import subprocess
-import time
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
@@ -23,6 +22,7 @@ from layerferry.image import Image as SourceImage
 from layerferry.image import Layer, Platform
 from layerferry.targets.conduit import CommandConduit
 from layerferry.targets.conversation import Conversation
+from rig.processes import wait_until
 
 SHELLS = shells()
 Images = Mapping[str, Sequence[str]]
@@ -240,9 +240,7 @@ def test_2000_more_images_do_not_show_in_the_answer_nor_in_the_number_of_calls(
     calls = len(engine.calls)
     crowd = {digest(f"crowd {n}"): [digest(f"layer {n} {m}") for m in range(3)] for n in range(2000)}
     engine.hold(crowd | small)
-    start = time.monotonic()
     many = engine.talk(shell, ask({ONE: [A, B, C]}))
-    assert time.monotonic() - start < 20
     assert sum(map(len, many.lines)) == sum(map(len, few.lines))
     assert f"chain 2 {TWO}" in many.lines
     more = engine.calls[calls:]
@@ -270,7 +268,7 @@ def test_a_name_that_an_image_has_already_is_not_set_once_more(tmp_path: Path, s
         assert not [call for call in engine.calls if call.startswith("tag")]
         for image, name in ((TWO, names[0]), (ONE, f"{names[0]}0"), (ONE, "docker.io/library/pp:1")):
             engine.talk(shell, ask({image: [A]}) + commit({image: name}))
-            assert engine.calls[-1] == f"tag {image} {name}"
+            assert engine.calls[-2] == f"tag {image} {name}"
 
 
 # Load, verify, tag.
@@ -298,7 +296,7 @@ def test_it_loads_verifies_tags_and_drops_in_this_order(engine: FakeEngine, shel
     assert answer.lines[-1] == "done"
     verbs = [" ".join(call.split()[:2]) for call in engine.calls]
     after = verbs[verbs.index("load") :]
-    assert after == ["load", "image inspect", f"tag {INCOMING}", f"tag {INCOMING}", "image rm"]
+    assert after == ["load", "image inspect", f"tag {INCOMING}", f"tag {INCOMING}", "image inspect", "image rm"]
     assert engine.calls[-1] == f"image rm {INCOMING}"
 
 
@@ -382,7 +380,7 @@ def test_an_image_that_is_here_is_tagged_without_a_load(engine: FakeEngine, shel
     engine.hold({ONE: [A]})
     answer = engine.talk(shell, ask({ONE: [A]}) + commit({ONE: NAME}))
     assert answer.lines[-1] == "done"
-    assert engine.calls[-1] == f"tag {ONE} {NAME}"
+    assert engine.calls[-2] == f"tag {ONE} {NAME}"
 
 
 # What fails.
@@ -500,19 +498,11 @@ def test_a_signal_during_the_load_drops_the_throw_away_name(
         assert process.stdin is not None
         process.stdin.write(preamble() + SESSION[: SESSION.index(b"4\nmore")])
         process.stdin.flush()
-        wait_for(lambda: "load" in engine.calls)
+        wait_until(lambda: "load" in engine.calls, "no load")
         os.killpg(process.pid, number)
         process.communicate(timeout=20)
     assert engine.calls[-1] == f"image rm {INCOMING}"
     assert not [call for call in engine.calls if call.startswith("tag")]
-
-
-def wait_for(condition: object) -> None:
-    assert callable(condition)
-    deadline = time.monotonic() + 20
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
 
 
 def test_who_stops_listening_is_no_reason_to_leave_the_throw_away_name(engine: FakeEngine, shell: list[str]) -> None:
@@ -535,8 +525,9 @@ def test_who_stops_listening_is_no_reason_to_leave_the_throw_away_name(engine: F
 
 def test_it_lets_the_daemon_push_and_leaves_no_name(tmp_path: Path, shell: list[str]) -> None:
     engine = FakeEngine(tmp_path, info=CONTAINERD)
+    engine.hold({ONE: [A]})
     name = "127.0.0.1:40000/secret:learn"
-    answer = engine.talk(shell, ask({}) + f"learn {ONE} {name}\n".encode())
+    answer = engine.talk(shell, ask({TWO: [A]}) + f"learn {ONE} {name} dG9rZW4= YmFzaWM=\n".encode())
     assert answer.lines[-1] == "learned yes"
     assert engine.calls[-3:] == [f"tag {ONE} {name}", f"push {name}", f"image rm {name}"]
 
@@ -544,10 +535,13 @@ def test_it_lets_the_daemon_push_and_leaves_no_name(tmp_path: Path, shell: list[
 @pytest.mark.parametrize("verb", ["tag", "push"])
 def test_where_the_daemon_cannot_push_it_says_so_and_goes_on(tmp_path: Path, shell: list[str], verb: str) -> None:
     engine = FakeEngine(tmp_path, info=CONTAINERD)
+    engine.hold({ONE: [A]})
     engine.say(f"status.{verb}", "1")
-    answer = engine.talk(shell, ask({}) + f"learn {ONE} host/name:learn\n".encode() + commit({ONE: NAME}))
+    name = "127.0.0.1:40000/secret:learn"
+    said = ask({TWO: [A]}) + f"learn {ONE} {name} dG9rZW4= YmFzaWM=\n".encode()
+    answer = engine.talk(shell, said + commit({ONE: NAME}))
     assert "learned no" in answer.lines
-    assert "image rm host/name:learn" in engine.calls
+    assert f"image rm {name}" in engine.calls
 
 
 # Both ends at once: the target's part as a command that layerferry runs.
@@ -569,7 +563,8 @@ def test_the_conversation_holds_over_a_plain_shell_that_reads_its_script_from_st
         assert conversation.load({INCOMING: [A, B]}, "none", [b"some ", b"archive"]) == {INCOMING: ONE}
         conversation.commit({INCOMING: [NAME, "second:2"]})
     assert engine.loaded == b"some archive"
-    assert engine.calls[-3:] == [f"tag {INCOMING} {NAME}", f"tag {INCOMING} second:2", f"image rm {INCOMING}"]
+    tagged = [call for call in engine.calls if not call.startswith("image inspect")]
+    assert tagged[-3:] == [f"tag {INCOMING} {NAME}", f"tag {INCOMING} second:2", f"image rm {INCOMING}"]
 
 
 def test_busybox_and_an_engine_are_enough(engine: FakeEngine) -> None:

@@ -379,9 +379,7 @@ def test_says_when_nobody_speaks(bench: Bench) -> None:
         env=bench.environment,
     ) as process:
         assert process.stdout is not None
-        start = time.monotonic()
         assert process.stdout.readline() == b"failed refused nothing came for 0.3 s\n"
-        assert time.monotonic() - start < 5
 
 
 def test_ends_a_session_that_dribbles(bench: Bench) -> None:

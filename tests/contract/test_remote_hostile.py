@@ -132,7 +132,7 @@ def test_of_a_flood_no_more_is_read_than_a_document_may_have(raw: Raw, tmp_path:
 
 def http(body: bytes, *headers: str, status: str = "200 OK") -> bytes:
     lines = [f"HTTP/1.1 {status}", f"Content-Length: {len(body)}", "Connection: close", *headers, "", ""]
-    return "\r\n".join(lines).encode() + body
+    return "\r\n".join(lines).encode("latin-1") + body
 
 
 def challenge(realm: str) -> bytes:
@@ -147,13 +147,14 @@ def test_no_token_is_unpacked_that_nobody_asked_to_be_packed(raw: Raw, tmp_path:
         "/token": (http(BOMB, "Content-Encoding: gzip"), b""),
         "/v2/": (challenge(f"http://{raw.address}/token"), b""),
     }
-    with pytest.raises(SourceError, match="is damaged: it is not JSON"):
+    with pytest.raises(SourceError, match="token service does not answer: it packs its answer"):
         repository(raw.address, tmp_path).manifest("1")
 
 
 def test_no_manifest_is_unpacked_that_nobody_asked_to_be_packed(raw: Raw, tmp_path: Path) -> None:
     raw.answers = {"/v2/": (http(BOMB, "Content-Encoding: gzip"), b"")}
-    assert repository(raw.address, tmp_path).manifest("1") == ("", BOMB)
+    with pytest.raises(SourceError, match="broke off: it packs its answer"):
+        repository(raw.address, tmp_path).manifest("1")
 
 
 def test_a_redirect_is_not_unpacked_either(raw: Raw, tmp_path: Path) -> None:
@@ -440,6 +441,14 @@ def test_twice_the_challenge_takes_twice_the_steps(part: str) -> None:
         return count
 
     assert steps(2_000) < 2.2 * steps(1_000)
+
+
+@pytest.mark.parametrize("scope", ["a\x1b[31m", "a\x80", "a\u00ad"])
+def test_a_challenge_that_is_no_text_is_refused(raw: Raw, tmp_path: Path, scope: str) -> None:
+    head = f'WWW-Authenticate: Bearer realm="http://{raw.address}/token",scope="{scope}"'
+    raw.answers = {"/v2/": (http(b"", head, status="401 x"), b"")}
+    with pytest.raises(SourceError, match="asks for a login in signs that are no text"):
+        repository(raw.address, tmp_path).manifest("1")
 
 
 def test_a_challenge_beyond_all_bounds_is_refused(raw: Raw, tmp_path: Path) -> None:

@@ -233,7 +233,7 @@ CASES = (
     bent("entry.digest", "another algorithm", "md5:" + "a" * 64),
     Case("entry.size: digits", lambda draft: draft.entry.update(digest=DIGEST, size=DIGITS)),
     Case("several: painted names", _several(name=PAINT), says="several"),
-    Case("several: a long name", _several(name=LONG), says="several"),
+    Case("several: a long name", _several(name=LONG)),
     Case("several: painted platforms", _several(platform={"os": PAINT, "architecture": "amd64"}), codes=(0, 3)),
     Case("several: platforms told by a painted config", _several(platform={}, os=PAINT), codes=(0, 3)),
     Case("an index, 400 wide, 3 deep", _wide),

@@ -5,9 +5,10 @@ from collections.abc import Iterator, Sequence
 
 import pytest
 
-from layerferry.errors import ConnectError, LayerferryError, TargetError, VerificationError
+from layerferry import limits
+from layerferry.errors import ConnectError, LayerferryError, SourceError, TargetError, VerificationError
 from layerferry.image import Descriptor, Image, Layer, Platform
-from layerferry.targets.conduit import Conduit
+from layerferry.targets.conduit import Conduit, SilenceError
 from layerferry.targets.conversation import FRAME, Conversation, script
 from layerferry.targets.greeting import Greeting, Holding, Place
 from layerferry.targets.verdict import verdict
@@ -28,6 +29,8 @@ class FakeConduit(Conduit):
         self.lines = deque(lines)
         self.takes = takes
         self.silent_until = 0
+        #: How many lines come while we send; the others come after the archive.
+        self.stray: int | None = None
 
     def write(self, data: bytes) -> None:
         if self.takes is not None and len(self.written) + len(data) > self.takes:
@@ -42,6 +45,9 @@ class FakeConduit(Conduit):
 
     @property
     def answered(self) -> bool:
+        if self.stray is not None:
+            self.stray -= 1
+            return self.stray >= 0
         return bool(self.lines) and len(self.written) >= self.silent_until
 
     @property
@@ -393,3 +399,234 @@ def test_a_target_that_names_its_engine_goes_before_what_is_said_for_all(engine:
 def test_a_containerd_is_called_by_its_namespace() -> None:
     lines = ("layerferry 1 sh", "engine k3s 2.1.5-k3s1 k8s.io", "store blob", "platform Linux/x86_64", "end")
     assert str(Conversation(FakeConduit(*lines)).greeting()) == "k3s 2.1.5-k3s1 (namespace k8s.io)"
+
+
+# What we say is words, whoever made them; what we hear is bounded.
+
+
+@pytest.mark.parametrize("bad", ["a b", "a\nend", "a\rb", "", "caf\u00e9", "\x1b[0m", "a\x00", "a\tb", "\u2028"])
+def test_what_is_not_one_word_is_not_said(bad: str) -> None:
+    conduit = FakeConduit("layerferry 1 sh", "done")
+    conversation = Conversation(conduit)
+    conversation._hello()
+    with pytest.raises(SourceError, match="is not one word"):
+        conversation.commit({ONE: ["app:1", bad]})
+    with pytest.raises(SourceError, match="is not one word"):
+        conversation.load({INCOMING: [A, bad]}, "zstd", [b"x"])
+    with pytest.raises(SourceError, match="is not one word"):
+        conversation.load({INCOMING: [A]}, bad, [b"x"])
+    assert conduit.said == b""
+
+
+def test_a_dry_run_is_told_before_any_word_of_the_source() -> None:
+    for pipelined, lines in ((True, ()), (False, ("layerferry 1 sh",))):
+        conduit = FakeConduit(*lines, pipelined=pipelined)
+        Conversation(conduit, dry_run=True).ask([image(ONE)])
+        assert conduit.said.decode() == f"dry-run\nimage {ONE}\nend\n"
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        f"chain 11 {HOLDER}", "chain 2 not-a-digest", f"chain {'9' * 5000} {HOLDER}", f"chain \u0663 {HOLDER}",
+        f"loose {HOLDER} 1 {HOLDER}", f"loose {C} 1001 {HOLDER}", f"loose {C} {'1' * 5000} {HOLDER}", f"loose {C} 1 x",
+        f"blob {HOLDER} {B} 1 application/vnd.oci.image.layer.v1.tar", f"present {'x' * 9}", "same ../volumes/prune",
+        f"blob {A} {B} {'9' * 5000} application/vnd.oci.image.layer.v1.tar", f"image {HOLDER}",
+    ],
+)  # fmt: skip
+def test_an_answer_beyond_the_question_counts_for_nothing(line: str) -> None:
+    greeting = greeted(f"image {ONE}", line)
+    assert (greeting.holdings, greeting.blobs) == ({ONE: Holding()}, {})
+
+
+def test_what_follows_an_image_that_was_not_asked_for_counts_for_nothing() -> None:
+    assert greeted(f"image {ONE}", f"image {HOLDER}", "present").holdings == {ONE: Holding()}
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "engine \x1b]0;x\x07", "engine docker \x1b[31m", "engine docker 28 ::add-mask::x", "store anything",
+        "platform li\x1bnux/amd64", "accept none \x07", "layers ##vso[x]", "engine " + "x" * 1000, "capability \x9b",
+    ],
+)  # fmt: skip
+def test_a_fact_that_is_not_a_word_is_no_fact(line: str) -> None:
+    lines = [known for known in GREETING if not line.startswith(known.partition(" ")[0])]
+    with pytest.raises(TargetError, match=r"^host does not say what engine it has$"):
+        Conversation(FakeConduit(*lines, line, "end")).greeting()
+
+
+@pytest.mark.parametrize("version", ["dev", "library-import", "v27.5.1", "20.10.24+dfsg1", ""])
+def test_a_version_is_any_word(version: str) -> None:
+    lines = (GREETING[0], f"engine docker {version}".strip(), *GREETING[2:], "end")
+    assert Conversation(FakeConduit(*lines)).greeting().version == version
+
+
+def test_an_answer_of_more_lines_than_were_asked_for_ends_the_session() -> None:
+    with pytest.raises(TargetError, match="says more than it was asked for"):
+        greeted(*[f"image {ONE}"] * 1000)
+    with pytest.raises(TargetError, match="says more than it was asked for"):
+        greeted(*[f"word{number} x" for number in range(1000)])
+
+
+def test_noise_is_bounded_in_bytes_and_quoted_in_part() -> None:
+    conduit = FakeConduit(*["x" * 60_000] * 199)
+    with pytest.raises(TargetError, match="does not greet") as caught:
+        Conversation(conduit).greeting()
+    assert len(caught.value.message) < 300
+    assert len(conduit.lines) > 190
+
+
+class Clock:
+    """Each answer comes after some seconds; nobody waits for them."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, step: float) -> None:
+        self.now, self.step = 0.0, step
+        monkeypatch.setattr("layerferry.targets.conversation.time.monotonic", lambda: self.now)
+
+
+class SlowConduit(FakeConduit):
+    """Says a line every few seconds, `lines` first, then the last of them for ever; silent where that is too long."""
+
+    def __init__(self, clock: Clock, *lines: str) -> None:
+        super().__init__(*lines)
+        self.clock = clock
+        self.count = 0
+
+    def read_line(self, timeout: float | None = None) -> str:
+        assert timeout is not None, "a wait without a bound"
+        self.count += 1
+        if self.clock.step > timeout:
+            self.clock.now += timeout
+            raise SilenceError("host")
+        self.clock.now += self.clock.step
+        return self.lines.popleft() if len(self.lines) > 1 else self.lines[0]
+
+
+ABLE = (*GREETING, "capability alive login")
+
+
+@pytest.mark.parametrize("lines", [["Welcome"], [*GREETING, "hello"], [*GREETING, f"image {ONE}", "hello"]])
+def test_a_greeting_without_end_ends(monkeypatch: pytest.MonkeyPatch, lines: list[str]) -> None:
+    clock = Clock(monkeypatch, 5)
+    with pytest.raises((TargetError, ConnectError)):
+        Conversation(SlowConduit(clock, *lines)).greeting()
+    assert clock.now <= limits.HELLO + limits.ANSWERS
+
+
+def conversing(clock: Clock, *lines: str) -> tuple[Conversation, SlowConduit]:
+    conduit = SlowConduit(clock, *lines)
+    conduit.silent_until = 1 << 60
+    conversation = Conversation(conduit)
+    conversation.greeting()
+    return conversation, conduit
+
+
+@pytest.mark.parametrize(("greeting", "silence"), [(GREETING, 900 + 4), (ABLE, 120)])
+def test_silence_after_the_archive_ends_and_says_on_whom_we_waited_for_what(
+    monkeypatch: pytest.MonkeyPatch, greeting: Sequence[str], silence: float
+) -> None:
+    clock = Clock(monkeypatch, 0)
+    conversation, _ = conversing(clock, *greeting, "end")
+    clock.step = 1e9
+    with pytest.raises(ConnectError) as caught:
+        conversation.load({INCOMING: [A]}, "none", [bytes(4 << 20)])
+    said = f"host gave no answer: we have waited {silence} s for its engine to load 4194304 bytes"
+    assert caught.value.message == said
+    assert clock.now == silence
+
+
+@pytest.mark.parametrize("word", ["alive", "hello", f"loaded {INCOMING} {ONE}"])
+def test_lines_without_end_after_the_archive_end(monkeypatch: pytest.MonkeyPatch, word: str) -> None:
+    """`alive` is believed for as long as it may take; a line each microsecond is more than may be said."""
+    clock = Clock(monkeypatch, 0)
+    conversation, _ = conversing(clock, *ABLE, "end", word)
+    clock.step = 10
+    with pytest.raises(ConnectError, match="we have waited 904 s"):
+        conversation.load({INCOMING: [A]}, "none", [bytes(4 << 20)])
+    clock.step = 1e-6
+    with pytest.raises(TargetError, match="thousands of lines that nobody asked for"):
+        conversation.load({INCOMING: [A]}, "none", [b"x"])
+
+
+def test_a_target_that_lives_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = Clock(monkeypatch, 0)
+    conversation, conduit = conversing(clock, *ABLE, "end", "end")
+    conduit.lines = deque([*["alive"] * 60, f"loaded {INCOMING} {ONE}", "end", *["alive"] * 60, "done"])
+    clock.step = 10
+    assert conversation.load({INCOMING: [A]}, "none", [b"x"]) == {INCOMING: ONE}
+    conversation.commit({INCOMING: ["app:1"]})
+
+
+@pytest.mark.parametrize("line", ["hello", "", "alive", "done"])
+def test_a_stray_line_during_the_load_does_not_end_the_sending(line: str) -> None:
+    conduit = FakeConduit("layerferry 1 sh", line, f"loaded {INCOMING} {ONE}", "end")
+    conversation = Conversation(conduit)
+    conversation._hello()
+    conduit.stray = 1
+    assert conversation.load({INCOMING: [A]}, "none", [bytes(FRAME)] * 3) == {INCOMING: ONE}
+    assert conduit.said.endswith(b"0\n")
+    assert conduit.sent > 3 * FRAME
+
+
+def test_stray_lines_without_end_end_the_sending() -> None:
+    conduit = FakeConduit("layerferry 1 sh", *["hello"] * 20_000)
+    conversation = Conversation(conduit)
+    conversation._hello()
+    with pytest.raises(TargetError, match="thousands of lines"):
+        conversation.load({INCOMING: [A]}, "none", [bytes(FRAME)] * 3)
+
+
+def test_a_target_that_breaks_off_and_trickles_on_is_heard_for_seconds(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = Clock(monkeypatch, 0)
+    conversation, conduit = conversing(clock, *GREETING, "end", "hello")
+    conduit.takes, clock.step = 0, 0.9
+    with pytest.raises(ConnectError, match="closed the connection"):
+        conversation.load({INCOMING: [A]}, "none", [b"x"])
+    assert clock.now <= limits.LAST_WORDS
+    clock.step = 0
+    conduit.count = 0
+    with pytest.raises(ConnectError, match="closed the connection"):
+        conversation.load({INCOMING: [A]}, "none", [b"x"])
+    assert conduit.count == limits.LAST_WORDS_LINES
+
+
+def test_words_of_the_greeting_are_no_hint_to_why_the_pipe_broke() -> None:
+    conduit = FakeConduit(*GREETING, "layers tar gzip zstd")
+    conduit.takes = 0
+    with pytest.raises(ConnectError) as caught:
+        Conversation(conduit).ask([image(ONE)])
+    assert caught.value.hint == ""
+
+
+@pytest.mark.parametrize("line", [f"loaded {INCOMING} x", f"loaded {INCOMING} ../x", f"loaded {INCOMING}"])
+def test_what_was_loaded_is_a_digest(line: str) -> None:
+    with pytest.raises(VerificationError, match="does not say what it loaded"):
+        loaded(line, "end")
+
+
+def test_a_verdict_of_any_length_is_one_short_sentence() -> None:
+    said = "failed load no such file or directory " + "no such file or directory " * 40_000
+    error = verdict("host", said)
+    assert len(error.message.encode()) < 2000
+    assert len(verdict("host", "failed " + "x" * 1_000_000).message) < 200
+    assert len(verdict("host", "failed load " + "\ufffd" * 100_000).message.encode()) < 2000
+
+
+@pytest.mark.parametrize(
+    ("line", "code", "says"),
+    [
+        ("failed stopped Cannot connect", 5, "its engine does not run"),
+        ("failed stopped EOF", 5, "its engine does not run (EOF)"),
+        ("failed load open /var/run/docker.sock: no such file or directory", 5, "its engine does not run"),
+        ("failed protocol 'x' is no image ID", 5, "it does not take what we say"),
+    ],
+)
+def test_a_verdict_of_an_engine_that_died(line: str, code: int, says: str) -> None:
+    error = verdict("host", line)
+    assert (error.exit_code, says in error.message) == (code, True)
+
+
+def test_what_was_removed_meanwhile_is_told_with_what_to_do() -> None:
+    error = verdict("host", "failed load open /var/lib/docker/overlay2/x/diff: no such file or directory")
+    assert "removed there meanwhile, push again" in error.hint

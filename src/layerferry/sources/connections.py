@@ -145,7 +145,9 @@ def chunks_of(response: requests.Response) -> Iterator[bytes]:
 
 
 def whole(response: requests.Response, most: int) -> bytes | None:
-    """A body of at most `most` bytes; None where it has more."""
+    """A body of at most `most` bytes; None where it has more. One that is packed, which nobody asked for, is none."""
+    if response.headers.get("Content-Encoding", "identity").lower() != "identity":
+        raise http.client.HTTPException("it packs its answer, and was asked not to")
     data = bytearray()
     for chunk in chunks_of(response):
         data += chunk

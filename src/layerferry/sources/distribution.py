@@ -148,6 +148,8 @@ class Repository:
         login, self._login_from = find_login(self._endpoint.domain, self.name.path, self._endpoint.environ)
         if len(challenge) > limits.TEXT:
             raise self._endpoint.blame.answer(f"{self.place} asks for a login in more than {limits.TEXT} characters")
+        if not challenge.isprintable():
+            raise self._endpoint.blame.answer(f"{self.place} asks for a login in signs that are no text")
         if (parameters := bearer(challenge)) is not None:
             if login and login.bearer:
                 return f"Bearer {login.bearer}"
@@ -173,14 +175,14 @@ class Repository:
             with contextlib.closing(self._ask_for_token(realm, query, parameters, login)) as response:
                 if response.status_code not in _SUCCESS:
                     raise self._refused(response.status_code)
-                data = whole(response, limits.ANSWER)
+                data = whole(response, limits.REPLY)
         except BROKEN as error:
             raise self._endpoint.blame.silence(
                 f"{self.place}: its token service does not answer: {reason(error)}"
             ) from None
         what = f"the answer of the token service of {self._endpoint.domain}"
         if data is None:
-            raise self._endpoint.blame.answer(f"{what} is refused: it has more than {limits.ANSWER} bytes")
+            raise self._endpoint.blame.answer(f"{what} is refused: it has more than {limits.REPLY} bytes")
         answer = Document.parse(data, what, error=self._endpoint.blame.answer)
         token = answer.text("token", "", most=limits.TOKEN) or answer.text("access_token", "", most=limits.TOKEN)
         if not token:
@@ -224,7 +226,7 @@ class Repository:
 def _said(response: requests.Response) -> str:
     """What a registry says is wrong (distribution-spec, "Error Codes"), in one line."""
     try:
-        answer = Document.parse(whole(response, limits.ANSWER) or b"", "an error")
+        answer = Document.parse(whole(response, limits.REPLY) or b"", "an error")
         first = answer.objects("errors")[0]
         return " ".join(f"{first.text('code', '')} {first.text('message', '')}".split())[:200]
     except (*BROKEN, LayerferryError, LookupError):

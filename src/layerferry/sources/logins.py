@@ -128,7 +128,7 @@ def _helped(registry: str, document: Document, environ: Mapping[str, str]) -> Lo
 
 
 def _asked(argv: list[str], question: bytes, environ: Mapping[str, str]) -> bytes | None:
-    """What a program says on stdout, no more than a little beyond `limits.ANSWER`; None where it fails.
+    """What a program says on stdout, no more than a little beyond `limits.REPLY`; None where it fails.
 
     Raises `OSError` and `TimeoutExpired`.
     """
@@ -146,7 +146,7 @@ def _asked(argv: list[str], question: bytes, environ: Mapping[str, str]) -> byte
             with contextlib.suppress(BrokenPipeError), process.stdin:
                 process.stdin.write(question)
             selector.register(process.stdout, selectors.EVENT_READ)
-            while len(said) <= limits.ANSWER:
+            while len(said) <= limits.REPLY:
                 if not selector.select(max(0.0, deadline - time.monotonic())):
                     raise subprocess.TimeoutExpired(argv, _HELPER_TIMEOUT)
                 if not (data := os.read(process.stdout.fileno(), 1 << 16)):

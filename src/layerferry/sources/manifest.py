@@ -128,8 +128,8 @@ def full_name(text: str) -> str:
 
 
 def listed(choices: Iterable[object]) -> str:
-    """Some of `choices` in a row, for people."""
-    texts = [str(choice)[:_LONGEST_LISTED] for choice in choices]
+    """Some of `choices`, for people, on one line."""
+    texts = [" ".join(str(choice)[:_LONGEST_LISTED].split()) for choice in choices]
     more = len(texts) - _MOST_LISTED
     return ", ".join(texts[:_MOST_LISTED]) + (f" and {more} more" if more > 0 else "")
 

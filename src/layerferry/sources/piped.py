@@ -1,11 +1,13 @@
 """A process whose stdin and stdout are a socket of ours, so that timeouts are as on any other."""
 
 import contextlib
+import os
 import socket
 import subprocess
 import tempfile
 from collections.abc import Sequence
 
+from layerferry import limits
 from layerferry.processes import child_environment, end
 from layerferry.settings import environment
 
@@ -39,10 +41,10 @@ class Piped:
         return False
 
     def end(self) -> str:
-        """Terminate it, if it still runs; what it said on stderr."""
+        """Terminate it, if it still runs; what it said on stderr, of much the end."""
         end(self._process)
         with self._words as words:
-            words.seek(0)
+            words.seek(max(0, words.seek(0, os.SEEK_END) - limits.HEADERS))
             return words.read().decode(errors="replace")
 
 

@@ -234,11 +234,17 @@ class Conduit:
                     last = TargetError(f"{self.name} says a line of more than {limits.LINE} bytes")
                     break
                 if not self._put(line.decode(errors="replace").rstrip("\r\n")):
-                    return
-            self._put(last)
+                    break
+            while not self._put(last):
+                # Another thread has hung up, and the one that reads still waits: it is to hear of the end.
+                with contextlib.suppress(queue.Full):
+                    self._lines.put_nowait(last)
+                    break
+                with contextlib.suppress(queue.Empty):
+                    self._lines.get_nowait()
 
     def _put(self, line: str | LayerferryError | None) -> bool:
-        """Let a line wait to be read, once there is room; whether anybody is left to read it."""
+        """Let a line wait to be read, once there is room; not any more once the conduit is closed."""
         while not self._closed:
             with contextlib.suppress(queue.Full):
                 self._lines.put(line, timeout=0.2)

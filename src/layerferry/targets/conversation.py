@@ -61,6 +61,10 @@ FRAME = 1 << 20
 _WORD = re.compile(r"[!-~]+")
 
 
+def _now() -> float:
+    return time.monotonic()
+
+
 @dataclass(slots=True)
 class _Wait:
     """What we wait for, with bounds in seconds: of silence, and of all of it."""
@@ -68,15 +72,15 @@ class _Wait:
     what: str
     silence: float
     whole: float
-    _start: float = field(default_factory=time.monotonic)
+    _start: float = field(default_factory=_now)
 
     @property
     def left(self) -> float:
-        return max(0.0, min(self.silence, self._start + self.whole - time.monotonic()))
+        return max(0.0, min(self.silence, self._start + self.whole - _now()))
 
     def over(self, target: str) -> ConnectError:
         """The error that tells on whom we waited, for what, and since when."""
-        waited = time.monotonic() - self._start
+        waited = _now() - self._start
         return ConnectError(
             f"{target} gave no answer: we have waited {waited:.0f} s for {self.what}",
             hint="See whether it is overloaded, or hangs; then push again.",

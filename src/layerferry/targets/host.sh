@@ -1,6 +1,9 @@
+# shellcheck shell=sh # it is fed to one, and needs no first line that names it
 # The target's part of the conversation (conversation.py tells it), in POSIX sh, on a host that has an engine and
 # nothing else of ours. It arrives through stdin, without these comments; nothing is written to the host's disk.
+# Whoever made a word that we read, it is looked at before it becomes a part of a URL or a command.
 export LC_ALL=C
+set -f
 PATH=$PATH:/usr/local/bin:/usr/local/sbin:/usr/bin:/usr/sbin:/bin:/sbin:/snap/bin:/opt/bin:/opt/docker/bin
 # Synology: Container Manager, and Docker before it. QNAP: Container Station.
 PATH=$PATH:/var/packages/ContainerManager/target/usr/bin:/var/packages/Docker/target/usr/bin
@@ -18,12 +21,33 @@ fail() {
 
 has() { command -v "$1" >/dev/null 2>&1; }
 
+is_digest() {
+  case $1 in sha256:*[!0-9a-f]*) return 1 ;; sha256:*) [ ${#1} = 71 ] ;; *) return 1 ;; esac
+}
+
+# is_name WORD: of the characters of a reference; it leads nowhere else as a part of a URL, and is no option.
+is_name() {
+  case $1 in -* | *..* | *//* | *[!][A-Za-z0-9._:/-]*) return 1 ;; ?*:?*) [ ${#1} -le 500 ] ;; *) return 1 ;; esac
+}
+
+# is_ours WORD: a throw-away name.
+is_ours() {
+  case $1 in
+    localhost/layerferry:*[!0-9a-f-]*) return 1 ;;
+    localhost/layerferry:[0-9a-f]?*) [ ${#1} -lt 100 ] ;;
+    *) return 1 ;;
+  esac
+}
+
+# refuse VERB WORD: what the client should not have said. Nothing was done of it.
+refuse() { fail protocol "$*"; }
+
 # There are three ways to an engine, $way: `command`, its own ($cli); `ctr`, which knows blobs and leaves the rest to us;
 # and `api`, docker's, over its socket: docker's command takes 40 ms to start, curl 6.
 
 # api OPTION... URL: what docker answers is JSON without a space, and a line.
 at=http://docker
-api() { curl -qsS --noproxy '*' --unix-socket "$socket" "$@"; }
+api() { curl -qgsS --noproxy '*' --unix-socket "$socket" "$@"; }
 
 # complain TEXT: the message of an error in docker's JSON, or all of what curl says.
 complain() { say "$1" | sed 's/.*"message":"//; s/"[,}].*//' >&2; }
@@ -115,9 +139,20 @@ probe_api() {
   case $told in [0-9]*) cli=docker way=api ids='' listed='' ;; *) return 1 ;; esac
 }
 
+# blame KIND TEXT: fails, with KIND where the engine still answers.
+blame() {
+  # shellcheck disable=SC2086
+  case $way in api) told=$(api -f "$at/info" 2>&1) && told=0 ;; *) told=$(info $cli 2>/dev/null) ;; esac
+  case $told in [0-9]*) fail "$@" ;; esac
+  shift
+  fail stopped "$*"
+}
+
 # A docker or podman that is here and does not run is no reason to put the image where nobody looks for it.
 find_engine() {
   trouble='' seen=''
+  case $wanted_space in -* | *[!A-Za-z0-9._-]*) refuse engine "$wanted_space" ;; esac
+  case $wanted_engine in '' | docker | podman | k3s | ctr | nerdctl) ;; *) fail no-engine "looked for $wanted_engine in $PATH" ;; esac
   for engine in ${wanted_engine:-docker podman k3s ctr nerdctl}; do
     case $engine in k3s | ctr | nerdctl) [ "$wanted_engine" ] || [ -z "$seen" ] || break ;; esac
     has "$engine" || continue
@@ -184,6 +219,7 @@ find_containerd() {
   case $engine in
     k3s | ctr)
       driver=${wanted_space:-k8s.io}
+      # shellcheck disable=SC2005,SC2046 # this puts the lines onto one
       [ "$wanted_space" ] || [ "$engine" = k3s ] || case " $(echo $($cli namespaces ls -q)) " in
         *' k8s.io '*) ;;
         *' moby '*) driver=default; [ "$wanted_engine" ] || fail engine "containerd is docker's, and there is no docker" ;;
@@ -212,6 +248,7 @@ greet() {
   say "platform $platform"
   say "accept $accept"
   say "layers $takes"
+  say 'capability alive idle login'
 }
 
 # Sets $ids to every image of the engine. The containerd store takes 15 ms for each (docker 28.5).
@@ -228,7 +265,7 @@ seek() { [ "$listed" ] || ids=$(printf '%s\n' "$@" | fetch names); }
 list_images() {
   list_ids
   [ "$ids" ] || return 0
-  crowd=cat
+  crowd='cat'
   [ $store != blob ] || crowd='head -n 200'
   images=$(cut -d ' ' -f 1 <<IDS | uniq | $crowd | show_all
 $ids
@@ -367,14 +404,16 @@ answer() {
   asked=$1
   shift
   say "image $asked"
-  [ "$way" = ctr ] || ! is_here "$asked" || { say present; return; }
+  [ "$way" = ctr ] || ! is_here "$asked" || { say present; offered="$offered $asked"; return; }
   [ "$looked" ] || ask_containerd
   case "$same" in *"
 $asked "*)
     asked=${same#*"
 $asked "}
-    say "same ${asked%%
-*}"
+    asked=${asked%%
+*}
+    say "same $asked"
+    offered="$offered $asked"
     return ;;
   esac
   [ $# -gt 0 ] || return 0
@@ -398,6 +437,7 @@ $asked "}
 $images
 LIST
   say "chain $depth $holder"
+  offered="$offered $holder"
   [ $store = chain ] || answer_loose
 }
 
@@ -416,7 +456,8 @@ answer_loose() {
         *" $want "*)
           # shellcheck disable=SC2086
           set -- ${layers%%"$want"*}
-          say "loose $want $# $id" ;;
+          say "loose $want $# $id"
+          offered="$offered $id" ;;
         *) left="$left $want" ;;
       esac
     done
@@ -442,10 +483,14 @@ inventory() {
   [ $store = blob ] || list_ids
   while read -r verb word _; do
     case $verb in
+      image | layer) is_digest "$word" || refuse "$verb" "$word" ;;
+      dry-run) stage=dry ;;
+      end) break ;;
+    esac
+    case $verb in
       image) asks="$asks$line
 " line=$word ;;
       layer) line="$line $word" ;;
-      end) break ;;
     esac
   done
   [ "$verb" = end ] || exit 1
@@ -462,20 +507,29 @@ ASKS
   say end
 }
 
-# frames: copies the chunks "LENGTH\n" BYTES from stdin to stdout, up to a length of 0.
+# frames: copies the chunks "LENGTH\n" BYTES from stdin to stdout, up to a length of 0; "-" is a sign of life.
 # dd reads just what it is told to; nothing else in POSIX leaves the rest of a pipe alone. It holds one block at a time:
 # small ones let the network and the engine go on side by side.
 frames() {
-  while read -r length; do
-    [ "$length" = 0 ] && return
+  # shellcheck disable=SC2016
+  me=$(exec sh -c 'echo $PPID')
+  while mark wait "$me"; read -r length; do
+    case $length in -) continue ;; 0 | '' | *[!0-9]* | ?????????*) break ;; esac
     if [ "$full" ] && [ $((length % 65536)) = 0 ]; then
-      dd bs=65536 count=$((length / 65536)) $full 2>/dev/null || return
+      copy bs=65536 count=$((length / 65536)) $full || break
     elif [ "$full" ]; then
-      dd bs="$length" count=1 $full 2>/dev/null || return
+      copy bs="$length" count=1 $full || break
     else
-      dd bs=1 count="$length" 2>/dev/null || return
+      copy bs=1 count="$length" || break
     fi
   done
+  mark work
+}
+
+copy() {
+  dd "$@" <&5 2>/dev/null &
+  mark wait "$me $!"
+  wait $!
 }
 
 load() {
@@ -509,7 +563,7 @@ show() {
   say "$manifest" "$($ctr content get "$config" | tr -d ' \n' | sed 's/.*"diff_ids":\[\([^]]*\).*/\1/; s/"//g; s/,/ /g')"
 }
 
-# name_it IMAGE NAME: gives it that name, unless it was seen to have it.
+# name_it IMAGE NAME: gives it that name, unless it was seen to have it; `confirm` sees what has become of that.
 name_it() {
   if [ "$way" != ctr ]; then
     seen=$2
@@ -529,6 +583,35 @@ $1 $seen
     END { if (id == old) print name; else print from }')
   case $found in "$2") ;; '') say "$1 is not there"; return 1 ;; *) $ctr images tag --force "$found" "$2" ;; esac
 }
+
+# confirm: whether each name that was given is its image now, as the engine shows both.
+confirm() {
+  # shellcheck disable=SC2086
+  set -- $given
+  [ $# -gt 0 ] || return 0
+  if [ "$way" = ctr ]; then
+    for name; do
+      case $name in sha256:*) say "$name" ;; *) $ctr images ls "name==$name" | awk 'NR > 1 { print $3 }' ;; esac
+    done
+  else
+    printf '%s\n' "$@" | show_all
+  fi | awk -v all=$# 'NR % 2 { id = $1; next } $1 == id { same += 2 } END { exit same != all }'
+}
+
+# finish: what is told as done was seen last. Somebody else may have moved a name since we listed them.
+finish() {
+  ids=''
+  confirm || {
+    # shellcheck disable=SC2086
+    set -- $given
+    while [ $# -gt 0 ]; do put_name "$1" "$2"; shift 2; done
+    confirm || blame verify "a name shows another image"
+  }
+  drop
+  say 'done'
+}
+
+put_name() { text=$(name_it "$1" "$2" 2>&1) || blame tag "$text"; }
 
 put_tag() {
   [ "$way" = api ] || { $cli tag "$1" "$2"; return; }
@@ -566,14 +649,33 @@ drop() {
   incoming=''
 }
 
+# sweep: throw-away names that are a day older than ours go. Their session died with its host or its engine.
+sweep() {
+  time=${one_name##*:} names_here=$ids
+  case $time in ????????-*) time=${time%%-*} ;; *) return ;; esac
+  case $way$listed in
+    ctr*) names_here=$before ;;
+    api) names_here=$(api -f "$at/images/json?filters=%7B%22reference%22%3A%5B%22localhost%2Flayerferry%22%5D%7D" | tell names) ;;
+  esac
+  for name in $names_here; do
+    is_ours "$name" || continue
+    old=${name##*:}
+    case $old in ????????-*) ;; *) continue ;; esac
+    [ $((0x$time - 0x${old%%-*})) -lt 86400 ] || incoming="$incoming $name"
+  done
+  drop all
+}
+
 # receive COMPRESSION: loads the archive under its throw-away names, and shows what the engine made of it.
 receive() {
-  compression=$1 incoming=$names before=''
+  compression=$1 before=''
   [ "$way" != ctr ] || before=$($ctr images ls -q)
-  text=$(load 2>&1 >/dev/null) || fail load "$text"
+  sweep 2>/dev/null
+  incoming=$names
+  text=$(load 2>&1 >/dev/null) || blame load "$text"
   for name in $incoming; do
     # What an engine warns of on stderr is no part of its answer (seen: podman 5 on cgroups v1).
-    shown=$(show "$name") && [ "$shown" ] || fail verify "the engine does not show $name"
+    shown=$(show "$name") && [ "$shown" ] || blame verify "the engine does not show $name"
     expected=$(printf '%s' "$header" | while read -r key layers; do [ "$key" = "$name" ] && say "$layers"; done)
     [ "${shown#* }" = "$expected" ] || [ "$shown" = "${shown#* }$expected" ] ||
       fail verify "the engine shows other layers than were sent"
@@ -582,51 +684,143 @@ receive() {
   say end
 }
 
-# learn IMAGE NAME: the daemon pushes IMAGE to a registry that claims to hold everything, and so tells its blobs.
+# learn IMAGE NAME TOKEN BASIC: the daemon pushes IMAGE to a registry that claims to hold everything, and so tells its
+# blobs. The credentials are in no command line.
 learn() {
+  case $3$4 in '' | *[!A-Za-z0-9+/=_-]*) refuse learn ;; esac
+  is_offered "$1" && is_name "$2" || refuse learn "$1 $2"
+  case $2 in 127.0.0.1:[1-9]*/?*:learn) ;; *) refuse learn "$2" ;; esac
   learning=$2 verdict=no
-  put_tag "$1" "$2" >/dev/null 2>&1 && push_it "$2" >/dev/null 2>&1 && verdict=yes
+  put_tag "$1" "$2" >/dev/null 2>&1 && push_it "$2" "$3" "$4" >/dev/null 2>&1 && verdict=yes
   say "learned $verdict"
   remove "$2"
-  learning=''
+  forget
 }
 
 push_it() {
   if [ "$way" = api ]; then
-    text=$(api -f -m 10 -X POST -H 'X-Registry-Auth: e30=' "$at/images/${1%:*}/push?tag=${1##*:}") || return
+    text=$(api -f -m 10 -X POST -K - "$at/images/${1%:*}/push?tag=${1##*:}" <<HEADER
+header = "X-Registry-Auth: $2"
+HEADER
+) || return
     case $text in *'"error":'*) return 1 ;; esac
     return
   fi
+  folder=$(umask 077; mktemp -d /dev/shm/layerferry.XXXXXX || mktemp -d) || return
+  say '{"auths":{"'"${1%%/*}"'":{"auth":"'"$3"'"}}}' >"$folder/config.json" || return
   limit=''
   has timeout && limit='timeout 10'
+  # Every engine that stores by blob, and is not asked through the API, has docker's configuration.
   # shellcheck disable=SC2086
-  $limit $cli push "$1"
+  case $cli in
+    *nerdctl*) DOCKER_CONFIG=$folder $limit $cli push "$1" ;;
+    *) $limit $cli --config "$folder" push "$1" ;;
+  esac
 }
 
+forget() {
+  [ -z "$folder" ] || rm -rf "$folder"
+  folder='' learning=''
+}
+
+# shellcheck disable=SC2329 # a trap calls it
 cleanup() {
+  code=$?
   trap '' HUP INT TERM PIPE
   drop all
   [ -z "$learning" ] || remove "$learning"
+  forget
+  mark end "$code"
+  [ -z "$ticker" ] || kill "$ticker"
+} 2>/dev/null
+
+is_offered() {
+  case " $offered " in *" $1 "*) ;; *) return 1 ;; esac
+  is_digest "$1"
 }
 
-main() {
-  incoming='' learning='' names='' header='' wanted_engine='' ctr='' cli=docker way='command' rootless=''
-  trap cleanup EXIT
-  trap 'exit 129' HUP INT TERM PIPE
-  printf '\nlayerferry 1 sh\n' # on a line of its own, whatever a login shell has printed
-  inventory
-  while read -r verb one two; do
+# expect NAME DIFFIDS: what the archive has.
+expect() {
+  is_ours "$1" || refuse expect "$1"
+  for word in $2; do is_digest "$word" || refuse expect "$word"; done
+  one_name=$1 names="$names $1" header="$header$1 $2
+"
+}
+
+# give IMAGE NAME: one that we have told to be here, or have loaded.
+give() {
+  is_name "$2" || refuse tag "$2"
+  is_offered "$1" || { is_ours "$1" && case " $incoming " in *" $1 "*) ;; *) false ;; esac } || refuse tag "$1"
+  put_name "$1" "$2"
+  given="$given $1 $2"
+}
+
+# converse: obeys one verb after the other, each at its time; in a dry run none that changes anything.
+converse() {
+  while mark wait "$self"; read -r verb one two; do
+    mark work
+    case $verb:$stage in
+      learn:ask | learn:dry) ;;
+      expect:ask | expect:expect | load:expect | tag:ask | tag:load | tag:tag | done:ask | done:load | done:tag) stage=$verb ;;
+      learn:* | expect:* | load:* | tag:* | done:*) refuse "$verb" 'has no place here' ;;
+    esac
     case $verb in
-      learn) learn "$one" "$two" ;;
-      expect)
-        names="$names $one" header="$header$one $two
-" ;;
-      load) receive "$one" ;;
-      tag) text=$(name_it "$one" "$two" 2>&1) || fail tag "$text" ;;
-      'done') drop; say 'done' ;;
+      # shellcheck disable=SC2086
+      learn) learn "$one" $two ;;
+      expect) expect "$one" "$two" ;;
+      load)
+        case " $accept " in *" ${one:--} "*) receive "$one" ;; *) refuse load "$one" ;; esac ;;
+      tag) give "$one" "$two" ;;
+      'done') finish ;;
     esac
   done
 }
 
-main
+# The watch. Nothing in POSIX waits for input or an engine, and for no longer than that; so a second process hears of what
+# the first does, and each 10 s of a tick. While the first works, it tells the client that we live; where the first has
+# waited for 300 s, the client is gone, and the network has not told us: it ends whoever waits.
+
+# mark wait PIDS|work|end CODE: tells the watch.
+mark() { say "$@" >&3; }
+
+tick() {
+  trap 'kill $nap; exit' TERM
+  while :; do
+    sleep 10 &
+    nap=$!
+    wait $nap
+    mark tick
+  done
+}
+
+watch() {
+  quiet=0 state=work
+  while read -r word rest; do
+    case $word in
+      tick)
+        [ $state = wait ] || { say alive; continue; }
+        quiet=$((quiet + 1))
+        # shellcheck disable=SC2086
+        [ $quiet -lt 30 ] || kill $waiting 2>/dev/null || return ;;
+      end) return "$rest" ;;
+      *) quiet=0 state=$word waiting=$rest ;;
+    esac
+  done
+}
+
+main() {
+  incoming='' learning='' names='' header='' wanted_engine='' ctr='' cli=docker way='command' rootless=''
+  offered='' given='' folder='' ticker='' stage=ask one_name=''
+  trap cleanup EXIT
+  trap 'exit 129' HUP INT TERM PIPE
+  printf '\nlayerferry 1 sh\n' # on a line of its own, whatever a login shell has printed
+  inventory
+  # shellcheck disable=SC2016
+  self=$(exec sh -c 'echo $PPID')
+  tick >/dev/null 2>&1 4>&- 5<&- &
+  ticker=$!
+  converse
+}
+
+{ exec 4>&1 5<&0; { exec 3>&1 >&4; main; } | watch; exit; }
 exit 0
