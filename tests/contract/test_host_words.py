@@ -15,9 +15,10 @@ from pathlib import Path
 import pytest
 
 from contract.fake_engine import CONTAINERD, FakeEngine, ask, commit, load, preamble, shells
-from contract.test_host_containerd import FakeContainerd
 from contract.test_host_containerd import ONE as HELD
-from contract.test_host_script import INCOMING, NAME, A, B, C, ONE, TWO, loading, wait_for
+from contract.test_host_containerd import FakeContainerd
+from contract.test_host_script import INCOMING, NAME, ONE, TWO, A, B, C, loading
+from rig.processes import wait_until
 
 SHELLS = shells()
 WAYS = ("command", "api", "ctr")
@@ -59,7 +60,8 @@ def changes(engine: FakeEngine) -> list[str]:
 PATHS = [
     "../volumes/prune?x=", "../build?remote=http://x/&networkmode=host", f"{ONE}/../../volumes/prune", f"{ONE}?x",
     "sha256:", f"{ONE[:-1]}g", f"{ONE}0", ONE.upper(), ONE.replace("sha256", "sha512"), "-f", "--all", "a:b", "*", "$(id)",
-    "`id`", "..", "localhost/layerferry:", "localhost/layerferry:../x", "localhost/layerferry:0x", "localhost/layerferry:-f",
+    "`id`", "..", "localhost/layerferry:", "localhost/layerferry:../x", "localhost/layerferry:0x",
+    "localhost/layerferry:-f",
     "x;id", "x|id", "x&id", "%2e%2e", "caf\u00e9", '"', "'", "\\", "~", "{a,b}", "[1-9]",
 ]  # fmt: skip
 NAMES = [
@@ -378,7 +380,7 @@ def test_a_client_that_falls_silent_is_given_up(engine: FakeEngine, shell: list[
         assert process.wait(timeout=60) != 0 or cut == "ask"
     assert b"done" not in out
     assert "load" not in engine.calls or engine.calls[-1] == f"image rm {INCOMING}"
-    wait_for(lambda: not processes(engine))
+    wait_until(lambda: not processes(engine), "the session still has processes")
 
 
 def processes(engine: FakeEngine) -> list[int]:
@@ -396,5 +398,5 @@ def processes(engine: FakeEngine) -> list[int]:
 
 def test_a_session_leaves_no_process(engine: FakeEngine, shell: list[str]) -> None:
     engine.talk(shell, loading(engine, shown=[A, B]) + commit({INCOMING: NAME}))
-    wait_for(lambda: not processes(engine))
+    wait_until(lambda: not processes(engine), "the session still has processes")
     assert stat.S_ISDIR(engine.scratch.stat().st_mode)
