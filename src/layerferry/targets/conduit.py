@@ -49,14 +49,15 @@ class SshTarget:
 
         The host may be an ssh_config alias, or an address such as `[::1]`.
         """
-        rest, _, query = text.strip().removeprefix("ssh://").partition("?")
-        rest = rest.rstrip("/")
-        user, at, host = rest.rpartition("@")
-        if ":" in user:
+        if ":" in text.strip().removeprefix("ssh://").rpartition("@")[0]:
+            host = text.rpartition("@")[2]
             raise UsageError(
                 f"the target at {host!r} has a password in it",
                 hint="ssh takes none there, and others would see it. Use a key: ssh-copy-id, or LAYERFERRY_SSH_KEY.",
             )
+        rest, _, query = text.strip().removeprefix("ssh://").partition("?")
+        rest = rest.rstrip("/")
+        user, at, host = rest.rpartition("@")
         port = ""
         if host.startswith("["):
             host, bracket, port = host[1:].partition("]")
@@ -65,7 +66,8 @@ class SshTarget:
             port = port[1:]
         elif host.count(":") == 1:
             host, _, port = host.partition(":")
-        if not host or host.startswith("-") or user.startswith("-") or set(rest) & set(" \t\n'\"\\`$;|&<>"):
+        odd = not rest.isprintable() or set(rest) & set(" '\"\\`$;|&<>")
+        if not host or host.startswith("-") or user.startswith("-") or odd:
             raise UsageError(
                 f"{text!r} is not a target", hint="Write it as [user@]host[:port], or an ssh_config alias."
             )
