@@ -15,12 +15,11 @@ from docker.context import ContextAPI
 from layerferry.ci.services import check_daemon_url
 from layerferry.errors import SourceError
 from layerferry.image import Image, Layer, Platform
+from layerferry.sources import push_tags
 from layerferry.sources.causes import reason
 from layerferry.sources.dial import DialAdapter
 from layerferry.sources.save import CHUNK, Save
 
-#: The tag of what a daemon pushes to us, in a repository that nobody else knows.
-PUSH_TAG = "layerferry"
 _TIMEOUT = 60
 #: The API's version for the one question that has none; docker 19.03's.
 _OLDEST = "1.40"
@@ -148,12 +147,12 @@ class Daemon:
     def pushing(
         self, image: Image, repository: str, auth: Mapping[str, str] | None = None
     ) -> Iterator[Callable[[], None]]:
-        """A call that lets the daemon push an image as `repository`:layerferry; afterwards it looks as it did before.
+        """A call that lets the daemon push an image under a name in `repository`; afterwards it looks as it did before.
 
         The credentials go with the request alone: nothing is logged in, no credential helper is asked. Any of it raises
         `SourceError`.
         """
-        name = f"{repository}:{PUSH_TAG}"
+        name = f"{repository}:{push_tags.PUSH_TAG}"
         with closing(self._connect(_SAVE_TIMEOUT)) as client:
 
             def push() -> None:
@@ -163,12 +162,31 @@ class Daemon:
                             raise SourceError(f"the docker daemon could not push: {error}")
 
             with _told():
-                client.tag(image.id, repository, PUSH_TAG, force=True)
+                found = client.inspect_image(image.id)
+                if not (
+                    found.get("RepoTags") or found.get("RepoDigests")
+                ):  # it would go with the name that we take away
+                    raise SourceError(f"{image.reference} has no name in the docker daemon, and would be lost")
+                client.tag(image.id, repository, push_tags.PUSH_TAG, force=True)
             try:
                 yield push
             finally:
                 with _told():
                     client.remove_image(name, noprune=True)
+
+    def sweep(self) -> str:
+        """Take away the names that killed runs have left here; a sentence on it, or an empty string."""
+
+        def shown() -> list[str]:
+            with _told():
+                rows = self._client.images(filters={"reference": push_tags.PATTERN})
+                return [name for row in rows for name in row.get("RepoTags") or ()]
+
+        def remove(name: str) -> None:
+            with _told():
+                self._client.remove_image(name, noprune=True)
+
+        return push_tags.sweep(shown, remove)
 
 
 @contextmanager
