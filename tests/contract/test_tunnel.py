@@ -288,7 +288,7 @@ class TestFailure:
                 for _ in range(1000):
                     client.sendall(b"x")
                     sent[0] += 1
-                    time.sleep(0.02)
+                    threading.Event().wait(0.02)
 
         def serve() -> None:
             with contextlib.suppress(OSError):
