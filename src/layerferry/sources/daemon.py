@@ -12,6 +12,7 @@ import docker.errors
 import requests
 from docker.context import ContextAPI
 
+from layerferry import log
 from layerferry.ci.services import check_daemon_url
 from layerferry.errors import SourceError
 from layerferry.image import Image, Layer, Platform
@@ -67,6 +68,7 @@ class Daemon:
                 hint="Start it, or point DOCKER_HOST or a docker context at it: `docker version` must work here.",
             ) from None
         self._version = client.api_version  # is asked for once
+        client.hooks["response"].append(log.answered("daemon"))
         return client
 
     def version(self) -> str:
@@ -209,6 +211,7 @@ def _dial(url: str, timeout: int) -> docker.APIClient:
     for _ in range(2):
         client = docker.APIClient(base_url="http://localhost:2375", version=version, timeout=timeout)
         client.mount("http://", adapter)
+        client.hooks["response"].append(log.answered("daemon"))
         version = client.version(api_version=False)["ApiVersion"]
     return client
 
