@@ -22,6 +22,15 @@ TEXT: Final = 4 * KIB
 #: Bytes of a blob, a layer or an image: more than any disk holds, and what still fits a tar header (base-256).
 SIZE: Final = 1 << 53
 
+#: Bytes of a daemon's answer: a list of images has 1 or 2 KiB for each.
+LISTING: Final = 32 * MIB
+#: Bytes of one image in that list: its names, digests and labels.
+LISTED: Final = MIB
+#: Bytes of a line of progress of a push; docker's have 300. And how many lines: docker says one for each 512 KiB, and
+#: at most ten a second for each layer (moby, pkg/progress/progressreader.go), so these are 1 TiB.
+PROGRESS_LINE: Final = 64 * KIB
+PROGRESS_LINES: Final = 2_000_000
+
 #: Bytes that an engine's command may say in one answer: the names of 10,000 images are 2 MB.
 ENGINE_ANSWER: Final = 16 * MIB
 #: Looks, 50 ms apart, at a lock that another session holds: a minute. Giving 64 names takes that one some seconds.

@@ -34,7 +34,7 @@ STOREYS = (
 #: zstandard is written by compression and read by sources, and dial is the adapter of the docker SDK's requests.
 OUTSIDE: Mapping[str, tuple[str, ...]] = {
     "click": ("cli",),
-    "docker": ("sources.daemon",),
+    "docker": ("sources.client",),
     "h11": ("registry.wire",),
     "pydantic": ("settings",),
     "pydantic_settings": ("settings",),

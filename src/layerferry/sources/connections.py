@@ -6,6 +6,7 @@ be -1 (which reads to the end, into memory), and a byte a minute goes on for yea
 
 import http.client
 import io
+import socket
 import time
 from collections.abc import Iterator
 from typing import Any
@@ -24,14 +25,15 @@ _MANY_CHUNKS = 10_000
 
 
 class _Paced(io.RawIOBase):
-    """What comes from a socket. Raises `TimeoutError` where less than `PACE` bytes come in `SILENCE` seconds.
+    """What comes from a socket. Raises `TimeoutError` where less than `PACE` bytes come in so many `seconds`.
 
     Only the time that is waited counts, and not that for the first byte: how long that may take depends on what was
     asked for. `most` bytes may come; None for any number.
     """
 
-    def __init__(self, raw: io.RawIOBase) -> None:
+    def __init__(self, raw: io.RawIOBase, seconds: float = limits.SILENCE) -> None:
         self._raw = raw
+        self._seconds = seconds
         self._waited = 0.0
         self._came = 0
         self._begun = False
@@ -53,8 +55,8 @@ class _Paced(io.RawIOBase):
                 raise http.client.HTTPException("there is no end to its answer's headers")
         if self._came >= limits.PACE:
             self._waited, self._came = 0.0, 0
-        elif self._waited > limits.SILENCE:
-            raise TimeoutError(f"it sent {self._came} bytes in {limits.SILENCE} seconds")
+        elif self._waited > self._seconds:
+            raise TimeoutError(f"it sent {self._came} bytes in {self._seconds} seconds")
         return count
 
     def fileno(self) -> int:
@@ -82,11 +84,11 @@ class _Lines(io.BufferedReader):
 
 
 class Response(http.client.HTTPResponse):
-    """An answer, read from a connection of `Bounded`."""
+    """An answer, read from a connection of `Bounded`. Who waits longer for its first byte waits as long for more."""
 
-    def __init__(self, *arguments: Any, **options: Any) -> None:
-        super().__init__(*arguments, **options)
-        self._paced = _Paced(self.fp.detach())
+    def __init__(self, sock: socket.socket, *arguments: Any, **options: Any) -> None:
+        super().__init__(sock, *arguments, **options)
+        self._paced = _Paced(self.fp.detach(), max(limits.SILENCE, sock.gettimeout() or 0))
         self.fp = _Lines(self._paced)
         self._chunks = self._in_chunks = 0
 
@@ -138,9 +140,9 @@ def pools(plain: type[Bounded], encrypted: type[BoundedTls]) -> dict[str, Any]:
     return {"http": PlainPool, "https": EncryptedPool}
 
 
-def chunks_of(response: requests.Response) -> Iterator[bytes]:
+def chunks_of(response: requests.Response, size: int = CHUNK) -> Iterator[bytes]:
     """A body as it comes: whatever its Content-Encoding says, nobody asked for one, and unpacked it has no bound."""
-    while data := response.raw.read(CHUNK, decode_content=False):
+    while data := response.raw.read(size, decode_content=False):
         yield data
 
 

@@ -46,7 +46,9 @@ class Piped:
         end(self._process)
         with self._words as words:
             words.seek(max(0, words.seek(0, os.SEEK_END) - limits.HEADERS))
-            return words.read().decode(errors="replace")
+            said = words.read().decode(errors="replace")
+        log.note("! ssh", f"ended; it said: {said}")
+        return said
 
 
 def last_line(text: str) -> str:

@@ -4,9 +4,11 @@ import contextlib
 import gzip
 import hashlib
 import io
+import queue
 import tarfile
+import threading
 import zlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable, Iterator
 from pathlib import Path
 from typing import IO, Any, cast
 
@@ -135,3 +137,34 @@ def damage(place: str) -> Iterator[None]:
         if isinstance(error, OSError) and error.strerror:
             raise SourceError(f"{place} cannot be read: {error.strerror}") from None
         raise SourceError(f"{place} is damaged or cut short: {str(error) or type(error).__name__}") from None
+
+
+def ahead(chunks: Iterable[bytes], depth: int = 4) -> Generator[bytes]:
+    """Read `chunks` in a thread of their own, at most `depth` ahead, so that reading and sending overlap."""
+    line: queue.Queue[bytes | BaseException | None] = queue.Queue(depth)
+    stop = threading.Event()
+
+    def put(item: bytes | BaseException | None) -> bool:
+        while not stop.is_set():
+            try:
+                line.put(item, timeout=0.2)
+            except queue.Full:
+                continue
+            return True
+        return False
+
+    def read() -> None:
+        try:
+            if all(put(chunk) for chunk in chunks):
+                put(None)
+        except BaseException as error:  # noqa: BLE001 - it is raised again where the chunks are wanted
+            put(error)
+
+    threading.Thread(target=read, daemon=True).start()
+    try:
+        while (item := line.get()) is not None:
+            if isinstance(item, BaseException):
+                raise item
+            yield item
+    finally:
+        stop.set()
