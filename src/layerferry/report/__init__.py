@@ -31,6 +31,7 @@ def noted(emit: Emit) -> Emit:
 
     return hear
 
+
 #: What the user himself has said, and looks for; all other texts may be of others.
 _THE_USERS = ("image", "target")
 
