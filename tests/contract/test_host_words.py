@@ -59,7 +59,8 @@ def changes(engine: FakeEngine) -> list[str]:
 #: What may stand in the place of an image, of a name, or of both.
 PATHS = [
     "../volumes/prune?x=", "../build?remote=http://x/&networkmode=host", f"{ONE}/../../volumes/prune", f"{ONE}?x",
-    "sha256:", f"{ONE[:-1]}g", f"{ONE}0", ONE.upper(), ONE.replace("sha256", "sha512"), "-f", "--all", "a:b", "*", "$(id)",
+    "sha256:", f"{ONE[:-1]}g", f"{ONE}0", ONE.upper(), ONE.replace("sha256", "sha512"), "-f", "--all", "a:b", "*",
+    "$(id)",
     "`id`", "..", "localhost/layerferry:", "localhost/layerferry:../x", "localhost/layerferry:0x",
     "localhost/layerferry:-f",
     "x;id", "x|id", "x&id", "%2e%2e", "caf\u00e9", '"', "'", "\\", "~", "{a,b}", "[1-9]",
