@@ -81,7 +81,7 @@ step "locked dependencies" make_venv
 step "ruff check" "$python" -m ruff check
 step "ruff format" "$python" -m ruff format --check
 step "shellcheck" lint_shell
-step "mypy" env MYPYPATH=src:tests "$python" -m mypy --explicit-package-bases
+step "mypy" env MYPYPATH=src:tests MYPY_CACHE_DIR="$venv/mypy-cache" "$python" -m mypy --explicit-package-bases
 prepared=$(preparation "$@")
 if [ "$prepared" != nothing ] && "$python" tests/rig check 2>/dev/null; then
   case $prepared in

@@ -6,6 +6,7 @@ import http.server
 import json
 import os
 import signal
+import socket
 import ssl
 import subprocess
 import sys
@@ -21,7 +22,8 @@ from urllib.parse import urlsplit
 import pytest
 
 from layerferry.errors import RouteError
-from layerferry.routes.edge import Credentials
+from layerferry.routes import edge
+from layerferry.routes.edge import Credentials, check_edge
 from layerferry.routes.tunnel import Tunnel, open_tunnel
 from rig.processes import wait_until
 
@@ -250,6 +252,11 @@ FAILURES = {
     "nopolicy v2": ({"MODE": "nopolicy", "VERSION": "3.5.0"}, "open to everybody"),
     "plain": ({"TLS": "0"}, "open to everybody: it is not encrypted"),
     "busy": ({"BUSY": "me.example"}, "online already (ERR_NGROK_334)"),
+    "words": ({"MODE": "words"}, "something else than the API's documents"),
+    "list": ({"MODE": "list"}, "something else than the API's documents"),
+    "odd": ({"MODE": "odd"}, "ngrok"),
+    "evil": ({"MODE": "evil"}, "its address is none of a tunnel"),
+    "endless": ({"MODE": "endless"}, "answers without end"),
     "version 2": ({"VERSION": "2.3.41"}, "too old for ngrok"),
 }
 
@@ -258,11 +265,42 @@ class TestFailure:
     @pytest.mark.parametrize("name", FAILURES)
     def test_it_says_what_to_do_and_leaves_nothing(self, world: World, name: str) -> None:
         knobs, sentence = FAILURES[name]
-        with pytest.raises(RouteError) as caught, world.knob(**knobs).open(timeout=3.0, domain="me.example"):
+        patience = 3.0 if name == "silent" else 8.0
+        with pytest.raises(RouteError) as caught, world.knob(**knobs).open(timeout=patience, domain="me.example"):
             pytest.fail("it opened")
         assert sentence in caught.value.message
         assert caught.value.hint
         world.assert_clean()
+
+    def test_an_edge_that_answers_byte_by_byte_is_not_listened_to_for_ever(
+        self, world: World, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Each byte comes in time: a bound on a read would never end it."""
+        monkeypatch.setattr(edge, "_ONE_REQUEST", 0.5)
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(world.state / "cert.pem", world.state / "key.pem")
+        sent = [0]
+
+        def drip(connection: socket.socket) -> None:
+            with contextlib.suppress(OSError), context.wrap_socket(connection, server_side=True) as client:
+                client.sendall(b"HTTP/1.1 200 OK\r\nX-Long: ")
+                for _ in range(1000):
+                    client.sendall(b"x")
+                    sent[0] += 1
+                    threading.Event().wait(0.02)
+
+        def serve() -> None:
+            with contextlib.suppress(OSError):
+                while True:
+                    threading.Thread(target=drip, args=(server.accept()[0],), daemon=True).start()
+
+        with socket.create_server(("127.0.0.1", 0)) as server:
+            threading.Thread(target=serve, daemon=True).start()
+            url = f"https://127.0.0.1:{server.getsockname()[1]}"
+            with pytest.raises(RouteError, match="does not answer"):
+                check_edge(url, Credentials.generate(), tls=world.tls, timeout=1.5)
+            assert 0 < sent[0] < 500
+            server.shutdown(socket.SHUT_RDWR)
 
     def test_an_edge_that_leaves_the_question_to_the_registry_is_open(self, world: World) -> None:
         world.upstream.realm = "layerferry"

@@ -131,12 +131,14 @@ BOUNDS = (
 
 RECORDS = (
     *(recorded(name, data) for name, data in NO_OBJECTS.items() if name not in {"true", "utf-16", "painted"}),
-    *(recorded(f"of {name}", [record]) for name, record in {**NO_LISTS, "null": None}.items() if name != "true"),
-    *(recorded(f"RepoTags {name}", [{**RECORD, "RepoTags": value}]) for name, value in NO_LISTS.items()),
+    *(recorded(f"of {name}", [record]) for name, record in (*NO_LISTS.items(), ("null", None)) if name != "true"),
+    *(recorded(f"RepoTags {name}", [{**RECORD, "RepoTags": tags}]) for name, tags in NO_LISTS.items()),
     *(recorded(f"Layers {name}", [{**RECORD, "Layers": value}]) for name, value in {**NO_LISTS, "deep": DEEP}.items()),
-    *(recorded(f"Config {name}", [{**RECORD, "Config": value}])
-      for name, value in {"list": [], "null": None, "number": DIGITS, "painted": PAINT, "long": LONG,
-                          "path": "../../../../etc/passwd", "layer": PATHS[0]}.items()),
+    recorded("Config list", [{**RECORD, "Config": []}]),
+    recorded("Config null", [{**RECORD, "Config": None}]),
+    *(recorded(f"Config {name}", [{**RECORD, "Config": config}])
+      for name, config in {"number": DIGITS, "painted": PAINT, "long": LONG,
+                           "path": "../../../../etc/passwd", "layer": PATHS[0]}.items()),
     recorded("Layers painted", [{**RECORD, "Layers": [PAINT, PATHS[1]]}]),
     recorded("no Config", [{}]),
     recorded("several of painted names", [RECORD, {"Config": "x.json", "RepoTags": [PAINT, f"app:1{SPEECH}"]}]),
@@ -196,12 +198,19 @@ def _of_oci(case_name: str) -> Iterable[Case]:
     yield Case(f"oci, zstd: {case_name}", compressed, layout.codes, dry=layout.dry)
 
 
-OCI = tuple(
-    case
-    for name in ("index: list", "index: deep-object", "index: digits", "index.manifests: number",
-                 "entry.mediaType: painted", "manifest.layers: number", "manifest.layers.0.size: true", "config.os: painted",
-                 "config.rootfs.diff_ids: speech", "an index, 400 wide, 3 deep", "several: painted names")
-    for case in _of_oci(name)
-)  # fmt: skip
+_BENT = (
+    "index: list",
+    "index: deep-object",
+    "index: digits",
+    "index.manifests: number",
+    "entry.mediaType: painted",
+    "manifest.layers: number",
+    "manifest.layers.0.size: true",
+    "config.os: painted",
+    "config.rootfs.diff_ids: speech",
+    "an index, 400 wide, 3 deep",
+    "several: painted names",
+)
+OCI = tuple(case for name in _BENT for case in _of_oci(name))
 
 CASES = (*BOUNDS, *RECORDS, *SHAPES, *OCI)

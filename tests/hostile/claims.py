@@ -8,15 +8,17 @@ from typing import Any
 
 from hostile.command import Outcome
 
-#: Bytes of an error sentence with its hint.
+#: Bytes of a line: an error sentence, or its hint.
 LONGEST = 2000
+#: What a push to two targets prints, with room to spare.
+MOST_LINES = 20
 #: C0 but the newline, DEL, C1, lone surrogates, line separators, and what reorders or hides what a reader sees.
 _CONTROL = re.compile(
     "[\x00-\x09\x0b-\x1f\x7f-\x9f\ud800-\udfff\u061c\u200e\u200f\u2028\u2029\u202a-\u202e\u2066-\u2069]"
 )
 _SPEAKS_TO_A_CI = re.compile(r"^\s*::|##vso\[|##\[|##teamcity\[", re.MULTILINE | re.IGNORECASE)
 _ASKED = re.compile(
-    r": layerferry \d+ \d+|engine( [a-z0-9]+( [A-Za-z0-9._-]+)?)?|(image|layer) sha256:[0-9a-f]{64}|end"
+    r": layerferry \d+ \d+|engine( [a-z0-9]+( [A-Za-z0-9._-]+)?)?|(image|layer) sha256:[0-9a-f]{64}|dry-run|end"
 )
 _SENT = re.compile(r"expect localhost/layerferry:\S+( sha256:[0-9a-f]{64})*|load (none|gzip|zstd)|frames \d+")
 
@@ -35,7 +37,9 @@ def within_bounds(run: Outcome, codes: Collection[int]) -> str:
     assert "Traceback" not in text, shown
     assert "Exception ignored" not in text, shown
     assert is_clean(text), f"it prints raw what is foreign: {shown}"
-    assert max(len(run.stdout), len(run.stderr)) <= LONGEST, f"it prints {len(text)} characters: {shown}"
+    lines = (run.stdout + run.stderr).splitlines()
+    assert max(map(len, lines), default=0) <= LONGEST, f"it prints {len(text)} characters: {shown}"
+    assert len(lines) <= MOST_LINES or run.stdout.startswith(b"{"), f"it prints {len(lines)} lines: {shown}"
     assert run.left == (), "it leaves temporary files behind"
     return text
 

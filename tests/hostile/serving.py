@@ -59,7 +59,7 @@ def endless_error() -> Iterator[bytes]:
 
 def endless_chunks() -> Iterator[bytes]:
     yield _CHUNKED + b"\r\n"
-    yield from _for_ever(b"1\r\n[\r\n" * 8000)
+    yield from _for_ever((b"40\r\n" + b"[" * 64 + b"\r\n") * 900)
 
 
 def endless_chunk_extension() -> Iterator[bytes]:
@@ -90,9 +90,10 @@ def gzip_bomb() -> Iterator[bytes]:
     """Zeros without end, a thousandth of it on the wire."""
     yield _CHUNKED + b"Content-Encoding: gzip\r\n\r\n"
     packer = zlib.compressobj(9, zlib.DEFLATED, 31)
-    while True:
-        if data := packer.compress(bytes(1 << 20)) + packer.flush(zlib.Z_SYNC_FLUSH):
-            yield b"%x\r\n%b\r\n" % (len(data), data)
+    head = packer.compress(b"") + packer.flush(zlib.Z_FULL_FLUSH)
+    block = packer.compress(bytes(1 << 20)) + packer.flush(zlib.Z_FULL_FLUSH)
+    yield b"%x\r\n%b\r\n" % (len(head), head)
+    yield from _for_ever(b"%x\r\n%b\r\n" % (len(block), block) * 16)
 
 
 def short_body() -> Iterator[bytes]:

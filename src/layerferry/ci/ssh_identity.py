@@ -17,7 +17,6 @@ from layerferry.ci.ssh_key import keep_in_agent, keep_in_memory
 from layerferry.errors import ConnectError, UsageError
 from layerferry.temporary import TemporaryFolder
 
-_ARMOUR = re.compile(r"-----BEGIN (?P<kind>[A-Z0-9 ]+)-----(?P<body>.*?)-----END (?P=kind)-----(?P<rest>.*)", re.DOTALL)
 _BEGIN = re.compile(r"-----BEGIN (?P<kind>[A-Z0-9 ]+)-----")
 _HEADER = re.compile(r"^[A-Za-z][A-Za-z0-9-]*:[^\n]*\n", re.MULTILINE)
 _OPENSSH_MAGIC = b"openssh-key-v1\0"
@@ -27,7 +26,9 @@ _PUBLIC = re.compile(r"(?:ssh-|ecdsa-sha2-|sk-ssh-|sk-ecdsa-)[a-z0-9@.-]+\s+AAAA
 _HOST_LINE = re.compile(r"(?:@(?:cert-authority|revoked)\s+)?\S+\s+[a-z][a-z0-9@.-]+\s+AAAA[A-Za-z0-9+/]+=*(?:\s.*)?")
 #: How long an armour's lines are, as ssh-keygen writes OpenSSH's.
 _WIDTH = 70
+#: Bytes of a file, and characters of a key: one of 16,384 bits has 13,000. ssh reads known_hosts of any length.
 _LARGEST = 1 << 20
+_LARGEST_KEY = 64 << 10
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,12 +90,14 @@ def open_identity(
 def read_key(value: str, *, setting: str, home: Path | None = None) -> str:
     """The private key in `value`, content or path, as ssh reads it; raises `UsageError` if there is none in it."""
     text = _content(value, setting, home, marks=("-----BEGIN ", "PuTTY-User-Key-File", " AAAA"))
-    match = _ARMOUR.search(text)
-    if match and match["kind"] in _PRIVATE:
-        if _is_encrypted(match["kind"], match["body"]):
+    if len(text) > _LARGEST_KEY:
+        raise UsageError(f"{setting} holds more than a private key can have", hint="Give the key's file alone.")
+    kind, body = _block(text)
+    if kind in _PRIVATE:
+        if _is_encrypted(kind, body):
             raise _passphrase(setting)
-        return _armour(match["kind"], match["body"], setting)
-    if match and match["kind"] == "ENCRYPTED PRIVATE KEY":
+        return _armour(kind, body, setting)
+    if kind == "ENCRYPTED PRIVATE KEY":
         raise _passphrase(setting)
     if text.startswith("PuTTY-User-Key-File"):
         raise UsageError(
@@ -106,7 +109,7 @@ def read_key(value: str, *, setting: str, home: Path | None = None) -> str:
             f"{setting} holds a public key, and the private one is needed",
             hint="Give the file without .pub; the public key goes into authorized_keys on the target.",
         )
-    if _BEGIN.search(text) and not match:
+    if _BEGIN.search(text) and not kind:
         raise UsageError(
             f"{setting} holds a key that is cut off: its END line is missing",
             hint="Copy the whole file, from -----BEGIN to the end of the -----END line.",
@@ -120,7 +123,9 @@ def read_key(value: str, *, setting: str, home: Path | None = None) -> str:
 def read_known_hosts(value: str, *, setting: str, home: Path | None = None) -> str:
     """The known_hosts in `value`, content or path; raises `UsageError` if it has no host key in it."""
     text = _content(value, setting, home, marks=(" ssh-", " ecdsa-", " sk-", "@cert-authority", "@revoked"))
-    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    lines = [line.strip() for line in text.split("\n") if line.strip()]
+    if not all(line.replace("\t", " ").isprintable() for line in lines):
+        raise UsageError(f"{setting} has a control character in it", hint="Give lines as ssh-keyscan HOST prints them.")
     entries = [line for line in lines if not line.startswith("#")]
     if not any(_HOST_LINE.fullmatch(entry) for entry in entries):
         raise UsageError(
@@ -128,6 +133,15 @@ def read_known_hosts(value: str, *, setting: str, home: Path | None = None) -> s
             hint="Each line reads HOST KEYTYPE KEY, as ssh-keyscan HOST prints it; compare the key with the host's.",
         )
     return "\n".join(lines) + "\n"
+
+
+def _block(text: str) -> tuple[str, str]:
+    """The kind and the body of the first armour that has an end; empty without one."""
+    for begin in _BEGIN.finditer(text):
+        end = text.find(f"-----END {begin['kind']}-----", begin.end())
+        if end >= 0:
+            return begin["kind"], text[begin.end() : end]
+    return "", ""
 
 
 def _content(value: str, setting: str, home: Path | None, *, marks: tuple[str, ...]) -> str:
@@ -154,11 +168,14 @@ def _file_content(path: Path, setting: str, home: Path | None) -> str:
         path = home.joinpath(*path.parts[1:])
     looks = len(path.parts) > 1 and len(str(path)) < 256  # noqa: PLR2004
     try:
-        data = path.read_bytes()[:_LARGEST]
+        with path.open("rb") as file:
+            data = file.read(_LARGEST + 1)
     except OSError as error:
         if not looks:
             raise UsageError(f"{setting} is neither a key, nor known hosts, nor a file") from None
         raise UsageError(f"{setting} names a file that cannot be read: {error.strerror}") from None
+    if len(data) > _LARGEST:
+        raise UsageError(f"{setting} names a file of more than {_LARGEST} bytes")
     text = _mended(data.decode(errors="replace"))
     if not text:
         raise UsageError(f"{setting} names an empty file")

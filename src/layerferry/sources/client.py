@@ -12,7 +12,8 @@ import docker.errors
 import requests
 from docker.context import ContextAPI
 
-from layerferry import limits
+from layerferry import limits, log
+from layerferry.ci.services import check_daemon_url
 from layerferry.documents import Document
 from layerferry.errors import LayerferryError, SourceError
 from layerferry.sources.answers import lines
@@ -57,6 +58,7 @@ class Client(docker.APIClient):  # type: ignore[misc]
             super().__init__(**{**arguments, **base}, version=version or _OLDEST, timeout=timeout)
         except _MISCONFIGURED as error:
             raise docker.errors.DockerException(words_of(error)) from None
+        self.hooks["response"].append(log.answered("daemon"))
         if dialled or self.base_url.startswith("http+docker://"):
             adapter: Any = self.get_adapter(self.base_url)
             self.mount(self.base_url, DialAdapter(url if dialled else f"unix://{adapter.socket_path}"))
@@ -123,7 +125,7 @@ def _api_version(data: bytes) -> str:
 
 def find_address(environ: Mapping[str, str]) -> tuple[dict[str, Any], str]:
     """The SDK's arguments, and the address for people. DOCKER_HOST goes before the context, as in the docker CLI."""
-    host = environ.get("DOCKER_HOST", "")
+    host = check_daemon_url(environ.get("DOCKER_HOST", ""), "DOCKER_HOST")
     arguments: dict[str, Any] = {}
     if not host:
         try:
@@ -134,26 +136,17 @@ def find_address(environ: Mapping[str, str]) -> tuple[dict[str, Any], str]:
             raise SourceError(
                 f"there is no docker context {environ.get('DOCKER_CONTEXT')!r}", hint="`docker context ls` shows them."
             )
-        host = context.Host or ""
+        host = check_daemon_url(context.Host or "", "the docker context")
         if context.TLSConfig:
             arguments["tls"] = context.TLSConfig
     elif environ.get("DOCKER_TLS_VERIFY") or environ.get("DOCKER_CERT_PATH"):
         try:
             arguments = docker.utils.kwargs_from_env(environment=dict(environ))
         except _MISCONFIGURED as error:
-            raise SourceError(f"the docker daemon at {_shown(host)} cannot be asked: {words_of(error)}") from None
-    if host != _shown(host):
-        raise SourceError(f"the address {_shown(host)} of the docker daemon has a password, which nobody takes there")
+            raise SourceError(f"the docker daemon at {host} cannot be asked: {words_of(error)}") from None
     if host:
         arguments.setdefault("base_url", host)
     return arguments, host or _DEFAULT
-
-
-def _shown(url: str) -> str:
-    """An address for people: a password that somebody wrote into it is not for them."""
-    user, at, _ = url.rpartition("@")
-    scheme, slashes, user = user.rpartition("//")
-    return f"{scheme}{slashes}{user.partition(':')[0]}{at}{url.rpartition('@')[2]}"
 
 
 def words_of(error: Exception) -> str:

@@ -23,7 +23,7 @@ def command(url: str) -> list[str]:
     parts = urlsplit(url)
     host, user = parts.hostname or "", parts.username or ""
     if not host or host.startswith("-") or user.startswith("-"):
-        raise ValueError(f"{url} names no host")
+        raise ValueError("it names no host")
     port = ["-p", str(parts.port)] if parts.port else []
     return ["ssh", *(["-l", user] if user else []), *port, "--", host, "docker system dial-stdio"]
 

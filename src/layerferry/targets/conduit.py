@@ -13,7 +13,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from layerferry import limits
+from layerferry import limits, log
 from layerferry.errors import ConnectError, LayerferryError, TargetError, UsageError
 from layerferry.processes import child_environment, end
 from layerferry.settings import environment
@@ -49,14 +49,15 @@ class SshTarget:
 
         The host may be an ssh_config alias, or an address such as `[::1]`.
         """
-        rest, _, query = text.strip().removeprefix("ssh://").partition("?")
-        rest = rest.rstrip("/")
-        user, at, host = rest.rpartition("@")
-        if ":" in user:
+        if ":" in text.strip().removeprefix("ssh://").rpartition("@")[0]:
+            host = text.rpartition("@")[2]
             raise UsageError(
                 f"the target at {host!r} has a password in it",
                 hint="ssh takes none there, and others would see it. Use a key: ssh-copy-id, or LAYERFERRY_SSH_KEY.",
             )
+        rest, _, query = text.strip().removeprefix("ssh://").partition("?")
+        rest = rest.rstrip("/")
+        user, at, host = rest.rpartition("@")
         port = ""
         if host.startswith("["):
             host, bracket, port = host[1:].partition("]")
@@ -65,7 +66,8 @@ class SshTarget:
             port = port[1:]
         elif host.count(":") == 1:
             host, _, port = host.partition(":")
-        if not host or host.startswith("-") or user.startswith("-") or set(rest) & set(" \t\n'\"\\`$;|&<>"):
+        odd = not rest.isprintable() or set(rest) & set(" '\"\\`$;|&<>")
+        if not host or host.startswith("-") or user.startswith("-") or odd:
             raise UsageError(
                 f"{text!r} is not a target", hint="Write it as [user@]host[:port], or an ssh_config alias."
             )
@@ -174,6 +176,7 @@ class Conduit:
         except queue.Empty:
             raise SilenceError(f"{self.name} gave no answer within {timeout:g} s") from None
         if isinstance(line, str):
+            log.note(f"< {self.name}", line)
             return line
         with contextlib.suppress(queue.Full):  # it is the last, and stays so
             self._lines.put_nowait(line)
@@ -222,6 +225,7 @@ class Conduit:
             end(self._process)
         for reader in self._readers:
             reader.join(timeout=1)
+        log.note(f"! {self.name}", f"ended with status {self._process.returncode}; {self.sent} bytes had gone")
 
     def _read_lines(self) -> None:
         assert self._process.stdout is not None
@@ -232,11 +236,17 @@ class Conduit:
                     last = TargetError(f"{self.name} says a line of more than {limits.LINE} bytes")
                     break
                 if not self._put(line.decode(errors="replace").rstrip("\r\n")):
-                    return
-            self._put(last)
+                    break
+            while not self._put(last):
+                # Another thread has hung up, and the one that reads still waits: it is to hear of the end.
+                with contextlib.suppress(queue.Full):
+                    self._lines.put_nowait(last)
+                    break
+                with contextlib.suppress(queue.Empty):
+                    self._lines.get_nowait()
 
     def _put(self, line: str | LayerferryError | None) -> bool:
-        """Let a line wait to be read, once there is room; whether anybody is left to read it."""
+        """Let a line wait to be read, once there is room; not any more once the conduit is closed."""
         while not self._closed:
             with contextlib.suppress(queue.Full):
                 self._lines.put(line, timeout=0.2)
@@ -246,10 +256,13 @@ class Conduit:
     def _read_stderr(self) -> None:
         """Keep the end of it."""
         assert self._process.stderr is not None
+        said = log.Lines(f"! {self.name}")
         with self._process.stderr as stream:
             while data := os.read(stream.fileno(), limits.STDERR):
+                said.feed(data)
                 self._stderr += data
                 del self._stderr[: -limits.STDERR]
+        said.end()
 
 
 def _writable(descriptor: int, seconds: float) -> bool:
@@ -282,7 +295,9 @@ class SshConduit(Conduit):
         shared = self._users_own_master() or len(socket) > LONGEST_SOCKET
         self._master = [] if shared else ["-o", "ControlMaster=yes", "-S", socket]
         try:
-            super().__init__(str(target), [*self._base, *self._master, "--", target.destination, command])
+            argv = [*self._base, *self._master, "--", target.destination, command]
+            log.command(f"! {target}", argv)
+            super().__init__(str(target), argv)
         except BaseException:
             self._control.cleanup()
             raise
@@ -369,4 +384,5 @@ class CommandConduit(Conduit):
     """Any command that leads to `layerferry receive`, or to a plain `sh`, on the other side."""
 
     def __init__(self, argv: Sequence[str]) -> None:
+        log.note(f"! {command_name(argv)}", f"a command with {len(argv) - 1} arguments, which may be secret")
         super().__init__(command_name(argv), argv)
