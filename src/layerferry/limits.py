@@ -121,3 +121,9 @@ LAST_WORDS = 5.0
 LAST_WORDS_LINES = 1_000
 #: Between two signs of life of ours; host.sh ends itself after 300 s without any.
 HEARTBEAT = 15.0
+# The log of a run.
+
+#: Bytes of one line, which most say in 200; and of all that one run writes: a push writes 20 KB, and somebody who
+#: makes it write more is not to fill a disk.
+LOG_LINE = 4 * KIB
+LOG: Final = 64 * MIB

@@ -102,17 +102,19 @@ class FakeEngine:
             start_new_session=True,
         )
 
-    def talk(self, shell: Sequence[str], said: bytes, path: str = os.defpath) -> Answer:
+    def talk(self, shell: Sequence[str], said: bytes, path: str = os.defpath, tick: str = "10") -> Answer:
         """A whole session: all that we say at once, and all that comes back."""
         with self.start(shell, path) as process:
-            out, err = process.communicate(preamble() + said, timeout=60)
+            out, err = process.communicate(preamble(tick) + said, timeout=60)
         text = out.decode(errors="replace")
         assert text.endswith("\n") or not text
         return Answer(text.split("\n")[:-1], process.returncode, err.decode(errors="replace"))
 
 
-def preamble() -> bytes:
-    text = script()
+def preamble(tick: str = "10") -> bytes:
+    """The script; the watch in it ticks each `tick` seconds."""
+    assert script().count(b"sleep 10 &\n") == 1
+    text = script().replace(b"sleep 10 &\n", f"sleep {tick} &\n".encode())
     return f": layerferry {PROTOCOL} {len(text)}\n".encode() + text
 
 
@@ -146,4 +148,4 @@ def shells() -> dict[str, list[str]]:
         "ksh": ["ksh93"],
         "zsh": ["zsh", "--emulate", "sh"],
     }
-    return {name: command for name, command in known.items() if shutil.which(command[0])}
+    return {name: [path, *words] for name, (program, *words) in known.items() if (path := shutil.which(program))}

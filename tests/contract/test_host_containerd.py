@@ -194,10 +194,12 @@ def test_what_was_loaded_is_not_believed(containerd: FakeContainerd, shell: list
 def test_an_image_that_is_here_is_tagged_once(containerd: FakeContainerd, shell: list[str]) -> None:
     answer = containerd.talk(shell, ask({CONFIG: [A]}, "engine ctr") + commit({ONE: NAME}))
     assert answer.lines[-1] == "done"
-    assert containerd.ctr_calls[-1].endswith(f"images tag --force app:old {NAME}")
+    tagged = [call for call in containerd.ctr_calls if " tag " in call]
+    assert tagged == [f"-n default images tag --force app:old {NAME}"]
     containerd.say("names", f"{NAME} {MANIFEST_TYPE} {ONE} complete\n")
     assert containerd.talk(shell, ask({CONFIG: [A]}, "engine ctr") + commit({ONE: NAME})).lines[-1] == "done"
     assert " images ls " in containerd.ctr_calls[-1]
+    assert [call for call in containerd.ctr_calls if " tag " in call] == tagged
     assert containerd.talk(shell, ask({}, "engine ctr") + commit({C: NAME})).lines[-1].startswith("failed tag")
 
 

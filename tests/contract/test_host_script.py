@@ -442,7 +442,8 @@ def test_it_writes_nothing_to_the_hosts_disk(engine: FakeEngine, shell: list[str
     before = snapshot(engine.folder)
     engine.talk(shell, loading(engine, shown=[A, B]) + commit({INCOMING: NAME}))
     new = snapshot(engine.folder) - before
-    assert new <= {"state/calls", "state/loaded", f"state/show.{INCOMING.replace('/', '_').replace(':', '_')}"}
+    shown = f"state/show.{INCOMING.replace('/', '_').replace(':', '_')}"
+    assert new <= {"state/calls", "state/loaded", "state/named", shown}
 
 
 def snapshot(folder: Path) -> set[str]:

@@ -21,7 +21,7 @@ STOREYS = (
     ("upload",),
     ("routes", "wanted"),
     ("sources", "targets", "report"),
-    ("settings", "streams"),
+    ("settings", "streams", "log"),
     ("registry", "ci"),
     ("compression", "result"),
     ("archive", "events"),

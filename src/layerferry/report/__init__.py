@@ -4,11 +4,36 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Any, Protocol, Self
 
-from layerferry.ci.escape import json_text
-from layerferry.events import Event, Greeted, Planned, Warned
+from layerferry import log
+from layerferry.ci.escape import cleaned, json_text
+from layerferry.events import Emit, Event, Greeted, Loading, Planned, Route, Warned
 from layerferry.report import lines
 from layerferry.report.log import Log
-from layerferry.result import Result, size
+from layerferry.result import Result
+
+
+def noted(emit: Emit) -> Emit:
+    """The same, and the log hears of it, but for the progress of bytes: its lines tell when each step was done."""
+
+    def hear(event: Event) -> None:
+        match event:
+            case Greeted():
+                log.note("step", f"greeted: {lines.greeting(event)}")
+            case Planned():
+                log.note("step", f"planned: {lines.planned(event)}")
+            case Loading():
+                log.note("step", f"sent: {event.target}")
+            case Route():
+                log.note("step", lines.route(event))
+            case Warned():
+                log.note("warning", f"{event.target}: {event.message}")
+        emit(event)
+
+    return hear
+
+
+#: What the user himself has said, and looks for; all other texts may be of others.
+_THE_USERS = ("image", "target")
 
 
 class Report(Protocol):
@@ -58,9 +83,7 @@ class PlainReport:
             case Greeted():
                 self._log.line(lines.greeting(event))
             case Planned():
-                sent, image = event.plan.sent, event.plan.image
-                todo = f"{lines.layers(len(sent))} to send, {size(event.plan.delta)}" if sent else "nothing to send"
-                self._log.line(f"{event.target}  {image.reference}: {todo}; {lines.route(event.route)}")
+                self._log.line(lines.planned(event))
             case Warned():
                 self._log.tell(self._warn, f"{event.target}: {event.message}")
         self._log.hear(event)
@@ -113,4 +136,5 @@ class JsonReport:
 
 def document(results: Sequence[Result], seconds: float) -> dict[str, Any]:
     """The object that `--json` prints."""
-    return {"results": [result.to_json() for result in results], "seconds": round(seconds, 3)}
+    told = [cleaned(result.to_json(), keep=_THE_USERS) for result in results]
+    return {"results": told, "seconds": round(seconds, 3)}

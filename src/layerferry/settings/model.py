@@ -71,6 +71,7 @@ class _Checks(BaseSettings):
         "jobs",
         "summary",
         "dotenv",
+        "log",
         mode="before",
         check_fields=False,
     )

@@ -12,7 +12,7 @@ import docker.errors
 import requests
 from docker.context import ContextAPI
 
-from layerferry import limits
+from layerferry import limits, log
 from layerferry.ci.services import check_daemon_url
 from layerferry.documents import Document
 from layerferry.errors import LayerferryError, SourceError
@@ -58,6 +58,7 @@ class Client(docker.APIClient):  # type: ignore[misc]
             super().__init__(**{**arguments, **base}, version=version or _OLDEST, timeout=timeout)
         except _MISCONFIGURED as error:
             raise docker.errors.DockerException(words_of(error)) from None
+        self.hooks["response"].append(log.answered("daemon"))
         if dialled or self.base_url.startswith("http+docker://"):
             adapter: Any = self.get_adapter(self.base_url)
             self.mount(self.base_url, DialAdapter(url if dialled else f"unix://{adapter.socket_path}"))
@@ -142,19 +143,10 @@ def find_address(environ: Mapping[str, str]) -> tuple[dict[str, Any], str]:
         try:
             arguments = docker.utils.kwargs_from_env(environment=dict(environ))
         except _MISCONFIGURED as error:
-            raise SourceError(f"the docker daemon at {_shown(host)} cannot be asked: {words_of(error)}") from None
-    if host != _shown(host):
-        raise SourceError(f"the address {_shown(host)} of the docker daemon has a password, which nobody takes there")
+            raise SourceError(f"the docker daemon at {host} cannot be asked: {words_of(error)}") from None
     if host:
         arguments.setdefault("base_url", host)
     return arguments, host or _DEFAULT
-
-
-def _shown(url: str) -> str:
-    """An address for people: a password that somebody wrote into it is not for them."""
-    user, at, _ = url.rpartition("@")
-    scheme, slashes, user = user.rpartition("//")
-    return f"{scheme}{slashes}{user.partition(':')[0]}{at}{url.rpartition('@')[2]}"
 
 
 def words_of(error: Exception) -> str:

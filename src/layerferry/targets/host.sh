@@ -688,8 +688,8 @@ receive() {
 # blobs. The credentials are in no command line.
 learn() {
   case $3$4 in '' | *[!A-Za-z0-9+/=_-]*) refuse learn ;; esac
-  is_offered "$1" && is_name "$2" || refuse learn "$1 $2"
-  case $2 in 127.0.0.1:[1-9]*/?*:learn) ;; *) refuse learn "$2" ;; esac
+  is_digest "$1" && is_name "$2" || refuse learn "$1 $2"
+  case " $offered  $2" in *" $1 "*\ 127.0.0.1:[1-9]*/?*:learn) ;; *) refuse learn "$1 $2" ;; esac
   learning=$2 verdict=no
   put_tag "$1" "$2" >/dev/null 2>&1 && push_it "$2" "$3" "$4" >/dev/null 2>&1 && verdict=yes
   say "learned $verdict"
@@ -734,11 +734,6 @@ cleanup() {
   [ -z "$ticker" ] || kill "$ticker"
 } 2>/dev/null
 
-is_offered() {
-  case " $offered " in *" $1 "*) ;; *) return 1 ;; esac
-  is_digest "$1"
-}
-
 # expect NAME DIFFIDS: what the archive has.
 expect() {
   is_ours "$1" || refuse expect "$1"
@@ -749,8 +744,9 @@ expect() {
 
 # give IMAGE NAME: one that we have told to be here, or have loaded.
 give() {
+  is_digest "$1" || is_ours "$1" || refuse tag "$1"
   is_name "$2" || refuse tag "$2"
-  is_offered "$1" || { is_ours "$1" && case " $incoming " in *" $1 "*) ;; *) false ;; esac } || refuse tag "$1"
+  case " $offered $incoming " in *" $1 "*) ;; *) fail tag "$1 is not there" ;; esac
   put_name "$1" "$2"
   given="$given $1 $2"
 }
