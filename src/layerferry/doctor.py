@@ -6,6 +6,7 @@ from contextlib import ExitStack, closing
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from layerferry.ci.escape import cleaned
 from layerferry.ci.probes import probe
 from layerferry.ci.topology import Reach
 from layerferry.errors import LayerferryError, RouteError
@@ -155,13 +156,12 @@ def _find_target(findings: Findings, target: str, ssh: Ssh, environ: Mapping[str
 def show(findings: Findings, out: Stream, *, as_json: bool) -> None:
     """Print the findings as lines, or as one JSON object."""
     if as_json:
-        out.document(
-            {
-                "findings": [asdict(item) for item in findings.items],
-                "route": {"name": findings.route, "reason": findings.reason},
-                "advice": findings.advice,
-            }
-        )
+        document = {
+            "findings": [asdict(item) for item in findings.items],
+            "route": {"name": findings.route, "reason": findings.reason},
+            "advice": findings.advice,
+        }
+        out.document(cleaned(document))
         return
     marks = {True: "✓", False: "✗", None: "·"}
     for item in findings.items:

@@ -31,6 +31,15 @@ LISTED: Final = MIB
 PROGRESS_LINE: Final = 64 * KIB
 PROGRESS_LINES: Final = 2_000_000
 
+#: Bytes that are read of an archive unpacked, however small it is packed: a layer of zeros is none of ours to keep.
+ARCHIVE_AT_LEAST: Final = 8 * GIB
+#: Members of an image archive: a few for each layer. A tar with more is something else, a root filesystem for one.
+ARCHIVE_MEMBERS: Final = 50_000
+#: Bytes of a long name or a pax header, of all of them in an archive, and how many there may be for one member.
+ARCHIVE_EXTENSION: Final = 64 * KIB
+ARCHIVE_NAMES: Final = 8 * MIB
+ARCHIVE_EXTENSIONS: Final = 8
+
 #: Bytes that an engine's command may say in one answer: the names of 10,000 images are 2 MB.
 ENGINE_ANSWER: Final = 16 * MIB
 #: Looks, 50 ms apart, at a lock that another session holds: a minute. Giving 64 names takes that one some seconds.
@@ -71,6 +80,8 @@ STORING: Final = 16 * MIB
 #: layers have 2 to 10. What is beyond is sent instead.
 RATIO: Final = 200
 UNPACKED_AT_LEAST: Final = 64 * MIB
+#: Bytes that a layer may have that is unpacked to the disk, however small it is packed: a file of zeros in it.
+SPOOLED_AT_LEAST: Final = 256 * MIB
 #: Bytes of a layer, unpacked, that are hashed before it goes into a registry.
 UNPACKED: Final = 512 * GIB
 #: Bytes of the file that remembers which blob is which layer: 30,000 of them.

@@ -5,7 +5,7 @@ import secrets
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor, as_completed
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -30,6 +30,10 @@ from layerferry.wanted import NO_ROUTE, Options, Wanted, nameless
 
 # What most pushes do without is loaded when it is needed: hence the imports inside functions.
 # ruff: noqa: PLC0415
+
+
+#: Seconds. A signal that comes just before a wait is heard of after it (CPython looks for one before it blocks).
+_SIGNALS_WAIT = 0.5
 
 
 @dataclass(slots=True)
@@ -236,8 +240,7 @@ def fan_out(
                 fan.add(target, _deliver(wanted, target, options, emit, lambda: seat))
 
         try:
-            for delivery in as_completed([pool.submit(deliver, target) for target in targets]):
-                delivery.result()
+            _wait({pool.submit(deliver, target) for target in targets})
         except BaseException as raised:
             fan.break_off(interruption(raised))
             pool.shutdown(wait=False, cancel_futures=True)
@@ -247,6 +250,14 @@ def fan_out(
             if fan.error is None:
                 raise
     return [result for target in targets for result in fan.of(target) or _failed(wanted, target, fan.error)]
+
+
+def _wait(deliveries: set[Future[None]]) -> None:
+    """Wait for all of them; raises what one of them raised."""
+    while deliveries:
+        done, deliveries = wait(deliveries, _SIGNALS_WAIT, FIRST_COMPLETED)
+        for delivery in done:
+            delivery.result()
 
 
 class _Fan:

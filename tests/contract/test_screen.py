@@ -174,15 +174,20 @@ def test_a_target_does_nothing_but_be_read(stage: Stage, mode: str, words: tuple
         assert all(line.startswith((b"layerferry: ", b"  ")) for line in ran.err.splitlines())
 
 
-def test_json_is_harmless_as_it_stands_and_its_values_are_what_was_said(stage: Stage) -> None:
-    ran = stage.push("verdict.example", "--json", code=5)
+@pytest.mark.parametrize("mode", ["verdict", "long", "kind", "identity", "banner"])
+def test_json_is_harmless_as_it_stands_and_when_a_script_prints_of_it(stage: Stage, mode: str) -> None:
+    ran = stage.push(f"{mode}.example", "--json", code=None)
     assert ran.out.isascii()
     assert is_harmless(ran.out.decode())
     assert b"::" not in ran.out
-    (message,) = (text for text in strings(json.loads(ran.out)) if "refused the image" in text)
-    assert "##vso[task.setvariable variable=PATH]x" in message
-    assert "::add-mask::x" in message
-    assert "\x1b]0;title\x07" in message
+    texts = list(strings(json.loads(ran.out)))
+    assert all(is_harmless(text) and "\n" not in text and len(text.encode()) <= 2000 for text in texts)
+
+
+def test_what_the_user_has_named_is_in_json_as_he_named_it(stage: Stage) -> None:
+    image = f"oci:{stage.folder}/##vso[x]::a::b\x1b"
+    document = json.loads(stage.run("push", image, "good.example", "--name", "a:1", "--json", code=3).out)
+    assert document["results"][0]["image"] == image
 
 
 @pytest.mark.parametrize("words", [(), ("--json",)])

@@ -18,7 +18,7 @@ _CONTROL = re.compile(
 )
 _SPEAKS_TO_A_CI = re.compile(r"^\s*::|##vso\[|##\[|##teamcity\[", re.MULTILINE | re.IGNORECASE)
 _ASKED = re.compile(
-    r": layerferry \d+ \d+|engine( [a-z0-9]+( [A-Za-z0-9._-]+)?)?|(image|layer) sha256:[0-9a-f]{64}|end"
+    r": layerferry \d+ \d+|engine( [a-z0-9]+( [A-Za-z0-9._-]+)?)?|(image|layer) sha256:[0-9a-f]{64}|dry-run|end"
 )
 _SENT = re.compile(r"expect localhost/layerferry:\S+( sha256:[0-9a-f]{64})*|load (none|gzip|zstd)|frames \d+")
 

@@ -9,6 +9,7 @@ import pytest
 from layerferry.ci.escape import (
     azure_data,
     azure_property,
+    cleaned,
     cut,
     github_data,
     github_property,
@@ -180,7 +181,18 @@ def test_no_cut_makes_a_command(text: str) -> None:
             assert not any(is_command(line) for line in lines_as_a_runner_reads_them(told)), (limit, told)
 
 
+def test_newlines_alone_part_a_paragraph() -> None:
+    assert paragraph("one\rtwo\x85three\n  ::four::\u2028five") == "one two three\n: :four: : five"
+
+
 # JSON.
+
+
+def test_texts_of_a_document_are_messages_but_for_the_users_own() -> None:
+    document = {"image": "::a::\n", "size": 5, "error": {"message": "::a::\nb", "hint": None}, "all": ["\x1b", True]}
+    assert cleaned(document, keep=("image",)) == {
+        "image": "::a::\n", "size": 5, "error": {"message": ": :a: : b", "hint": None}, "all": ["\\x1b", True],
+    }  # fmt: skip
 
 
 @pytest.mark.parametrize(

@@ -26,7 +26,7 @@ STOREYS = (
     ("compression", "result"),
     ("archive", "events"),
     ("plan", "documents"),
-    ("image", "temporary"),
+    ("image", "temporary", "disk"),
     ("errors", "processes", "limits"),
 )
 

@@ -278,7 +278,9 @@ def test_no_report_lets_anything_through() -> None:
         report(event)
     report.finish(results, 1)
     assert not paints(out.getvalue() + "\n".join(warned))
-    assert json.loads(out.getvalue())["results"][1]["error"]["message"] == PAINT
+    told = json.loads(out.getvalue())["results"][1]
+    assert (told["image"], told["target"]) == (f"app{PAINT}", f"host{PAINT}")
+    assert not any(paints(text) for text in (*told["error"].values(), *told["route"].values()) if isinstance(text, str))
 
 
 # Outcomes as they come.

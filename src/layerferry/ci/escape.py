@@ -2,6 +2,8 @@
 
 import json
 import re
+from collections.abc import Collection
+from typing import Any
 
 _LINE_ENDS = re.compile(r"\r\n|[\n\r\v\f\x1c-\x1e\x85\u2028\u2029]")
 #: Where Azure's agent, GitHub's runner (its older form) and TeamCity's agent look for a command, anywhere in a line.
@@ -43,8 +45,8 @@ def message(text: str, limit: int = LONGEST_MESSAGE) -> str:
 
 
 def paragraph(text: str, limit: int = LONGEST_MESSAGE) -> str:
-    """`text` as lines, neutralised, in at most `limit` bytes of UTF-8."""
-    return cut(neutralise(_shortened(text, limit)), limit)
+    """`text` as lines, as its newlines alone part them, neutralised, in at most `limit` bytes of UTF-8."""
+    return cut("\n".join(one_line(line) for line in _shortened(text, limit).split("\n")), limit)
 
 
 def cut(text: str, limit: int) -> str:
@@ -59,6 +61,18 @@ def cut(text: str, limit: int) -> str:
 def _shortened(text: str, limit: int) -> str:
     """Cut before anything looks at it: somebody may send megabytes."""
     return text if len(text) <= 2 * limit else text[:limit] + _ELLIPSIS + text[-limit:]
+
+
+def cleaned(document: Any, *, keep: Collection[str] = ()) -> Any:
+    """A JSON document whose texts are messages, since scripts print them, but for those of the keys to `keep`."""
+    match document:
+        case str():
+            return message(document)
+        case dict():
+            return {key: value if key in keep else cleaned(value, keep=keep) for key, value in document.items()}
+        case list() | tuple():
+            return [cleaned(value, keep=keep) for value in document]
+    return document
 
 
 def json_text(document: object) -> str:

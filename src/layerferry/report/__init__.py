@@ -4,7 +4,7 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Any, Protocol, Self
 
-from layerferry.ci.escape import json_text
+from layerferry.ci.escape import cleaned, json_text
 from layerferry.events import Emit, Event, Greeted, Loading, Planned, Route, Warned
 from layerferry.log import note
 from layerferry.report import lines
@@ -30,6 +30,10 @@ def noted(emit: Emit) -> Emit:
         emit(event)
 
     return hear
+
+
+#: What the user himself has said, and looks for; all other texts may be of others.
+_THE_USERS = ("image", "target")
 
 
 class Report(Protocol):
@@ -132,4 +136,5 @@ class JsonReport:
 
 def document(results: Sequence[Result], seconds: float) -> dict[str, Any]:
     """The object that `--json` prints."""
-    return {"results": [result.to_json() for result in results], "seconds": round(seconds, 3)}
+    told = [cleaned(result.to_json(), keep=_THE_USERS) for result in results]
+    return {"results": told, "seconds": round(seconds, 3)}
