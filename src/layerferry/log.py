@@ -236,7 +236,9 @@ def _named_secret(environ: Mapping[str, str]) -> Iterator[str]:
 def _address(url: str) -> str:
     """A URL without a login, and without the values of parameters that may be secret; of the daemon's, the path."""
     parts = urlsplit(url)
-    place = f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}" if parts.scheme in {"http", "https"} else ""
+    if parts.scheme not in {"http", "https"}:
+        return parts.path
+    place = f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}"
     pairs = parse_qsl(parts.query, keep_blank_values=True)
     query = "&".join(f"{name}={value if name in _QUERY else '***'}" for name, value in pairs)
     return place + parts.path + (f"?{query}" if query else "")
