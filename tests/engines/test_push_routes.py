@@ -134,7 +134,7 @@ def test_a_registry_route_that_fails_is_the_end_where_it_was_named(scene: Scene,
 @pytest.mark.parametrize("route", ["auto", "registry"])
 def test_an_image_without_a_name_is_not_lost_with_the_one_that_we_give_it(scene: Scene, route: str) -> None:
     """docker removes an image with its last name; what is pushed by its ID may have none."""
-    base = scene.base()
+    base = scene.base(size=40_000_000)
     scene.build(base, text="first")
     nameless = scene.source.inspect(APP)["Id"]
     scene.build(base, text="second")
