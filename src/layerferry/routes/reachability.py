@@ -82,7 +82,9 @@ class Reachability:
         self._ngrok = ngrok
         self._stack = ExitStack()
         self._registries: dict[str, Registry] = {}
-        self._asked: set[str] = set()
+        #: The repository that the daemon is asked about, whose name nobody else knows, and whether it was asked for.
+        self._awaited = ""
+        self._heard = False
         self._credentials = credentials or Credentials.generate()
         self._warn = warn
         log.mask(*self._credentials.secrets)
@@ -174,7 +176,7 @@ class Reachability:
 
     def _observe(self, request: Request, response: Response) -> None:
         log.served(request, response)
-        self._asked.add(request.path)
+        self._heard = self._heard or self._awaited in request.path
 
     def _fault(self, error: Exception) -> None:
         self._warn(log.fault(error))
@@ -201,8 +203,9 @@ class Reachability:
 
     def _ask(self, landing: Landing) -> str:
         """Why the daemon does not reach a registry of ours, or an empty string. It must be ours that it has reached."""
-        name = landing.registry.repository().name
+        self._awaited, self._heard = landing.registry.repository().name, False
+        name = self._awaited
         trouble = self._daemon.reaches(f"{landing.address}/{name}:probe", landing.auth)
-        if not trouble and not any(name in path for path in self._asked):
+        if not trouble and not self._heard:
             return "another registry answers there"
         return trouble
