@@ -12,6 +12,7 @@ from collections.abc import Generator, Iterable, Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 sys.path.insert(0, str(Path(__file__).parent))
 
@@ -32,11 +33,23 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
+    _choose_examples(config)
     config.addinivalue_line("markers", "kinds(target=..., source=..., engine=...): the engines that a test runs with")
     if unknown := set(chosen()) - set(KINDS):
         raise pytest.UsageError(f"LAYERFERRY_TEST_ENGINES: no engine {', '.join(sorted(unknown))}")
     if os.environ.get("CI") and set(chosen()) != set(KINDS):
         raise pytest.UsageError("LAYERFERRY_TEST_ENGINES is for quick runs by hand; a CI runs all engines.")
+
+
+def _choose_examples(config: pytest.Config) -> None:
+    """Hypothesis tries the same examples in each run, and new ones, ten times as many, in the long suite.
+
+    It measures no time in either: how long an example takes says more about the machine.
+    """
+    settings.register_profile("suite", derandomize=True, database=None, deadline=None)
+    settings.register_profile("long", max_examples=1000, database=None, deadline=None, print_blob=True)
+    if not config.getoption("--hypothesis-profile"):
+        settings.load_profile("long" if config.getoption("--slow") else "suite")
 
 
 def pytest_report_header() -> str:
@@ -63,7 +76,8 @@ def _names(given: str | Iterable[str]) -> list[str]:
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Mark what needs engines, and leave out what cannot run here, what was not chosen, and the long suite."""
-    dropped = [item for item in items if not _runs(item, config, no_engines=bool(cannot_run()))]
+    no_engines = bool(cannot_run())  # which takes a process to find out
+    dropped = [item for item in items if not _runs(item, config, no_engines=no_engines)]
     if dropped:
         config.hook.pytest_deselected(items=dropped)
         items[:] = [item for item in items if item not in set(dropped)]

@@ -65,7 +65,7 @@ class _Handler(http.server.BaseHTTPRequestHandler):
 
     def do_GET(self) -> None:
         registry = self.registry
-        registry.seen.append(("GET", self.path, dict(self.headers.items())))
+        registry.seen.append((self.command, self.path, dict(self.headers.items())))
         if registry.statuses[:1] == [401]:
             registry.statuses.pop(0)
             self._challenge()

@@ -1,5 +1,5 @@
 #!/bin/bash
-# All of layerferry's checks: ruff, mypy, then the tests, with real engines where they can run (Linux, root).
+# All of layerferry's checks: ruff, shellcheck, mypy, then the tests, with real engines where they can run (Linux, root).
 # Needs python3 (3.11 or later) and, the first time, the network. Arguments go to pytest:
 #
 #   bash tests/run.sh                      everything but the long suite
@@ -7,7 +7,9 @@
 #   bash tests/run.sh --slow               the long suite too
 #
 # What it installs goes into build/venv (LAYERFERRY_TEST_VENV), the Debian suites of the engines into a cache
-# (LAYERFERRY_RIG_CACHE), and, where it runs as root, Debian packages onto this machine.
+# (LAYERFERRY_RIG_CACHE), and, where it runs as root, Debian packages onto this machine. All of it is installed beforehand
+# for all tests; for those of some paths an engine is when the first of them asks for it. tests/unit needs nothing but
+# python3.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 venv=${LAYERFERRY_TEST_VENV:-build/venv}
@@ -49,6 +51,25 @@ make_venv() { # with exactly what requirements/dev.txt locks, and layerferry its
   fi
 }
 
+lint_shell() { # every script, by its name or by its first line
+  { find .ci ci-examples requirements src tests -name '*.sh'; grep -rlE '^#!.*[/ ](ba|da)?sh$' .ci; } |
+    sort -u | xargs "$venv/bin/shellcheck" --
+}
+
+preparation() { # preparation ARGUMENT...: what has to be installed beforehand for the paths among pytest's arguments
+  local path wanted=engines
+  for path in "$@"; do
+    path=${path%%::*} path=${path%/}
+    case $path in
+      tests | tests/engines | .) wanted=engines && break ;;
+      tests/unit | tests/unit/*) [ $wanted = tools ] || wanted=nothing ;;
+      -*) ;;
+      *) [ ! -e "$path" ] || wanted=tools ;;
+    esac
+  done
+  echo $wanted
+}
+
 command -v python3 >/dev/null || die "needs python3, 3.11 or later"
 python3 -c 'import sys; sys.exit(sys.version_info < (3, 11))' || die "needs Python 3.11 or later, not $(python3 -V)"
 if ! python3 -c 'import ensurepip, venv' 2>/dev/null; then
@@ -59,9 +80,14 @@ fi
 step "locked dependencies" make_venv
 step "ruff check" "$python" -m ruff check
 step "ruff format" "$python" -m ruff format --check
-step "mypy" env MYPYPATH=src:tests "$python" -m mypy --explicit-package-bases
-if "$python" tests/rig check 2>/dev/null; then
-  step "engines for the tests" "$python" tests/rig install
+step "shellcheck" lint_shell
+step "mypy" env MYPYPATH=src:tests MYPY_CACHE_DIR="$venv/mypy-cache" "$python" -m mypy --explicit-package-bases
+prepared=$(preparation "$@")
+if [ "$prepared" != nothing ] && "$python" tests/rig check 2>/dev/null; then
+  case $prepared in
+    engines) step "engines for the tests" "$python" tests/rig install ;;
+    tools) step "tools for the tests" "$python" tests/rig tools ;;
+  esac
 fi
 rm -f "$log"
 # Each worker has a rig of its own. A file's tests stay together, since they share engines.

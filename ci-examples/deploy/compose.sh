@@ -13,7 +13,8 @@ export IMAGE # compose.yaml asks for it
 eval "$(ssh-agent -s)" > /dev/null
 trap 'ssh-agent -k > /dev/null' EXIT
 printf '%s\n' "$DEPLOY_SSH_KEY" | ssh-add -q -
-mkdir -p -m 700 ~/.ssh
+mkdir -p ~/.ssh
+chmod 700 ~/.ssh
 printf '%s\n' "$DEPLOY_KNOWN_HOSTS" >> ~/.ssh/known_hosts
 
 docker build --tag "$IMAGE" .

@@ -14,9 +14,11 @@ image=$DOKKU_APP:$(git rev-parse HEAD)
 eval "$(ssh-agent -s)" > /dev/null
 trap 'ssh-agent -k > /dev/null' EXIT
 printf '%s\n' "$DEPLOY_SSH_KEY" | ssh-add -q -
-mkdir -p -m 700 ~/.ssh
+mkdir -p ~/.ssh
+chmod 700 ~/.ssh
 printf '%s\n' "$DEPLOY_KNOWN_HOSTS" >> ~/.ssh/known_hosts
 
 docker build --tag "$image" .
 layerferry push "$image" "deploy@$DOKKU_HOST"
+# shellcheck disable=SC2029 # the names are filled in here
 ssh "dokku@$DOKKU_HOST" git:from-image "$DOKKU_APP" "$image"

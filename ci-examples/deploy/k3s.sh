@@ -14,10 +14,12 @@ image=app:$(git rev-parse HEAD)
 eval "$(ssh-agent -s)" > /dev/null
 trap 'ssh-agent -k > /dev/null' EXIT
 printf '%s\n' "$DEPLOY_SSH_KEY" | ssh-add -q -
-mkdir -p -m 700 ~/.ssh
+mkdir -p ~/.ssh
+chmod 700 ~/.ssh
 printf '%s\n' "$DEPLOY_KNOWN_HOSTS" >> ~/.ssh/known_hosts
 
 docker build --tag "$image" .
 LAYERFERRY_IMAGES=$image LAYERFERRY_TARGETS=$K3S_NODES layerferry run
+# shellcheck disable=SC2029 # the names are filled in here
 ssh "$K3S_SERVER" "k3s kubectl set image deployment/app app=docker.io/library/$image &&
   k3s kubectl rollout status deployment/app --timeout=5m"

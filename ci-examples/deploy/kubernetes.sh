@@ -16,10 +16,12 @@ image=app:$(git rev-parse HEAD)
 eval "$(ssh-agent -s)" > /dev/null
 trap 'ssh-agent -k > /dev/null' EXIT
 printf '%s\n' "$DEPLOY_SSH_KEY" | ssh-add -q -
-mkdir -p -m 700 ~/.ssh
+mkdir -p ~/.ssh
+chmod 700 ~/.ssh
 printf '%s\n' "$DEPLOY_KNOWN_HOSTS" >> ~/.ssh/known_hosts
 
 docker build --tag "$image" .
 layerferry push "$image" "registry://$CLUSTER_REGISTRY" --via "$DEPLOY_BASTION"
+# shellcheck disable=SC2029 # the names are filled in here
 ssh "$KUBECTL_HOST" "kubectl set image deployment/app app=$CLUSTER_REGISTRY/$image &&
   kubectl rollout status deployment/app --timeout=5m"

@@ -2,23 +2,42 @@
 
 import gc
 import sys
+from typing import NoReturn
+
+from layerferry.errors import LayerferryError
+from layerferry.streams import stderr, take, trace
 
 
 def main() -> None:
     """Run the command line, and end the process with one of the exit codes of `errors`."""
+    take()
     if sys.argv[1:2] == ["receive"]:
         from layerferry import settings  # noqa: PLC0415
         from layerferry.targets import receiver  # noqa: PLC0415
 
         sys.exit(receiver.main(sys.argv[2:], settings.environment()))
+    trace(sys.argv[1:])
     try:
         from layerferry import cli  # noqa: PLC0415
     except KeyboardInterrupt:
         sys.exit(130)
     try:
         cli.main()
+    except Exception as error:  # noqa: BLE001 - the last of all
+        _confess(error)
     finally:
         gc.freeze()  # the interpreter's last collection would take 30 ms, and free what ends with us
+
+
+def _confess(error: Exception) -> NoReturn:
+    """Tell of an error that nobody foresaw: what it says may be somebody else's, and a traceback is for `--debug`."""
+    fault = LayerferryError(
+        f"a fault in layerferry itself: {type(error).__name__}: {error}",
+        hint="With --debug it shows where; please tell us.",
+    )
+    fault.__cause__ = error
+    stderr().complain(fault)
+    sys.exit(LayerferryError.exit_code)
 
 
 if __name__ == "__main__":

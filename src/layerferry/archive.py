@@ -138,7 +138,7 @@ def _own(manifest: tuple[str, bytes] | None, layers: Sequence[Descriptor]) -> tu
     """The source's own manifest, if it names just the blobs that the target will have: the image keeps its digest."""
     if manifest is None:
         return None
-    named = [(layer["digest"], layer.get("size")) for layer in json.loads(manifest[1])["layers"]]
+    named = [(layer["digest"], layer.get("size")) for layer in json.loads(manifest[1]).get("layers") or ()]
     return manifest if named == [(layer.digest, layer.size) for layer in layers] else None
 
 

@@ -4,26 +4,36 @@ import contextlib
 import signal
 import sys
 import time
-import traceback
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from types import FrameType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
 
-from layerferry import __version__, settings
-from layerferry.errors import ConnectError, Halt, Interrupted, LayerferryError, UsageError
+from layerferry import __version__, log, settings
+from layerferry.ci.escape import one_line
+from layerferry.errors import Halt, Interrupted, LayerferryError, OutputError, UsageError, interruption
+from layerferry.streams import stderr, stdout, taken, trace
 from layerferry.targets import is_registry
 from layerferry.targets.choice import TargetEngine
 from layerferry.targets.target import AnyTarget, Ssh, start
 
 if TYPE_CHECKING:
     from layerferry.report import Report
+    from layerferry.settings.values import Settings
 
 # ssh is started first of all, and shakes hands while we load the rest: hence the imports inside functions.
 # ruff: noqa: PLC0415
+
+
+#: `streams.trace` reads it, before click does.
+_DEBUG = click.option("--debug", is_flag=True, expose_value=False, help="Show the traceback of an error.")
+_LOG = click.option("--log", metavar="FILE", help="Append a log of the run to it, secrets masked.")
+
+#: click 8.1 shows the help, and ends well.
+_NO_ARGUMENTS: Any = getattr(click.exceptions, "NoArgsIsHelpError", ())
 
 
 class PushCommand(click.Command):
@@ -71,7 +81,8 @@ def cli() -> None:
 @click.option("--timeout", type=float, metavar="SECONDS", help="Give up after this long.  [default: never]")
 @click.option("--dry-run", is_flag=True, help="Show what would be sent, and send nothing.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object, and nothing else, on stdout.")
-@click.option("--debug", is_flag=True, help="Show the traceback of an error.")
+@_LOG
+@_DEBUG
 @click.pass_context
 def push(ctx: click.Context, /, words: tuple[str, ...], more: tuple[str, ...], **given: Any) -> None:
     """Push images to hosts, each over one SSH session, and send only the layers that they lack.
@@ -81,6 +92,7 @@ def push(ctx: click.Context, /, words: tuple[str, ...], more: tuple[str, ...], *
     registry://host[:port][/prefix], a registry, which --via reaches through ssh.
     """
     images, targets = _split(words, more, ctx.meta.get("layerferry.command", ()))
+    _open_log(given.pop("log"))
     ssh = Ssh(given.pop("ssh_options"), given.pop("ssh_config"), sys.stdin.isatty() and not given["as_json"])
     targets = _through(targets, given.pop("via"))
     with contextlib.ExitStack() as stack:
@@ -92,6 +104,22 @@ def push(ctx: click.Context, /, words: tuple[str, ...], more: tuple[str, ...], *
             for number, target in enumerate(targets)
         ]
         _push(images, started, **given)
+
+
+def _open_log(path: str | None) -> None:
+    """Open the log where one is asked for; without one, ssh is not to wait for the settings."""
+    if path or settings.has_log():
+        _log_to(settings.load({"log": path}))
+
+
+def _log_to(chosen: "Settings") -> None:
+    if chosen.log:
+        from layerferry.settings.values import origins
+
+        log.open_file(chosen.log, chosen.known_secrets, settings.environment())
+        for origin in origins(chosen, settings.environment(), {}):
+            if origin.source != "default":
+                log.note("settings", f"{origin.variable}={origin.value}")
 
 
 def _through(targets: list[str | tuple[str, ...]], via: str) -> list[str | tuple[str, ...]]:
@@ -129,7 +157,9 @@ def _split(
 
 def _push(images: Sequence[str], targets: Sequence[AnyTarget], *, as_json: bool, **given: Any) -> None:
     from layerferry.push import fan_out
-    from layerferry.runner import Surroundings
+    from layerferry.report import noted
+    from layerferry.result import exit_code, failures
+    from layerferry.runner import Surroundings, bounded
     from layerferry.wanted import Options, Wanted
 
     if given["names"] and len(images) > 1:
@@ -147,46 +177,46 @@ def _push(images: Sequence[str], targets: Sequence[AnyTarget], *, as_json: bool,
     )
     around = Surroundings.look(chosen, settings.environment())
     begin = time.monotonic()
-    with _report(as_json=as_json) as report, _bounded(chosen.timeout):
-        results = fan_out(wanted, targets, options, report, lambda: around.source(report))
+    with _report(as_json=as_json) as report:
+        with bounded(chosen.timeout):
+            emit = noted(report)
+            results = fan_out(wanted, targets, options, emit, lambda: around.source(emit), tell=report.delivered)
         report.finish(results, time.monotonic() - begin)
-    errors = [result.error for result in results if result.error]
-    for error in errors:
-        _complain(error)
-        if given["debug"]:
-            traceback.print_exception(error)
-    sys.exit(max((error.exit_code for error in errors), default=0))
+    for error in failures(results):
+        stderr().complain(error)
+    _end(exit_code(results), asked=as_json)
 
 
 @cli.command()
 @click.option("--print-config", is_flag=True, help="Show each setting and where it comes from, secrets masked.")
 @click.option("--dry-run", is_flag=True, help="Show what would be sent, and send nothing.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object, and nothing else, on stdout.")
-@click.option("--debug", is_flag=True, help="Show the traceback of an error.")
-def run(*, print_config: bool, dry_run: bool, as_json: bool, debug: bool) -> None:
+@_LOG
+@_DEBUG
+def run(*, print_config: bool, dry_run: bool, as_json: bool, log: str | None) -> None:
     """Push what the environment says: the CI step.
 
     LAYERFERRY_IMAGES and LAYERFERRY_TARGETS say what and where; the README has the table of all variables.
     """
-    del debug
     environ = settings.environment()
     try:
-        chosen = settings.load()
+        chosen = settings.load({"log": log})
+        if not print_config:
+            _log_to(chosen)
     except UsageError as error:
         from layerferry.runner import complain
 
-        complain(error, environ, sys.stderr if as_json else sys.stdout)
+        complain(error, environ, (stderr() if as_json else stdout()).verbatim)
         sys.exit(error.exit_code)
     if print_config:
         from layerferry.settings.values import origins
 
-        for origin in origins(chosen, environ, {}):
-            click.echo(f"{origin.variable}={origin.value}  # {origin.source}")
+        for origin in origins(chosen, environ, {"log": log}):
+            stdout().write(one_line(f"{origin.variable}={origin.value}  # {origin.source}") + "\n")
         return
     from layerferry import runner
 
-    with _bounded(chosen.timeout):
-        sys.exit(runner.run(chosen, environ, dry_run=dry_run, as_json=as_json))
+    _end(runner.run(chosen, environ, dry_run=dry_run, as_json=as_json), asked=as_json)
 
 
 @cli.command(context_settings={"ignore_unknown_options": True, "help_option_names": []})
@@ -204,98 +234,102 @@ def receive(arguments: tuple[str, ...]) -> None:
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object, and nothing else, on stdout.")
 @click.option("--ssh-option", "ssh_options", multiple=True, metavar="KEY=VALUE", help="ssh's -o.  [repeatable]")
 @click.option("--ssh-config", type=click.Path(exists=True, dir_okay=False, path_type=Path), help="ssh's -F.")
-@click.option("--debug", is_flag=True, help="Show the traceback of an error.")
-def doctor(target: str | None, *, via: str, as_json: bool, debug: bool, **ssh: Any) -> None:
+@_LOG
+@_DEBUG
+def doctor(target: str | None, *, via: str, as_json: bool, log: str | None, **ssh: Any) -> None:
     """Show what is where and what reaches what, the route that would be taken, and why. Sends nothing."""
-    del debug
     from layerferry.doctor import examine, show
+    from layerferry.runner import bounded
     from layerferry.targets.registry import check_via, through
 
-    chosen = settings.load()
+    chosen = settings.load({"log": log})
+    _log_to(chosen)
     ssh_settings = Ssh(ssh["ssh_options"], ssh["ssh_config"])
     if via:
         check_via([target or ""], "--via")
     if target:
         target = through(target, via or chosen.via)
-    with contextlib.ExitStack() as stack, _bounded(chosen.timeout):
+    with contextlib.ExitStack() as stack, bounded(chosen.timeout):
         if settings.has_ssh_material():
             ssh_settings = _with_material(stack, ssh_settings)
         findings = examine(chosen, settings.environment(), target, ssh_settings)
-        show(findings, sys.stdout, as_json=as_json)
-    sys.exit(findings.exit_code)
+    show(findings, stdout(), as_json=as_json)
+    _end(findings.exit_code, asked=True)
 
 
-@contextlib.contextmanager
-def _report(*, as_json: bool) -> Iterator["Report"]:
+def _report(*, as_json: bool) -> "Report":
     from layerferry.report import JsonReport, PlainReport
 
     if as_json:
-        yield JsonReport(sys.stdout, lambda line: click.echo(line, err=True))
-    elif sys.stdout.isatty():
-        from layerferry.report.terminal import TerminalReport
+        return JsonReport(stdout(), stderr().line)
+    if not stdout().isatty():
+        return PlainReport(stdout().line)
+    from layerferry.report.terminal import TerminalReport
 
-        with TerminalReport() as report:
-            yield report
-    else:
-        yield PlainReport(lambda line: print(line, flush=True))  # noqa: T201 - this is the report
-
-
-@contextlib.contextmanager
-def _bounded(seconds: float) -> Iterator[None]:
-    """Halt with a `ConnectError` after so many seconds, wherever the push is then."""
-
-    def ring(_number: int, _frame: FrameType | None) -> None:
-        raise Halt(ConnectError(f"gave up after {seconds:g} s", hint="LAYERFERRY_TIMEOUT or --timeout sets it."))
-
-    before = signal.signal(signal.SIGALRM, ring)
-    signal.setitimer(signal.ITIMER_REAL, seconds)
-    try:
-        yield
-    finally:
-        signal.setitimer(signal.ITIMER_REAL, 0)
-        signal.signal(signal.SIGALRM, before)
+    return TerminalReport()
 
 
 def _interrupt(_number: int, _frame: FrameType | None) -> None:
     raise Halt(Interrupted())
 
 
-def _halted(error: BaseException | None) -> LayerferryError | None:
-    """What a signal meant that came while a module was being loaded: Python may wrap what it raises there."""
-    while error is not None and not isinstance(error, (Halt, KeyboardInterrupt)):
-        error = error.__cause__ or error.__context__
-    return error.error if isinstance(error, Halt) else Interrupted() if error is not None else None
+def _end(code: int, *, asked: bool) -> NoReturn:
+    """End with `code`: it tells of the images, whatever became of the log.
+
+    What was `asked` for on stdout and cannot be written is a failure of its own, if there is no other.
+    """
+    out = stdout()
+    out.flush()
+    if trouble := out.trouble:
+        stderr().complain(OutputError(f"stdout could not be written: {trouble}", hint=_OF_THE_IMAGES))
+    sys.exit(code or (OutputError.exit_code if asked and trouble else 0))
 
 
-def _complain(error: LayerferryError) -> None:
-    click.echo(f"layerferry: {error.message}", err=True)
-    if error.hint:
-        click.echo(f"  {error.hint}", err=True)
+_OF_THE_IMAGES = "What became of the images is not touched by that."
+
+
+def _misread(error: click.ClickException) -> UsageError:
+    """A complaint of click's, in our form."""
+    context = getattr(error, "ctx", None)
+    command = context.command_path if context else "layerferry"
+    return UsageError(error.format_message(), hint=f"`{command} --help` shows what there is.")
 
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Run the command line, and end the process with one of the exit codes of `errors`."""
-    arguments = sys.argv[1:] if argv is None else list(argv)
     for number in (signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, _interrupt)
+        if signal.getsignal(number) is not signal.SIG_IGN:  # as nohup leaves it
+            signal.signal(number, _interrupt)
+    arguments = sys.argv[1:] if argv is None else list(argv)
+    trace(arguments)
+    with taken():
+        try:
+            _run(arguments)
+        finally:
+            if trouble := log.close():
+                stderr().line(f"warning: {trouble}")
+
+
+def _run(arguments: list[str]) -> NoReturn:
     try:
         cli.main(arguments, prog_name="layerferry", standalone_mode=False)
-    except click.ClickException as error:
+        _end(0, asked=True)
+    except _NO_ARGUMENTS as error:
         error.show()
         sys.exit(error.exit_code)
-    except (click.Abort, KeyboardInterrupt):
-        failure: LayerferryError = Interrupted()
-    except Halt as halt:
-        failure = halt.error
+    except click.ClickException as error:
+        failure: LayerferryError = _misread(error)
+        failure.__cause__ = error
+    except click.Abort:
+        failure = Interrupted()
     except LayerferryError as error:
         failure = error
-    except Exception as error:
-        if (halted := _halted(error)) is None:
+    except BaseException as error:
+        if (halted := interruption(error)) is None:
+            if not isinstance(error, SystemExit):
+                log.failure("error", error)
             raise
         failure = halted
-    else:
-        sys.exit(0)
-    if "--debug" in arguments:
-        traceback.print_exception(failure)
-    _complain(failure)
+    log.failure("error", failure)
+    stderr().complain(failure)
     sys.exit(failure.exit_code)

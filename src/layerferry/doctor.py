@@ -1,12 +1,12 @@
 """What is where, what reaches what, and which route follows from it. Sends nothing, and changes nothing."""
 
-import json
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, closing
 from dataclasses import asdict, dataclass, field
-from typing import Any, TextIO
+from typing import Any
 
+from layerferry.ci.escape import cleaned
 from layerferry.ci.probes import probe
 from layerferry.ci.topology import Reach
 from layerferry.errors import LayerferryError, RouteError
@@ -14,6 +14,7 @@ from layerferry.routes import ngrok_agent
 from layerferry.runner import Surroundings
 from layerferry.settings.values import Settings
 from layerferry.sources.daemon import Daemon
+from layerferry.streams import Stream
 from layerferry.targets.conversation import Conversation
 from layerferry.targets.registry import RegistryTarget
 from layerferry.targets.target import Ssh, start
@@ -152,25 +153,22 @@ def _find_target(findings: Findings, target: str, ssh: Ssh, environ: Mapping[str
     findings.add(f"target {target}", value, takes, good=True, seconds=time.monotonic() - begin)
 
 
-def show(findings: Findings, out: TextIO, *, as_json: bool) -> None:
+def show(findings: Findings, out: Stream, *, as_json: bool) -> None:
     """Print the findings as lines, or as one JSON object."""
     if as_json:
-        json.dump(
-            {
-                "findings": [asdict(item) for item in findings.items],
-                "route": {"name": findings.route, "reason": findings.reason},
-                "advice": findings.advice,
-            },
-            out,
-            indent=2,
-        )
-        out.write("\n")
+        document = {
+            "findings": [asdict(item) for item in findings.items],
+            "route": {"name": findings.route, "reason": findings.reason},
+            "advice": findings.advice,
+        }
+        out.document(cleaned(document))
         return
     marks = {True: "✓", False: "✗", None: "·"}
     for item in findings.items:
         reason = f"  ({item.reason})" if item.reason else ""
         seconds = f"  {item.seconds:.2f} s" if item.seconds is not None else ""
-        out.write(f"{marks[item.good]} {item.what + ':':<20} {item.value}{reason}{seconds}\n")
+        out.line(f"{marks[item.good]} {item.what + ':':<20} {item.value}{reason}{seconds}")
     if findings.route:
-        out.write(f"→ route: {findings.route}, because {findings.reason}\n")
-    out.writelines(f"  {advice}\n" for advice in findings.advice)
+        out.line(f"→ route: {findings.route}, because {findings.reason}")
+    for advice in findings.advice:
+        out.line(f"  {advice}")

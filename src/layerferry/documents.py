@@ -85,11 +85,11 @@ class Document:
             raise error(f"{what} is damaged: it is not a JSON object")
         return cls(value, what, error)
 
-    def text(self, key: str, default: str | None = None) -> str:
-        """A string of at most `limits.TEXT` characters, whatever is in it."""
+    def text(self, key: str, default: str | None = None, *, most: int = limits.TEXT) -> str:
+        """A string of at most `most` characters, whatever is in it."""
         value = self._member(key, str, "a string", default)
-        if len(value) > limits.TEXT:
-            raise self.damaged(f"{key} has more than {limits.TEXT} characters")
+        if len(value) > most:
+            raise self.damaged(f"{key} has more than {most} characters")
         return value
 
     def count(self, key: str, default: int | None = None) -> int:

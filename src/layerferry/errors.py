@@ -4,10 +4,12 @@ LayerferryError
 ├── UsageError          2  usage or settings
 ├── SourceError         3  daemon, image, archive
 ├── ConnectError        4  name, refused, host key, authentication, no ssh client
-│   └── UnknownHostKeyError
+│   ├── UnknownHostKeyError
+│   └── DeadlineError
 ├── TargetError         5  no engine, no permission, disk full, load refused
 ├── VerificationError   6  the target shows something else than we sent
 ├── RouteError          7  a route that the user asked for by name failed
+├── OutputError         1  what was asked for on stdout could not be written
 └── Interrupted       130  Ctrl-C, SIGTERM
 """
 
@@ -52,6 +54,10 @@ class UnknownHostKeyError(ConnectError):
     """The host's key is not in known_hosts."""
 
 
+class DeadlineError(ConnectError):
+    """The time that the user gave is over."""
+
+
 class TargetError(LayerferryError):
     exit_code = 5
 
@@ -64,8 +70,19 @@ class RouteError(LayerferryError):
     exit_code = 7
 
 
+class OutputError(LayerferryError):
+    exit_code = 1
+
+
 class Interrupted(LayerferryError):  # noqa: N818 - what happened is no error
     exit_code = 130
 
     def __init__(self, message: str = "interrupted") -> None:
         super().__init__(message)
+
+
+def interruption(error: BaseException | None) -> LayerferryError | None:
+    """What a signal meant, if `error` comes from one; Python may wrap what it raises while a module is being loaded."""
+    while error is not None and not isinstance(error, (Halt, KeyboardInterrupt)):
+        error = error.__cause__ or error.__context__
+    return error.error if isinstance(error, Halt) else Interrupted() if error is not None else None

@@ -22,6 +22,74 @@ TEXT: Final = 4 * KIB
 #: Bytes of a blob, a layer or an image: more than any disk holds, and what still fits a tar header (base-256).
 SIZE: Final = 1 << 53
 
+#: Bytes of a daemon's answer: a list of images has 1 or 2 KiB for each.
+LISTING: Final = 32 * MIB
+#: Bytes of one image in that list: its names, digests and labels.
+LISTED: Final = MIB
+#: Bytes of a line of progress of a push; docker's have 300. And how many lines: docker says one for each 512 KiB, and
+#: at most ten a second for each layer (moby, pkg/progress/progressreader.go), so these are 1 TiB.
+PROGRESS_LINE: Final = 64 * KIB
+PROGRESS_LINES: Final = 2_000_000
+
+#: Bytes that are read of an archive unpacked, however small it is packed: a layer of zeros is none of ours to keep.
+ARCHIVE_AT_LEAST: Final = 8 * GIB
+#: Members of an image archive: a few for each layer. A tar with more is something else, a root filesystem for one.
+ARCHIVE_MEMBERS: Final = 50_000
+#: Bytes of a long name or a pax header, of all of them in an archive, and how many there may be for one member.
+ARCHIVE_EXTENSION: Final = 64 * KIB
+ARCHIVE_NAMES: Final = 8 * MIB
+ARCHIVE_EXTENSIONS: Final = 8
+
+#: Bytes that an engine's command may say in one answer: the names of 10,000 images are 2 MB.
+ENGINE_ANSWER: Final = 16 * MIB
+#: Looks, 50 ms apart, at a lock that another session holds: a minute. Giving 64 names takes that one some seconds.
+LOCK_ATTEMPTS: Final = 1_200
+#: Bytes of a zstd frame's window that are taken: what `zstd -d` takes by itself (zstd(1), --memory); levels up to 19
+#: use 8 MiB.
+ZSTD_WINDOW: Final = 128 * MIB
+#: Bytes of address space of a `zstd` process that unpacks: with a window of 128 MiB, 1.5.4 needs less than 256 MiB.
+ZSTD_MEMORY: Final = 512 * MIB
+#: Connections without credentials at a registry of ours, and seconds that each may last: an engine shows them at once.
+STRANGERS: Final = 32
+STRANGER_SECONDS: Final = 2.0
+#: Seconds for the same where a tunnel or an ssh session leads from the source's daemon to our registry.
+GUEST_SECONDS: Final = 10.0
+#: Uploads that a push may have open at a time: docker has 5, or as many as its `max-concurrent-uploads` says.
+UPLOADS: Final = 200
+
+#: Entries of an index and of all that it leads to: an image is there for some ten platforms, with an attestation each.
+ENTRIES: Final = 4_000
+#: Platforms that one image is there for; Go knows about fifty pairs of system and architecture.
+PLATFORMS: Final = 200
+#: Bytes of all manifests, indexes and configs that are read to find one image; they have some kilobytes each.
+DOCUMENTS: Final = 64 * MIB
+
+#: Bytes of a token service's or a credential helper's answer, and of what a registry says of an error.
+REPLY: Final = MIB
+#: Bytes of a token or a password: a JWT with many scopes has ten kilobytes.
+TOKEN: Final = 64 * KIB
+#: Bytes of an HTTP answer before its body; servers send some hundred, and most clients take 64 KiB at most.
+HEADERS: Final = 256 * KIB
+#: Characters of a URL that a registry leads to: one that is signed for a blob store has one or two thousand.
+URL: Final = 16 * KIB
+#: Redirects of one request, one behind the other: to a blob store it is one.
+REDIRECTS: Final = 10
+#: Seconds that a registry may be silent, or send less than `PACE`, or take nothing of what it is sent.
+SILENCE: Final = 120
+#: Bytes in `SILENCE` seconds that count as progress: 140 a second, where a modem had 7,000.
+PACE: Final = 16 * KIB
+#: Bytes that a registry has stored in a second, at least, before it has to answer that it has a blob.
+STORING: Final = 16 * MIB
+#: How many times larger a layer is unpacked, at most, that somebody else's word is checked for: gzip can do 1,032,
+#: layers have 2 to 10. What is beyond is sent instead.
+RATIO: Final = 200
+UNPACKED_AT_LEAST: Final = 64 * MIB
+#: Bytes that a layer may have that is unpacked to the disk, however small it is packed: a file of zeros in it.
+SPOOLED_AT_LEAST: Final = 256 * MIB
+#: Bytes of a layer, unpacked, that are hashed before it goes into a registry.
+UNPACKED: Final = 512 * GIB
+#: Bytes of the file that remembers which blob is which layer: 30,000 of them.
+MEMORY: Final = 8 * MIB
 # What a target says and takes. Times are seconds.
 
 #: Bytes of one line. The longest that a target says is a verdict, of 2,000; a banner's are shorter.
@@ -57,3 +125,9 @@ LAST_WORDS = 5.0
 LAST_WORDS_LINES = 1_000
 #: Between two signs of life of ours; host.sh ends itself after 300 s without any.
 HEARTBEAT = 15.0
+# The log of a run.
+
+#: Bytes of one line, which most say in 200; and of all that one run writes: a push writes 20 KB, and somebody who
+#: makes it write more is not to fill a disk.
+LOG_LINE = 4 * KIB
+LOG: Final = 64 * MIB

@@ -25,6 +25,8 @@ class Inventory:
     chain_ids: frozenset[str] = frozenset()
     diff_ids: frozenset[str] = frozenset()
     blobs: Mapping[str, Descriptor] = field(default_factory=dict)
+    #: By diff ID, in a few words, how it is known that the target has it, or why that is not believed.
+    why: Mapping[str, str] = field(default_factory=dict)
     #: Diff IDs that the engine shows in some image, though we do not know under which blob digest it keeps them.
     unnamed: frozenset[str] = frozenset()
 
@@ -89,11 +91,12 @@ def complete(image: Image) -> Plan:
 
 def _judge(layer: Layer, inventory: Inventory, *, below: bool) -> tuple[Action, str]:
     if layer.diff_id in inventory.blobs:
-        return Action.REUSE, f"the target has it as {inventory.blobs[layer.diff_id].digest}"
+        known = ": ".join(filter(None, (inventory.blobs[layer.diff_id].digest, inventory.why.get(layer.diff_id))))
+        return Action.REUSE, f"the target has it as {known}"
     if layer.diff_id in inventory.diff_ids:
         return Action.REUSE, "the target has it in another image"
     if below and layer.chain_id in inventory.chain_ids:
         return Action.REUSE, "the target has it with all layers below"
     if layer.diff_id in inventory.unnamed:
         return Action.SEND, "the target has it, but not the digest of its blob"
-    return Action.SEND, "the target lacks it"
+    return Action.SEND, inventory.why.get(layer.diff_id, "the target lacks it")

@@ -2,17 +2,18 @@
 
 import contextlib
 import secrets
-import tempfile
+import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from pathlib import Path
 
+from layerferry import log
 from layerferry.archive import Archive, Content, Manifest, Parcel, Piece
 from layerferry.compression import Method, compress
-from layerferry.errors import Halt, Interrupted, LayerferryError, TargetError, VerificationError
-from layerferry.events import SENDING_EVERY, Emit, Greeted, Loading, Planned, Route, Sending
+from layerferry.errors import LayerferryError, TargetError, VerificationError, interruption
+from layerferry.events import SENDING_EVERY, Emit, Greeted, Loading, Planned, Route, Sending, Warned
 from layerferry.image import MEDIA_TYPE_LAYER_ZSTD, Image, Platform
 from layerferry.plan import Plan, complete, plan
 from layerferry.result import Bytes, Result
@@ -24,10 +25,15 @@ from layerferry.targets.conversation import Conversation
 from layerferry.targets.greeting import Greeting, Holding
 from layerferry.targets.inventory import Knowledge, inventory, learn
 from layerferry.targets.target import AnyTarget, Target
+from layerferry.temporary import TemporaryFolder, sweep
 from layerferry.wanted import NO_ROUTE, Options, Wanted, nameless
 
 # What most pushes do without is loaded when it is needed: hence the imports inside functions.
 # ruff: noqa: PLC0415
+
+
+#: Seconds. A signal that comes just before a wait is heard of after it (CPython looks for one before it blocks).
+_SIGNALS_WAIT = 0.5
 
 
 @dataclass(slots=True)
@@ -69,7 +75,7 @@ class Delivery:
                 greeting = conversation.greeting()
                 self._emit(Greeted(conversation.target, str(greeting), str(greeting.platform)))
                 images = [_for(greeting.platform, images) for images in candidates]
-                knowledge = learn(conversation, conduit, greeting, images)
+                knowledge = learn(conversation, conduit, greeting, images, self._fault)
                 items = self._plan(conversation, greeting, source, images, knowledge)
                 for item in items:
                     item.names = item.wanted.names or source.names(item.image)
@@ -83,6 +89,9 @@ class Delivery:
                 if not self._options.dry_run:
                     self._deliver(conversation, conduit, greeting, source, items)
         return self._results(conversation.target, greeting, items, conduit.sent, time.monotonic() - start)
+
+    def _fault(self, error: Exception) -> None:
+        self._emit(Warned("this machine", log.fault(error)))
 
     def _inspect(self, source: Source, reference: str) -> tuple[Image, ...]:
         """The image; where it is there for several platforms and none was asked for, one for each."""
@@ -132,7 +141,7 @@ class Delivery:
         absent = [item for item in items if not item.present]
         if absent:
             with contextlib.ExitStack() as stack:
-                spool = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="layerferry-")))
+                spool = Path(stack.enter_context(TemporaryFolder()))
                 parcels = self._parcels(stack, greeting, source, absent, spool)
                 archive = Archive(parcels, packed=method is Method.ZSTD)
                 expected = {item.incoming: item.image.diff_ids for item in absent}
@@ -208,48 +217,99 @@ def fan_out(
     options: Options,
     emit: Emit,
     open_source: Callable[[], Source],
+    *,
+    tell: Callable[[Sequence[Result]], None] = lambda _: None,
 ) -> list[Result]:
     """Push the images to every target, each in a session of its own, some at a time.
 
-    Each layer is read once. One target's failure does not stop the others.
+    Each layer is read once. One target's failure does not stop the others; of several, `tell` hears of each one's
+    results as soon as they are there. A signal ends what is not done yet: those results have its error.
     """
+    if said := sweep():
+        emit(Warned("this machine", said))
     if len(targets) == 1:
         return _deliver(wanted, targets[0], options, emit, open_source)
     from layerferry.sources.shared import Shared
 
     jobs = min(options.jobs, len(targets))
+    fan = _Fan(tell)
     with Shared(open_source, options.compression, jobs) as shared, ThreadPoolExecutor(jobs) as pool:
 
-        def deliver(target: AnyTarget) -> list[Result]:
+        def deliver(target: AnyTarget) -> None:
             with contextlib.closing(shared.seat()) as seat:
-                return _deliver(wanted, target, options, emit, lambda: seat)
+                fan.add(target, _deliver(wanted, target, options, emit, lambda: seat))
 
-        deliveries = [pool.submit(deliver, target) for target in targets]
         try:
-            return [result for delivery in deliveries for result in delivery.result()]
-        except BaseException:
+            _wait({pool.submit(deliver, target) for target in targets})
+        except BaseException as raised:
+            fan.break_off(interruption(raised))
             pool.shutdown(wait=False, cancel_futures=True)
             shared.break_off()
             for target in targets:
                 target.connect.hang_up()
-            raise
+            if fan.error is None:
+                raise
+    return [result for target in targets for result in fan.of(target) or _failed(wanted, target, fan.error)]
+
+
+def _wait(deliveries: set[Future[None]]) -> None:
+    """Wait for all of them; raises what one of them raised."""
+    while deliveries:
+        done, deliveries = wait(deliveries, _SIGNALS_WAIT, FIRST_COMPLETED)
+        for delivery in done:
+            delivery.result()
+
+
+class _Fan:
+    """The results of several targets, each told in the thread that it comes from: no signal cuts it short there."""
+
+    def __init__(self, tell: Callable[[Sequence[Result]], None]) -> None:
+        self._tell = tell
+        self._lock = threading.Lock()
+        self._results: dict[int, list[Result]] = {}
+        #: The signal's, that has ended the push.
+        self.error: LayerferryError | None = None
+
+    def add(self, target: AnyTarget, results: list[Result]) -> None:
+        """Keep and tell them, unless it is our own hanging up that has made them failures."""
+        with self._lock:
+            if self.error is None or not any(result.error for result in results):
+                self._results[id(target)] = results
+                self._tell(results)
+
+    def break_off(self, error: LayerferryError | None) -> None:
+        with self._lock:
+            self.error = error
+
+    def of(self, target: AnyTarget) -> list[Result] | None:
+        return self._results.get(id(target))
 
 
 def _deliver(
     wanted: Sequence[Wanted], target: AnyTarget, options: Options, emit: Emit, open_source: Callable[[], Source]
 ) -> list[Result]:
+    log.note("step", f"begun: {target.name}")
     try:
         if isinstance(target, Target):
-            return Delivery(wanted, options, emit).run(target.connect, open_source)
-        from layerferry.upload.flow import Upload
+            results = Delivery(wanted, options, emit).run(target.connect, open_source)
+        else:
+            from layerferry.upload.flow import Upload
 
-        return Upload(wanted, options, emit).run(target, open_source)
-    except Halt as halt:
-        if isinstance(halt.error, Interrupted):
+            results = Upload(wanted, options, emit).run(target, open_source)
+    except BaseException as raised:
+        log.failure("error", raised)
+        error = interruption(raised) or raised
+        if not isinstance(error, LayerferryError):
             raise
-        error = halt.error
-    except LayerferryError as failure:
-        error = failure
+        return _failed(wanted, target, error)
+    for result in results:
+        log.note(
+            "step", f"done: {target.name}  {result.image} is {result.image_id or 'as it was'}, {result.seconds:.3f} s"
+        )
+    return results
+
+
+def _failed(wanted: Sequence[Wanted], target: AnyTarget, error: LayerferryError | None) -> list[Result]:
     return [
         Result(image=item.reference, target=target.name, route=NO_ROUTE, names=item.names, error=error)
         for item in wanted

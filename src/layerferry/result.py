@@ -1,9 +1,10 @@
 """What came of one image on one target; the object that `--json` prints."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from layerferry.errors import LayerferryError
+from layerferry.errors import DeadlineError, Interrupted, LayerferryError
 from layerferry.events import Route
 from layerferry.plan import Step
 
@@ -68,6 +69,21 @@ class Result:
             if error is None
             else {"message": error.message, "hint": error.hint, "exit_code": error.exit_code},
         }
+
+
+def failures(results: Sequence[Result]) -> dict[LayerferryError, Result]:
+    """Each error once, with the first result that has it: one of a session, or a signal, is that of several images."""
+    found: dict[LayerferryError, Result] = {}
+    for result in results:
+        if result.error is not None:
+            found.setdefault(result.error, result)
+    return found
+
+
+def exit_code(results: Sequence[Result]) -> int:
+    """That of the worst failure; a signal's, or that of the time limit, if one ended the push."""
+    codes = {type(error): error.exit_code for error in failures(results)}
+    return codes.get(Interrupted) or codes.get(DeadlineError) or max(codes.values(), default=0)
 
 
 def size(count: float) -> str:

@@ -1,28 +1,33 @@
 """The environment-driven runner: everything from variables, everything that a CI user expects. The CI step."""
 
 import contextlib
+import signal
 import subprocess
-import sys
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from types import FrameType
 from typing import TYPE_CHECKING, TextIO
 
+from layerferry import log
 from layerferry.ci import providers, summary
 from layerferry.ci.dialects import open_output
 from layerferry.ci.machine import gather
 from layerferry.ci.output import Output, Wishes
 from layerferry.ci.ssh_identity import open_identity
 from layerferry.ci.topology import Topology, detect
-from layerferry.errors import Halt, LayerferryError, UnknownHostKeyError, UsageError
-from layerferry.events import Emit
+from layerferry.errors import DeadlineError, Halt, LayerferryError, UnknownHostKeyError, UsageError
+from layerferry.events import Emit, Warned
+from layerferry.processes import child_environment
 from layerferry.push import fan_out
-from layerferry.report import JsonReport, PlainReport, Report, document
-from layerferry.result import Result
+from layerferry.report import JsonReport, PlainReport, document, noted
+from layerferry.result import Result, exit_code, failures
 from layerferry.routes.edge import Credentials
+from layerferry.settings import environment
 from layerferry.settings.values import Settings
 from layerferry.sources import Source
 from layerferry.sources.several import Sources
+from layerferry.streams import stderr, stdout
 from layerferry.targets.conduit import SshTarget
 from layerferry.targets.target import Ssh, host_of, start
 from layerferry.wanted import Options, Wanted
@@ -64,13 +69,13 @@ class Surroundings:
         own = self.topology.daemon.environment if self.topology.daemon_reason != "docker's current context" else {}
         return Daemon({**self.environ, **own})
 
-    def reachability(self, daemon: "Daemon") -> "Reachability":
-        """What the daemon reaches of ours, as far as the settings allow it."""
+    def reachability(self, daemon: "Daemon", warn: Callable[[str], None] = lambda _: None) -> "Reachability":
+        """What the daemon reaches of ours, as far as the settings allow it; `warn` hears of faults of our registry."""
         from layerferry.routes.reachability import Ngrok, Reachability
 
         chosen = self.settings
         ngrok = Ngrok(chosen.ngrok_token, chosen.ngrok_domain, chosen.ngrok_install) if chosen.wants_ngrok else None
-        return Reachability(daemon, self.topology, self.environ, ngrok, self.credentials)
+        return Reachability(daemon, self.topology, self.environ, ngrok, self.credentials, warn=warn)
 
     def source(self, emit: Emit) -> Source:
         """The sources of the images, each opened when an image of its kind is asked for."""
@@ -100,7 +105,8 @@ class Surroundings:
     def _routes(self, daemon: "Daemon", emit: Emit) -> "DaemonRoutes":
         from layerferry.routes.router import DaemonRoutes
 
-        return DaemonRoutes(daemon, self.reachability(daemon), self.settings.route, emit)
+        reachability = self.reachability(daemon, lambda told: emit(Warned("this machine", told)))
+        return DaemonRoutes(daemon, reachability, self.settings.route, emit)
 
     def output(self, stream: TextIO) -> Output:
         """The CI's own dialect; secrets are masked before anything else is said."""
@@ -114,21 +120,39 @@ class Surroundings:
 def ssh_options(settings: Settings) -> Iterator[tuple[str, ...]]:
     """The key and known hosts of the settings as ssh's `-o` values; their files are gone afterwards."""
     accept = ("StrictHostKeyChecking=accept-new",) if settings.ssh_accept_new_host_key else ()
-    with open_identity(key=settings.ssh_key, known_hosts=settings.ssh_known_hosts) as identity:
+    with open_identity(environment(), key=settings.ssh_key, known_hosts=settings.ssh_known_hosts) as identity:
         yield (*accept, *identity.options)
+
+
+@contextlib.contextmanager
+def bounded(seconds: float) -> Iterator[None]:
+    """Halt with a `DeadlineError` after so many seconds, wherever the push is then; 0 is no bound."""
+
+    def ring(_number: int, _frame: FrameType | None) -> None:
+        raise Halt(DeadlineError(f"gave up after {seconds:g} s", hint="LAYERFERRY_TIMEOUT or --timeout sets it."))
+
+    before = signal.signal(signal.SIGALRM, ring)
+    signal.setitimer(signal.ITIMER_REAL, seconds)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
 
 
 def complain(error: LayerferryError, environ: Mapping[str, str], stream: TextIO) -> None:
     """Show an error in the CI's own way, where the settings that would say more cannot be read."""
+    log.failure("error", error)
+    stderr().trace(error)
     provider, _ = providers.detect(environ)
-    stream = sys.stderr if provider is providers.NONE else stream
+    stream = stderr().verbatim if provider is providers.NONE else stream
     open_output(provider, stream, environ).error(error.message, hint=error.hint)
 
 
 def run(settings: Settings, environ: Mapping[str, str], *, dry_run: bool, as_json: bool) -> int:
     """Push what the environment says to where it says; the exit code. Failures are shown in the CI's own way."""
     around = Surroundings.look(settings, environ)
-    output = around.output(sys.stderr if as_json else sys.stdout)
+    output = around.output((stderr() if as_json else stdout()).verbatim)
     try:
         if not settings.images or not settings.targets:
             raise UsageError(
@@ -137,36 +161,44 @@ def run(settings: Settings, environ: Mapping[str, str], *, dry_run: bool, as_jso
             )
         with ssh_options(settings) as options:
             results, seconds = _push(around, output, Ssh(options), dry_run=dry_run)
-            failures = [_advised(result, settings) for result in results if result.error]
+            advised = [_advised(result, settings) for result in failures(results).values()]
     except (LayerferryError, Halt) as failed:
         error = failed.error if isinstance(failed, Halt) else failed
+        log.failure("error", failed)
+        stderr().trace(error)
         output.error(error.message, hint=error.hint)
         return error.exit_code
     if as_json:
-        JsonReport(sys.stdout).finish(results, seconds)
-    for failure in failures:
+        JsonReport(stdout()).finish(results, seconds)
+    for failure in advised:
+        stderr().trace(failure)
         output.error(failure.message, hint=failure.hint)
     if not dry_run:
         output.summary(summary.markdown(document(results, seconds)))
         output.outputs(summary.outputs(document(results, seconds)))
-    return max((failure.exit_code for failure in failures), default=0)
+    return exit_code(results)
 
 
 def _push(around: Surroundings, output: Output, ssh: Ssh, *, dry_run: bool) -> tuple[Sequence[Result], float]:
     chosen = around.settings
     wanted = [Wanted.of(image) for image in chosen.images]
     options = Options(chosen.parsed_compression, chosen.parsed_platform, dry_run=dry_run, jobs=chosen.jobs)
-    report: Report = PlainReport(output.line, output.warning)
     begin = time.monotonic()
-    with output.group("layerferry"), contextlib.ExitStack() as stack:
+    with (
+        output.group("layerferry"),
+        PlainReport(output.line, output.warning) as report,
+        contextlib.ExitStack() as stack,
+    ):
         topology = around.topology
         output.line(f"CI: {topology.provider} ({topology.provider_reason})")
         output.line(f"daemon: {topology.daemon.reach} ({topology.daemon_reason})")
-        targets = [
-            start(stack, target, ssh, around.environ, now=number < chosen.jobs)
-            for number, target in enumerate(_targets(chosen))
-        ]
-        results = fan_out(wanted, targets, options, report, lambda: around.source(report))
+        with bounded(chosen.timeout):
+            targets = [
+                start(stack, target, ssh, around.environ, now=number < chosen.jobs)
+                for number, target in enumerate(_targets(chosen))
+            ]
+            emit = noted(report)
+            results = fan_out(wanted, targets, options, emit, lambda: around.source(emit), tell=report.delivered)
         seconds = time.monotonic() - begin
         report.finish(results, seconds)
     return results, seconds
@@ -204,6 +236,7 @@ def _scan(host: SshTarget) -> str:
             text=True,
             check=False,
             timeout=2 * _SCAN_SECONDS,
+            env=child_environment(environment()),
         )
     except (OSError, subprocess.TimeoutExpired):
         return ""

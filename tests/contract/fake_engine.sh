@@ -22,8 +22,8 @@ image() {
 verb=$1
 case "$1 $2" in
   "image inspect") verb=inspect ;;
-  "image ls") verb=ls ;;
-  "image rm") verb=rm ;;
+  "image ls") verb="ls" ;;
+  "image rm") verb="rm" ;;
 esac
 case $verb in
   info) cat "$FAKE/info" ;;

@@ -89,10 +89,11 @@ def test_a_token_without_an_agent_is_told(stage: Stage) -> None:
 
 
 def test_an_agent_that_cannot_be_run_is_not_blamed_on_the_daemon(stage: Stage) -> None:
-    document = json.loads(stage.run("doctor", "--json", NGROK_PATH="/nonexistent", code=7).out)
+    agent = str(stage.folder / "missing")
+    document = json.loads(stage.run("doctor", "--json", NGROK_PATH=agent, code=7).out)
     assert found(document, "daemon answers")["good"] is True
     assert found(document, "ngrok")["good"] is False
-    assert "NGROK_PATH=/nonexistent" in found(document, "ngrok")["value"]
+    assert f"NGROK_PATH={agent}" in found(document, "ngrok")["value"]
     assert document["route"]["name"] == "export"
 
 
@@ -107,10 +108,11 @@ def test_a_registry_service_is_probed(stage: Stage, status: int, good: bool) -> 
 
 
 def test_a_daemon_that_is_not_there_is_a_finding(stage: Stage) -> None:
-    document = json.loads(stage.run("doctor", "--json", DOCKER_HOST="unix:///nonexistent/docker.sock", code=3).out)
+    address = f"unix://{stage.folder}/missing.sock"
+    document = json.loads(stage.run("doctor", "--json", DOCKER_HOST=address, code=3).out)
     finding = found(document, "daemon answers")
     assert finding["good"] is False
-    assert "unix:///nonexistent/docker.sock" in finding["value"]
+    assert address in finding["value"]
     assert any("DOCKER_HOST" in advice for advice in document["advice"])
     assert found(document, "CI")["value"] == "no CI"
 

@@ -12,7 +12,6 @@ import shutil
 import signal
 import stat
 import subprocess
-import time
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
@@ -23,6 +22,7 @@ from layerferry.image import Image as SourceImage
 from layerferry.image import Layer, Platform
 from layerferry.targets.conduit import CommandConduit
 from layerferry.targets.conversation import Conversation
+from rig.processes import wait_until
 
 SHELLS = shells()
 Images = Mapping[str, Sequence[str]]
@@ -240,9 +240,7 @@ def test_2000_more_images_do_not_show_in_the_answer_nor_in_the_number_of_calls(
     calls = len(engine.calls)
     crowd = {digest(f"crowd {n}"): [digest(f"layer {n} {m}") for m in range(3)] for n in range(2000)}
     engine.hold(crowd | small)
-    start = time.monotonic()
     many = engine.talk(shell, ask({ONE: [A, B, C]}))
-    assert time.monotonic() - start < 20
     assert sum(map(len, many.lines)) == sum(map(len, few.lines))
     assert f"chain 2 {TWO}" in many.lines
     more = engine.calls[calls:]
@@ -501,19 +499,11 @@ def test_a_signal_during_the_load_drops_the_throw_away_name(
         assert process.stdin is not None
         process.stdin.write(preamble() + SESSION[: SESSION.index(b"4\nmore")])
         process.stdin.flush()
-        wait_for(lambda: "load" in engine.calls)
+        wait_until(lambda: "load" in engine.calls, "no load")
         os.killpg(process.pid, number)
         process.communicate(timeout=20)
     assert engine.calls[-1] == f"image rm {INCOMING}"
     assert not [call for call in engine.calls if call.startswith("tag")]
-
-
-def wait_for(condition: object) -> None:
-    assert callable(condition)
-    deadline = time.monotonic() + 20
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
 
 
 def test_who_stops_listening_is_no_reason_to_leave_the_throw_away_name(engine: FakeEngine, shell: list[str]) -> None:

@@ -18,8 +18,9 @@ import pytest
 from contract.fake_engine import CONTAINERD, FakeEngine, ask, commit, load, preamble, shells
 from contract.test_host_containerd import ONE as HELD
 from contract.test_host_containerd import FakeContainerd
-from contract.test_host_script import INCOMING, NAME, ONE, TWO, A, B, C, loading, wait_for
+from contract.test_host_script import INCOMING, NAME, ONE, TWO, A, B, C, loading
 from layerferry.targets.conversation import script
+from rig.processes import wait_until
 
 SHELLS = shells()
 WAYS = ("command", "api", "ctr")
@@ -406,7 +407,7 @@ def test_a_client_that_falls_silent_is_given_up(commanded: FakeEngine, shell: li
         assert process.wait(timeout=60) != 0 or cut == "ask"
     assert b"done" not in out
     assert "load" not in commanded.calls or commanded.calls[-1] == f"image rm {INCOMING}"
-    wait_for(lambda: not processes(commanded))
+    wait_until(lambda: not processes(commanded), "the session still has processes")
 
 
 def processes(engine: FakeEngine) -> list[int]:
@@ -424,5 +425,5 @@ def processes(engine: FakeEngine) -> list[int]:
 
 def test_a_session_leaves_no_process(engine: FakeEngine, shell: list[str]) -> None:
     engine.talk(shell, loading(engine, shown=[A, B]) + commit({INCOMING: NAME}))
-    wait_for(lambda: not processes(engine))
+    wait_until(lambda: not processes(engine), "the session still has processes")
     assert stat.S_ISDIR(engine.scratch.stat().st_mode)

@@ -112,6 +112,17 @@ def test_gives_a_name_to_an_image_that_is_there(bench: Bench) -> None:
     assert bench.names[NAME] == BASE_ID
 
 
+def test_changes_nothing_in_a_dry_run_whatever_comes_after(bench: Bench) -> None:
+    asked = lines(["dry-run", f"image {BASE_ID}", f"layer {digest(BASE)}", "end", f"tag {BASE_ID} {NAME}", "done"])
+    answer = bench.serve(Shipment().preamble + asked)
+    assert answer.lines[-3:] == ["present", "end", "failed refused nothing is changed in a dry run"]
+    assert bench.names == BEFORE
+    shipment = Shipment()
+    shipment.ask = ["dry-run", *shipment.header()[:3], "end"]
+    assert bench.serve(shipment.session()).failed == "failed refused nothing is changed in a dry run"
+    assert not bench.loads
+
+
 def test_says_nothing_of_an_image_that_the_policy_does_not_name(bench: Bench) -> None:
     asked = lines([f"image {SECRET_ID}", f"layer {digest(b'secret')}", "end"])
     assert bench.serve(Shipment().preamble + asked).lines[-3:] == [f"image {SECRET_ID}", "chain 0", "end"]
@@ -353,7 +364,7 @@ def test_what_cannot_be_logged_is_not_done(bench: Bench) -> None:
 
 def test_logs_each_decision_as_one_line_of_json(bench: Bench) -> None:
     bench.serve(Shipment().session())
-    assert [event["event"] for event in bench.events] == ["start", "asked", "checked", "named", "end"]
+    assert [event["event"] for event in bench.events] == ["start", "asked", "checked", "naming", "named", "end"]
     assert {event["peer"] for event in bench.events} == {"192.0.2.7"}
     bench.serve(Shipment(then=["tag nothing at:all"]).session())
     assert bench.events[-2]["event"] == "failed"
@@ -368,9 +379,7 @@ def test_says_when_nobody_speaks(bench: Bench) -> None:
         env=bench.environment,
     ) as process:
         assert process.stdout is not None
-        start = time.monotonic()
         assert process.stdout.readline() == b"failed refused nothing came for 0.3 s\n"
-        assert time.monotonic() - start < 5
 
 
 def test_ends_a_session_that_dribbles(bench: Bench) -> None:
@@ -405,7 +414,7 @@ def test_imports_the_standard_library_alone_and_no_more_of_it_than_it_needs() ->
     found = loaded(_HELP) - bare
     assert {name.partition(".")[0] for name in found} - set(sys.stdlib_module_names) == {"layerferry"}
     ours = {name for name in found if name.startswith("layerferry.") and "receive" not in name}
-    shared = {"__main__", "errors", "image", "limits", "settings", "targets"}
+    shared = {"__main__", "ci", "ci.escape", "errors", "image", "limits", "settings", "streams", "targets"}
     assert ours == {f"layerferry.{name}" for name in shared}
     found = loaded("import layerferry.targets.receiver") - bare
     assert not found & {"email", "http", "logging", "shutil", "socketserver", "tarfile", "tempfile", "tomllib"}

@@ -24,6 +24,7 @@ import pytest
 
 from layerferry.cli import main
 from layerferry.settings.values import FIELDS, variables
+from rig.processes import wait_until
 
 ENVIRONMENTS = {path.stem: path for path in sorted((Path(__file__).parents[1] / "unit" / "env").glob("*.env"))}
 IMAGE_ID = "sha256:" + "1f" * 32
@@ -47,6 +48,8 @@ for name in ("IdentityFile", "UserKnownHostsFile"):
         files[name] = [path, stat.S_IMODE(os.stat(path).st_mode), open(path).read()]
 with open(os.environ["FAKE_SSH_RECORD"], "a") as record:
     record.write(json.dumps([words, options, files]) + "\\n")
+with open(os.environ["FAKE_SSH_RECORD"] + ".env", "a") as record:
+    record.write(json.dumps(dict(os.environ)) + "\\n")
 mode = os.environ.get("FAKE_SSH", "")
 if mode == "refuse":
     print("deploy@web.example: Permission denied (publickey).", file=sys.stderr)
@@ -75,6 +78,8 @@ AGENT = """\
 import json, os, sys
 with open(os.environ["FAKE_AGENT_RECORD"], "a") as record:
     record.write(json.dumps([sys.argv[1:], sys.stdin.read()]) + "\\n")
+with open(os.environ["FAKE_AGENT_RECORD"] + ".env", "a") as record:
+    record.write(json.dumps(dict(os.environ)) + "\\n")
 """
 
 
@@ -134,7 +139,6 @@ class Ran:
     code: int
     out: str
     err: str
-    seconds: float = 0.0
 
     @property
     def lines(self) -> list[str]:
@@ -179,7 +183,6 @@ class Stage:
         )
 
     def run(self, *arguments: str, code: int = 0, **env: str) -> Ran:
-        begin = time.monotonic()
         process = self.start(*arguments, **env)
         try:
             out, err = process.communicate(timeout=60)
@@ -189,7 +192,7 @@ class Stage:
             raise
         assert process.returncode == code, out + err
         assert "Traceback" not in err
-        return Ran(process.returncode, out, err, time.monotonic() - begin)
+        return Ran(process.returncode, out, err)
 
     def ssh(self) -> list[tuple[list[str], dict[str, str], dict[str, Any]]]:
         """Every call of ssh: its words, its options, and the files that those name as they were then."""
@@ -414,7 +417,7 @@ def test_json_is_all_of_stdout_and_the_dialect_goes_to_stderr(stage: Stage) -> N
 # The ssh key and known hosts.
 
 
-def test_key_and_known_hosts_are_private_files_while_ssh_runs(stage: Stage, key: str) -> None:
+def test_key_and_known_hosts_are_private_while_ssh_runs_and_the_key_is_on_no_disk(stage: Stage, key: str) -> None:
     stage.run()
     ((_, options, files),) = stage.ssh()
     assert options["IdentitiesOnly"] == "yes"
@@ -422,7 +425,7 @@ def test_key_and_known_hosts_are_private_files_while_ssh_runs(stage: Stage, key:
     for name, content in (("IdentityFile", key), ("UserKnownHostsFile", KNOWN_HOSTS)):
         path, mode, text = files[name]
         assert (mode, text) == (0o600, content)
-        assert Path(path).is_relative_to(stage.folder / "tmp")
+        assert Path(path).is_relative_to("/proc" if name == "IdentityFile" else stage.folder / "tmp")
         assert not Path(path).exists()
 
 
@@ -467,11 +470,8 @@ def test_accepting_new_host_keys_has_to_be_said(stage: Stage) -> None:
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
 def test_nothing_is_left_after_a_signal(stage: Stage, number: signal.Signals) -> None:
     process = stage.start(FAKE_SSH="hang")
-    deadline = time.monotonic() + 30
-    while not any("images" in path for path in stage.paths) or not stage.ssh():
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
-    assert any(name.startswith("layerferry-ssh-") for name in stage.temporary())
+    wait_until(lambda: any("images" in path for path in stage.paths) and bool(stage.ssh()), "it has not begun")
+    assert any(name.startswith("layerferry-run-") for name in stage.temporary())
     process.send_signal(number)
     out, err = process.communicate(timeout=20)
     assert process.returncode == 130
@@ -480,11 +480,38 @@ def test_nothing_is_left_after_a_signal(stage: Stage, number: signal.Signals) ->
     assert stage.temporary() == []
 
 
+def test_a_killed_run_leaves_no_key_and_the_next_one_sweeps_and_says_so(stage: Stage, key: str) -> None:
+    process = stage.start(FAKE_SSH="hang")
+    wait_until(lambda: bool(stage.ssh()), "no ssh")
+    process.kill()
+    process.communicate(timeout=20)
+    left = [path for path in (stage.folder / "tmp").rglob("*") if path.is_file()]
+    assert "known_hosts" in {path.name for path in left}
+    assert not [path for path in left if key.splitlines()[1] in path.read_text(encoding="utf-8")]
+    ran = stage.run()
+    (line,) = [line for line in ran.lines if "earlier runs" in line]
+    assert line.endswith(f"which were killed, had left in {stage.folder / 'tmp'}")
+
+
+@pytest.mark.parametrize("where", ["circleci-machine", "buildkite-machine"])
+def test_no_child_gets_a_secret_of_ours_under_any_name(stage: Stage, key: str, where: str) -> None:
+    """ssh hands on what its SendEnv says, and so do ProxyCommands and whatever else is started by it."""
+    secrets = {"DEPLOY_KEY": key, "NGROK_AUTHTOKEN": TOKEN, "DOCKER_AUTH_CONFIG": '{"auths": {}}', "MINE": f"x={TOKEN}"}
+    there = stage.as_on(where)
+    there.run(**secrets, DOCKER_REGISTRY_NGROK="true", layerferry_jobs="3", code=0)
+    dumps = [line for file in stage.folder.glob("*.env") for line in file.read_text().splitlines()]
+    assert len(dumps) >= (2 if "buildkite" in where else 1)
+    for dump in dumps:
+        told = json.loads(dump)
+        assert {"PATH", "HOME", "TMPDIR"} <= told.keys()
+        assert not [name for name in told if name.upper().startswith("LAYERFERRY_")]
+        assert not secrets.keys() & told.keys()
+        assert TOKEN not in dump
+        assert key.splitlines()[1] not in dump
+
+
 def wait_for_version(stage: Stage, process: "subprocess.Popen[str]") -> None:
-    deadline = time.monotonic() + 30
-    while "/version" not in stage.paths and process.poll() is None:
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
+    wait_until(lambda: "/version" in stage.paths or process.poll() is not None, "nobody asks for the version")
     time.sleep(0.2)
 
 
@@ -505,7 +532,6 @@ def test_so_is_the_timeout(stage: Stage) -> None:
 @pytest.mark.parametrize("targets", ["deploy@web.example", "deploy@web.example root@db.example"])
 def test_the_timeout_bounds_all_of_it(stage: Stage, targets: str) -> None:
     ran = stage.as_on("github-vm").run(FAKE_SSH="hang", LAYERFERRY_TIMEOUT="2.5", LAYERFERRY_TARGETS=targets, code=4)
-    assert ran.seconds < 12
     assert "::error title=layerferry::gave up after 2.5 s" in ran.out
     assert "LAYERFERRY_TIMEOUT" in ran.out
 

@@ -11,7 +11,7 @@ import pytest
 from fake_registry import PASSWORD, USER, FakeRegistry, fake_registry
 from layerferry.compression import Compression
 from layerferry.errors import ConnectError, SourceError, TargetError, UsageError, VerificationError
-from layerferry.events import Event, Planned
+from layerferry.events import Event, Planned, Warned
 from layerferry.image import digest_of
 from layerferry.result import Result
 from layerferry.sources import Source, endpoint, kind_of
@@ -254,13 +254,21 @@ def test_an_upload_elsewhere_gets_no_login(registry: FakeRegistry, tmp_path: Pat
 def test_an_upload_that_broke_is_made_again(registry: FakeRegistry, tmp_path: Path) -> None:
     registry.break_after, registry.breaks = 1_000, 2
     reference = layout(tmp_path, (BASE, "gzip"))
-    (result,) = push(registry, tmp_path, reference)
+    events: list[Event] = []
+    (result,) = push(registry, tmp_path, reference, events=events)
     assert result.verified
     assert registry.uploads == 4  # three for the layer, one for the config
+    told = [event.message for event in events if isinstance(event, Warned)]
+    assert [line.rpartition("; ")[2] for line in told] == [f"this is try {number} of 4" for number in (2, 3)]
+    assert all(digest_of(packed(BASE, "gzip"))[:19] in line for line in told)
     registry.breaks = 100
     with pytest.raises(ConnectError, match="does not answer"):
         push(registry, tmp_path, layout(tmp_path, (CHANGE, "gzip"), name="app:2"))
     assert "app:2" not in registry.tags
+
+
+def test_how_long_a_registry_may_be_silent_follows_from_what_it_has_to_store() -> None:
+    assert [endpoint._patience(size)[1] for size in (0, 1 << 20, 16 << 30)] == [120, 120, 120 + 1024]
 
 
 @pytest.mark.parametrize(

@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from functools import partial
+from pathlib import Path
 
 import pytest
 
@@ -153,8 +154,11 @@ def test_a_key_that_the_host_does_not_take(scene: Scene) -> None:
     )
 
 
-def test_no_ssh_client(scene: Scene) -> None:
-    fails(scene, code=4, says="no command 'ssh'", PATH="/nonexistent")
+@pytest.mark.parametrize("entry", ["missing", "empty folder", "file"])
+def test_no_ssh_client(scene: Scene, tmp_path: Path, entry: str) -> None:
+    (tmp_path / "empty folder").mkdir()
+    (tmp_path / "file").touch()
+    fails(scene, code=4, says="no command 'ssh'", PATH=str(tmp_path / entry))
 
 
 def test_a_connection_that_breaks_before_the_greeting(scene: Scene) -> None:
@@ -164,16 +168,15 @@ def test_a_connection_that_breaks_before_the_greeting(scene: Scene) -> None:
 
 def test_nobody_answers_in_time(scene: Scene) -> None:
     host = scene.sshd("ForceCommand cat >/dev/null")
-    start = time.monotonic()
     fails(scene, "--timeout", "2", to=host, code=4, says="gave up after 2 s")
-    assert time.monotonic() - start < 20
 
 
 # The source: exit code 3.
 
 
 def test_no_daemon_at_the_source(scene: Scene) -> None:
-    fails(scene, code=3, says="unix:///nonexistent.sock does not answer", DOCKER_HOST="unix:///nonexistent.sock")
+    address = f"unix://{scene.rig.home}/missing.sock"
+    fails(scene, code=3, says=f"{address} does not answer", DOCKER_HOST=address)
 
 
 def test_an_image_that_the_source_does_not_have(scene: Scene) -> None:

@@ -15,6 +15,7 @@ import pytest
 from engines.test_push_scene import APP, SMALL, Scene, actions, our_ssh
 from rig import Engine, Layer, Registry, Rig, RigError, Text
 from rig.command import Layerferry, Run
+from rig.images import Blob, Compression, Image
 from rig.processes import wait_until
 
 _PASSWORD = "only for this run"
@@ -240,6 +241,35 @@ def test_a_registry_that_is_reached_from_here_needs_no_bastion(scene: Scene, sit
     full = f"{registry.address}/{APP}"
     scene.source.docker("pull", "--quiet", full)
     assert scene.source.inspect(full)["Id"] == image
+
+
+@dataclass(frozen=True)
+class Lie(Image):
+    """An image whose manifest names its layers in another order than its config."""
+
+    def blobs(self, compression: Compression = "none") -> tuple[Blob, list[Blob]]:
+        manifest, (config, *layers) = super().blobs(compression)
+        document = json.loads(manifest.data)
+        document["layers"].reverse()
+        return Blob.of(manifest.media_type, json.dumps(document).encode()), [config, *layers]
+
+
+@pytest.mark.parametrize("tag", ["push-test/app:0", APP])
+def test_an_image_that_lies_spoils_no_push(scene: Scene, site: Site, tag: str) -> None:
+    """docker looks whether what it pulls are the diff IDs of the config: it would refuse what was reused wrongly."""
+    registry = scene.registry()
+    layers = [scene.layer(200_000, "a"), scene.layer(200_000, "b")]
+    image = scene.rig.workshop.image(layers)
+    registry.push(tag, Lie(image.config, image.layers))
+    scene.load([*layers, scene.layer(10_000, "c")])
+    words = ("push", APP, f"registry://{registry.address}", "--json")
+    result = site.layerferry(*words, source=scene.source).result
+    assert (result["verified"], actions(result)) == (True, ["send", "send", "send"])
+    expected = scene.source.inspect(APP)
+    scene.source.docker("rmi", APP)
+    full = f"{registry.address}/{APP}"
+    scene.source.docker("pull", "--quiet", full)
+    assert scene.source.inspect(full)["RootFS"]["Layers"] == expected["RootFS"]["Layers"]
 
 
 # TLS and logins.

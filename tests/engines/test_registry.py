@@ -3,7 +3,6 @@
 import gzip
 import hashlib
 import json
-import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager
@@ -20,8 +19,6 @@ from rig import CONTAINERD, DOCKERS, OVERLAY2, Engine, Noise, Rig, Text
 
 BASE, APP = "registry-base:1", "registry-app:1"
 LIMIT = 1 << 30
-#: Seconds. A daemon that tries again waits 5 s before it does, so this tells one that gave up from one that did not.
-AT_ONCE = 4.0
 
 Snapshot = dict[str, tuple[frozenset[str], frozenset[str]]]
 
@@ -216,13 +213,12 @@ def aborted(repository: Repository) -> None:
 def test_a_push_that_is_refused_ends_at_once_and_leaves_nothing(
     engine: Engine, loaded: str, tmp_path: Path, begin: Callable[[Repository], None]
 ) -> None:
-    with serving(tmp_path, limit=5_000_000) as (registry, _):
+    with serving(tmp_path, limit=5_000_000) as (registry, trace):
         repository = registry.repository()
         begin(repository)
-        start = time.monotonic()
-        error = push(engine, loaded, registry, repository)
-        assert time.monotonic() - start < AT_ONCE
-        assert error
+        assert push(engine, loaded, registry, repository)
+        # The layer once, from a containerd store the config beside it; who tries again does so five times.
+        assert 1 <= trace.count("POST") <= 2
         assert repository.refused
         with pytest.raises(SourceError, match="broken off"):
             repository.manifest(0)

@@ -9,7 +9,6 @@ import os
 import socket
 import subprocess
 import threading
-import time
 import tracemalloc
 from collections.abc import Iterator
 from contextlib import closing, suppress
@@ -21,6 +20,7 @@ from layerferry.errors import SourceError
 from layerferry.image import digest_of
 from layerferry.registry import Registry, Repository, SpooledBlob
 from rig import PODMANS, Engine, Image, Noise, Rig, Text
+from rig.processes import wait_until
 
 LIMIT = 1 << 30
 DATA = os.urandom(999_999) + b"?"
@@ -132,10 +132,7 @@ def test_another_name_is_nobodys_business(client: Client) -> None:
 def test_an_upload_that_breaks_off_leaves_nothing(client: Client, tmp_path: Path) -> None:
     with closing(socket.create_connection(("127.0.0.1", client.port))) as sock:
         sock.sendall(f"PATCH {client.start()} HTTP/1.1\r\nHost: here\r\nContent-Length: 1000\r\n\r\nabc".encode())
-    deadline = time.monotonic() + 10
-    while any(file.is_file() for file in tmp_path.rglob("*")):
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
+    wait_until(lambda: not any(file.is_file() for file in tmp_path.rglob("*")), "what was sent is there")
     assert client.repository.blobs == {}
 
 
@@ -171,7 +168,9 @@ def test_names_are_not_to_be_guessed_and_ports_are_free(registry: Registry, tmp_
         assert other.port != registry.port
 
 
-def test_closing_ends_what_is_under_way_at_once(tmp_path: Path) -> None:
+def test_closing_ends_what_is_under_way_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever waited for these clients would wait for ever."""
+    monkeypatch.setattr("layerferry.registry.wire._SILENCE", 1e6)
     with Registry(spool=tmp_path, limit=LIMIT) as registry:
         client = Client(registry)
         idle = socket.create_connection(("127.0.0.1", registry.port))
@@ -179,13 +178,11 @@ def test_closing_ends_what_is_under_way_at_once(tmp_path: Path) -> None:
         busy.sendall(f"PATCH {client.start()} HTTP/1.1\r\nHost: here\r\nContent-Length: 1000\r\n\r\nabc".encode())
         waiting = threading.Thread(target=lambda: list(client.repository.completed()))
         waiting.start()
-        start = time.monotonic()
-    assert time.monotonic() - start < 1
-    waiting.join(timeout=5)
+    waiting.join(timeout=60)
     assert not waiting.is_alive()
     for sock in (idle, busy):
         with closing(sock), suppress(ConnectionResetError):
-            sock.settimeout(1)
+            sock.settimeout(60)
             while sock.recv(1000):
                 pass
     assert list(tmp_path.iterdir()) == []

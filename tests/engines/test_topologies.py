@@ -413,8 +413,8 @@ def environment(folder: Path, key: Path, host: Engine) -> dict[str, str]:
         (folder / name).mkdir()
     config = folder / "home" / "ssh_config"
     config.write_text(
-        "Host *\n  IdentityFile /nonexistent\n  IdentityAgent none\n  GlobalKnownHostsFile /dev/null\n"
-        "  UserKnownHostsFile /nonexistent\n"
+        f"Host *\n  IdentityFile {folder}/missing\n  IdentityAgent none\n  GlobalKnownHostsFile /dev/null\n"
+        f"  UserKnownHostsFile {folder}/missing\n"
     )
     (folder / "bin" / "ssh").write_text(f'#!/bin/sh\nexec {shutil.which("ssh")} -F {config} "$@"\n')
     (folder / "bin" / "ssh").chmod(0o755)

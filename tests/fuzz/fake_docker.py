@@ -1,11 +1,12 @@
 """A docker that believes everything. It keeps its images in $HOME/engine.json, and all that it was told in $HOME/calls.
 
 `engine.json`: {"info", "images": {ID: [diff IDs]}, "names": {name: ID}, "lie": what `load` gets wrong,
-"blobs": {ID: manifest that a push tells}}.
+"blobs": {ID: manifest that a push tells}, "say": {verb: [status, standard output, standard error]}, "for": a word that
+a call must hold to be answered so, "endless": {verb: "out" or "err"}}.
 """
 
 # What this script seldom needs it imports where it does: it starts some hundred times in a run of the suite.
-# ruff: noqa: PLC0415, PTH123, PTH208
+# ruff: noqa: PLC0415, PTH116, PTH123, PTH208
 from __future__ import annotations
 
 import json
@@ -26,11 +27,32 @@ def main(arguments: list[str]) -> int:
         calls.write(json.dumps(arguments) + "\n")
     with open(f"{HOME}/engine.json") as file:
         state = json.load(file)
+    if arguments[0] == "--config":
+        with open(f"{arguments[1]}/config.json") as file:
+            state["config"] = json.load(file)
+            mode = oct(os.fstat(file.fileno()).st_mode & 0o777)
+        with open(f"{HOME}/seen.json", "w") as file:
+            modes = [mode, oct(os.stat(arguments[1]).st_mode & 0o777)]
+            config = {
+                "folder": os.path.realpath(arguments[1]),
+                "modes": modes,
+                "config": state["config"],
+                "environment": dict(os.environ),
+            }
+            json.dump(config, file)
+        arguments = arguments[2:]
     verb, *words = arguments[1:] if arguments[0] == "image" else arguments
+    if verb in state.get("say", {}) and any(state.get("for", "") in word for word in ["", *words]):
+        code, out, err = state["say"][verb]
+        sys.stdout.write(out)
+        sys.stderr.write(err)
+        return int(code)
+    while verb in state.get("endless", {}):
+        os.write(1 if state["endless"][verb] == "out" else 2, b"x" * 65536)
     verbs = {"info": info, "ls": ls, "inspect": inspect, "load": load, "tag": tag, "rm": rm, "push": push}
     code = verbs[verb](state, words)
     with open(f"{HOME}/engine.json", "w") as file:
-        json.dump(state, file)
+        json.dump({key: value for key, value in state.items() if key != "config"}, file)
     return code
 
 
@@ -86,13 +108,17 @@ def load(state: State, words: list[str]) -> int:
 def tag(state: State, words: list[str]) -> int:
     image_id = state["names"].get(words[0], words[0])
     if image_id not in state["images"]:
+        print(f"Error: No such image: {words[0]}", file=sys.stderr)
         return 1
     state["names"][words[1]] = image_id
     return 0
 
 
 def rm(state: State, words: list[str]) -> int:
-    return 0 if state["names"].pop(words[0], None) else 1
+    if state["names"].pop(words[0], None):
+        return 0
+    print(f"Error: No such image: {words[0]}", file=sys.stderr)
+    return 1
 
 
 def push(state: State, words: list[str]) -> int:
@@ -100,16 +126,22 @@ def push(state: State, words: list[str]) -> int:
 
     host, _, rest = words[0].partition("/")
     repository, _, reference = rest.rpartition(":")
-    manifest = state["blobs"][state["names"][words[0]]]
+    headers = {"Authorization": f"Basic {state['config']['auths'][host]['auth']}"}
+    told = state["blobs"][state["names"][words[0]]]
     connection = http.client.HTTPConnection(host, timeout=5)
-    for blob in [manifest["config"], *manifest["layers"]]:
-        connection.request("HEAD", f"/v2/{repository}/blobs/{blob['digest']}")
+    for number, manifest in enumerate(told if isinstance(told, list) else [told]):
+        for blob in [manifest["config"], *manifest["layers"]] if not state.get("silent") else []:
+            connection.request("HEAD", f"/v2/{repository}/blobs/{blob['digest']}", headers=headers)
+            response = connection.getresponse()
+            response.read()
+            if response.status != 200:
+                return 1
+        connection.request("PUT", f"/v2/{repository}/manifests/{reference}", json.dumps(manifest), headers)
         response = connection.getresponse()
         response.read()
-        if response.status != 200:
+        if response.status != 201 and not number:
             return 1
-    connection.request("PUT", f"/v2/{repository}/manifests/{reference}", json.dumps(manifest))
-    return 0 if connection.getresponse().status == 201 else 1
+    return 0
 
 
 if __name__ == "__main__":

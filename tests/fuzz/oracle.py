@@ -10,8 +10,9 @@ import io
 import json
 import re
 import tarfile
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from fuzz.bench import BASE_ID, BEFORE, SECRET_ID
@@ -47,8 +48,8 @@ class Oracle(Engine):
     #: The image IDs by digest of config and of manifest.
     accepted: set[str] = field(default_factory=set)
 
-    def names(self) -> list[tuple[str, Name]]:
-        return [(image_id, Name.parse(name)) for name, image_id in self.called.items()]
+    def names(self) -> Iterator[tuple[str, Name]]:
+        return ((image_id, Name.parse(name)) for name, image_id in self.called.items())
 
     def layers(self, ids: Iterable[str]) -> dict[str, tuple[str, ...]]:
         return {image_id: self.images[image_id] for image_id in ids}
@@ -62,11 +63,12 @@ class Oracle(Engine):
         need(re.fullmatch(r"docker\.io/library/app:[\w][\w.-]{0,127}", name), f"the name {name}")
         self.called[name] = self.called.get(image, image)
 
-    def remove(self, name: str) -> None:
+    def remove(self, name: str) -> bool:
         need(_OURS.fullmatch(name), f"the end of {name}")
         self.called.pop(name, None)
+        return True
 
-    def push(self, name: str, patience: float) -> bool:
+    def push(self, name: str, folder: Path, seconds: float) -> bool:
         raise AcceptedBadByteError("a push")
 
     def load(self, archive: Iterable[bytes]) -> None:

@@ -66,6 +66,11 @@ def install(arguments: argparse.Namespace) -> None:
     packages.prepare(kind.suite for kind in KINDS.values())
 
 
+def tools(arguments: argparse.Namespace) -> None:
+    """Install what tests use that start no engine: shells, ssh, openssl, zstd."""
+    packages.install(packages.TOOLS)
+
+
 def check(arguments: argparse.Namespace) -> None:
     """Say why engines cannot run on this machine, with exit code 1, or nothing if they can."""
 
@@ -82,6 +87,7 @@ def parse() -> argparse.Namespace:
         ("list", list_machines),
         ("down", down),
         ("install", install),
+        ("tools", tools),
         ("check", check),
         ("guard", guard),
     ):

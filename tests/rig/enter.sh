@@ -1,3 +1,4 @@
+#!/bin/sh
 # The first process of a machine of the rig: builds the machine's root, moves into it, and stays as its init.
 #
 #   unshare --mount --pid --fork ... sh enter.sh LOWER STATE NAME

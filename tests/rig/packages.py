@@ -23,6 +23,8 @@ _SHELLS = ("busybox", "dash", "fish", "tcsh", "uidmap", "zsh")
 _TOOLS = ("debian-archive-keyring", "debootstrap", "docker-registry", "iproute2", "openssl", "skopeo", "util-linux")
 #: The suite whose hosts have no curl, and are asked through docker's command.
 _CURLLESS = "trixie"
+#: What tests use that start no engine.
+TOOLS = ("busybox", "dash", "openssh-client", "openssl", "zsh", "zstd")
 #: What every rig needs, and no suite has to be unpacked for.
 SSH = ("openssh-client",)
 

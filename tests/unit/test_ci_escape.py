@@ -1,5 +1,6 @@
 """The CIs' own parsers, in miniature, find no command in foreign text, and read ours back as it was meant."""
 
+import json
 import random
 import re
 
@@ -8,11 +9,16 @@ import pytest
 from layerferry.ci.escape import (
     azure_data,
     azure_property,
+    cleaned,
+    cut,
     github_data,
     github_property,
+    json_text,
     markdown_cell,
+    message,
     neutralise,
     one_line,
+    paragraph,
     teamcity,
 )
 
@@ -149,3 +155,55 @@ def test_teamcity_reads_its_escapes_back() -> None:
 )
 def test_a_cell_is_a_code_span(text: str, cell: str) -> None:
     assert markdown_cell(text) == cell
+
+
+# What others say, in few words.
+
+
+@pytest.mark.parametrize("text", ["a" * 3000, "é" * 3000, "\x1b" * 3000, "🚢" * 10**6, "\n" * 10**6 + "x", ":" * 3000])
+@pytest.mark.parametrize("limit", [2000, 100])
+def test_a_message_fits(text: str, limit: int) -> None:
+    for told in (message(text, limit), paragraph(text, limit), message("ok " + text, limit)):
+        assert len(told.encode()) <= limit
+        assert not any(is_command(line) for line in lines_as_a_runner_reads_them(told))
+
+
+def test_what_is_cut_keeps_both_ends() -> None:
+    assert message("start" + "-" * 3000 + "end", 20) == "start---…" + "-----end"
+    assert message("short enough", 12) == "short enough"
+    assert cut("ééé", 5) == "…"
+
+
+@pytest.mark.parametrize("text", NASTY)
+def test_no_cut_makes_a_command(text: str) -> None:
+    for limit in range(4, 60):
+        for told in (message(text * 3, limit), paragraph(text * 3, limit)):
+            assert not any(is_command(line) for line in lines_as_a_runner_reads_them(told)), (limit, told)
+
+
+def test_newlines_alone_part_a_paragraph() -> None:
+    assert paragraph("one\rtwo\x85three\n  ::four::\u2028five") == "one two three\n: :four: : five"
+
+
+# JSON.
+
+
+def test_texts_of_a_document_are_messages_but_for_the_users_own() -> None:
+    document = {"image": "::a::\n", "size": 5, "error": {"message": "::a::\nb", "hint": None}, "all": ["\x1b", True]}
+    assert cleaned(document, keep=("image",)) == {
+        "image": "::a::\n", "size": 5, "error": {"message": ": :a: : b", "hint": None}, "all": ["\\x1b", True],
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "text", [*NASTY, "\x7f", "\x9b", "\u202e", "\\", "\\\x7f", "\\##[x", ":::", "::::", "[::1]:22", "é🚢"]
+)
+def test_json_has_no_command_and_the_very_value(text: str) -> None:
+    document = {text: [text, {"x": text + text}], "y": 1.5}
+    told = json_text(document)
+    assert json.loads(told) == document
+    assert told.isascii()
+    assert told.replace("\n", "").isprintable()
+    assert "::" not in told
+    for line in told.split("\n"):
+        assert not any(is_command(line[at:]) for at in range(len(line)))

@@ -138,14 +138,14 @@ class TestFiles:
     def test_they_are_private_and_gone_afterwards(self, tmp_path: Path) -> None:
         before = os.umask(0)
         try:
-            with open_identity(key=KEY, known_hosts=HOSTS, folder=tmp_path) as identity:
+            with open_identity({}, key=KEY, known_hosts=HOSTS, folder=tmp_path) as identity:
                 (folder,) = tmp_path.iterdir()
                 assert stat.S_IMODE(folder.stat().st_mode) == 0o700
                 assert identity.key is not None
                 assert identity.key.read_text(encoding="utf-8") == KEY
-                assert {stat.S_IMODE(path.stat().st_mode) for path in folder.iterdir()} == {0o600}
+                assert {stat.S_IMODE(path.stat().st_mode) for path in (*folder.iterdir(), identity.key)} == {0o600}
                 assert identity.options == (
-                    f'IdentityFile="{folder}/identity"',
+                    f'IdentityFile="{identity.key}"',
                     "IdentitiesOnly=yes",
                     f'UserKnownHostsFile="{folder}/known_hosts"',
                     "GlobalKnownHostsFile=/dev/null",
@@ -154,24 +154,29 @@ class TestFiles:
         finally:
             os.umask(before)
         assert not list(tmp_path.iterdir())
+        assert not identity.key.exists()
+
+    def test_the_key_is_on_no_disk(self, tmp_path: Path) -> None:
+        with open_identity({}, key=KEY, known_hosts=HOSTS, folder=tmp_path):
+            assert [path.name for path in tmp_path.rglob("*") if path.is_file()] == ["known_hosts"]
 
     @pytest.mark.parametrize("error", [RuntimeError, KeyboardInterrupt, SystemExit])
     def test_they_are_gone_after_a_failure_too(self, error: type[BaseException], tmp_path: Path) -> None:
-        with pytest.raises(error), open_identity(key=KEY, folder=tmp_path):
+        with pytest.raises(error), open_identity({}, key=KEY, known_hosts=HOSTS, folder=tmp_path):
             raise error
         assert not list(tmp_path.iterdir())
 
     def test_nothing_given_means_ssh_keeps_to_its_own(self, tmp_path: Path) -> None:
-        with open_identity(folder=tmp_path) as identity:
+        with open_identity({}, folder=tmp_path) as identity:
             assert identity.options == ()
 
     def test_a_mistake_leaves_nothing_behind(self, tmp_path: Path) -> None:
-        with pytest.raises(UsageError), open_identity(key=KEY, known_hosts="", folder=tmp_path):
+        with pytest.raises(UsageError), open_identity({}, key=KEY, known_hosts="", folder=tmp_path):
             pass
         assert not list(tmp_path.iterdir())
 
     def test_a_folder_with_strange_characters_is_quoted(self, tmp_path: Path) -> None:
         odd = tmp_path / "a 100%h"
         odd.mkdir()
-        with open_identity(key=KEY, folder=odd) as identity:
-            assert f'IdentityFile="{tmp_path}/a 100%%h/' in identity.options[0]
+        with open_identity({}, known_hosts=HOSTS, folder=odd) as identity:
+            assert f'UserKnownHostsFile="{tmp_path}/a 100%%h/' in identity.options[0]

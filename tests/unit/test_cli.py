@@ -58,7 +58,7 @@ def calls(monkeypatch: pytest.MonkeyPatch) -> Iterator[Calls]:
         calls.now.append(now)
         return Target(str(target), Link(stack, False, lambda: pytest.fail("nothing connects here")))
 
-    def fan_out(wanted: Any, targets: Any, options: Options, emit: object, source: object) -> list[Result]:
+    def fan_out(wanted: Any, targets: Any, options: Options, *_: object, tell: object) -> list[Result]:
         calls.wanted, calls.options = list(wanted), options
         if calls.raises:
             raise calls.raises
@@ -156,7 +156,7 @@ def test_without_a_name_the_sources_own_is_meant(calls: Calls) -> None:
         (["app:1", "host", "--timeout", "-1"], "--timeout"),
         (["app:1", "host", "--timeout", "soon"], "--timeout"),
         (["app:1", "host", "--no-such-option"], "--no-such-option"),
-        (["app:1", "host", "--ssh-config", "/nonexistent"], "--ssh-config"),
+        (["app:1", "host", "--ssh-config", f"{__file__}/missing"], "--ssh-config"),
     ],
 )
 def test_a_mistake_is_told_in_words_and_ends_with_2(
@@ -302,7 +302,7 @@ def test_the_time_limit_is_a_failure_to_connect_and_is_taken_back_afterwards(
 ) -> None:
     seen: list[float] = []
 
-    def fan_out(*arguments: object) -> list[Result]:
+    def fan_out(*arguments: object, **_: object) -> list[Result]:
         seen.append(signal.getitimer(signal.ITIMER_REAL)[0])
         signal.raise_signal(signal.SIGALRM)
         return []

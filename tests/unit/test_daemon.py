@@ -3,11 +3,12 @@ from collections.abc import Iterator
 
 import pytest
 
-from layerferry.sources.daemon import ahead, layer_sizes
+from layerferry.sources.history import Entry, layer_sizes
+from layerferry.sources.streams import ahead
 
 
-def entry(size: int, created_by: str = "RUN make") -> dict[str, object]:
-    return {"Size": size, "CreatedBy": created_by}
+def entry(size: int, created_by: str = "RUN make") -> Entry:
+    return Entry(size, created_by)
 
 
 def test_sizes_are_those_of_the_entries_that_made_layers() -> None:

@@ -44,7 +44,7 @@ def test_what_is_no_object_is_no_document(data: bytes) -> None:
 READERS: dict[str, list[Any]] = {
     "text": [5, [], {}, True, "x" * (limits.TEXT + 1)],
     "count": ["5", 5.0, float("inf"), True, -1, limits.SIZE + 1, []],
-    "word": [5, "two words", "line\nend", "\x1b[0m", "x" * 65, []],
+    "word": [5, "two words", "line\nend", "\x1b[0m", "x" * 129, []],
     "digest": [5, A + "\n", A.upper(), "sha256:", "sha512:" + "a" * 128, A + "\nend\ntag x y", None],
     "media_type": [5, "gzip", "a/b\r\nX: y", "a/b c"],
     "object": [5, [], "text", True],

@@ -21,12 +21,12 @@ STOREYS = (
     ("upload",),
     ("routes", "wanted"),
     ("sources", "targets", "report"),
-    ("settings",),
+    ("settings", "streams", "log"),
     ("registry", "ci"),
     ("compression", "result"),
     ("archive", "events"),
     ("plan", "documents"),
-    ("image",),
+    ("image", "temporary", "disk"),
     ("errors", "processes", "limits"),
 )
 
@@ -34,7 +34,7 @@ STOREYS = (
 #: zstandard is written by compression and read by sources, and dial is the adapter of the docker SDK's requests.
 OUTSIDE: Mapping[str, tuple[str, ...]] = {
     "click": ("cli",),
-    "docker": ("sources.daemon",),
+    "docker": ("sources.client",),
     "h11": ("registry.wire",),
     "pydantic": ("settings",),
     "pydantic_settings": ("settings",),
@@ -68,7 +68,7 @@ ENVIRONMENT: Mapping[str, str] = {
 }
 
 #: The only places that may print or log; all others emit events.
-SPEAKERS = ("cli", "doctor", "report", "runner", "settings.__main__", "targets.receiver")
+SPEAKERS = ("settings.__main__", "streams")
 
 #: Modules of more than 400 lines and functions of more than 40, each with the reason why it is no shorter.
 LONG_MODULES: Mapping[str, str] = {}
@@ -221,6 +221,47 @@ def test_settings_alone_reads_the_environment() -> None:
     assert {module for module, tree in modules().items() if touches_environment(tree)} == ENVIRONMENT.keys()
 
 
+#: What starts a process. `os` has ways of its own, which nothing uses.
+_STARTERS = {"Popen", "run", "call", "check_call", "check_output", "getoutput", "getstatusoutput"}
+_OS_STARTERS = {"system", "popen", "posix_spawn", "posix_spawnp", "fork", "forkpty", "startfile"}
+
+
+def starts(tree: ast.Module) -> Iterator[ast.Call]:
+    """Calls that start a process, as `subprocess.run` or by a name that was imported from there."""
+    named = {name.removeprefix("subprocess.") for name in imports(tree) if name.startswith("subprocess.")} & _STARTERS
+    for node in ast.walk(tree):
+        if not isinstance(node, ast.Call):
+            continue
+        called = node.func
+        if isinstance(called, ast.Attribute) and isinstance(called.value, ast.Name):
+            if called.value.id == "subprocess" and called.attr in _STARTERS:
+                yield node
+        elif isinstance(called, ast.Name) and called.id in named:
+            yield node
+
+
+def inherits(tree: ast.Module) -> bool:
+    """Whether a process that it starts gets the whole environment, secrets included."""
+    bare = any("env" not in {word.arg for word in call.keywords} for call in starts(tree))
+    direct = {name for name in attributes(tree, "os") if name in _OS_STARTERS or name.startswith(("exec", "spawn"))}
+    return bare or bool(direct) or "asyncio.subprocess" in imports(tree)
+
+
+def test_every_process_that_is_started_is_given_its_environment() -> None:
+    assert sum(1 for tree in modules().values() for _ in starts(tree)) > 10
+    assert [module for module, tree in modules().items() if inherits(tree)] == []
+
+
+def test_the_environment_of_a_child_is_made_in_one_place() -> None:
+    """The receiver is another program: it has no secrets of a job, and settles its environment at its start."""
+    callers = {
+        module for module, tree in modules().items() if any(starts(tree)) and not is_in(module, ("targets.receive",))
+    }
+    made = {module for module, tree in modules().items() if "layerferry.processes.child_environment" in imports(tree)}
+    assert callers - made == {"routes.tunnel"}, "which gets it from ngrok_agent"
+    assert "routes.ngrok_agent" in made
+
+
 def speaks(tree: ast.Module) -> bool:
     """Whether it prints, writes to the standard streams, or logs."""
     calls = {node.func.id for node in ast.walk(tree) if isinstance(node, ast.Call) and isinstance(node.func, ast.Name)}
@@ -274,5 +315,9 @@ def test_what_these_tests_look_for_is_found() -> None:
     assert speaks(tree)
     assert long_functions(tree) == {"long": 41}
     assert touches_environment(ast.parse("from os import environ"))
+    assert inherits(ast.parse("import subprocess\nsubprocess.run(['a'])"))
+    assert inherits(ast.parse("from subprocess import Popen\nPopen(['a'])"))
+    assert inherits(ast.parse("import os\nos.execvp('a', ['a'])"))
+    assert not inherits(ast.parse("import subprocess\nsubprocess.run(['a'], env={})"))
     assert not touches_environment(ast.parse("import os\nos.getpid()"))
     assert not speaks(ast.parse("self.console.print(1)"))

@@ -1,13 +1,17 @@
 """OCI layouts on disk: which image is meant, and that nothing outside is read."""
 
+import json
 import os
 from pathlib import Path
 
 import pytest
 
+from layerferry import limits
 from layerferry.errors import SourceError
-from layerferry.sources.layout import LayoutSource, split_path
-from packed import Picture, descriptor, dumps, layout_files, named_entry, write_folder
+from layerferry.image import Descriptor
+from layerferry.sources.layout import Layout, LayoutSource, split_path
+from layerferry.sources.manifest import CONFIG_TYPES
+from packed import Picture, descriptor, digest_of, dumps, layout_files, named_entry, write_folder
 
 ONE, TWO = Picture.of("one", "gzip"), Picture.of("two", "zstd")
 
@@ -163,3 +167,234 @@ def test_a_config_that_names_other_layers_is_damaged(tmp_path: Path) -> None:
     write_folder(tmp_path, layout_files([entry], ONE.documents | {entry["digest"]: manifest}))
     with pytest.raises(SourceError, match="names 1 layers, it has 0"):
         LayoutSource().inspect(f"oci:{tmp_path}")
+
+
+# What is no layout, or none that honest tools write: a sentence each.
+
+#: Is refused wherever it stands; any other document may well have it where nothing is read.
+NO_JSON = [b"9" * 5_000, b"[" * 10_000 + b"]" * 10_000]
+ODD: list[bytes] = [b"5", b"[]", b'"x"', b"true", b"1e400", b"[5]", b'["x"]', b"-1", *NO_JSON]
+_WORDS = ("os", "architecture")
+_DESCRIPTOR = ("size", "digest", "mediaType")
+_REF_NAME = "org.opencontainers.image.ref.name"
+#: What is read of each document; of the rest nothing is.
+READ: dict[str, tuple[str, ...]] = {
+    "index": ("manifests", "annotations", "platform", "artifactType", "variant", _REF_NAME, *_WORDS, *_DESCRIPTOR),
+    "manifest": ("layers", "config", *_DESCRIPTOR),
+    "config": ("rootfs", "diff_ids", *_WORDS),
+}
+MEMBERS = sorted({key for keys in READ.values() for key in keys})
+#: Where a string is no wrong shape.
+TEXTS = ("variant", _REF_NAME, *_WORDS)
+
+
+def bent(data: bytes, key: str, value: bytes) -> bytes:
+    """A document with another value for each member of that name, however deep."""
+
+    def bend(part: object) -> object:
+        if isinstance(part, dict):
+            return {name: "BENT" if name == key else bend(child) for name, child in part.items()}
+        return list(map(bend, part)) if isinstance(part, list) else part
+
+    return json.dumps(bend(json.loads(data))).encode().replace(b'"BENT"', value)
+
+
+def a_layout(folder: Path, key: str, value: bytes, where: str) -> str:
+    """A layout with one document bent, and every digest right for what it is of."""
+    config = bent(ONE.config, key, value) if where == "config" else ONE.config
+    manifest = json.loads(ONE.manifest)
+    manifest |= {"config": descriptor(manifest["config"]["mediaType"], config), "annotations": {"a": "b"}}
+    changed = dumps(manifest)
+    changed = bent(changed, key, value) if where == "manifest" else changed
+    platform = {"os": "linux", "architecture": "amd64", "variant": "v1"}
+    entry = descriptor(
+        ONE.manifest_type,
+        changed,
+        annotations={"org.opencontainers.image.ref.name": "1"},
+        platform=platform,
+        artifactType="application/vnd.oci.image.config.v1+json",
+    )
+    files = layout_files([entry], {digest_of(data): data for data in (config, changed, *ONE.layers)})
+    if where == "index":
+        files["index.json"] = bent(files["index.json"], key, value)
+    write_folder(folder, files)
+    return f"oci:{folder}"
+
+
+@pytest.mark.parametrize("where", ["index", "manifest", "config"])
+@pytest.mark.parametrize("key", MEMBERS)
+@pytest.mark.parametrize("value", ODD, ids=lambda value: value[:8].decode())
+def test_a_member_of_a_wrong_shape_is_a_sentence(tmp_path: Path, where: str, key: str, value: bytes) -> None:
+    reference = a_layout(tmp_path, key, value, where)
+    absent = (where, key) not in {("manifest", "annotations"), ("config", "config")}
+    unread = key not in READ[where] and (absent or value not in NO_JSON)
+    if unread or (key in TEXTS and value == b'"x"'):
+        assert LayoutSource().inspect(reference).diff_ids == ONE.diff_ids
+        return
+    with pytest.raises(SourceError) as caught:
+        LayoutSource().inspect(reference)
+    assert len(caught.value.message) < 2_000
+    assert "\n" not in caught.value.message
+
+
+def entries_of(index: bytes, **others: object) -> dict[str, object]:
+    return {**descriptor("application/vnd.oci.image.index.v1+json", index), **others}
+
+
+def test_indexes_of_indexes_are_bounded_in_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """400 wide and 3 deep, each index another one, they would lead to 64 million entries."""
+    blobs: dict[str, bytes] = {}
+
+    def index(depth: int, number: int) -> bytes:
+        child = index(depth - 1, number) if depth else ONE.manifest
+        kind = "application/vnd.oci.image.index.v1+json" if depth else ONE.manifest_type
+        blobs[digest_of(child)] = child
+        parts = [descriptor(kind, child, annotations={"n": f"{number}.{part}"}) for part in range(400)]
+        return dumps({"schemaVersion": 2, "manifests": parts})
+
+    roots = [index(2, number) for number in range(12)]
+    blobs |= {digest_of(root): root for root in roots} | ONE.documents
+    write_folder(tmp_path, layout_files([entries_of(root) for root in roots], blobs))
+    reads: list[str] = []
+
+    original = Layout.document
+
+    def document(layout: Layout, blob: Descriptor) -> bytes:
+        reads.append(blob.digest)
+        return original(layout, blob)
+
+    monkeypatch.setattr(Layout, "document", document)
+    with pytest.raises(SourceError, match="its indexes have more than 4000 entries"):
+        LayoutSource().inspect(f"oci:{tmp_path}")
+    assert len(reads) == len(set(reads)) < 40
+
+
+def test_an_index_that_is_named_often_is_read_once(tmp_path: Path) -> None:
+    inner = dumps({"manifests": [descriptor(ONE.manifest_type, ONE.manifest)] * 300})
+    outer = dumps({"manifests": [entries_of(inner)] * 300})
+    blobs = {digest_of(data): data for data in (inner, outer)} | ONE.documents
+    write_folder(tmp_path, layout_files([entries_of(outer)] * 300, blobs))
+    assert LayoutSource().inspect(f"oci:{tmp_path}").id == ONE.id
+
+
+def test_documents_are_bounded_in_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(limits, "DOCUMENTS", 2_000)
+    pictures = [Picture.of(f"app{number}", "gzip", architecture=f"a{number}") for number in range(5)]
+    entries = [descriptor(picture.manifest_type, picture.manifest) for picture in pictures]
+    blobs = {digest: data for picture in pictures for digest, data in picture.documents.items()}
+    write_folder(tmp_path, layout_files(entries, blobs))
+    with pytest.raises(SourceError, match="its documents have more than 2000 bytes"):
+        LayoutSource().inspect(f"oci:{tmp_path}")
+
+
+def test_platforms_are_bounded(tmp_path: Path) -> None:
+    entries = [
+        descriptor(ONE.manifest_type, ONE.manifest + b" " * n, platform={"os": "linux", "architecture": f"a{n}"})
+        for n in range(limits.PLATFORMS + 1)
+    ]
+    blobs = {digest_of(ONE.manifest + b" " * n): ONE.manifest + b" " * n for n in range(limits.PLATFORMS + 1)}
+    write_folder(tmp_path, layout_files(entries, blobs | ONE.documents))
+    with pytest.raises(SourceError, match="is there for 201 platforms"):
+        LayoutSource().inspect(f"oci:{tmp_path}")
+
+
+def test_many_choices_are_a_short_sentence(tmp_path: Path) -> None:
+    entries = [
+        descriptor(ONE.manifest_type, ONE.manifest + b" " * n, platform={"os": "o" * 64, "architecture": f"a{n}"})
+        for n in range(100)
+    ]
+    blobs = {digest_of(ONE.manifest + b" " * n): ONE.manifest + b" " * n for n in range(100)}
+    write_folder(tmp_path, layout_files(entries, blobs | ONE.documents))
+    with pytest.raises(SourceError, match=r" and 88 more$") as caught:
+        LayoutSource().inspect(f"oci:{tmp_path}")
+    assert len(caught.value.message) < 2_000
+
+
+@pytest.mark.parametrize("artifact", sorted(CONFIG_TYPES))
+def test_an_artifact_type_that_is_an_images_config_is_an_image(tmp_path: Path, artifact: str) -> None:
+    """crane, ko and kaniko copy it from the config's media type."""
+    write_folder(tmp_path, layout_files([named_entry(ONE, "app:1") | {"artifactType": artifact}], ONE.documents))
+    assert LayoutSource().inspect(f"oci:{tmp_path}").id == ONE.id
+
+
+def test_an_artifact_of_another_type_is_none(tmp_path: Path) -> None:
+    entry = named_entry(ONE, "app:1") | {"artifactType": "application/vnd.cyclonedx+json"}
+    write_folder(tmp_path, layout_files([entry], ONE.documents))
+    with pytest.raises(SourceError, match="has no image"):
+        LayoutSource().inspect(f"oci:{tmp_path}")
+
+
+@pytest.mark.parametrize("media_type", ["", "application/json", "application/octet-stream", "text/plain"])
+def test_without_a_media_type_the_content_decides(tmp_path: Path, media_type: str) -> None:
+    manifest = json.loads(ONE.manifest)
+    manifest.pop("mediaType", None)
+    data = dumps(manifest)
+    index = dumps({"manifests": [{**descriptor("", data), "mediaType": media_type}]})
+    entry = {**descriptor("", index), "mediaType": media_type}
+    blobs = ONE.documents | {digest_of(data): data, digest_of(index): index}
+    write_folder(tmp_path, layout_files([entry], blobs))
+    source = LayoutSource()
+    assert source.inspect(f"oci:{tmp_path}").id == ONE.id
+
+
+@pytest.mark.parametrize(
+    ("extra", "kind", "message"),
+    [
+        ({"manifests": []}, "manifest", "is damaged: it is an index as well"),
+        ({"manifests": [], "layers": []}, "index", "is damaged: it is a manifest as well"),
+        ({"manifests": [], "config": {}}, "index", "is damaged: it is a manifest as well"),
+    ],
+)
+def test_what_two_readers_would_read_in_two_ways_is_refused(
+    tmp_path: Path, extra: dict[str, object], kind: str, message: str
+) -> None:
+    data = dumps(json.loads(ONE.manifest) | extra if kind == "manifest" else extra)
+    entry = descriptor(ONE.manifest_type, data) if kind == "manifest" else entries_of(data)
+    write_folder(tmp_path, layout_files([entry], ONE.documents | {digest_of(data): data}))
+    with pytest.raises(SourceError, match=message):
+        LayoutSource().inspect(f"oci:{tmp_path}")
+
+
+def test_what_is_wrong_with_a_document_is_told(tmp_path: Path) -> None:
+    entry = named_entry(ONE, "app:1")
+    size = len(ONE.manifest)
+    write_folder(tmp_path, layout_files([entry | {"size": size + 3}], ONE.documents))
+    with pytest.raises(SourceError, match=f"{entry['digest']} has {size} bytes, and is said to have {size + 3}$"):
+        LayoutSource().inspect(f"oci:{tmp_path}")
+    (tmp_path / "blobs/sha256" / str(entry["digest"]).removeprefix("sha256:")).write_bytes(b"{}")
+    with pytest.raises(SourceError, match=f"what should be {entry['digest']} is {digest_of(b'{}')}$"):
+        LayoutSource().inspect(f"oci:{tmp_path}")
+
+
+@pytest.mark.parametrize("system", [{"os": ""}, {"architecture": ""}])
+def test_a_config_that_does_not_say_for_which_system_it_is_is_damaged(tmp_path: Path, system: dict[str, str]) -> None:
+    picture = Picture((b"",), ("",), **system)  # type: ignore[arg-type]
+    write_folder(tmp_path, layout_files([named_entry(picture, "app:1")], picture.documents))
+    with pytest.raises(SourceError, match="does not say for which system and architecture it is"):
+        LayoutSource().inspect(f"oci:{tmp_path}")
+
+
+@pytest.mark.parametrize("name", ["x" * 300, "x/" * 3000, "a\0b", "loop"])
+def test_a_path_that_leads_nowhere_is_a_sentence(tmp_path: Path, name: str) -> None:
+    (tmp_path / "loop").symlink_to("loop")
+    with pytest.raises(SourceError, match=r"there is no OCI layout|cannot be read"):
+        LayoutSource().inspect(f"oci:{tmp_path}/{name}")
+
+
+@pytest.mark.parametrize("what", ["index.json", "blobs/sha256"])
+def test_a_link_that_leads_to_itself_is_a_sentence(tmp_path: Path, what: str) -> None:
+    write_folder(tmp_path, layout_files([named_entry(ONE, "app:1")], ONE.documents))
+    (tmp_path / what).rename(tmp_path / "other")
+    (tmp_path / what).symlink_to(tmp_path / what)
+    with pytest.raises(SourceError):
+        LayoutSource().inspect(f"oci:{tmp_path}")
+
+
+def test_an_image_without_layers_may_say_so_in_two_ways(tmp_path: Path) -> None:
+    for layers in ("[]", "null"):
+        picture = Picture((), ())
+        manifest = dumps(json.loads(picture.manifest) | {"layers": json.loads(layers)})
+        blobs = picture.documents | {digest_of(manifest): manifest}
+        write_folder(tmp_path, layout_files([descriptor(picture.manifest_type, manifest)], blobs))
+        image = LayoutSource().inspect(f"oci:{tmp_path}")
+        assert image.layers == ()

@@ -231,11 +231,11 @@ def test_a_further_file_does_not_take_the_place_of_the_hosts(tmp_path: Path, mon
     assert not merged.names(Name.parse("vault:1"))
 
 
-def test_a_policy_file_that_cannot_be_seen_is_not_passed_over(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_policy_file_that_cannot_be_seen_is_not_passed_over(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(path: Path) -> None:
         raise PermissionError(13, "Permission denied")
 
-    assert not is_there(Path("/nonexistent/receive.toml"))
+    assert not is_there(tmp_path / "missing/receive.toml")
     monkeypatch.setattr(Path, "lstat", refuse)
     with pytest.raises(UsageError, match="cannot be read"):
         is_there(Path("/etc/layerferry/receive.toml"))

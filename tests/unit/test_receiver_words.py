@@ -121,10 +121,8 @@ def test_what_a_reader_leaves_of_an_entry_is_passed_over() -> None:
     ],
 )
 def test_json_that_reads_in_more_ways_than_one_is_refused(text: str) -> None:
-    start = time.monotonic()
     with pytest.raises(Refusal):
         documents.parse(text.encode(), "it")
-    assert time.monotonic() - start < 2
 
 
 def test_brackets_in_strings_are_no_depth() -> None:

@@ -2,6 +2,7 @@
 
 import io
 import json
+import threading
 from collections.abc import Sequence
 from typing import Any
 
@@ -188,9 +189,9 @@ def test_a_failure_in_json_has_message_hint_and_exit_code() -> None:
 # A terminal.
 
 
-def terminal(*events: Any, results: Sequence[Result] = ()) -> str:
+def terminal(*events: Any, results: Sequence[Result] = (), width: int = 100, interactive: bool = True) -> str:
     out = io.StringIO()
-    console = Console(file=out, force_terminal=True, width=100, color_system=None, highlight=False)
+    console = Console(file=out, force_terminal=interactive, width=width, color_system=None, highlight=False)
     with TerminalReport(console) as report:
         for event in events:
             report(event)
@@ -221,3 +222,186 @@ def test_words_of_others_are_no_markup_on_a_terminal(message: str) -> None:
 @pytest.mark.parametrize("reason", ["reads [/x]", "[red]"])
 def test_a_reason_is_no_markup_on_a_terminal(reason: str) -> None:
     assert reason in terminal(Greeted("host", "d", "p"), Planned("host", planned(1), Route("export", reason)))
+
+
+@pytest.mark.parametrize("width", [20, 100])
+def test_an_emoji_code_and_a_backslash_are_as_they_were(width: int) -> None:
+    text = terminal(Warned("host", r":smile: [/] \[b] x\ "), width=width)
+    assert r":smile: [/] \[b] x\ ".strip() in " ".join(text.split())
+
+
+def test_markup_in_a_targets_name_is_none_beside_a_bar() -> None:
+    for name in ("[red]x", "x\\", "[/]", "{task.total}"):
+        made = planned(5_000_000)
+        text = terminal(
+            Greeted(name, "d", "p"), Planned(name, made, EXPORT), Sending(name, 1, 5_000_000, 1), Loading(name)
+        )
+        assert f"{name}  d, p" in text
+
+
+# Words of others.
+
+PAINT = "\x1b]0;x\x07\x9b31m\r::add-mask::x\n::error::x\u2028##vso[x] ##teamcity[x]\u202e"
+
+
+def painted() -> tuple[list[Any], list[Result]]:
+    """Every field that others may fill."""
+    image = Image(f"app{PAINT}", IDS[0], Platform("linux", "amd64"), Layer.chain(IDS[:1], [5_000_000]))
+    made, route, name = plan(image, Inventory()), Route(f"r{PAINT}", f"why{PAINT}"), f"host{PAINT}"
+    events = [
+        Greeted(name, f"docker{PAINT}", f"linux{PAINT}"), Planned(name, made, route),
+        Sending(name, 1, 5_000_000, 1), Loading(name), Warned(name, PAINT),
+    ]  # fmt: skip
+    names = ("docker.io/library/app:1",)
+    good = Result(image.reference, name, route, steps=made.steps, image_id=PAINT, verified=True, names=names)
+    return events, [good, Result(image.reference, name, route, error=TargetError(PAINT, hint=PAINT), names=names)]
+
+
+def paints(text: str) -> bool:
+    hidden = any(not (character.isprintable() or character in "\n\t") for character in text)
+    commands = ("##vso[", "##teamcity[")
+    return (
+        hidden or any(c in text for c in commands) or any(line.lstrip().startswith("::") for line in text.split("\n"))
+    )
+
+
+def test_no_report_lets_anything_through() -> None:
+    events, results = painted()
+    said = plain(*events, results=results)
+    assert not paints("\n".join(said))
+    assert not any("\n" in line for line in said)
+    text = terminal(*events, results=results, interactive=False)
+    assert not paints(text)
+    out, warned = io.StringIO(), list[str]()
+    report = JsonReport(out, warned.append)
+    for event in events:
+        report(event)
+    report.finish(results, 1)
+    assert not paints(out.getvalue() + "\n".join(warned))
+    told = json.loads(out.getvalue())["results"][1]
+    assert (told["image"], told["target"]) == (f"app{PAINT}", f"host{PAINT}")
+    assert not any(paints(text) for text in (*told["error"].values(), *told["route"].values()) if isinstance(text, str))
+
+
+# Outcomes as they come.
+
+
+def test_what_was_told_is_not_told_again() -> None:
+    good, bad = done(planned(1)), Result("app:1", "two", EXPORT, error=TargetError("two: no"))
+    said: list[str] = []
+    report = PlainReport(said.append)
+    report.delivered([bad])
+    assert said == ["  ✗ app:1 on two: two: no"]
+    report.finish([good, bad], 3.21)
+    assert len([line for line in said if "two: no" in line]) == 1
+    assert said[-1] == "1 of 2 done      3.2 s"
+    assert "verified on host" in said[-2]
+
+
+def test_a_terminal_shows_them_above_the_bars() -> None:
+    out = io.StringIO()
+    console = Console(file=out, force_terminal=True, width=100, color_system=None, highlight=False)
+    good, bad = done(planned(1)), Result("app:1", "two", EXPORT, error=TargetError("two: no"))
+    with TerminalReport(console) as report:
+        report(Sending("two", 1, 5_000_000, 1))
+        report(Sending("host", 1, 5_000_000, 1))
+        report.delivered([bad])
+        assert "two: no" in out.getvalue()
+        report.finish([good, bad], 3.2)
+    assert out.getvalue().count("two: no") == 1
+
+
+# What goes on.
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.now = 100.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def logged(json_report: bool = False) -> tuple[PlainReport | JsonReport, list[str], Clock]:
+    said: list[str] = []
+    clock = Clock()
+    if json_report:
+        return JsonReport(io.StringIO(), said.append, clock), said, clock
+    return PlainReport(said.append, clock=clock), said, clock
+
+
+@pytest.mark.parametrize("json_report", [False, True])
+def test_a_log_says_every_quarter_of_a_minute_what_moves(json_report: bool) -> None:
+    report, said, clock = logged(json_report)
+    report(Greeted("host", "d", "p"))
+    report(Planned("host", planned(100_000_000), EXPORT))
+    said.clear()
+    for second in range(1, 61):
+        clock.now = 100 + second
+        report(Sending("host", second * 1_000_000, 100_000_000, second * 500_000))
+    assert said == [
+        "host  15.0 MB of 100.0 MB, 7.5 MB on the wire, 500.0 kB/s",
+        "host  30.0 MB of 100.0 MB, 15.0 MB on the wire, 500.0 kB/s",
+        "host  45.0 MB of 100.0 MB, 22.5 MB on the wire, 500.0 kB/s",
+        "host  60.0 MB of 100.0 MB, 30.0 MB on the wire, 500.0 kB/s",
+    ]
+
+
+def test_it_says_that_nothing_moves_and_that_the_target_unpacks() -> None:
+    report, said, clock = logged()
+    assert isinstance(report, PlainReport)
+    log = report._log
+    clock.now += 15
+    log.remind()
+    report(Greeted("host", "d", "p"))
+    clock.now += 15
+    log.remind()
+    report(Planned("host", planned(10_000_000), EXPORT))
+    clock.now += 15
+    log.remind()
+    report(Sending("host", 5_000_000, 10_000_000, 1_500_000))
+    for _ in range(2):
+        clock.now += 15
+        log.remind()
+    report(Loading("host"))
+    for _ in range(40):
+        clock.now += 1
+        log.remind()
+    assert [line for line in said if "d, p" not in line and "route" not in line] == [
+        "connecting, and looking at the images, for 15 s",
+        "host  comparing layers, for 15 s",
+        "host  reading layers, for 15 s",
+        "host  5.0 MB of 10.0 MB, 1.5 MB on the wire, 100.0 kB/s",
+        "host  5.0 MB of 10.0 MB, 1.5 MB on the wire, nothing more for 15 s",
+        "host  unpacking and verifying, for 15 s",
+        "host  unpacking and verifying, for 30 s",
+    ]
+
+
+def test_of_many_targets_one_line_tells() -> None:
+    report, said, clock = logged()
+    for number in range(50):
+        report(Sending(f"host{number}", 1, 10, 1_000_000))
+    report(Loading("host7"))
+    report.delivered([done(planned(1), target="host9")])
+    said.clear()
+    clock.now += 15
+    report(Sending("host1", 2, 10, 2_500_000))
+    assert said == ["49 targets under way: 48 sending, 1 unpacking and verifying; 51.5 MB on the wire, 3.4 MB/s"]
+
+
+def test_a_line_of_any_kind_is_no_silence() -> None:
+    report, said, clock = logged()
+    clock.now += 14
+    report(Warned("host", "the route registry failed"))
+    clock.now += 14
+    report(Sending("host", 1, 2, 3))
+    assert said == ["warning: host: the route registry failed"]
+
+
+def test_it_looks_by_itself_as_long_as_it_lasts() -> None:
+    report, _, _ = logged()
+    before = threading.active_count()
+    with report:
+        assert threading.active_count() == before + 1
+    assert threading.active_count() == before

@@ -19,6 +19,7 @@ from layerferry.routes.ngrok_agent import (
     tunnel_forms,
 )
 from layerferry.routes.ngrok_errors import ADVICE, explain, find_code
+from layerferry.routes.tunnel import read_reply
 
 CONSOLE_SCRIPT = "#!/venv/bin/python3\n# -*- coding: utf-8 -*-\nimport re\nimport sys\nfrom pyngrok.ngrok import main\n"
 KNOWN = Credentials("layerferry", "a-password-of-ours")
@@ -61,7 +62,7 @@ class TestFindAgent:
 
     def test_one_that_pyngrok_installed_earlier_is_the_last_resort(self, tmp_path: Path) -> None:
         installed = program(tmp_path / ".config" / "ngrok" / "ngrok")
-        assert find_agent({"PATH": "/nonexistent", "HOME": str(tmp_path)}) == installed
+        assert find_agent({"PATH": str(tmp_path / "missing"), "HOME": str(tmp_path)}) == installed
 
 
 class TestVersion:
@@ -187,3 +188,45 @@ class TestCredentials:
     def test_an_address_without_tls_is_never_asked(self) -> None:
         with pytest.raises(RouteError, match="not encrypted"):
             check_edge("http://me.example", KNOWN)
+
+
+class TestReply:
+    def test_it_is_the_address(self) -> None:
+        assert read_reply(b'{"url": "https://me.ngrok.app"}\n') == "https://me.ngrok.app"
+        assert read_reply(b'{"url": "https://127.0.0.1:4443"}\n') == "https://127.0.0.1:4443"
+
+    @pytest.mark.parametrize(
+        "line",
+        [
+            b"",
+            b"[]",
+            b"5",
+            b"null",
+            b'{"url": 5}',
+            b'{"url": ["https://a"]}',
+            b'{"url": null, "code": 5}',
+            b'{"code": "105", "detail": {}, "url": {}}',
+            b'{"url": "https://me.ngrok.app/x"}',
+            b'{"url": "https://me.ngrok.app@evil"}',
+            b'{"url": "https://me.ngrok.app\\n::add-mask::x"}',
+            b'{"url": "file:///etc/passwd"}',
+            b'{"url": "https://\\u001b[31m"}',
+            b'{"url": "https://' + b"a" * 300 + b'"}',
+            b"[" * 10_000,
+            b'{"code": ' + b"1" * 5000 + b"}",
+            b"\xff\xfe",
+            b"{" + b" " * (1 << 17) + b"}",
+        ],
+    )
+    def test_whatever_else_it_is_it_is_refused_in_a_sentence(self, line: bytes) -> None:
+        with pytest.raises(RouteError) as caught:
+            read_reply(line)
+        assert (caught.value.message + caught.value.hint).isprintable()
+        assert len(caught.value.message) < 200
+
+    def test_a_code_that_is_none_leads_nowhere(self) -> None:
+        with pytest.raises(RouteError) as caught:
+            read_reply(b'{"code": "../../evil", "detail": "it says"}')
+        assert "evil" not in caught.value.message + caught.value.hint
+        assert "it says" in caught.value.message
+        assert find_code("ERR_NGROK_" + "1" * 400) == ""

@@ -133,7 +133,7 @@ class BuildkiteOutput(Output):
 
     def tell_mask(self, secret: str) -> None:
         with self.attempt("redaction by buildkite-agent"):
-            self.run(["buildkite-agent", "redactor", "add"], secret.encode())
+            self.run(["buildkite-agent", "redactor", "add"], secret.encode(errors="surrogateescape"))
 
     def open_group(self, title: str) -> None:
         self.write(f"--- {title}")

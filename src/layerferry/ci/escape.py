@@ -1,15 +1,23 @@
 """Text for CI logs: what is not ours must not be able to speak to the CI, and what is ours must be spelt right."""
 
+import json
 import re
-import unicodedata
+from collections.abc import Collection
+from typing import Any
 
 _LINE_ENDS = re.compile(r"\r\n|[\n\r\v\f\x1c-\x1e\x85\u2028\u2029]")
 #: Where Azure's agent, GitHub's runner (its older form) and TeamCity's agent look for a command, anywhere in a line.
 _HASH_COMMAND = re.compile(r"##(?=\[|vso\[|teamcity\[)", re.IGNORECASE)
 #: .NET's TrimStart, which GitHub's runner calls first, and characters that nobody sees.
 _LEADING = re.compile(r"[\s\u180e\u200b-\u200f\u2060\ufeff]*::")
-#: Characters that reorder what a reader sees.
-_REORDERING = frozenset("\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
+#: Controls but the tab, lone surrogates, ends of lines and paragraphs, and what reorders that which a reader sees:
+#: Unicode's categories Cc, Cs, Zl and Zp, and UAX 9's explicit formatting characters.
+_UNSEEN = re.compile(
+    "[\\x00-\\x08\\x0a-\\x1f\\x7f-\\x9f\\ud800-\\udfff\\u2028\\u2029\\u061c\\u200e\\u200f\\u202a-\\u202e\\u2066-\\u2069]"
+)
+#: Bytes of UTF-8 that a message has at most. Ours have a few hundred; what an engine says beyond that, nobody reads.
+LONGEST_MESSAGE = 2000
+_ELLIPSIS = "…"
 _MOST_ONE_UNIT = 0xFFFF
 _ASCII = 0x7F
 
@@ -29,20 +37,64 @@ def one_line(text: str) -> str:
     return neutralise(" ".join(part.strip() for part in _LINE_ENDS.split(text) if part.strip()))
 
 
+def message(text: str, limit: int = LONGEST_MESSAGE) -> str:
+    """`text` on one line, neutralised, in at most `limit` bytes of UTF-8: what is too long lacks its middle."""
+    text = _shortened(text, limit)
+    indent = " " * (len(text) - len(text.lstrip(" ")))
+    return cut(indent + one_line(text), limit)
+
+
+def paragraph(text: str, limit: int = LONGEST_MESSAGE) -> str:
+    """`text` as lines, as its newlines alone part them, neutralised, in at most `limit` bytes of UTF-8."""
+    return cut("\n".join(one_line(line) for line in _shortened(text, limit).split("\n")), limit)
+
+
+def cut(text: str, limit: int) -> str:
+    """`text`, or its beginning and its end around an ellipsis, in at most `limit` bytes of UTF-8."""
+    data = text.encode(errors="backslashreplace")
+    if len(data) <= limit:
+        return text
+    half = (limit - len(_ELLIPSIS.encode())) // 2
+    return data[:half].decode(errors="ignore") + _ELLIPSIS + data[-half:].decode(errors="ignore")
+
+
+def _shortened(text: str, limit: int) -> str:
+    """Cut before anything looks at it: somebody may send megabytes."""
+    return text if len(text) <= 2 * limit else text[:limit] + _ELLIPSIS + text[-limit:]
+
+
+def cleaned(document: Any, *, keep: Collection[str] = ()) -> Any:
+    """A JSON document whose texts are messages, since scripts print them, but for those of the keys to `keep`."""
+    match document:
+        case str():
+            return message(document)
+        case dict():
+            return {key: value if key in keep else cleaned(value, keep=keep) for key, value in document.items()}
+        case list() | tuple():
+            return [cleaned(value, keep=keep) for value in document]
+    return document
+
+
+def json_text(document: object) -> str:
+    """`document` as JSON that no terminal and no CI takes for anything else; whoever parses it finds the very values.
+
+    It is ASCII, and of a command's opening one sign is written as an escape. Outside of strings, JSON has neither `##`
+    nor `::`.
+    """
+    text = json.dumps(document, indent=2).replace("\x7f", "\\u007f")
+    return _HASH_COMMAND.sub(r"#\\u0023", text).replace("::", r":\u003a")
+
+
 def _neutralise_line(line: str) -> str:
-    visible = "".join(_visible(character) for character in line)
+    visible = _UNSEEN.sub(_spelt_out, line)
     visible = _HASH_COMMAND.sub("# #", visible)
     if visible.count("::") > 1 or _LEADING.match(visible):
         visible = re.sub(r":(?=:)", ": ", visible)
     return visible
 
 
-def _visible(character: str) -> str:
-    if character == "\t":
-        return character
-    if character in _REORDERING or unicodedata.category(character) in {"Cc", "Cs", "Zl", "Zp"}:
-        return character.encode("unicode_escape").decode()
-    return character
+def _spelt_out(found: re.Match[str]) -> str:
+    return found[0].encode("unicode_escape").decode()
 
 
 def github_data(text: str) -> str:
@@ -86,4 +138,4 @@ def _teamcity_character(character: str) -> str:
 
 def markdown_cell(text: str) -> str:
     """`text` as a code span in a cell of a Markdown table: it makes no link, no mention, no HTML and no new cell."""
-    return "`" + one_line(text).replace("`", "'").replace("|", "\\|") + "`" if text.strip() else ""
+    return "`" + message(text).replace("`", "'").replace("|", "\\|") + "`" if text.strip() else ""

@@ -14,8 +14,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar, TextIO
 
-from layerferry.ci.escape import neutralise, one_line
+from layerferry.ci.escape import message, neutralise, one_line, paragraph
 from layerferry.ci.summary import LARGEST_SUMMARY
+from layerferry.processes import child_environment
 
 #: Runs a command with bytes on its stdin; raises OSError or SubprocessError.
 Run = Callable[[Sequence[str], bytes], None]
@@ -82,7 +83,7 @@ class Output:
     @contextlib.contextmanager
     def group(self, title: str) -> Iterator[None]:
         """Lines that belong together. Groups do not nest: most CIs know one level."""
-        title = one_line(self.redact(title))
+        title = message(self.redact(title))
         self.open_group(title)
         failed = True
         try:
@@ -91,13 +92,13 @@ class Output:
         finally:
             self.close_group(title, failed=failed)
 
-    def error(self, message: str, *, hint: str = "") -> None:
+    def error(self, text: str, *, hint: str = "") -> None:
         """Show what failed, as an annotation where there are such; no other line has to say it."""
-        self.annotate("error", self.redact(message), self.redact(hint))
+        self.annotate("error", message(self.redact(text)), paragraph(self.redact(hint)))
 
-    def warning(self, message: str, *, hint: str = "") -> None:
+    def warning(self, text: str, *, hint: str = "") -> None:
         """Show what went another way than hoped."""
-        self.annotate("warning", self.redact(message), self.redact(hint))
+        self.annotate("warning", message(self.redact(text)), paragraph(self.redact(hint)))
 
     def summary(self, markdown: str) -> None:
         """Show `markdown` on the job's page, where there is one and the user did not switch it off."""
@@ -128,7 +129,7 @@ class Output:
         self.stream.write(line + "\n")
         self.stream.flush()
 
-    # What a dialect says in its own way; values are redacted already, not yet escaped.
+    # What a dialect says in its own way; values are redacted and neutralised already, not yet escaped.
 
     def tell_mask(self, secret: str) -> None: ...
 
@@ -192,5 +193,11 @@ def _is_file(stream: TextIO) -> bool:
 
 def _run(command: Sequence[str], data: bytes, env: Mapping[str, str]) -> None:
     subprocess.run(
-        command, input=data, env=dict(env), check=True, capture_output=True, timeout=_RUN_SECONDS, close_fds=True
+        command,
+        input=data,
+        env=child_environment(env),
+        check=True,
+        capture_output=True,
+        timeout=_RUN_SECONDS,
+        close_fds=True,
     )

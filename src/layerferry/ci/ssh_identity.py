@@ -1,4 +1,4 @@
-r"""An SSH key and known hosts that come as variables: content or path, mended, in a private folder while they serve.
+r"""An SSH key and known hosts that come as variables: content or path, mended, and private while they serve.
 
 What a CI's settings page does to a key is undone: a lost last newline, CRLF, newlines as `\n` or as spaces, base64
 around it all. What cannot be undone is said in one sentence, which never holds the value.
@@ -8,16 +8,15 @@ import base64
 import binascii
 import contextlib
 import re
-import shutil
 import struct
-import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from layerferry.errors import UsageError
+from layerferry.ci.ssh_key import keep_in_agent, keep_in_memory
+from layerferry.errors import ConnectError, UsageError
+from layerferry.temporary import TemporaryFolder
 
-_ARMOUR = re.compile(r"-----BEGIN (?P<kind>[A-Z0-9 ]+)-----(?P<body>.*?)-----END (?P=kind)-----(?P<rest>.*)", re.DOTALL)
 _BEGIN = re.compile(r"-----BEGIN (?P<kind>[A-Z0-9 ]+)-----")
 _HEADER = re.compile(r"^[A-Za-z][A-Za-z0-9-]*:[^\n]*\n", re.MULTILINE)
 _OPENSSH_MAGIC = b"openssh-key-v1\0"
@@ -27,15 +26,21 @@ _PUBLIC = re.compile(r"(?:ssh-|ecdsa-sha2-|sk-ssh-|sk-ecdsa-)[a-z0-9@.-]+\s+AAAA
 _HOST_LINE = re.compile(r"(?:@(?:cert-authority|revoked)\s+)?\S+\s+[a-z][a-z0-9@.-]+\s+AAAA[A-Za-z0-9+/]+=*(?:\s.*)?")
 #: How long an armour's lines are, as ssh-keygen writes OpenSSH's.
 _WIDTH = 70
+#: Bytes of a file, and characters of a key: one of 16,384 bits has 13,000. ssh reads known_hosts of any length.
 _LARGEST = 1 << 20
+_LARGEST_KEY = 64 << 10
 
 
 @dataclass(frozen=True, slots=True)
 class SshIdentity:
-    """The files, None where the user gave nothing, and what to hand to ssh as `-o` options."""
+    """The files, None where the user gave nothing, and what to hand to ssh as `-o` options.
+
+    Where `agent`, a socket, has the key, `key` is the path to which `.pub` is to be added.
+    """
 
     key: Path | None
     known_hosts: Path | None
+    agent: Path | None = None
 
     @property
     def options(self) -> tuple[str, ...]:
@@ -43,6 +48,8 @@ class SshIdentity:
         found: list[str] = []
         if self.key:
             found += [f"IdentityFile={_quoted(self.key)}", "IdentitiesOnly=yes"]
+        if self.agent:
+            found.append(f"IdentityAgent={_quoted(self.agent)}")
         if self.known_hosts:
             found += [f"UserKnownHostsFile={_quoted(self.known_hosts)}", "GlobalKnownHostsFile=/dev/null"]
             found += ["StrictHostKeyChecking=yes"]
@@ -51,6 +58,7 @@ class SshIdentity:
 
 @contextlib.contextmanager
 def open_identity(
+    environ: Mapping[str, str],
     *,
     key: str | None = None,
     known_hosts: str | None = None,
@@ -59,32 +67,37 @@ def open_identity(
     key_setting: str = "LAYERFERRY_SSH_KEY",
     hosts_setting: str = "LAYERFERRY_SSH_KNOWN_HOSTS",
 ) -> Iterator[SshIdentity]:
-    """Write `key` and `known_hosts`, content or path each, as 0600 files, gone when the block ends.
+    """Keep `key` in memory and write `known_hosts`, content or path each; both are gone when the block ends.
 
-    None means not set; "" is an empty secret, which is a mistake. `folder` is where the private folder is made, the
-    system's temporary one by default; `home` stands for `~` in a path. Raises `UsageError`, which names the setting.
+    None means not set; "" is an empty secret, which is a mistake. `folder` is where a private folder is made, the
+    system's temporary one by default; `home` stands for `~` in a path. Raises `UsageError`, which names the setting,
+    and `ConnectError` where a key cannot be kept in memory.
     """
-    texts = {
-        "identity": None if key is None else read_key(key, setting=key_setting, home=home),
-        "known_hosts": None if known_hosts is None else read_known_hosts(known_hosts, setting=hosts_setting, home=home),
-    }
-    private = Path(tempfile.mkdtemp(prefix="layerferry-ssh-", dir=folder))
-    try:
-        paths = {name: _write(private / name, text) for name, text in texts.items() if text is not None}
-        yield SshIdentity(paths.get("identity"), paths.get("known_hosts"))
-    finally:
-        shutil.rmtree(private, ignore_errors=True)
+    text = None if key is None else read_key(key, setting=key_setting, home=home)
+    hosts = None if known_hosts is None else read_known_hosts(known_hosts, setting=hosts_setting, home=home)
+    with contextlib.ExitStack() as stack:
+        agent = path = hosts_path = None
+        if text is not None:
+            path = keep_in_memory(stack, text)
+            if path is None:
+                agent, path = keep_in_agent(stack, text, environ, folder)
+        if hosts is not None:
+            private = stack.enter_context(TemporaryFolder(folder, error=ConnectError))
+            hosts_path = _write(Path(private, "known_hosts"), hosts)
+        yield SshIdentity(path, hosts_path, agent)
 
 
 def read_key(value: str, *, setting: str, home: Path | None = None) -> str:
     """The private key in `value`, content or path, as ssh reads it; raises `UsageError` if there is none in it."""
     text = _content(value, setting, home, marks=("-----BEGIN ", "PuTTY-User-Key-File", " AAAA"))
-    match = _ARMOUR.search(text)
-    if match and match["kind"] in _PRIVATE:
-        if _is_encrypted(match["kind"], match["body"]):
+    if len(text) > _LARGEST_KEY:
+        raise UsageError(f"{setting} holds more than a private key can have", hint="Give the key's file alone.")
+    kind, body = _block(text)
+    if kind in _PRIVATE:
+        if _is_encrypted(kind, body):
             raise _passphrase(setting)
-        return _armour(match["kind"], match["body"], setting)
-    if match and match["kind"] == "ENCRYPTED PRIVATE KEY":
+        return _armour(kind, body, setting)
+    if kind == "ENCRYPTED PRIVATE KEY":
         raise _passphrase(setting)
     if text.startswith("PuTTY-User-Key-File"):
         raise UsageError(
@@ -96,7 +109,7 @@ def read_key(value: str, *, setting: str, home: Path | None = None) -> str:
             f"{setting} holds a public key, and the private one is needed",
             hint="Give the file without .pub; the public key goes into authorized_keys on the target.",
         )
-    if _BEGIN.search(text) and not match:
+    if _BEGIN.search(text) and not kind:
         raise UsageError(
             f"{setting} holds a key that is cut off: its END line is missing",
             hint="Copy the whole file, from -----BEGIN to the end of the -----END line.",
@@ -110,7 +123,9 @@ def read_key(value: str, *, setting: str, home: Path | None = None) -> str:
 def read_known_hosts(value: str, *, setting: str, home: Path | None = None) -> str:
     """The known_hosts in `value`, content or path; raises `UsageError` if it has no host key in it."""
     text = _content(value, setting, home, marks=(" ssh-", " ecdsa-", " sk-", "@cert-authority", "@revoked"))
-    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    lines = [line.strip() for line in text.split("\n") if line.strip()]
+    if not all(line.replace("\t", " ").isprintable() for line in lines):
+        raise UsageError(f"{setting} has a control character in it", hint="Give lines as ssh-keyscan HOST prints them.")
     entries = [line for line in lines if not line.startswith("#")]
     if not any(_HOST_LINE.fullmatch(entry) for entry in entries):
         raise UsageError(
@@ -118,6 +133,15 @@ def read_known_hosts(value: str, *, setting: str, home: Path | None = None) -> s
             hint="Each line reads HOST KEYTYPE KEY, as ssh-keyscan HOST prints it; compare the key with the host's.",
         )
     return "\n".join(lines) + "\n"
+
+
+def _block(text: str) -> tuple[str, str]:
+    """The kind and the body of the first armour that has an end; empty without one."""
+    for begin in _BEGIN.finditer(text):
+        end = text.find(f"-----END {begin['kind']}-----", begin.end())
+        if end >= 0:
+            return begin["kind"], text[begin.end() : end]
+    return "", ""
 
 
 def _content(value: str, setting: str, home: Path | None, *, marks: tuple[str, ...]) -> str:
@@ -144,11 +168,14 @@ def _file_content(path: Path, setting: str, home: Path | None) -> str:
         path = home.joinpath(*path.parts[1:])
     looks = len(path.parts) > 1 and len(str(path)) < 256  # noqa: PLR2004
     try:
-        data = path.read_bytes()[:_LARGEST]
+        with path.open("rb") as file:
+            data = file.read(_LARGEST + 1)
     except OSError as error:
         if not looks:
             raise UsageError(f"{setting} is neither a key, nor known hosts, nor a file") from None
         raise UsageError(f"{setting} names a file that cannot be read: {error.strerror}") from None
+    if len(data) > _LARGEST:
+        raise UsageError(f"{setting} names a file of more than {_LARGEST} bytes")
     text = _mended(data.decode(errors="replace"))
     if not text:
         raise UsageError(f"{setting} names an empty file")

@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from layerferry.ci.escape import markdown_cell, one_line
+from layerferry.image import is_digest
 from layerferry.result import size
 
 #: What GitHub takes from one step, and Buildkite from one annotation, in bytes.
@@ -18,7 +19,8 @@ def outputs(document: Mapping[str, Any]) -> dict[str, str]:
     delivered = [result for result in results if not result["error"]]
     actions = [layer["action"] for result in delivered for layer in result["layers"]]
     return {
-        "image-id": _joined(result["image_id"] for result in delivered),
+        # Later steps may put it into a shell: it is a digest, or nothing.
+        "image-id": _joined(result["image_id"] for result in delivered if is_digest(result["image_id"])),
         "bytes-sent": str(sum(result["bytes"]["sent"] for result in results)),
         "bytes-image": str(sum(result["bytes"]["image"] for result in results)),
         "layers-sent": str(actions.count("send")),

@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 from layerferry.ci import providers
 from layerferry.ci.machine import Machine
 from layerferry.ci.providers import Provider
-from layerferry.ci.services import Service, find_services, is_loopback, split_address
+from layerferry.ci.services import Service, check_daemon_url, find_services, is_loopback, split_address
 
 _PLAIN_PORT, _TLS_PORT = 2375, 2376
 #: Engines with a job of their own beside a `docker` service: where the official image's entrypoint would look for it.
@@ -210,9 +210,11 @@ def find_daemon(
 ) -> tuple[Daemon, str]:
     """Where the daemon is, and why: DOCKER_HOST, docker's context, a socket, a `docker` service, in this order."""
     if env.get("DOCKER_HOST"):
-        return _daemon(env["DOCKER_HOST"], env, machine), f"DOCKER_HOST={env['DOCKER_HOST']}"
+        url = check_daemon_url(env["DOCKER_HOST"], "DOCKER_HOST")
+        return _daemon(url, env, machine), f"DOCKER_HOST={url}"
     if machine.context_host:
-        return _daemon(machine.context_host, env, machine), "docker's current context"
+        url = check_daemon_url(machine.context_host, "docker's current context")
+        return _daemon(url, env, machine), "docker's current context"
     if machine.sockets:
         return Daemon(Reach.SOCKET, f"unix://{machine.sockets[0]}"), f"{machine.sockets[0]} exists"
     linked = "DOCKER_PORT_2375_TCP" in env or "DOCKER_PORT_2376_TCP" in env

@@ -1,10 +1,11 @@
 """Manifests and indexes as they are pushed: checked as far as a registry checks them, and read for what they name."""
 
-import json
 from dataclasses import dataclass
-from typing import Any, Self
+from typing import Self
 
-from layerferry.image import Descriptor, digest_of, is_digest
+from layerferry.documents import Document
+from layerferry.errors import SourceError
+from layerferry.image import Descriptor, MediaType, Platform, digest_of
 from layerferry.registry import refusal
 
 
@@ -12,10 +13,11 @@ from layerferry.registry import refusal
 class PushedManifest:
     """A manifest or index as it was put. `tag` is empty where it was put by digest.
 
-    `config`, `layers` (bottom first) and `children` (an index's manifests) are its descriptors. A classic store copies
-    the sizes of layers that it did not upload from our answers, so those are no better than what was claimed. `blobs`
-    are the digests that a registry must have before it takes the manifest: not those of layers that say themselves
-    where else they are found (image-spec v1.1.1, "Non-distributable Layers").
+    `config`, `layers` (bottom first) and `children` (an index's manifests) are its descriptors; `platforms` has what
+    the index says of each child, None where it says nothing. A classic store copies the sizes of layers that it did not
+    upload from our answers, so those are no better than what was claimed. `blobs` are the digests that a registry must
+    have before it takes the manifest: not those of layers that say themselves where else they are found (image-spec
+    v1.1.1, "Non-distributable Layers").
     """
 
     media_type: str
@@ -25,41 +27,45 @@ class PushedManifest:
     config: Descriptor | None = None
     layers: tuple[Descriptor, ...] = ()
     children: tuple[Descriptor, ...] = ()
+    platforms: tuple[Platform | None, ...] = ()
     blobs: tuple[str, ...] = ()
 
     @classmethod
     def parse(cls, data: bytes, *, media_type: str, tag: str = "") -> Self:
         """Read `data`; raises `Refused`, as MANIFEST_INVALID, where it is not a manifest of type `media_type`."""
         try:
-            document = json.loads(data)
-            if document.get("mediaType", media_type) != media_type:
+            document = Document.parse(data, "the manifest")
+            kind = MediaType(media_type)
+            if document.media_type("mediaType", kind) != kind:
                 raise refusal.manifest_invalid("mediaType and Content-Type differ")
-            config, layers = document.get("config"), document.get("layers", ())
-            own = [config, *(layer for layer in layers if not layer.get("urls"))]
+            layers, children = document.objects("layers"), document.objects("manifests")
+            own = [document.object("config")] if document.members.get("config") is not None else []
             return cls(
-                media_type=media_type,
+                media_type=kind,
                 digest=digest_of(data),
                 data=data,
                 tag=tag,
-                config=_descriptor(config) if config is not None else None,
-                layers=tuple(_descriptor(layer) for layer in layers),
-                children=tuple(_descriptor(child) for child in document.get("manifests", ())),
-                blobs=tuple(blob["digest"] for blob in own if blob is not None),
+                config=_descriptor(own[0]) if own else None,
+                layers=tuple(map(_descriptor, layers)),
+                children=tuple(map(_descriptor, children)),
+                platforms=tuple(map(_platform, children)),
+                blobs=tuple(blob.digest("digest") for blob in (*own, *layers) if not _is_elsewhere(blob)),
             )
-        except (ValueError, TypeError, AttributeError, KeyError, RecursionError) as error:
+        except (SourceError, ValueError) as error:
             raise refusal.manifest_invalid("this is not a manifest") from error
 
-    def to_json(self) -> dict[str, Any]:
-        document: dict[str, Any] = json.loads(self.data)
-        return document
+
+def _descriptor(document: Document) -> Descriptor:
+    """A classic store leaves out a size of 0, which is what it heard of a blob whose size we did not know."""
+    return Descriptor(document.media_type("mediaType"), document.digest("digest"), document.count("size", 0))
 
 
-def _descriptor(document: dict[str, Any]) -> Descriptor:
-    """Raises `KeyError`, `TypeError` or `ValueError` where `document` is no descriptor with a sha256 digest.
+def _platform(child: Document) -> Platform | None:
+    stated = child.object("platform")
+    if not stated.members:
+        return None
+    return Platform(*(stated.word(key, "") for key in ("os", "architecture", "variant")))
 
-    A classic store leaves out a size of 0, which is what it heard of a blob whose size we did not know.
-    """
-    digest, size = document["digest"], document.get("size", 0)
-    if not is_digest(digest) or not isinstance(size, int) or size < 0:
-        raise ValueError(digest)
-    return Descriptor(str(document["mediaType"]), digest, size)
+
+def _is_elsewhere(layer: Document) -> bool:
+    return bool(layer.texts("urls"))

@@ -1,63 +1,140 @@
 """Shows what happens: events and results become a terminal's progress, a CI log's plain lines, or JSON."""
 
-import json
+import time
 from collections.abc import Callable, Sequence
-from typing import Any, Protocol, TextIO
+from typing import Any, Protocol, Self
 
-from layerferry.events import Event, Greeted, Planned, Warned
+from layerferry.ci.escape import cleaned, json_text
+from layerferry.events import Emit, Event, Greeted, Loading, Planned, Route, Warned
+from layerferry.log import note
 from layerferry.report import lines
-from layerferry.result import Result, size
+from layerferry.report.log import Log
+from layerferry.result import Result
+
+
+def noted(emit: Emit) -> Emit:
+    """The same, and the log hears of it, but for the progress of bytes: its lines tell when each step was done."""
+
+    def hear(event: Event) -> None:
+        match event:
+            case Greeted():
+                note("step", f"greeted: {lines.greeting(event)}")
+            case Planned():
+                note("step", f"planned: {lines.planned(event)}")
+            case Loading():
+                note("step", f"sent: {event.target}")
+            case Route():
+                note("step", lines.route(event))
+            case Warned():
+                note("warning", f"{event.target}: {event.message}")
+        emit(event)
+
+    return hear
+
+
+#: What the user himself has said, and looks for; all other texts may be of others.
+_THE_USERS = ("image", "target")
 
 
 class Report(Protocol):
+    """A context: what shows progress ends with it."""
+
+    def __enter__(self) -> Self: ...
+
+    def __exit__(self, *exception: object) -> None: ...
+
     def __call__(self, event: Event) -> None: ...
 
-    def finish(self, results: Sequence[Result], seconds: float) -> None: ...
+    def delivered(self, results: Sequence[Result]) -> None:
+        """Show what came of one target of several, as soon as it is known."""
+
+    def finish(self, results: Sequence[Result], seconds: float) -> None:
+        """Show what came of all of them, as far as it was not shown yet."""
+
+
+class Out(Protocol):
+    def write(self, text: str, /) -> int: ...
+
+    def flush(self) -> None: ...
 
 
 class PlainReport:
     """Plain lines, each written once: for CI logs and pipes."""
 
-    def __init__(self, say: Callable[[str], None], warn: Callable[[str], None] | None = None) -> None:
-        self._say = say
+    def __init__(
+        self,
+        say: Callable[[str], None],
+        warn: Callable[[str], None] | None = None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._log = Log(say, clock)
         self._warn = warn or (lambda text: say(f"warning: {text}"))
+        self._told = lines.Told()
+
+    def __enter__(self) -> Self:
+        self._log.watch()
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self._log.close()
 
     def __call__(self, event: Event) -> None:
         match event:
             case Greeted():
-                self._say(lines.greeting(event))
+                self._log.line(lines.greeting(event))
             case Planned():
-                sent, image = event.plan.sent, event.plan.image
-                todo = f"{lines.layers(len(sent))} to send, {size(event.plan.delta)}" if sent else "nothing to send"
-                self._say(f"{event.target}  {image.reference}: {todo}; {lines.route(event.route)}")
+                self._log.line(lines.planned(event))
             case Warned():
-                self._warn(f"{event.target}: {event.message}")
+                self._log.tell(self._warn, f"{event.target}: {event.message}")
+        self._log.hear(event)
+
+    def delivered(self, results: Sequence[Result]) -> None:
+        self._log.forget(results)
+        with self._log.together():
+            for mark, line in self._told.outcomes(results, alone=False):
+                self._log.line(f"  {mark} {line}")
 
     def finish(self, results: Sequence[Result], seconds: float) -> None:
-        for mark, line in lines.outcomes(results):
-            self._say(f"  {mark} {line}")
-        if len(results) > 1:
-            done = sum(result.error is None for result in results)
-            self._say(f"{done} of {len(results)} done      {seconds:.1f} s")
+        with self._log.together():
+            for mark, line in self._told.outcomes(results, alone=len(results) == 1):
+                self._log.line(f"  {mark} {line}")
+            if len(results) > 1:
+                self._log.line(lines.total(results, seconds))
 
 
 class JsonReport:
-    """One object on stdout at the end, and nothing else there; warnings go to `warn`."""
+    """One object on stdout at the end, and nothing else there; warnings, and what goes on, go to `say`."""
 
-    def __init__(self, out: TextIO, warn: Callable[[str], None] = lambda _: None) -> None:
+    def __init__(
+        self,
+        out: Out,
+        say: Callable[[str], None] = lambda _: None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
         self._out = out
-        self._warn = warn
+        self._log = Log(say, clock)
+
+    def __enter__(self) -> Self:
+        self._log.watch()
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self._log.close()
 
     def __call__(self, event: Event) -> None:
         if isinstance(event, Warned):
-            self._warn(f"warning: {event.target}: {event.message}")
+            self._log.line(f"warning: {event.target}: {event.message}")
+        self._log.hear(event)
+
+    def delivered(self, results: Sequence[Result]) -> None:
+        self._log.forget(results)
 
     def finish(self, results: Sequence[Result], seconds: float) -> None:
-        json.dump(document(results, seconds), self._out, indent=2)
-        self._out.write("\n")
+        self._out.write(json_text(document(results, seconds)) + "\n")
         self._out.flush()
 
 
 def document(results: Sequence[Result], seconds: float) -> dict[str, Any]:
     """The object that `--json` prints."""
-    return {"results": [result.to_json() for result in results], "seconds": round(seconds, 3)}
+    told = [cleaned(result.to_json(), keep=_THE_USERS) for result in results]
+    return {"results": told, "seconds": round(seconds, 3)}

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 
-from layerferry.events import Greeted, Route
+from layerferry.events import Greeted, Planned, Route
 from layerferry.image import Name
 from layerferry.plan import Action
 from layerferry.result import Result, size
@@ -22,6 +22,12 @@ def greeting(event: Greeted) -> str:
     return f"{event.target}  {event.engine}, {event.platform}"
 
 
+def planned(event: Planned) -> str:
+    sent, image = event.plan.sent, event.plan.image
+    todo = f"{layers(len(sent))} to send, {size(event.plan.delta)}" if sent else "nothing to send"
+    return f"{event.target}  {image.reference}: {todo}; {route(event.route)}"
+
+
 def route(chosen: Route) -> str:
     return f"route: {chosen.name} ({chosen.reason})"
 
@@ -34,11 +40,25 @@ def familiar(names: Sequence[str]) -> str:
     return ", ".join(Name.parse(name).familiar for name in names)
 
 
-def outcomes(results: Sequence[Result]) -> Iterator[tuple[str, str]]:
-    """The lines of all results. A single failure is told once, as the command's error."""
-    for result in results:
-        if result.error is None or len(results) > 1:
-            yield from outcome(result)
+def total(results: Sequence[Result], seconds: float) -> str:
+    done = sum(result.error is None for result in results)
+    return f"{done} of {len(results)} done      {seconds:.1f} s"
+
+
+class Told:
+    """Remembers which results were told, since they are told as they come."""
+
+    def __init__(self) -> None:
+        self._told: list[Result] = []
+
+    def outcomes(self, results: Sequence[Result], *, alone: bool) -> Iterator[tuple[str, str]]:
+        """The lines of those that were not told yet. A failure that is `alone` is told once, as the command's error."""
+        for result in results:
+            if any(result is told for told in self._told):
+                continue
+            if result.error is None or not alone:
+                yield from outcome(result)
+            self._told.append(result)
 
 
 def outcome(result: Result) -> Iterator[tuple[str, str]]:

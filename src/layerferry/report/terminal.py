@@ -1,10 +1,10 @@
 """A terminal's view: a progress display while bytes move, and the summary after."""
 
+import threading
 from collections.abc import Sequence
 from typing import Self
 
 from rich.console import Console
-from rich.markup import escape
 from rich.progress import (
     BarColumn,
     DownloadColumn,
@@ -16,9 +16,11 @@ from rich.progress import (
 )
 from rich.text import Text
 
+from layerferry.ci.escape import message
 from layerferry.events import Event, Greeted, Loading, Planned, Sending, Warned
 from layerferry.report import lines
 from layerferry.result import Result
+from layerferry.streams import stdout
 
 #: Bytes. Less than that is gone before anybody could have looked.
 _WORTH_A_BAR = 1_000_000
@@ -29,11 +31,14 @@ class TerminalReport:
     """Bytes, rate and time left while it lasts; afterwards only the summary stands."""
 
     def __init__(self, console: Console | None = None) -> None:
-        self._console = console or Console(highlight=False)
+        self._console = console or Console(file=stdout().verbatim, highlight=False)
+        self._lock = threading.RLock()
         self._greetings: dict[str, str] = {}
         self._tasks: dict[str, TaskID] = {}
+        self._told = lines.Told()
         self._progress = Progress(
-            TextColumn("  [cyan]↑[/] {task.description}"),
+            TextColumn("  ↑", style="cyan", markup=False),
+            TextColumn("{task.description}", markup=False),
             BarColumn(bar_width=30),
             DownloadColumn(),
             TransferSpeedColumn(),
@@ -53,27 +58,39 @@ class TerminalReport:
             case Greeted():
                 self._greetings[event.target] = lines.greeting(event)
             case Planned():
-                head = self._greetings.pop(event.target, event.target)
+                head = message(self._greetings.pop(event.target, event.target))
                 name, _, rest = head.partition(" ")
-                line = Text.assemble((name, "bold"), f" {rest}      ", (lines.route(event.route), "dim"))
-                self._progress.console.print(line, soft_wrap=True)
+                self._print((name, "bold"), (f" {rest}", ""), (f"      {lines.route(event.route)}", "dim"))
             case Sending() if event.total >= _WORTH_A_BAR:
                 self._progress.start()
                 task = self._tasks.get(event.target)
                 if task is None:
-                    task = self._tasks[event.target] = self._progress.add_task(escape(event.target), total=event.total)
-                self._progress.update(task, completed=event.done)
+                    task = self._tasks[event.target] = self._progress.add_task("", total=event.total)
+                self._progress.update(task, completed=event.done, description=message(event.target))
             case Loading() if event.target in self._tasks:
-                task, description = self._tasks[event.target], f"{escape(event.target)} unpacks and verifies"
+                task, description = self._tasks[event.target], message(f"{event.target} unpacks and verifies")
                 self._progress.update(task, completed=self._progress.tasks[task].total, description=description)
             case Warned():
-                line = Text.assemble(("warning:", "yellow"), f" {event.target}: {event.message}")
-                self._progress.console.print(line, soft_wrap=True)
+                self._print(("warning:", "yellow"), (f" {event.target}: {event.message}", ""))
+
+    def delivered(self, results: Sequence[Result]) -> None:
+        with self._lock:
+            for target in {result.target for result in results} & self._tasks.keys():
+                self._progress.update(self._tasks[target], visible=False)
+            self._outcomes(results, alone=False)
 
     def finish(self, results: Sequence[Result], seconds: float) -> None:
         self._progress.stop()
-        for mark, line in lines.outcomes(results):
-            self._console.print(Text.assemble("  ", (mark, _STYLES[mark]), f" {line}"), soft_wrap=True)
+        self._outcomes(results, alone=len(results) == 1)
         if len(results) > 1:
-            done = sum(result.error is None for result in results)
-            self._console.print(f"{done} of {len(results)} done      {seconds:.1f} s")
+            self._print((lines.total(results, seconds), ""))
+
+    def _outcomes(self, results: Sequence[Result], *, alone: bool) -> None:
+        for mark, line in self._told.outcomes(results, alone=alone):
+            self._print(("  ", ""), (mark, _STYLES[mark]), (f" {line}", ""))
+
+    def _print(self, *parts: tuple[str, str]) -> None:
+        """One line, above whatever moves; no word of it is markup, and none a command."""
+        text = Text.assemble(*((message(part), style) for part, style in parts))
+        with self._lock:
+            self._progress.console.print(text, soft_wrap=True)

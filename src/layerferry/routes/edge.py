@@ -1,10 +1,14 @@
 """The public side of a tunnel: credentials for it, and the proof that it asks for them, without which it is closed."""
 
 import base64
+import contextlib
+import errno
 import http.client
 import re
 import secrets
+import socket
 import ssl
+import threading
 import time
 from dataclasses import dataclass, field
 from http import HTTPStatus
@@ -125,14 +129,30 @@ def _settled(url: str, credentials: Credentials | None, context: ssl.SSLContext,
 def _ask(url: str, credentials: Credentials | None, context: ssl.SSLContext, deadline: float) -> _Reply:
     seconds = min(_ONE_REQUEST, max(deadline - time.monotonic(), 0.1))
     connection = http.client.HTTPSConnection(urlsplit(url).netloc, timeout=seconds, context=context)
+    # The timeout bounds each read, and not an answer that comes byte by byte.
+    late = threading.Event()
+    timer = threading.Timer(seconds, _cut_off, [connection, late])
+    timer.daemon = True
     headers = {"Accept": "application/json", "User-Agent": "layerferry", "Connection": "close"}
+    timer.start()
     try:
         connection.request(
             "GET", "/v2/", headers=headers | ({"Authorization": credentials.header} if credentials else {})
         )
         response = connection.getresponse()
+        if late.is_set():  # an end of the headers that was none
+            raise TimeoutError(errno.ETIMEDOUT, "no whole answer in time")
         realm = re.search(r'realm="([^"]*)"', response.headers.get("WWW-Authenticate", ""))
         code = find_code(response.headers.get("Ngrok-Error-Code", ""))
         return _Reply(response.status, realm[1] if realm else "", code)
     finally:
+        timer.cancel()
         connection.close()
+
+
+def _cut_off(connection: http.client.HTTPSConnection, late: threading.Event) -> None:
+    late.set()
+    sock = connection.sock
+    if sock is not None:
+        with contextlib.suppress(OSError, ValueError):
+            sock.shutdown(socket.SHUT_RDWR)

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from layerferry.errors import RouteError
+from layerferry.processes import child_environment
 from layerferry.routes.edge import EDGE_REALM, Credentials
 
 #: The agent API's /api/endpoints came with this agent (ngrok.com/docs/agent/changelog, 2025-09-23).
@@ -104,13 +105,7 @@ def tunnel_forms(version: tuple[int, int], credentials: Credentials, domain: str
 
 def agent_environment(env: Mapping[str, str], *, secrets: tuple[str, ...], folder: Path) -> dict[str, str]:
     """The environment for the agent: ours without what it need not know, and its own API past any proxy."""
-    kept = {
-        name: value
-        for name, value in env.items()
-        if not name.startswith("LAYERFERRY_")
-        and name not in {"NGROK_AUTHTOKEN", "NGROK_API_KEY", "DOCKER_REGISTRY_NGROK"}
-        and not any(secret and secret in value for secret in secrets)
-    }
+    kept = child_environment(env, secrets=secrets)
     direct = [part for part in (env.get("no_proxy") or env.get("NO_PROXY") or "").split(",") if part.strip()]
     direct += [name for name in _LOOPBACK if name not in direct]
     return kept | {"no_proxy": ",".join(direct), "NO_PROXY": ",".join(direct), "TMPDIR": str(folder)}

@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 from layerferry.errors import RouteError
 
-_CODE = re.compile(r"ERR_NGROK_(\d+)")
+_CODE = re.compile(r"ERR_NGROK_([0-9]{1,6})(?![0-9])")
 
 
 class Advice(NamedTuple):

@@ -2,13 +2,13 @@
 
 import secrets
 import shutil
-import tempfile
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from layerferry import log
 from layerferry.ci.probes import probe
 from layerferry.ci.services import Certainty, split_address
 from layerferry.ci.topology import DaemonName, Topology
@@ -20,6 +20,7 @@ from layerferry.routes.service import ServiceLanding
 from layerferry.routes.tunnel import open_tunnel
 from layerferry.sources.daemon import Daemon
 from layerferry.targets.conduit import SshConduit, SshTarget
+from layerferry.temporary import TemporaryFolder
 
 #: What our registry's challenge says; an edge that shows it has let a request without credentials through.
 _REALM = "layerferry"
@@ -60,7 +61,10 @@ class Attempt:
 
 
 class Reachability:
-    """Our registries, for as long as it is open; all of them ask for the same `credentials`."""
+    """Our registries, for as long as it is open; all of them ask for the same `credentials`.
+
+    `warn` hears in a sentence of a fault of theirs, in whichever thread.
+    """
 
     def __init__(
         self,
@@ -69,6 +73,8 @@ class Reachability:
         environ: Mapping[str, str],
         ngrok: Ngrok | None = None,
         credentials: Credentials | None = None,
+        *,
+        warn: Callable[[str], None] = lambda _: None,
     ) -> None:
         self._environ = environ
         self._daemon = daemon
@@ -78,6 +84,8 @@ class Reachability:
         self._registries: dict[str, Registry] = {}
         self._asked: set[str] = set()
         self._credentials = credentials or Credentials.generate()
+        self._warn = warn
+        log.mask(*self._credentials.secrets)
 
     def close(self) -> None:
         self._stack.close()
@@ -88,6 +96,13 @@ class Reachability:
 
     def attempts(self) -> Iterator[Attempt]:
         """Ask the daemon about one address after the other, in the order to try them (layerferry.ci.topology)."""
+        for attempt in self._attempts():
+            outcome = f"not reached: {attempt.trouble}" if attempt.trouble else "reached"
+            name = attempt.name
+            log.note("route", f"registry at {name.address} ({name.reason}), {outcome}, {attempt.seconds:.3f} s")
+            yield attempt
+
+    def _attempts(self) -> Iterator[Attempt]:
         loopback = self._registry("127.0.0.1")
         for name in self._topology.own_names(loopback.port):
             start = time.monotonic()
@@ -109,6 +124,7 @@ class Reachability:
         """The first registry service that both this job and the daemon reach, if there is one."""
         for service in self._topology.services:
             answer = probe(service.address)
+            log.note("route", f"registry service at {service.address} ({service.reason}): {answer.answer}")
             if not answer.answer.is_registry:
                 continue
             repository = f"layerferry/{secrets.token_hex(8)}"
@@ -143,7 +159,7 @@ class Reachability:
     def _registry(self, host: str) -> Registry:
         """Our registry on an address of ours; there is one for each, since none listens on more than it has to."""
         if host not in self._registries:
-            spool = Path(self._stack.enter_context(tempfile.TemporaryDirectory(prefix="layerferry-")))
+            spool = Path(self._stack.enter_context(TemporaryFolder()))
             self._registries[host] = self._stack.enter_context(
                 Registry(
                     spool=spool,
@@ -151,13 +167,17 @@ class Reachability:
                     address=(host, 0),
                     credentials=(self._credentials.user, self._credentials.password),
                     observe=self._observe,
+                    fault=self._fault,
                 )
             )
         return self._registries[host]
 
     def _observe(self, request: Request, response: Response) -> None:
-        del response
+        log.served(request, response)
         self._asked.add(request.path)
+
+    def _fault(self, error: Exception) -> None:
+        self._warn(log.fault(error))
 
     def _land(self, name: DaemonName, loopback: Registry) -> Landing:
         host, _ = split_address(name.address)

@@ -7,9 +7,12 @@ Secrets go to it through that pipe, to the agent through a private file, and now
 """
 
 import contextlib
+import errno
+import http.client
 import json
 import logging
 import os
+import re
 import secrets as random
 import selectors
 import shutil
@@ -17,9 +20,9 @@ import signal
 import ssl
 import subprocess
 import sys
-import tempfile
 import threading
 import time
+import urllib.request
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -27,10 +30,12 @@ from types import FrameType
 from typing import Any, NoReturn
 from urllib.parse import urlsplit
 
+from layerferry.documents import Document
 from layerferry.errors import RouteError
 from layerferry.routes import ngrok_agent
 from layerferry.routes.edge import Credentials, check_edge
 from layerferry.routes.ngrok_errors import ADVICE, explain, find_code
+from layerferry.temporary import TemporaryFolder
 
 #: Seconds from the agent's start to an open tunnel, and for its download where that is allowed.
 START_TIMEOUT = 30.0
@@ -42,6 +47,9 @@ _LARGEST_REPLY = 1 << 16
 #: With our own module path, whatever it is made of; -P keeps the current folder out of it.
 _START = "import sys; sys.path[:] = sys.argv[1:]; from layerferry.routes.tunnel import keep; keep()"
 #: What the agent says of a form of tunnel that it does not know.
+_DIGITS = re.compile(r"[0-9]{0,6}")
+#: An address that can stand before an image's name: nothing but a host, and a port.
+_ADDRESS = re.compile(r"https?://(?=.{1,253}\Z)[A-Za-z0-9](?:[A-Za-z0-9.-]*[A-Za-z0-9])?(?::[0-9]{1,5})?")
 _UNKNOWN_FORM = frozenset({400, 404, 405, 415, 422})
 
 
@@ -76,10 +84,8 @@ def open_tunnel(
     agent = _agent_path(env, install=install)
     credentials = credentials or Credentials.generate()
     token = token or env.get("NGROK_AUTHTOKEN", "")
-    folder = Path(tempfile.mkdtemp(prefix="layerferry-ngrok-"))
     order = {
         "agent": agent,
-        "folder": str(folder),
         "token": token,
         "upstream": f"http://{upstream}",
         "domain": domain,
@@ -88,10 +94,10 @@ def open_tunnel(
         "timeout": timeout,
     }
     with contextlib.ExitStack() as stack:
-        stack.callback(shutil.rmtree, folder, ignore_errors=True)
-        keeper = _Keeper(ngrok_agent.agent_environment(env, secrets=(token,), folder=folder))
+        folder = stack.enter_context(TemporaryFolder(error=RouteError))
+        keeper = _Keeper(ngrok_agent.agent_environment(env, secrets=(token,), folder=Path(folder)))
         stack.callback(keeper.close)
-        url = keeper.open(order, timeout if agent else timeout + DOWNLOAD_TIMEOUT)
+        url = keeper.open({**order, "folder": folder}, timeout if agent else timeout + DOWNLOAD_TIMEOUT)
         check_edge(url, credentials, own_realm=own_realm, tls=tls, timeout=timeout)
         yield Tunnel(url, urlsplit(url).netloc, credentials)
 
@@ -132,13 +138,7 @@ class _Keeper:
                 f"ngrok's agent opened no tunnel within {timeout:g} s",
                 hint="It has to reach connect.ngrok-agent.com on port 443, past any proxy.",
             )
-        try:
-            reply = json.loads(line)
-        except ValueError:
-            raise explain("") from None
-        if "url" not in reply:
-            raise explain(str(reply.get("code", "")), str(reply.get("detail", "")))
-        return str(reply["url"])
+        return read_reply(line)
 
     def close(self) -> None:
         """Let go, and make sure: whatever of the session is left after a while is killed."""
@@ -179,8 +179,46 @@ class _Keeper:
         return os.read(self._process.stdout.fileno(), _LARGEST_REPLY)
 
 
+def read_reply(line: bytes) -> str:
+    """The public address in the keeper's answer; raises `RouteError` with what it says instead."""
+    if not line:
+        raise explain("")
+    try:
+        reply = Document.parse(line, "the answer of ngrok's agent", most=_LARGEST_REPLY, error=RouteError)
+        url, code, detail = reply.text("url", ""), reply.text("code", ""), reply.text("detail", "")
+        if url and not _ADDRESS.fullmatch(url):
+            raise reply.damaged("its address is none of a tunnel")
+    except RouteError as error:
+        raise RouteError(error.message, hint="Update ngrok's agent, or use another route.") from None
+    if not url:
+        raise explain(code if _DIGITS.fullmatch(code) else "", detail)
+    return url
+
+
+class _Answer(http.client.HTTPResponse):
+    """An answer of the agent's, which pyngrok reads whole, whatever comes."""
+
+    def read(self, amt: int | None = None) -> bytes:
+        data = super().read(_LARGEST_REPLY if amt is None else amt)
+        if len(data) >= _LARGEST_REPLY:
+            raise OSError(errno.EMSGSIZE, "its agent answers without end")
+        return data
+
+
+class _Connection(http.client.HTTPConnection):
+    response_class = _Answer
+
+
+class BoundedHandler(urllib.request.HTTPHandler):
+    """What speaks to the agent's API, which is plain HTTP; a download is not, and is not bounded."""
+
+    def http_open(self, req: urllib.request.Request) -> http.client.HTTPResponse:
+        return self.do_open(_Connection, req)
+
+
 def keep() -> None:
     """Be the keeper: read an order, open the tunnel, answer, and hold it until the pipe ends."""
+    urllib.request.install_opener(urllib.request.build_opener(BoundedHandler))
     logging.disable(logging.CRITICAL)  # pyngrok logs what the service says of a token, and with it the token
     leash, answer = _take_pipes()
     signal.signal(signal.SIGTERM, _leave)
@@ -272,8 +310,10 @@ class _Agent:
             return self._failure(str(error), getattr(error, "ngrok_error", None) or str(error))
         except RouteError as error:
             return {"code": find_code(error.message), "detail": f"{error.message}. {error.hint}"}
-        except (OSError, subprocess.SubprocessError) as error:
+        except (OSError, subprocess.SubprocessError, http.client.HTTPException) as error:
             return self._failure("", getattr(error, "strerror", None) or type(error).__name__)
+        except (ValueError, TypeError, LookupError, AttributeError, RecursionError):  # pyngrok believes its answers
+            return self._failure("", "its agent answers with something else than the API's documents")
         return {"url": self._url}
 
     def close(self) -> None:
@@ -347,5 +387,5 @@ class _Agent:
         return "", ""
 
     def _failure(self, text: str, detail: str) -> dict[str, str]:
-        secrets = (self._token, self._order["password"])
+        secrets = (self._token, *Credentials(self._order["user"], self._order["password"]).secrets)
         return {"code": find_code(text), "detail": ngrok_agent.redact(detail, tuple(filter(None, secrets)))}

@@ -18,18 +18,49 @@ if TYPE_CHECKING:
     from dataclasses import Field as Setting
 
 
+#: What has lines, or several words.
+_OF_LINES = frozenset({"images", "targets", "ssh_key", "ssh_known_hosts"})
+_CONTROL = "it has a control character in it"
+#: RFC 1035, section 2.3.4; ngrok takes a wildcard, too.
+_DOMAIN = re.compile(r"(?=.{1,253}\Z)(?:\*\.)?[A-Za-z0-9](?:[A-Za-z0-9.-]*[A-Za-z0-9])?")
+#: pydantic's kinds of mistakes in our words; its own quote the value, or speak of types.
+_MISTAKES: Mapping[str, str] = {
+    "bool_parsing": "it is neither true nor false",
+    "finite_number": "it is not a number",
+    "float_parsing": "it is not a number",
+    "greater_than_equal": "it must be {ge} or more",
+    "int_parsing": "it is not a whole number",
+    "int_parsing_size": "it is not a whole number of a sensible size",
+    "less_than_equal": "it must be {le} or less",
+    "literal_error": "it is none of {expected}",
+}
+
+
 class _Checks(BaseSettings):
     """What a value must be, beyond its type.
 
     An empty variable counts as unset, but for the secrets: an empty one is a mistake that the user wants to hear of.
     """
 
-    model_config = SettingsConfigDict(env_prefix=PREFIX, extra="ignore", frozen=True, populate_by_name=True)
+    model_config = SettingsConfigDict(
+        env_prefix=PREFIX, extra="ignore", frozen=True, populate_by_name=True, allow_inf_nan=False
+    )
+
+    @field_validator("*", mode="before", check_fields=False)
+    @classmethod
+    def _printable(cls, value: Any, info: Any) -> Any:
+        """Lists are separated by newlines, a key and known hosts have lines: what is in those is looked at later."""
+        if isinstance(value, str) and info.field_name not in _OF_LINES and not value.strip().isprintable():
+            raise ValueError(_CONTROL)
+        return value
 
     @field_validator("images", "targets", mode="before", check_fields=False)
     @classmethod
     def _split(cls, value: Any) -> Any:
-        return tuple(re.findall(r"[^,\s]+", value)) if isinstance(value, str) else value
+        words = tuple(re.findall(r"[^,\s]+", value)) if isinstance(value, str) else value
+        if not all(map(str.isprintable, words)):
+            raise ValueError(_CONTROL)
+        return words
 
     @field_validator(
         "route",
@@ -40,6 +71,7 @@ class _Checks(BaseSettings):
         "jobs",
         "summary",
         "dotenv",
+        "log",
         mode="before",
         check_fields=False,
     )
@@ -63,6 +95,13 @@ class _Checks(BaseSettings):
     @classmethod
     def _compression(cls, value: str) -> str:
         return _checked(value or "auto", Compression.parse)
+
+    @field_validator("ngrok_domain", check_fields=False)
+    @classmethod
+    def _domain(cls, value: str) -> str:
+        if value and not _DOMAIN.fullmatch(value):
+            raise ValueError("it is not the name of a domain, such as me.ngrok.app")
+        return value
 
     @field_validator("registry", check_fields=False)
     @classmethod
@@ -109,4 +148,7 @@ def _origin(location: str, given: Mapping[str, Any]) -> str:
 
 
 def _message(problem: Mapping[str, Any]) -> str:
-    return str(problem["msg"]).removeprefix("Value error, ")
+    """What is wrong with a value, which is not repeated; our own checks say it themselves."""
+    if problem["type"] == "value_error":
+        return str(problem["ctx"]["error"])
+    return _MISTAKES.get(problem["type"], "it cannot be read").format_map(problem.get("ctx", {}))

@@ -10,6 +10,8 @@ from layerferry.compression import Compression
 from layerferry.image import Platform
 
 PREFIX = "LAYERFERRY_"
+#: Seconds; the system's timers take not much more.
+_YEAR = 366 * 24 * 3600
 RouteName = Literal["auto", "registry", "ngrok", "export"]
 SWITCHES = {"true": True, "yes": True, "1": True, "on": True, "false": False, "no": False, "0": False, "off": False}
 
@@ -52,9 +54,10 @@ class Settings:
     jobs: int = _setting(8, "How many targets are pushed to at once.", ge=1)
     platform: str = _setting("", "Which platform of a multi-platform image, such as `linux/arm64`.")
     compression: str = _setting("auto", "`auto`, `zstd`, `gzip` or `none`, with a level: `zstd:9`.")
-    timeout: float = _setting(0.0, "Seconds that the whole push may last; 0 for no bound.", ge=0)
+    timeout: float = _setting(0.0, "Seconds that the whole push may last; 0 for no bound.", ge=0, le=_YEAR)
     summary: bool = _setting(default=True, says="Whether the CI's job page gets a summary.")
     dotenv: Path | None = _setting(None, "A file that gets the outputs as NAME=value, on any CI.")
+    log: Path | None = _setting(None, "A file to which a log of the run is appended, secrets masked.")
 
     @property
     def parsed_platform(self) -> Platform | None:

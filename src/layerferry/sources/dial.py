@@ -1,10 +1,12 @@
-"""A docker daemon behind ssh: HTTP through `docker system dial-stdio`, as docker's own client reaches it.
+"""HTTP to a docker daemon at a unix socket, or behind ssh: `docker system dial-stdio`, as docker's own client does.
 
-The SDK's transport for this wants paramiko even where it does not use it, knows no timeout, and splits hosts on `:`.
+The SDK's transport for ssh wants paramiko even where it does not use it, knows no timeout, and splits hosts on `:`;
+neither of its transports bounds an answer.
 """
 
 import http.client
-from collections.abc import Mapping, Sequence
+import socket
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -12,6 +14,7 @@ import requests
 import urllib3
 from requests.adapters import HTTPAdapter
 
+from layerferry.sources.connections import Bounded, BoundedTls, pools
 from layerferry.sources.piped import Piped, last_line
 
 
@@ -20,16 +23,16 @@ def command(url: str) -> list[str]:
     parts = urlsplit(url)
     host, user = parts.hostname or "", parts.username or ""
     if not host or host.startswith("-") or user.startswith("-"):
-        raise ValueError(f"{url} names no host")
+        raise ValueError("it names no host")
     port = ["-p", str(parts.port)] if parts.port else []
     return ["ssh", *(["-l", user] if user else []), *port, "--", host, "docker system dial-stdio"]
 
 
 class DialAdapter(HTTPAdapter):
-    """Sends every request through ssh to the daemon at `url`, whatever host the request names."""
+    """Sends every request to the daemon at `url`, unix:// or ssh://, whatever host the request names."""
 
     def __init__(self, url: str) -> None:
-        self._pool = _Pool(command(url))
+        self._pool = _Pool(_connection(url))
         super().__init__()
 
     def get_connection_with_tls_context(self, *_: Any, **__: Any) -> urllib3.HTTPConnectionPool:
@@ -45,7 +48,32 @@ class DialAdapter(HTTPAdapter):
         super().close()
 
 
-class _Connection(urllib3.connection.HTTPConnection):
+class BoundedAdapter(HTTPAdapter):
+    """Sends requests as they are sent otherwise, through connections whose answers are bounded."""
+
+    def init_poolmanager(self, *arguments: Any, **options: Any) -> None:
+        super().init_poolmanager(*arguments, **options)
+        self.poolmanager.pool_classes_by_scheme = pools(Bounded, BoundedTls)
+
+    def proxy_manager_for(self, proxy: Any, **options: Any) -> Any:
+        manager = super().proxy_manager_for(proxy, **options)
+        if not str(proxy).lower().startswith("socks"):  # those have connections of their own
+            manager.pool_classes_by_scheme = pools(Bounded, BoundedTls)
+        return manager
+
+
+class _UnixConnection(Bounded):
+    def __init__(self, path: str, **options: Any) -> None:
+        super().__init__("localhost", **options)
+        self._path = path
+
+    def connect(self) -> None:
+        self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        self.sock.settimeout(self.timeout)
+        self.sock.connect(self._path)
+
+
+class _SshConnection(Bounded):
     """One ssh process."""
 
     def __init__(self, argv: Sequence[str], **options: Any) -> None:
@@ -67,15 +95,32 @@ class _Connection(urllib3.connection.HTTPConnection):
 
     def close(self) -> None:
         super().close()
-        if self._piped is not None:
-            self._last = last_line(self._piped.end())
-            self._piped = None
+        piped, self._piped = self._piped, None
+        if piped is not None:
+            self._last = last_line(piped.end())
+
+
+def _connection(url: str) -> Callable[..., Bounded]:
+    """What makes a connection to `url`; raises `ValueError` on one that leads nowhere."""
+    if url.startswith("ssh://"):
+        argv = command(url)
+        return lambda **options: _SshConnection(argv, **options)
+    path = url.removeprefix("unix://")
+    return lambda **options: _UnixConnection(path, **options)
 
 
 class _Pool(urllib3.HTTPConnectionPool):
-    def __init__(self, argv: Sequence[str]) -> None:
+    def __init__(self, connect: Callable[..., Bounded]) -> None:
         super().__init__("localhost")
-        self._argv = argv
+        self._connect = connect
+        self._made: list[Bounded] = []
 
-    def _new_conn(self) -> _Connection:
-        return _Connection(self._argv, timeout=self.timeout.connect_timeout)
+    def _new_conn(self) -> Bounded:
+        self._made.append(self._connect(timeout=self.timeout.connect_timeout))
+        return self._made[-1]
+
+    def close(self) -> None:
+        """End every process, that of an answer which nobody has read to its end too: urllib3 knows only idle ones."""
+        super().close()
+        while self._made:
+            self._made.pop().close()

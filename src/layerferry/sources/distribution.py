@@ -6,27 +6,28 @@ https://distribution.github.io/distribution/spec/auth/token/ and .../auth/oauth/
 
 import base64
 import contextlib
-import json
-import re
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Generator, Iterator, Mapping, Sequence
 from http import HTTPStatus
 from types import MappingProxyType
-from urllib.parse import urljoin, urlsplit
+from urllib.parse import urlencode, urljoin, urlsplit
 
 import requests
 
+from layerferry import limits, log
+from layerferry.documents import Document
 from layerferry.errors import LayerferryError
-from layerferry.image import Descriptor, Name
+from layerferry.image import Descriptor, MediaType, Name
 from layerferry.sources.causes import reason
-from layerferry.sources.endpoint import BROKEN, TIMEOUT, TRIES, Body, Endpoint, wait
+from layerferry.sources.challenge import bearer
+from layerferry.sources.connections import chunks_of, whole
+from layerferry.sources.endpoint import BROKEN, TRIES, Body, Endpoint
 from layerferry.sources.logins import Login, find_login
-from layerferry.sources.manifest import INDEX_TYPES, LARGEST_DOCUMENT, MANIFEST_TYPES
+from layerferry.sources.manifest import INDEX_TYPES, MANIFEST_TYPES
 from layerferry.sources.streams import CHUNK
 
 _ACCEPT = ", ".join(sorted(MANIFEST_TYPES | INDEX_TYPES))
-_PARAMETER = re.compile(r'([a-zA-Z_]+)=(?:"((?:[^"\\]|\\.)*)"|([^\s,"]+))')
-#: Bytes of an error's explanation.
-_LARGEST_ERROR = 64 << 10
+_FORM = "application/x-www-form-urlencoded"
+_SUCCESS = range(200, 300)
 _NOTHING: Mapping[str, str] = MappingProxyType({})
 
 
@@ -45,11 +46,11 @@ class Repository:
         self._endpoint.close()
 
     def manifest(self, reference: str) -> tuple[str, bytes]:
-        """The media type and the bytes of a manifest or index, by tag or digest."""
+        """The media type, as far as it is told, and the bytes of a manifest or index, by tag or digest."""
         with contextlib.closing(self._find(reference)) as response:
             if response.status_code == HTTPStatus.NOT_FOUND:
                 raise self._refused(response.status_code, _said(response))
-            return response.headers.get("Content-Type", "").partition(";")[0].strip(), self._document(response)
+            return _media_type(response.headers.get("Content-Type", "")), self._document(response)
 
     def _find(self, reference: str) -> requests.Response:
         return self._ask(
@@ -63,14 +64,15 @@ class Repository:
         with contextlib.closing(self._get(f"blobs/{descriptor.digest}")) as response:
             return self._document(response)
 
-    def blob(self, blob: Descriptor) -> Iterator[bytes]:
+    def blob(self, blob: Descriptor) -> Generator[bytes, None, None]:
         """The bytes of a blob. Where the connection breaks, another goes on from there."""
-        done, tries = 0, 0
+        done, tries, marked = 0, 0, 0
         while done < blob.size:
             try:
                 for chunk in self._rest(blob.digest, done):
                     done += len(chunk)
-                    tries = 0
+                    if done - marked >= CHUNK:
+                        tries, marked = 0, done
                     yield chunk
                     if done > blob.size:
                         return
@@ -82,29 +84,27 @@ class Repository:
             if done < blob.size:
                 if tries >= TRIES:
                     raise self._endpoint.blame.answer(f"{self.place} broke off {blob.digest}: {why}")
-                wait(tries)
+                self._endpoint.again(f"it broke off {blob.digest[:19]} ({why})", tries)
 
     def _rest(self, digest: str, offset: int) -> Iterator[bytes]:
         """A blob from `offset` on; where a registry knows no ranges, what was read before is skipped."""
         headers = {"Range": f"bytes={offset}-"} if offset else {}
         with contextlib.closing(self._get(f"blobs/{digest}", headers)) as response:
             skip = offset if response.status_code != HTTPStatus.PARTIAL_CONTENT else 0
-            for chunk in response.raw.stream(CHUNK, decode_content=False):
+            for chunk in chunks_of(response):
                 if rest := chunk[skip:]:
                     yield rest
                 skip = max(0, skip - len(chunk))
 
     def _document(self, response: requests.Response) -> bytes:
-        data = b""
         try:
-            for chunk in response.raw.stream(CHUNK, decode_content=False):
-                data += chunk
-                if len(data) > LARGEST_DOCUMENT:
-                    raise self._endpoint.blame.answer(
-                        f"{self.place} answers with more than {LARGEST_DOCUMENT} bytes for {self.name.path}"
-                    )
+            data = whole(response, limits.DOCUMENT)
         except BROKEN as error:
             raise self._endpoint.blame.answer(f"{self.place} broke off: {reason(error)}") from None
+        if data is None:
+            raise self._endpoint.blame.answer(
+                f"{self.place} answers with more than {limits.DOCUMENT} bytes for {self.name.path}"
+            )
         return data
 
     def _get(self, path: str, headers: Mapping[str, str] = _NOTHING) -> requests.Response:
@@ -125,12 +125,13 @@ class Repository:
         then, so its 401 is the caller's.
         """
         url = urljoin(f"{self._base}/", path)
-        response = self._endpoint.send(method, url, {**headers, **self._login(url)}, body)
+        by_digest = path.startswith("blobs/sha256:")
+        response = self._endpoint.send(method, url, {**headers, **self._login(url)}, body, by_digest=by_digest)
         replayable = body is None or isinstance(body, bytes)
         if response.status_code == HTTPStatus.UNAUTHORIZED and self._is_ours(url) and replayable:
             response.close()
             self._authorization = self._authorize(response.headers.get("WWW-Authenticate", ""))
-            response = self._endpoint.send(method, url, {**headers, **self._login(url)}, body)
+            response = self._endpoint.send(method, url, {**headers, **self._login(url)}, body, by_digest=by_digest)
         if response.status_code not in expect:
             with contextlib.closing(response):
                 raise self._refused(response.status_code, _said(response))
@@ -145,10 +146,14 @@ class Repository:
     def _authorize(self, challenge: str) -> str:
         """The Authorization header that answers a challenge (RFC 9110, section 11.6.1)."""
         login, self._login_from = find_login(self._endpoint.domain, self.name.path, self._endpoint.environ)
-        if bearer := re.search(r"\bbearer\s+(.*)", challenge, re.IGNORECASE):
+        log.mask(*(login.secrets if login else ()))
+        if len(challenge) > limits.TEXT:
+            raise self._endpoint.blame.answer(f"{self.place} asks for a login in more than {limits.TEXT} characters")
+        if not challenge.isprintable():
+            raise self._endpoint.blame.answer(f"{self.place} asks for a login in signs that are no text")
+        if (parameters := bearer(challenge)) is not None:
             if login and login.bearer:
                 return f"Bearer {login.bearer}"
-            parameters = {key.lower(): quoted or bare for key, quoted, bare in _PARAMETER.findall(bearer[1])}
             return f"Bearer {self._token(parameters, login)}"
         if login is None or not login.password:
             raise self._refused(HTTPStatus.UNAUTHORIZED)
@@ -161,29 +166,45 @@ class Repository:
     def _token(self, parameters: Mapping[str, str], login: Login | None) -> str:
         """Ask the registry's token service. A login goes there encrypted, unless all of it is plain."""
         realm = parameters.get("realm", "")
-        secure = {"https"} if self._base.startswith("https:") else {"https", "http"}
-        if urlsplit(realm).scheme not in secure:
+        if not realm.lower().startswith(("https://", "http://")):
+            raise self._endpoint.blame.answer(f"{self.place} names no token service")
+        if self._base.startswith("https:") and not realm.lower().startswith("https:"):
             raise self._endpoint.blame.answer(f"{self.place} names a token service that is not encrypted")
-        scopes = self._scopes(parameters.get("scope", ""))
+        realm = self._endpoint.leads(self._base, realm)
         query = {"service": parameters["service"]} if "service" in parameters else {}
-        session = self._endpoint.session
         try:
-            if login and login.identity_token:
-                form = {"grant_type": "refresh_token", "client_id": "layerferry", "refresh_token": login.identity_token}
-                form["scope"] = " ".join(scopes)
-                response = session.post(realm, data={**query, **form}, timeout=TIMEOUT)
-            else:
-                headers = {"Authorization": _basic(login)} if login else {}
-                response = session.get(realm, params={**query, "scope": scopes}, headers=headers, timeout=TIMEOUT)
-            answer = response.json() if response.ok else {}
-        except (*BROKEN, ValueError) as error:
+            with contextlib.closing(self._ask_for_token(realm, query, parameters, login)) as response:
+                if response.status_code not in _SUCCESS:
+                    raise self._refused(response.status_code)
+                data = whole(response, limits.REPLY)
+        except BROKEN as error:
             raise self._endpoint.blame.silence(
                 f"{self.place}: its token service does not answer: {reason(error)}"
             ) from None
-        token = answer.get("token") or answer.get("access_token") if isinstance(answer, dict) else None
-        if not isinstance(token, str):
-            raise self._refused(response.status_code if not response.ok else HTTPStatus.UNAUTHORIZED)
+        what = f"the answer of the token service of {self._endpoint.domain}"
+        if data is None:
+            raise self._endpoint.blame.answer(f"{what} is refused: it has more than {limits.REPLY} bytes")
+        answer = Document.parse(data, what, error=self._endpoint.blame.answer)
+        token = answer.text("token", "", most=limits.TOKEN) or answer.text("access_token", "", most=limits.TOKEN)
+        if not token:
+            raise self._refused(HTTPStatus.UNAUTHORIZED)
+        if not (token.isascii() and token.isprintable()):
+            raise answer.damaged("its token is none")
         return token
+
+    def _ask_for_token(
+        self, realm: str, query: Mapping[str, str], parameters: Mapping[str, str], login: Login | None
+    ) -> requests.Response:
+        """An identity token goes to the very realm and nowhere else, a password to nobody but its host."""
+        scopes = self._scopes(parameters.get("scope", ""))
+        if login and login.identity_token:
+            form = {"grant_type": "refresh_token", "client_id": "layerferry", "refresh_token": login.identity_token}
+            body = urlencode({**query, **form, "scope": " ".join(scopes)}).encode()
+            return self._endpoint.request("POST", realm, {"Content-Type": _FORM}, body)
+        joint = "&" if urlsplit(realm).query else "?"
+        url = f"{realm}{joint}{urlencode({**query, 'scope': scopes}, doseq=True)}"
+        headers = {"Authorization": _basic(login)} if login else {}
+        return self._endpoint.follow("GET", url, headers, elsewhere=not headers)
 
     def _refused(self, status: int, said: str = "") -> LayerferryError:
         error = self._endpoint.blame.answer
@@ -206,9 +227,18 @@ class Repository:
 def _said(response: requests.Response) -> str:
     """What a registry says is wrong (distribution-spec, "Error Codes"), in one line."""
     try:
-        first = json.loads(response.raw.read(_LARGEST_ERROR, decode_content=False))["errors"][0]
-        return " ".join(f"{first.get('code', '')} {first.get('message', '')}".split())[:200]
-    except (*BROKEN, ValueError, LookupError, TypeError, AttributeError):
+        answer = Document.parse(whole(response, limits.REPLY) or b"", "an error")
+        first = answer.objects("errors")[0]
+        return " ".join(f"{first.text('code', '')} {first.text('message', '')}".split())[:200]
+    except (*BROKEN, LayerferryError, LookupError):
+        return ""
+
+
+def _media_type(header: str) -> str:
+    """What a Content-Type says (RFC 9110, section 8.3); nothing where it is none."""
+    try:
+        return MediaType(header.partition(";")[0].strip())
+    except ValueError:
         return ""
 
 

@@ -3,14 +3,16 @@
 Spec: OCI image-spec 1.1, image-layout.md.
 """
 
+import contextlib
 import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from layerferry import limits
 from layerferry.archive import blob_path
 from layerferry.errors import SourceError
 from layerferry.image import Descriptor, Platform
-from layerferry.sources.manifest import LARGEST_DOCUMENT, Entry, find, parse_index
+from layerferry.sources.manifest import Entry, find, listed, parse_index
 from layerferry.sources.stored import Described, DirectSource, Stored
 from layerferry.sources.streams import chunks_of
 
@@ -23,10 +25,17 @@ def split_path(text: str) -> tuple[Path, str]:
         return Path(match["path"]), match["digest"]
     path = text
     while path:
-        if Path(path).exists():
+        if _exists(Path(path)):
             return Path(path), text[len(path) + 1 :]
         path = path.rpartition(":")[0]
     return Path(text), ""
+
+
+def _exists(path: Path) -> bool:
+    """Whether it is there, and to be reached; a name that is too long is not."""
+    with contextlib.suppress(OSError):
+        return path.exists()
+    return False
 
 
 def select(entries: Sequence[Entry], selector: str, place: str) -> tuple[Entry, ...]:
@@ -34,11 +43,11 @@ def select(entries: Sequence[Entry], selector: str, place: str) -> tuple[Entry, 
     chosen = tuple(entry for entry in entries if entry.answers_to(selector)) if selector else tuple(entries)
     names = sorted({entry.full_name or entry.name for entry in entries if entry.is_image} - {""})
     if not chosen:
-        hint = f"It has {', '.join(names)}." if names else "Its index gives no names: leave the tag out."
+        hint = f"It has {listed(names)}." if names else "Its index gives no names: leave the tag out."
         raise SourceError(f"{place} has no {selector!r}" if selector else f"{place} has no image", hint=hint)
     named = {entry.descriptor.digest: entry.full_name or entry.name for entry in chosen if entry.is_image}
     if len(named) > 1 and len(set(named.values())) > 1:
-        raise SourceError(f"{place} has several images", hint=f"Say which, after a colon: {', '.join(names)}.")
+        raise SourceError(f"{place} has several images", hint=f"Say which, after a colon: {listed(names)}.")
     return chosen
 
 
@@ -51,14 +60,17 @@ class Layout:
 
     def entries(self) -> tuple[Entry, ...]:
         """What index.json lists. Raises `SourceError` where there is no layout."""
-        if not self._root.is_dir():
-            raise SourceError(f"there is no OCI layout {self._root}", hint="Write it as oci:PATH or oci:PATH:TAG.")
-        if not (self._root / "index.json").exists():
-            raise SourceError(f"{self._root} is no OCI layout: it has no index.json")
+        try:
+            if not self._root.is_dir():
+                raise SourceError(f"there is no OCI layout {self._root}", hint="Write it as oci:PATH or oci:PATH:TAG.")
+            if not (self._root / "index.json").exists():
+                raise SourceError(f"{self._root} is no OCI layout: it has no index.json")
+        except OSError as error:
+            raise SourceError(f"{self.place} cannot be read: {error.strerror}") from None
         return parse_index(self._read("index.json"), self.place)
 
     def has(self, digest: str) -> bool:
-        return (self._root / blob_path(digest)).exists()
+        return _exists(self._root / blob_path(digest))
 
     def document(self, descriptor: Descriptor) -> bytes:
         return self._read(blob_path(descriptor.digest))
@@ -68,12 +80,12 @@ class Layout:
             yield blob, self._chunks(blob_path(blob.digest))
 
     def _read(self, name: str) -> bytes:
-        data = b""
+        data = bytearray()
         for chunk in self._chunks(name):
             data += chunk
-            if len(data) > LARGEST_DOCUMENT:
+            if len(data) > limits.DOCUMENT:
                 raise SourceError(f"{self.place} is damaged: {name} is too large for its kind")
-        return data
+        return bytes(data)
 
     def _chunks(self, name: str) -> Iterator[bytes]:
         try:
@@ -85,6 +97,8 @@ class Layout:
                 )
             with path.open("rb") as file:
                 yield from chunks_of(file)
+        except RuntimeError:  # Path.resolve has it where links go in a circle (an OSError from Python 3.13 on)
+            raise SourceError(f"{self.place} is damaged: {name} is a link that leads to itself") from None
         except OSError as error:
             raise SourceError(f"{self.place} cannot be read: {name}: {error.strerror}") from None
 

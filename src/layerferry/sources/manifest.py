@@ -4,14 +4,16 @@ Specs: OCI image-spec 1.1, image-index.md, manifest.md, config.md and annotation
 other media types (https://distribution.github.io/distribution/spec/manifest-v2-2/).
 """
 
-import json
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Protocol, Self, TypeVar
+from typing import Protocol, Self, TypeVar
 
+from layerferry import limits
+from layerferry.documents import Document
 from layerferry.errors import SourceError, UsageError
 from layerferry.image import (
+    MEDIA_TYPE_CONFIG,
     MEDIA_TYPE_INDEX,
     MEDIA_TYPE_MANIFEST,
     Descriptor,
@@ -23,10 +25,11 @@ from layerferry.image import (
     is_digest,
 )
 
-#: Bytes of a manifest, index or config at most (distribution-spec, "Pushing Manifests": 4 MiB and more may be refused).
-LARGEST_DOCUMENT = 4 << 20
 INDEX_TYPES = frozenset((MEDIA_TYPE_INDEX, "application/vnd.docker.distribution.manifest.list.v2+json"))
 MANIFEST_TYPES = frozenset((MEDIA_TYPE_MANIFEST, "application/vnd.docker.distribution.manifest.v2+json"))
+CONFIG_TYPES = frozenset((MEDIA_TYPE_CONFIG, "application/vnd.docker.container.image.v1+json"))
+#: What says nothing: an entry without a media type, and what servers call whatever they hold.
+_UNTOLD = frozenset(("", "application/json", "application/octet-stream", "text/plain"))
 _NAME = "org.opencontainers.image.ref.name"
 _FULL_NAME = "io.containerd.image.name"
 #: What BuildKit marks provenance and SBOMs with (moby/buildkit, docs/attestations/attestation-storage.md).
@@ -34,14 +37,16 @@ _ATTESTATION = "vnd.docker.reference.type"
 _T = TypeVar("_T")
 #: An index in an index in an index; nobody needs more.
 _DEEPEST = 3
+#: Names or platforms in one sentence, and characters of one.
+_MOST_LISTED = 12
+_LONGEST_LISTED = 100
 
 
 class SeveralPlatformsError(SourceError):
     """The image is there for several platforms, and none was asked for."""
 
     def __init__(self, reference: str, choices: Sequence[Platform]) -> None:
-        listed = ", ".join(map(str, choices))
-        super().__init__(f"{reference} is there for {listed}", hint="Say which: --platform.")
+        super().__init__(f"{reference} is there for {listed(choices)}", hint="Say which: --platform.")
         self.choices = tuple(choices)
 
 
@@ -55,7 +60,7 @@ class Documents(Protocol):
         """Whether a document can be had; True where only reading it would tell."""
 
     def document(self, descriptor: Descriptor) -> bytes:
-        """Read a manifest, index or config of at most `LARGEST_DOCUMENT` bytes; what it says is not yet checked."""
+        """Read a manifest, index or config of at most `limits.DOCUMENT` bytes; what it says is not yet checked."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,17 +74,23 @@ class Entry:
     is_image: bool = True
 
     @classmethod
-    def parse(cls, document: Mapping[str, Any], place: str) -> Self:
-        """Raises `SourceError` where `document` is no descriptor with a sha256 digest."""
-        annotations = document.get("annotations") or {}
-        stated = document.get("platform") or {}
-        system, architecture = str(stated.get("os", "")), str(stated.get("architecture", ""))
+    def parse(cls, document: Document, place: str) -> Self:
+        """Raises the document's error where it is no descriptor with a sha256 digest.
+
+        An artifactType is that of an image where it says what the config is (manifest.md, "artifactType"): crane, ko
+        and kaniko copy it from there.
+        """
+        annotations, stated = document.object("annotations"), document.object("platform")
+        system, architecture = stated.word("os", ""), stated.word("architecture", "")
+        artifact = document.media_type("artifactType", "")
         return cls(
             parse_descriptor(document, place),
-            Platform(system, architecture, str(stated.get("variant", ""))) if system and architecture else None,
-            str(annotations.get(_NAME, "")),
-            str(annotations.get(_FULL_NAME, "")),
-            is_image=_ATTESTATION not in annotations and system != "unknown" and not document.get("artifactType"),
+            Platform(system, architecture, stated.word("variant", "")) if system and architecture else None,
+            annotations.text(_NAME, ""),
+            annotations.text(_FULL_NAME, ""),
+            is_image=_ATTESTATION not in annotations.members
+            and system != "unknown"
+            and (not artifact or artifact in CONFIG_TYPES),
         )
 
     @property
@@ -116,47 +127,43 @@ def full_name(text: str) -> str:
         return ""
 
 
-def parse_json(data: bytes, what: str) -> dict[str, Any]:
-    """Raises `SourceError` where `data` is no JSON object."""
-    try:
-        document = json.loads(data)
-    except (ValueError, RecursionError):
-        document = None
-    if not isinstance(document, dict):
-        raise SourceError(f"{what} is damaged: it is not a JSON object")
-    return document
+def listed(choices: Iterable[object]) -> str:
+    """Some of `choices`, for people, on one line."""
+    texts = [" ".join(str(choice)[:_LONGEST_LISTED].split()) for choice in choices]
+    more = len(texts) - _MOST_LISTED
+    return ", ".join(texts[:_MOST_LISTED]) + (f" and {more} more" if more > 0 else "")
 
 
-def parse_descriptor(document: Any, place: str) -> Descriptor:
-    """Raises `SourceError` where `document` is no descriptor, or goes by something else than sha256."""
-    try:
-        media_type, digest, size = document.get("mediaType", ""), document["digest"], document["size"]
-        algorithm = str(digest).partition(":")[0]
-    except (AttributeError, KeyError, TypeError):
-        raise SourceError(f"{place} is damaged: a descriptor lacks its digest or size") from None
-    if re.fullmatch(r"[a-z0-9+._-]+", algorithm) and algorithm != "sha256":
-        raise SourceError(f"{place} uses {algorithm} digests", hint="Engines take sha256 alone: build it with that.")
-    if not isinstance(digest, str) or not is_digest(digest) or not isinstance(size, int) or size < 0:
-        raise SourceError(f"{place} is damaged: {str(digest)[:80]!r} of {size!r} bytes is no descriptor")
-    return Descriptor(str(media_type), digest, size)
-
-
-def read_document(documents: Documents, descriptor: Descriptor) -> bytes:
-    """A document, checked against its descriptor."""
-    if descriptor.size > LARGEST_DOCUMENT:
-        raise SourceError(f"{documents.place}: {descriptor.digest} has {descriptor.size} bytes, too many for its kind")
-    data = documents.document(descriptor)
-    if len(data) != descriptor.size or digest_of(data) != descriptor.digest:
-        raise SourceError(f"{documents.place} is damaged: what should be {descriptor.digest} is {digest_of(data)}")
-    return data
+def parse_descriptor(document: Document, place: str) -> Descriptor:
+    """Raises the document's error where it is no descriptor, or goes by something else than sha256."""
+    digest = document.text("digest")
+    algorithm = digest.partition(":")[0]
+    if re.fullmatch(r"[a-z0-9+._-]{1,32}", algorithm) and algorithm != "sha256":
+        raise document.error(f"{place} uses {algorithm} digests", hint="Engines take sha256 alone: build it with that.")
+    size = document.count("size")
+    if not is_digest(digest):
+        raise document.error(f"{place} is damaged: {digest[:80]!r} of {size} bytes is no descriptor")
+    return Descriptor(document.media_type("mediaType", ""), digest, size)
 
 
 def parse_index(data: bytes, place: str) -> tuple[Entry, ...]:
     """The entries of an index. Raises `SourceError`."""
-    manifests = parse_json(data, f"an index in {place}").get("manifests") or []
-    if not isinstance(manifests, list):
-        raise SourceError(f"{place} is damaged: its index lists no manifests")
-    return tuple(Entry.parse(manifest, place) for manifest in manifests if isinstance(manifest, dict))
+    document = Document.parse(data, f"an index in {place}")
+    if {"layers", "config"} & document.members.keys():
+        raise document.damaged("it is a manifest as well")  # two readers would see two images: CVE-2021-41190
+    return tuple(Entry.parse(manifest, place) for manifest in document.objects("manifests"))
+
+
+def media_type_of(data: bytes, told: str, place: str) -> str:
+    """The media type of a manifest or index: what it says itself, or else what it was `told` to be, or its content."""
+    document = Document.parse(data, f"a manifest in {place}")
+    stated = document.media_type("mediaType", "")
+    for media_type in (stated, told):
+        if media_type not in _UNTOLD:
+            return media_type
+    if "manifests" in document.members:
+        return MEDIA_TYPE_INDEX
+    return MEDIA_TYPE_MANIFEST if {"layers", "config"} & document.members.keys() else stated or told
 
 
 def find(documents: Documents, entries: Iterable[Entry], reference: str, platform: Platform | None) -> Found:
@@ -164,20 +171,22 @@ def find(documents: Documents, entries: Iterable[Entry], reference: str, platfor
 
     Raises `SeveralPlatformsError` where a platform must be said, `SourceError` where there is no image for it.
     """
-    here = {entry.descriptor.digest: entry for entry in reversed(tuple(_images(documents, entries, _DEEPEST)))}
+    search = _Search(documents, reference)
+    here = {entry.descriptor.digest: entry for entry in reversed(tuple(search.images(entries, _DEEPEST)))}
     if not here:
         raise SourceError(f"{documents.place} has no image {reference}, or none that is complete")
     if platform is None and len(here) == 1:
-        return _read(documents, next(iter(here.values())), reference)
-    offered = [(entry.platform or _platform(documents, entry, reference), entry) for entry in reversed(here.values())]
+        return search.read(next(iter(here.values())))
+    offered = [(entry.platform or search.read(entry).image.platform, entry) for entry in reversed(here.values())]
     choices = tuple(dict.fromkeys(choice for choice, _ in offered))
+    if len(choices) > limits.PLATFORMS:
+        raise SourceError(f"{documents.place} is refused: {reference} is there for {len(choices)} platforms")
     if platform is None and len(choices) > 1:
         raise SeveralPlatformsError(reference, choices)
     chosen = pick(offered, platform or choices[0])
     if chosen is None:
-        listed = ", ".join(map(str, choices))
-        raise SourceError(f"{reference} is not there for {platform}", hint=f"It is there for {listed}.")
-    return _read(documents, chosen, reference)
+        raise SourceError(f"{reference} is not there for {platform}", hint=f"It is there for {listed(choices)}.")
+    return search.read(chosen)
 
 
 def pick(offered: Iterable[tuple[Platform, _T]], wanted: Platform) -> _T | None:
@@ -196,57 +205,90 @@ def _level(platform: Platform) -> int:
     return int(number) if number.isdecimal() else {"arm": 7, "arm64": 8, "amd64": 1}.get(platform.architecture, 0)
 
 
-def _images(documents: Documents, entries: Iterable[Entry], deeper: int) -> Iterator[Entry]:
-    """The manifests of images, in order. A nested index's name goes for what it names."""
-    for entry in entries:
-        if not entry.is_image or not documents.has(entry.descriptor.digest):
-            continue
-        if entry.descriptor.media_type in INDEX_TYPES and deeper:
-            nested = parse_index(read_document(documents, entry.descriptor), documents.place)
-            named = (replace(child, name=entry.name, full_name=entry.full_name) for child in nested)
-            yield from _images(documents, named, deeper - 1)
-        elif entry.descriptor.media_type not in INDEX_TYPES:
-            yield entry
+class _Search:
+    """The way from some entries to an image. All that it looks at is bounded: entries, and bytes of documents."""
+
+    def __init__(self, documents: Documents, reference: str) -> None:
+        self._documents = documents
+        self._place = documents.place
+        self._reference = reference
+        self._entries = 0
+        self._bytes = 0
+        self._indexes: set[str] = set()
+
+    def images(self, entries: Iterable[Entry], deeper: int) -> Iterator[Entry]:
+        """The manifests of images, in order. A nested index's name goes for what it names; each is read once."""
+        for entry in entries:
+            self._entries += 1
+            if self._entries > limits.ENTRIES:
+                raise SourceError(f"{self._place} is refused: its indexes have more than {limits.ENTRIES} entries")
+            if not entry.is_image or not self._documents.has(entry.descriptor.digest):
+                continue
+            media_type = entry.descriptor.media_type
+            if media_type in _UNTOLD:
+                media_type = media_type_of(self._read(entry.descriptor), media_type, self._place)
+            if media_type not in INDEX_TYPES:
+                yield replace(entry, descriptor=replace(entry.descriptor, media_type=media_type))
+            elif deeper and entry.descriptor.digest not in self._indexes:
+                self._indexes.add(entry.descriptor.digest)
+                nested = parse_index(self._read(entry.descriptor), self._place)
+                named = (replace(child, name=entry.name, full_name=entry.full_name) for child in nested)
+                yield from self.images(named, deeper - 1)
+
+    def read(self, entry: Entry) -> Found:
+        """Raises `SourceError` where it is no image, or its parts do not fit together."""
+        place, media_type, reference = self._place, entry.descriptor.media_type, self._reference
+        if media_type not in MANIFEST_TYPES:
+            raise SourceError(f"{reference} is no image, but {media_type or 'of no known type'}")
+        data = self._read(entry.descriptor)
+        manifest = Document.parse(data, f"a manifest in {place}")
+        if "manifests" in manifest.members:
+            raise manifest.damaged("it is an index as well")
+        stated, descriptors = parse_manifest(manifest, place)
+        config = self._read(stated)
+        image = parse_config(config, reference, [blob.size for blob in descriptors], kind=stated.media_type)
+        by_diff_id = dict(reversed(tuple(zip(image.diff_ids, descriptors, strict=True))))
+        return Found(image, config, by_diff_id, (media_type, data), entry.names)
+
+    def _read(self, descriptor: Descriptor) -> bytes:
+        """A document, checked against its descriptor."""
+        digest, size = descriptor.digest, descriptor.size
+        self._bytes += size
+        if size > limits.DOCUMENT:
+            raise SourceError(f"{self._place}: {digest} has {size} bytes, too many for its kind")
+        if self._bytes > limits.DOCUMENTS:
+            raise SourceError(f"{self._place} is refused: its documents have more than {limits.DOCUMENTS} bytes")
+        data = self._documents.document(descriptor)
+        if (found := digest_of(data)) != digest:
+            raise SourceError(f"{self._place} is damaged: what should be {digest} is {found}")
+        if len(data) != size:
+            raise SourceError(f"{self._place} is damaged: {digest} has {len(data)} bytes, and is said to have {size}")
+        return data
 
 
-def _platform(documents: Documents, entry: Entry, reference: str) -> Platform:
-    return _read(documents, entry, reference).image.platform
-
-
-def _read(documents: Documents, entry: Entry, reference: str) -> Found:
-    """Raises `SourceError` where it is no image, or its parts do not fit together."""
-    place, media_type = documents.place, entry.descriptor.media_type
-    if media_type not in MANIFEST_TYPES:
-        raise SourceError(f"{reference} is no image, but {media_type or 'of no known type'}")
-    data = read_document(documents, entry.descriptor)
-    manifest = parse_json(data, f"a manifest in {place}")
-    stated = parse_descriptor(manifest.get("config"), place)
-    config = read_document(documents, stated)
-    layers = manifest.get("layers") or []
-    descriptors = [_layer(layer, place) for layer in layers]
-    sizes = [descriptor.size for descriptor in descriptors]
-    image = parse_config(config, reference, sizes, kind=stated.media_type)
-    by_diff_id = dict(reversed(tuple(zip(image.diff_ids, descriptors, strict=True))))
-    return Found(image, config, by_diff_id, (media_type, data), entry.names)
+def parse_manifest(manifest: Document, place: str) -> tuple[Descriptor, list[Descriptor]]:
+    """The config and the layers that a manifest names. Raises its error."""
+    layers = manifest.objects("layers")
+    if len(layers) > limits.LAYERS:
+        raise manifest.damaged(f"it has more than {limits.LAYERS} layers")
+    return parse_descriptor(manifest.object("config"), place), [_layer(layer, place) for layer in layers]
 
 
 def parse_config(config: bytes, reference: str, sizes: Sequence[int], *, kind: str = "") -> Image:
     """The image of a config whose layers are stored in so many bytes; raises `SourceError`."""
-    document = parse_json(config, f"the config of {reference}")
-    system, architecture = document.get("os"), document.get("architecture")
-    rootfs = document.get("rootfs")
-    if not isinstance(rootfs, dict) or not isinstance(system, str) or not isinstance(architecture, str):
+    document = Document.parse(config, f"the config of {reference}")
+    if not {"os", "architecture", "rootfs"} <= document.members.keys():
         raise SourceError(f"{reference} is no container image" + (f", but {kind}" if kind else ""))
-    diff_ids = rootfs.get("diff_ids") or []
-    if not all(isinstance(diff_id, str) and is_digest(diff_id) for diff_id in diff_ids):
-        raise SourceError(f"{reference} is damaged: its config names layers by something else than sha256")
+    platform = Platform(document.word("os"), document.word("architecture"), document.word("variant", ""))
+    if not platform.os or not platform.architecture:
+        raise document.damaged("it does not say for which system and architecture it is")
+    diff_ids = document.object("rootfs").digests("diff_ids")
     if len(diff_ids) != len(sizes):
         raise SourceError(f"{reference} is damaged: its config names {len(diff_ids)} layers, it has {len(sizes)}")
-    platform = Platform(system, architecture, str(document.get("variant") or ""))
     return Image(reference, digest_of(config), platform, Layer.chain(diff_ids, sizes))
 
 
-def _layer(document: Any, place: str) -> Descriptor:
+def _layer(document: Document, place: str) -> Descriptor:
     layer = parse_descriptor(document, place)
     if layer.media_type.endswith("+encrypted"):
         raise SourceError(f"{place} holds encrypted layers", hint="Decrypt them first: skopeo copy --decryption-key.")

@@ -12,9 +12,10 @@ from contextlib import AbstractContextManager, ExitStack, contextmanager
 from types import TracebackType
 from typing import Self
 
+from layerferry import limits
 from layerferry.archive import Blob
 from layerferry.errors import SourceError
-from layerferry.image import Descriptor, Image, Platform
+from layerferry.image import Descriptor, Image
 from layerferry.registry import PushedManifest, Repository
 from layerferry.sources.streams import bytes_of
 
@@ -49,7 +50,7 @@ class Pushed:
         self._stack = ExitStack()
         self._budget = budget
         self._classic = classic
-        self._config = Descriptor("", "", 0)
+        self._config: Descriptor | None = None
         self._before = 0
         self._data: bytes | None = None
 
@@ -76,10 +77,10 @@ class Pushed:
 
     def learn(self) -> str:
         """Let the daemon push what it knows no digest for, and no more; the digest of the image's config."""
-        if not self._config.digest:
+        if self._config is None:
             self._repository.claim_all(except_={self._image.id}, budget=self._budget)
             with self._let_push():
-                self._learn()
+                self._config = self._learn()
         return self._config.digest
 
     def want(self, wanted: frozenset[str], budget: int) -> None:
@@ -89,16 +90,16 @@ class Pushed:
     def blobs(self) -> Iterator[Blob]:
         self.learn()
         yield from self._take()
-        if self.pending or self._data is None:
-            yield from self._deny()
+        if self._config is not None and (self.pending or self._data is None):
+            yield from self._deny(self._config)
         self._tidying = self._other.submit(self._stack.close)  # while the target loads
 
-    def _deny(self) -> Iterator[Blob]:
+    def _deny(self, config: Descriptor) -> Iterator[Blob]:
         """The second push: it finds just what is wanted missing. Blobs go on while others still arrive."""
         lacking = {self.descriptors[diff_id].digest for diff_id in self.pending}
         if self._data is None:
-            lacking.add(self._config.digest)
-        known = (*self.descriptors.values(), self._config)
+            lacking.add(config.digest)
+        known = (*self.descriptors.values(), config)
         self._before += self._repository.received
         if self._classic:
             claimed = {blob.digest: blob.size for blob in known if blob.digest not in lacking}
@@ -108,10 +109,10 @@ class Pushed:
         with self._let_push():
             for _ in self._repository.completed():
                 yield from self._take()
-            self._learn()
+            self._config = config = self._learn()
         yield from self._take()
         if self.pending or self._data is None:
-            missing = min(self.pending, default=self._config.digest)
+            missing = min(self.pending, default=config.digest)
             raise SourceError(f"the daemon did not push {missing} of {self._image.reference}")
 
     @contextmanager
@@ -135,27 +136,27 @@ class Pushed:
         finally:
             self._repository.finish()
 
-    def _learn(self) -> None:
+    def _learn(self) -> Descriptor:
         """Read the manifest that ended the push: the blob of each position, and the config if it was uploaded."""
         manifest = self._of_platform(self._repository.manifest(_ENDLESS))
         if manifest.config is None or len(manifest.layers) != len(self._image.layers):
             raise SourceError(f"the daemon pushed another image than {self._image.reference}")
-        self._config = manifest.config
         self.manifest = manifest.media_type, manifest.data
         for diff_id, layer in zip(self._image.diff_ids, manifest.layers, strict=True):
             self.descriptors[diff_id] = layer.in_oci_words
-        if config := self._repository.blobs.get(self._config.digest):
+        if config := self._repository.blobs.get(manifest.config.digest):
+            if config.size > limits.DOCUMENT:
+                raise SourceError(f"the daemon pushed a config of {config.size} bytes for {self._image.reference}")
             self._data = config.path.read_bytes()
+        return manifest.config
 
     def _of_platform(self, manifest: PushedManifest) -> PushedManifest:
         """The manifest itself, or that of the image's platform where it is an index."""
         if not manifest.children:
             return manifest
-        for child in manifest.to_json()["manifests"]:
-            platform = child.get("platform") or {}
-            named = Platform(platform.get("os", ""), platform.get("architecture", ""), platform.get("variant", ""))
-            if named.runs(self._image.platform) and child["digest"] in self._repository.manifests:
-                return self._repository.manifests[child["digest"]]
+        for child, named in zip(manifest.children, manifest.platforms, strict=True):
+            if named and named.runs(self._image.platform) and child.digest in self._repository.manifests:
+                return self._repository.manifests[child.digest]
         raise SourceError(f"the daemon pushed no manifest of {self._image.reference} for {self._image.platform}")
 
     def _take(self) -> Iterator[Blob]:

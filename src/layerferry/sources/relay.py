@@ -14,6 +14,7 @@ import urllib3
 from requests.adapters import HTTPAdapter
 
 from layerferry.errors import LayerferryError
+from layerferry.sources.connections import Bounded, BoundedTls, pools
 from layerferry.sources.piped import Piped
 
 #: Seconds that a process has to end once its connection has.
@@ -53,7 +54,7 @@ class RelayAdapter(HTTPAdapter):
         return request.path_url
 
 
-class _Relayed(urllib3.connection.HTTPConnection):
+class _Relayed(Bounded):
     """A connection that is a process. One that ends before it has answered was never made: that is not tried again."""
 
     relay: Relay
@@ -94,19 +95,13 @@ class _Relayed(urllib3.connection.HTTPConnection):
             self._piped = None
 
 
-def _pools(through: Relay) -> dict[str, type[urllib3.HTTPConnectionPool]]:
+def _pools(through: Relay) -> dict[str, Any]:
     """urllib3's pools, whose connections go through a relay."""
 
     class Plain(_Relayed):
         relay = through
 
-    class Encrypted(_Relayed, urllib3.connection.HTTPSConnection):
+    class Encrypted(_Relayed, BoundedTls):
         relay = through
 
-    class PlainPool(urllib3.HTTPConnectionPool):
-        ConnectionCls = Plain
-
-    class EncryptedPool(urllib3.HTTPSConnectionPool):
-        ConnectionCls = Encrypted
-
-    return {"http": PlainPool, "https": EncryptedPool}
+    return pools(Plain, Encrypted)

@@ -7,7 +7,7 @@ from layerferry.errors import SourceError
 from layerferry.image import Descriptor, Name, Platform, digest_of
 from layerferry.sources.distribution import Repository
 from layerferry.sources.endpoint import Endpoint
-from layerferry.sources.manifest import Entry, find, parse_json
+from layerferry.sources.manifest import Entry, find, media_type_of
 from layerferry.sources.stored import Described, DirectSource, Stored
 
 
@@ -28,9 +28,8 @@ class RemoteStore:
         found = digest_of(data)
         if digest and found != digest:
             raise SourceError(f"{self.place} is damaged: what should be {digest} is {found}")
-        media_type = parse_json(data, f"a manifest in {self.place}").get("mediaType") or content_type
         self._documents[found] = data
-        return Entry(Descriptor(str(media_type), found, len(data)))
+        return Entry(Descriptor(media_type_of(data, content_type, self.place), found, len(data)))
 
     def has(self, digest: str) -> bool:
         """Only reading it would tell."""

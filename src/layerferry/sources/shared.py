@@ -23,6 +23,7 @@ from layerferry.image import Descriptor, Image, Platform
 from layerferry.plan import Action, Inventory, Plan, Step
 from layerferry.sources import Source
 from layerferry.sources.kept import KeptLayers
+from layerferry.temporary import TemporaryFolder
 
 #: Seconds that targets which know what they lack wait for those that still connect.
 _PATIENCE = 3.0
@@ -88,7 +89,7 @@ class Shared:
         self._closed = False
 
     def __enter__(self) -> Self:
-        self._spool = Path(self._stack.enter_context(tempfile.TemporaryDirectory(prefix="layerferry-")))
+        self._spool = Path(self._stack.enter_context(TemporaryFolder()))
         self._layers = KeptLayers(self._spool, self._compression, self._news)
         return self
 
@@ -247,7 +248,7 @@ class Shared:
             here.error = SourceError(f"reading failed: {error!r}")
         finally:
             with self._news:
-                self._layers.forget_parts()
+                self._layers.forget_parts(here.error)
                 self._news.notify_all()
 
     def _read_image(self, plan: Plan, route: Route | LayerferryError) -> None:

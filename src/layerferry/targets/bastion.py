@@ -7,14 +7,17 @@ where we are killed, some time after the last connection has (ssh_config(5), Con
 
 import contextlib
 import subprocess
-import tempfile
 import time
 from collections.abc import Sequence
 from pathlib import Path
 
+from layerferry import log
 from layerferry.errors import ConnectError, LayerferryError
-from layerferry.targets.conduit import SshTarget, socket_folder, ssh_words
+from layerferry.processes import child_environment
+from layerferry.settings import environment
+from layerferry.targets.conduit import SshTarget, ssh_words
 from layerferry.targets.ssh_failures import explain, explain_forward
+from layerferry.temporary import TemporaryFolder, socket_parent
 
 _PERSIST = 60
 _PATIENCE = 5
@@ -31,7 +34,7 @@ class Bastion:
         self.closed = False
         self._base = ssh_words(target, options=options, config=config, interactive=interactive)
         self._destination = target.destination
-        self._folder = tempfile.TemporaryDirectory(prefix="layerferry-", dir=socket_folder())
+        self._folder = TemporaryFolder(socket_parent(), error=ConnectError)
         self._log = Path(self._folder.name, "log")
         self._socket = Path(self._folder.name, "s")
         self._master: subprocess.Popen[bytes] | None = None
@@ -48,10 +51,15 @@ class Bastion:
         words = [*self._base, "-S", str(self._socket), "-f", "-N", "-E", str(self._log)]
         for option in ours:
             words += ["-o", option]
+        log.command(f"! {self.name}", [*words, "--", self._destination])
         try:
-            with self._log.open("ab") as log:  # what it says of its options does not go where -E says
+            with self._log.open("ab") as said:  # what it says of its options does not go where -E says
                 self._master = subprocess.Popen(
-                    [*words, "--", self._destination], stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=log
+                    [*words, "--", self._destination],
+                    stdin=subprocess.DEVNULL,
+                    stdout=subprocess.DEVNULL,
+                    stderr=said,
+                    env=child_environment(environment()),
                 )
         except OSError as error:
             raise ConnectError(
@@ -82,6 +90,7 @@ class Bastion:
     def close(self, *, hurry: bool = False) -> None:
         """End the session and every connection in it."""
         del hurry
+        log.note(f"! {self.name}", f"said: {self._said()}")
         self.closed = True
         if self._master is not None:
             if self._master.poll() is None:
@@ -105,6 +114,7 @@ class Bastion:
                 text=True,
                 check=False,
                 timeout=_PATIENCE,
+                env=child_environment(environment()),
             )
         except (OSError, subprocess.TimeoutExpired):
             return None

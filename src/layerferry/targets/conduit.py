@@ -5,7 +5,6 @@ import os
 import queue
 import select
 import subprocess
-import tempfile
 import threading
 import time
 from collections.abc import Sequence
@@ -14,12 +13,14 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from layerferry import limits
+from layerferry import limits, log
 from layerferry.errors import ConnectError, LayerferryError, TargetError, UsageError
-from layerferry.processes import end
+from layerferry.processes import child_environment, end
+from layerferry.settings import environment
 from layerferry.targets.choice import TargetEngine
 from layerferry.targets.ssh_failures import explain
 from layerferry.targets.verdict import cut
+from layerferry.temporary import LONGEST_SOCKET, TemporaryFolder, socket_parent
 
 #: Reads the preamble, then as many bytes of script as it says, and runs them. One line, single quotes, no `!` and no
 #: backslash: it reads the same in bash, dash, zsh, fish, tcsh and busybox ash.
@@ -32,8 +33,6 @@ BOOTSTRAP = (
 #: Bytes, all of which must have been taken within `limits.TAKEN`; a pipe of Linux takes as many at once.
 _SLICE = 64 << 10
 _CONNECT_TIMEOUT = 30
-#: A unix socket's path may have 104 bytes (BSD), of which ssh takes 17 for its temporary name.
-_LONGEST_SOCKET = 86
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,14 +49,15 @@ class SshTarget:
 
         The host may be an ssh_config alias, or an address such as `[::1]`.
         """
-        rest, _, query = text.strip().removeprefix("ssh://").partition("?")
-        rest = rest.rstrip("/")
-        user, at, host = rest.rpartition("@")
-        if ":" in user:
+        if ":" in text.strip().removeprefix("ssh://").rpartition("@")[0]:
+            host = text.rpartition("@")[2]
             raise UsageError(
                 f"the target at {host!r} has a password in it",
                 hint="ssh takes none there, and others would see it. Use a key: ssh-copy-id, or LAYERFERRY_SSH_KEY.",
             )
+        rest, _, query = text.strip().removeprefix("ssh://").partition("?")
+        rest = rest.rstrip("/")
+        user, at, host = rest.rpartition("@")
         port = ""
         if host.startswith("["):
             host, bracket, port = host[1:].partition("]")
@@ -66,7 +66,8 @@ class SshTarget:
             port = port[1:]
         elif host.count(":") == 1:
             host, _, port = host.partition(":")
-        if not host or host.startswith("-") or user.startswith("-") or set(rest) & set(" \t\n'\"\\`$;|&<>"):
+        odd = not rest.isprintable() or set(rest) & set(" '\"\\`$;|&<>")
+        if not host or host.startswith("-") or user.startswith("-") or odd:
             raise UsageError(
                 f"{text!r} is not a target", hint="Write it as [user@]host[:port], or an ssh_config alias."
             )
@@ -114,9 +115,10 @@ class Conduit:
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.PIPE,
+                env=child_environment(environment()),
                 start_new_session=False,
             )
-        except FileNotFoundError:
+        except (FileNotFoundError, NotADirectoryError):  # the latter where an entry of PATH is a file
             raise ConnectError(
                 f"{name}: there is no command {self._argv[0]!r} here", hint=f"Install {self._argv[0]}, or mend PATH."
             ) from None
@@ -174,6 +176,7 @@ class Conduit:
         except queue.Empty:
             raise SilenceError(f"{self.name} gave no answer within {timeout:g} s") from None
         if isinstance(line, str):
+            log.note(f"< {self.name}", line)
             return line
         with contextlib.suppress(queue.Full):  # it is the last, and stays so
             self._lines.put_nowait(line)
@@ -211,7 +214,7 @@ class Conduit:
         In a hurry it is terminated first: another thread may be writing to it, and closing its input would wait for it.
         """
         assert self._process.stdin is not None
-        self._closed = True
+        again, self._closed = self._closed, True
         if hurry:
             end(self._process)
         with contextlib.suppress(OSError, ValueError):
@@ -222,6 +225,8 @@ class Conduit:
             end(self._process)
         for reader in self._readers:
             reader.join(timeout=1)
+        if not again:
+            log.note(f"! {self.name}", f"ended with status {self._process.returncode}; {self.sent} bytes had gone")
 
     def _read_lines(self) -> None:
         assert self._process.stdout is not None
@@ -232,11 +237,17 @@ class Conduit:
                     last = TargetError(f"{self.name} says a line of more than {limits.LINE} bytes")
                     break
                 if not self._put(line.decode(errors="replace").rstrip("\r\n")):
-                    return
-            self._put(last)
+                    break
+            while not self._put(last):
+                # Another thread has hung up, and the one that reads still waits: it is to hear of the end.
+                with contextlib.suppress(queue.Full):
+                    self._lines.put_nowait(last)
+                    break
+                with contextlib.suppress(queue.Empty):
+                    self._lines.get_nowait()
 
     def _put(self, line: str | LayerferryError | None) -> bool:
-        """Let a line wait to be read, once there is room; whether anybody is left to read it."""
+        """Let a line wait to be read, once there is room; not any more once the conduit is closed."""
         while not self._closed:
             with contextlib.suppress(queue.Full):
                 self._lines.put(line, timeout=0.2)
@@ -246,10 +257,13 @@ class Conduit:
     def _read_stderr(self) -> None:
         """Keep the end of it."""
         assert self._process.stderr is not None
+        said = log.Lines(f"! {self.name}")
         with self._process.stderr as stream:
             while data := os.read(stream.fileno(), limits.STDERR):
+                said.feed(data)
                 self._stderr += data
                 del self._stderr[: -limits.STDERR]
+        said.end()
 
 
 def _writable(descriptor: int, seconds: float) -> bool:
@@ -273,16 +287,18 @@ class SshConduit(Conduit):
         interactive: bool = False,
         command: str = BOOTSTRAP,
     ) -> None:
-        self._control = tempfile.TemporaryDirectory(prefix="layerferry-", dir=socket_folder())
+        self._control = TemporaryFolder(socket_parent(), error=ConnectError)
         self._base = ssh_words(target, options=options, config=config, interactive=interactive)
         self._destination = target.destination
         self.engine = str(target.engine or "")
         self._forwards: list[str] = []
         socket = f"{self._control.name}/s"
-        shared = self._users_own_master() or len(socket) > _LONGEST_SOCKET
+        shared = self._users_own_master() or len(socket) > LONGEST_SOCKET
         self._master = [] if shared else ["-o", "ControlMaster=yes", "-S", socket]
         try:
-            super().__init__(str(target), [*self._base, *self._master, "--", target.destination, command])
+            argv = [*self._base, *self._master, "--", target.destination, command]
+            log.command(f"! {target}", argv)
+            super().__init__(str(target), argv)
         except BaseException:
             self._control.cleanup()
             raise
@@ -291,7 +307,12 @@ class SshConduit(Conduit):
         """Whether the user's ssh_config shares connections: then we leave that as it is."""
         try:
             shown = subprocess.run(
-                [*self._base, "-G", "--", self._destination], capture_output=True, text=True, check=False, timeout=10
+                [*self._base, "-G", "--", self._destination],
+                capture_output=True,
+                text=True,
+                check=False,
+                timeout=10,
+                env=child_environment(environment()),
             ).stdout
         except (OSError, subprocess.TimeoutExpired):
             return False
@@ -323,6 +344,7 @@ class SshConduit(Conduit):
                 text=True,
                 check=False,
                 timeout=10,
+                env=child_environment(environment()),
             )
         except (OSError, subprocess.TimeoutExpired):
             return None
@@ -359,14 +381,9 @@ def command_name(argv: Sequence[str]) -> str:
     return Path(argv[0]).name
 
 
-def socket_folder() -> str:
-    """Where a control socket's path stays short enough."""
-    folder = tempfile.gettempdir()
-    return folder if len(folder) < _LONGEST_SOCKET - len("/layerferry-12345678/s") else "/tmp"  # noqa: S108
-
-
 class CommandConduit(Conduit):
     """Any command that leads to `layerferry receive`, or to a plain `sh`, on the other side."""
 
     def __init__(self, argv: Sequence[str]) -> None:
+        log.note(f"! {command_name(argv)}", f"a command with {len(argv) - 1} arguments, which may be secret")
         super().__init__(command_name(argv), argv)

@@ -1,3 +1,4 @@
+# shellcheck shell=sh # it is fed to one, and needs no first line that names it
 # The target's part of the conversation (conversation.py tells it), in POSIX sh, on a host that has an engine and
 # nothing else of ours. It arrives through stdin, without these comments; nothing is written to the host's disk.
 # Whoever made a word that we read, it is looked at before it becomes a part of a URL or a command.
@@ -218,6 +219,7 @@ find_containerd() {
   case $engine in
     k3s | ctr)
       driver=${wanted_space:-k8s.io}
+      # shellcheck disable=SC2005,SC2046 # this puts the lines onto one
       [ "$wanted_space" ] || [ "$engine" = k3s ] || case " $(echo $($cli namespaces ls -q)) " in
         *' k8s.io '*) ;;
         *' moby '*) driver=default; [ "$wanted_engine" ] || fail engine "containerd is docker's, and there is no docker" ;;
@@ -263,7 +265,7 @@ seek() { [ "$listed" ] || ids=$(printf '%s\n' "$@" | fetch names); }
 list_images() {
   list_ids
   [ "$ids" ] || return 0
-  crowd=cat
+  crowd='cat'
   [ $store != blob ] || crowd='head -n 200'
   images=$(cut -d ' ' -f 1 <<IDS | uniq | $crowd | show_all
 $ids
@@ -721,6 +723,7 @@ forget() {
   folder='' learning=''
 }
 
+# shellcheck disable=SC2329 # a trap calls it
 cleanup() {
   code=$?
   trap '' HUP INT TERM PIPE

@@ -7,6 +7,7 @@ load or start can read from it or speak to it.
 """
 
 import argparse
+import contextlib
 import os
 import signal
 import sys
@@ -14,14 +15,15 @@ import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import FrameType
-from typing import Any
+from typing import Any, NoReturn
 
-from layerferry.errors import Interrupted, LayerferryError, UsageError
+from layerferry.errors import Interrupted, LayerferryError, OutputError, UsageError
+from layerferry.streams import stderr, stdout, take
 from layerferry.targets.receive.engine import clean_environment, find_engine, find_program
 from layerferry.targets.receive.expand import Expander
 from layerferry.targets.receive.journal import Journal
 from layerferry.targets.receive.policy import POLICY_FILE, Policy, Rules, is_there, read_file
-from layerferry.targets.receive.refusal import Refusal
+from layerferry.targets.receive.refusal import Refusal, one_line
 from layerferry.targets.receive.session import Host, Session
 from layerferry.targets.receive.wire import Client
 
@@ -30,14 +32,14 @@ _NOT_RULES = ("policy", "print_authorized_key", "program")
 
 def main(arguments: Sequence[str], environment: Mapping[str, str]) -> int:
     """Run `layerferry receive` with `arguments`; the exit code of the process."""
-    given = _parser().parse_args(arguments)
-    rules = {key: value for key, value in vars(given).items() if key not in _NOT_RULES and value not in (None, [])}
     try:
+        given = _parser().parse_args(arguments)
+        rules = {key: value for key, value in vars(given).items() if key not in _NOT_RULES and value not in (None, [])}
         if given.print_authorized_key:
             from layerferry.targets.receive.authorized_key import authorized_key  # noqa: PLC0415
 
             Rules.read(rules)
-            sys.stdout.write(authorized_key(given.print_authorized_key, given.program, arguments) + "\n")
+            _print(authorized_key(given.print_authorized_key, given.program, arguments))
             return 0
         if os.isatty(0):
             raise UsageError(
@@ -46,12 +48,25 @@ def main(arguments: Sequence[str], environment: Mapping[str, str]) -> int:
             )
         return _serve(given.policy, rules, environment)
     except LayerferryError as error:
-        sys.stderr.write(f"layerferry receive: {error.message}\n" + (f"  {error.hint}\n" if error.hint else ""))
+        stderr().complain(error, "layerferry receive")
         return error.exit_code
 
 
+def _print(line: str) -> None:
+    out = stdout()
+    out.write(f"{line}\n")
+    out.flush()
+    if out.trouble:
+        raise OutputError(f"stdout could not be written: {out.trouble}")
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        raise UsageError(message, hint="`layerferry receive --help` shows what there is.")
+
+
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+    parser = _Parser(
         prog="layerferry receive",
         description="Play the target's part, over stdin and stdout: a forced command for a locked-down host. "
         f"What {POLICY_FILE} says holds as well. Names are allowed by patterns: app:*, ghcr.io/acme/**:v[0-9]*, "
@@ -92,7 +107,7 @@ def _serve(policy_file: Path | None, rules: Mapping[str, Any], environment: Mapp
         client = Client(incoming, outgoing, idle=policy.idle, until=until)
         journal = Journal(policy.log, **_facts(policy, environment))
     except LayerferryError as error:
-        Client(incoming, outgoing, idle=60.0, until=until).say(f"failed refused {error.message}")
+        Client(incoming, outgoing, idle=60.0, until=until).say(f"failed refused {one_line(error.message)}")
         return 1
     try:
         return _converse(client, policy, journal, environment)
@@ -104,22 +119,33 @@ def _converse(client: Client, policy: Policy, journal: Journal, environment: Map
     clean = clean_environment(environment)
     expander = Expander(find_program("zstd", clean), clean)
     home = Path(environment.get("HOME", "/nonexistent"))
-    host = Host(lambda engine: find_engine(engine, clean), expander, clean, home)
+    sole = policy.immutable_tags
+    host = Host(lambda engine: find_engine(engine, clean, sole=sole), expander, clean, home)
     start = time.monotonic()
-    code = 1
     try:
         journal.write("start", command=environment.get("SSH_ORIGINAL_COMMAND", ""))
+    except Refusal as error:
+        client.say(f"failed refused {error.message}")
+        return 1
+    code = 1
+    try:
         code = Session(client, policy, host, journal).run()
     except Interrupted as error:
         code = error.exit_code
     except Exception:  # noqa: BLE001 - a fault of ours: the client hears that, the journal where
         import traceback  # noqa: PLC0415
 
-        journal.write("fault", text=traceback.format_exc(limit=-3))
+        _note(journal, "fault", text=traceback.format_exc(limit=-3))
         client.say("failed internal the receiver's log says why")
     finally:
-        journal.write("end", code=code, seconds=round(time.monotonic() - start, 3))
+        _note(journal, "end", code=code, seconds=round(time.monotonic() - start, 3))
     return code
+
+
+def _note(journal: Journal, event: str, **facts: Any) -> None:
+    """Tell the journal what has happened, where nothing hangs on whether that can be kept."""
+    with contextlib.suppress(LayerferryError):
+        journal.write(event, **facts)
 
 
 def _take_streams() -> tuple[int, int]:
@@ -154,4 +180,5 @@ def _interrupt(number: int, _frame: FrameType | None) -> None:
 
 
 if __name__ == "__main__":
+    take()
     sys.exit(main(sys.argv[1:], os.environ))

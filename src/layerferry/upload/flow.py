@@ -1,27 +1,30 @@
 """The flow of one push into a registry: image, what is there, plan, blobs, manifest, a look at it, result."""
 
 import contextlib
-import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from layerferry.archive import Blob, Content, Manifest, Parcel, describe
+from layerferry.disk import KeptFile
+from layerferry.documents import Document
 from layerferry.errors import ConnectError, TargetError, VerificationError
-from layerferry.events import SENDING_EVERY, Emit, Greeted, Loading, Planned, Route, Sending
+from layerferry.events import SENDING_EVERY, Emit, Greeted, Loading, Planned, Route, Sending, Warned
 from layerferry.image import MEDIA_TYPE_CONFIG, Descriptor, Image, Name, digest_of
 from layerferry.plan import Inventory, Plan, complete, plan
 from layerferry.result import Bytes, Result
 from layerferry.sources import Source, kind_of
 from layerferry.sources.endpoint import Blame, Endpoint
-from layerferry.sources.manifest import Found, parse_descriptor, parse_json
+from layerferry.sources.manifest import Found, parse_manifest
 from layerferry.sources.streams import checked, copied, exhaust
 from layerferry.targets.bastion import Bastion
 from layerferry.targets.registry import RegistryTarget
+from layerferry.temporary import TemporaryFolder
+from layerferry.upload.memory import Memory
 from layerferry.upload.pack import pack
 from layerferry.upload.shelf import Shelf
-from layerferry.upload.stock import Stock, look
+from layerferry.upload.stock import Look, Stock, look
 from layerferry.wanted import NO_ROUTE, Options, Wanted, nameless
 
 
@@ -43,8 +46,8 @@ class _Item:
     found: dict[str, Descriptor] = field(default_factory=dict)
 
 
-def open_endpoint(target: RegistryTarget) -> Endpoint:
-    """The registry, through whatever leads there. Raises `LayerferryError`."""
+def open_endpoint(target: RegistryTarget, told: Callable[[str], None] = lambda _: None) -> Endpoint:
+    """The registry, through whatever leads there. `told` hears of tries that fail. Raises `LayerferryError`."""
     link = target.connect()
     return Endpoint(
         target.address.domain,
@@ -52,6 +55,7 @@ def open_endpoint(target: RegistryTarget) -> Endpoint:
         plain_http=target.address.plain_http,
         relay=link if isinstance(link, Bastion) else None,
         blame=Blame(TargetError, ConnectError),
+        told=told,
     )
 
 
@@ -63,6 +67,7 @@ class Upload:
         self._options = options
         self._emit = emit
         self._shelves: dict[str, Shelf] = {}
+        self._memory: Memory | None = None
         #: By diff ID, what this push has brought, and the repository that it is in.
         self._brought: dict[str, tuple[str, Descriptor]] = {}
 
@@ -76,7 +81,7 @@ class Upload:
             stack.callback(target.connect().close)
             source = stack.enter_context(contextlib.closing(open_source()))
             images = [source.inspect(wanted.reference, self._options.platform) for wanted in self._wanted]
-            endpoint = open_endpoint(target)
+            endpoint = open_endpoint(target, lambda message: self._emit(Warned(target.name, message)))
             stack.callback(endpoint.close)
             engine = f"registry ({endpoint.scheme})"
             self._emit(Greeted(target.name, engine, "any platform"))
@@ -101,13 +106,23 @@ class Upload:
                 self._shelves[name.path] = Shelf(endpoint, name)
         home = self._shelves[names[0].path]
         held = source.held(image)
-        stock = look(home, [name.tag for name in names if name.path == home.name.path], image, held)
+        how = Look(
+            self._memory_of(target),
+            reads=not self._options.dry_run,
+            told=endpoint.told,
+            check=lambda: self._check(target),
+        )
+        stock = look(home, [name.tag for name in names if name.path == home.name.path], image, held, how)
         return _Item(wanted, image, names, _planned(image, stock), held, stock.same)
+
+    def _memory_of(self, target: RegistryTarget) -> Memory:
+        self._memory = self._memory or Memory(target.environ)
+        return self._memory
 
     def _deliver(self, target: RegistryTarget, source: Source, item: _Item) -> None:
         before = self._sent
         home = self._shelves[item.names[0].path]
-        with tempfile.TemporaryDirectory(prefix="layerferry-") as folder:
+        with TemporaryFolder() as folder:
             spool = Path(folder)
             if item.same is not None and item.same.manifest is not None:
                 media_type, data = item.same.manifest
@@ -153,8 +168,7 @@ class Upload:
                 manifest = describe(Parcel(item.plan, content, ""), {**sent, **item.plan.inventory.blobs})
         finally:
             home.cancel()
-        known = {**item.plan.inventory.blobs, **item.found}
-        item.plan = plan(item.image, Inventory(blobs=known))
+        item.plan = _with(item.plan, item.found)
         return manifest
 
     def _mount_from_source(self, item: _Item, home: Shelf) -> None:
@@ -166,11 +180,12 @@ class Upload:
             return
         blobs = {diff_id: blob for diff_id, blob in item.held.items() if diff_id in item.plan.wanted}
         there = {diff_id: blob for diff_id, blob in blobs.items() if home.mount(blob.digest, origin.path)}
-        item.plan = plan(item.image, Inventory(blobs={**item.plan.inventory.blobs, **there}))
+        item.plan = _with(item.plan, there)
 
     def _put(self, target: RegistryTarget, item: _Item, home: Shelf, blob: Blob, spool: Path) -> None:
         """Upload a layer, unless it turns out, now that its digest is known, that it is there."""
-        layer, path = pack(blob, self._options.compression, spool)
+        layer, path, seen = pack(blob, self._options.compression, spool)
+        self._memory_of(target).add(seen)
         if home.has(layer.digest):
             item.found[blob.diff_id] = layer
         else:
@@ -190,7 +205,7 @@ class Upload:
         if source is shelf or shelf.has(blob.digest) or shelf.mount(blob.digest, source.name.path):
             return
         path = spool / "copy"
-        with path.open("wb") as file:
+        with KeptFile(path, blob.size) as file:
             exhaust(copied(checked(source.blob(blob), blob, source.place), file))
         shelf.put_blob(blob, path, lambda _: self._check(target))
         path.unlink()
@@ -238,10 +253,17 @@ class Upload:
 
 
 def _planned(image: Image, stock: Stock) -> Plan:
-    return complete(image) if stock.same else plan(image, Inventory(blobs=stock.blobs))
+    return complete(image) if stock.same and not stock.why else plan(image, Inventory(blobs=stock.blobs, why=stock.why))
+
+
+def _with(before: Plan, blobs: Mapping[str, Descriptor]) -> Plan:
+    """The plan where the target has some blobs more."""
+    inventory = before.inventory
+    why = {diff_id: words for diff_id, words in inventory.why.items() if diff_id not in blobs}
+    return plan(before.image, replace(inventory, blobs={**inventory.blobs, **blobs}, why=why))
 
 
 def _blobs(manifest: bytes, place: str) -> Sequence[Descriptor]:
     """The config and the layers that a manifest names."""
-    document = parse_json(manifest, f"a manifest in {place}")
-    return [parse_descriptor(part, place) for part in (document.get("config"), *document["layers"])]
+    config, layers = parse_manifest(Document.parse(manifest, f"a manifest in {place}", error=TargetError), place)
+    return [config, *layers]

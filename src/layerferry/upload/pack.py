@@ -6,12 +6,16 @@ The same tar makes the same bytes (no time, no name in the header), so that a la
 
 from pathlib import Path
 
+from layerferry import limits
 from layerferry.archive import Blob, Piece
 from layerferry.compression import Compression, Method, compress
+from layerferry.disk import KeptFile
 from layerferry.errors import SourceError
 from layerferry.image import MEDIA_TYPE_LAYER, MEDIA_TYPE_LAYER_GZIP, MEDIA_TYPE_LAYER_ZSTD, Descriptor
 from layerferry.sources.streams import Hashed, copied, exhaust
+from layerferry.upload.memory import Seen
 from layerferry.upload.pigz import gzipped
+from layerferry.upload.proof import unpack
 
 _MEDIA_TYPES = {
     Method.GZIP: MEDIA_TYPE_LAYER_GZIP,
@@ -22,24 +26,33 @@ _MEDIA_TYPES = {
 _GZIP_LEVEL = 6
 
 
-def pack(blob: Blob, compression: Compression, folder: Path) -> tuple[Descriptor, Path]:
+def pack(blob: Blob, compression: Compression, folder: Path) -> tuple[Descriptor, Path, Seen]:
     """Write a layer into `folder`, checked: nobody behind a registry looks whether a blob is what we say.
 
-    Raises `SourceError` where it is something else than its diff ID, or its digest, says.
+    Its descriptor has the source's media type, and what was seen of it is proved. Raises `SourceError` where it is
+    something else than its diff ID, or its digest, says.
     """
+    path = folder / f"{blob.diff_id.removeprefix('sha256:')}.layer"
+    with KeptFile(path, blob.descriptor.size, exact=blob.descriptor.is_compressed) as file:
+        if blob.descriptor.is_compressed:
+            seen = unpack(copied(blob.chunks, file), f"layer {blob.descriptor.digest}", limits.UNPACKED)
+            layer = Descriptor(blob.descriptor.media_type, seen.blob.digest, seen.blob.size)
+        else:
+            seen = _compress(blob, compression, file)
+            layer = seen.blob
+    stored = blob.descriptor.digest if blob.descriptor.is_compressed else layer.digest
+    for wanted, found in ((stored, layer.digest), (blob.diff_id, seen.diff_id)):
+        if wanted != found:
+            raise SourceError(f"the source is damaged: what should be layer {wanted} is {found}")
+    return layer, path, seen
+
+
+def _compress(blob: Blob, compression: Compression, file: KeptFile) -> Seen:
     method = compression.method or Method.GZIP
     read = Hashed(blob.chunks)
-    stream, media_type = read, blob.descriptor.media_type
-    if not blob.descriptor.is_compressed:
-        if method is Method.GZIP:
-            stream = Hashed(gzipped(read, compression.level or _GZIP_LEVEL))
-        else:
-            stream = Hashed(compress(map(Piece, read), method, compression.level))
-        media_type = _MEDIA_TYPES[method]
-    path = folder / f"{blob.diff_id.removeprefix('sha256:')}.layer"
-    with path.open("wb") as file:
-        exhaust(copied(stream, file))
-    wanted = blob.descriptor.digest if blob.descriptor.is_compressed else blob.diff_id
-    if read.digest != wanted:
-        raise SourceError(f"the source is damaged: what should be layer {wanted} is {read.digest}")
-    return Descriptor(media_type, stream.digest, stream.size), path
+    if method is Method.GZIP:
+        stream = Hashed(gzipped(read, compression.level or _GZIP_LEVEL))
+    else:
+        stream = Hashed(compress(map(Piece, read), method, compression.level))
+    exhaust(copied(stream, file))
+    return Seen(read.digest, Descriptor(_MEDIA_TYPES[method], stream.digest, stream.size))

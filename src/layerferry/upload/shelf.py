@@ -5,22 +5,30 @@ Spec: https://github.com/opencontainers/distribution-spec/blob/v1.1.1/spec.md ("
 """
 
 import contextlib
+import re
 from collections.abc import Callable, Iterator, Sequence
 from http import HTTPStatus
 from pathlib import Path
 from typing import IO
-from urllib.parse import quote, urljoin, urlsplit
+from urllib.parse import quote, urlsplit
 
+from layerferry import limits
+from layerferry.documents import Document
 from layerferry.errors import LayerferryError
 from layerferry.image import Descriptor, digest_of
+from layerferry.sources.causes import reason
+from layerferry.sources.connections import done
 from layerferry.sources.distribution import Repository
-from layerferry.sources.endpoint import BROKEN, PASSING, TRIES, wait
-from layerferry.sources.manifest import parse_json
+from layerferry.sources.endpoint import BROKEN, PASSING, TRIES
 
 _MOST_TAGS = 1000
+#: distribution-spec, "Pulling manifests".
+_TAG = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,127}")
 #: Seconds to take leave of an upload that failed.
 _PARTING = 2
+_LONGEST_NUMBER = 20
 _BYTES = {"Content-Type": "application/octet-stream"}
+_STORED = {HTTPStatus.CREATED, HTTPStatus.NO_CONTENT}
 #: What a PUT may end with beside success, and be tried again: the token ran out, the upload is gone, passing trouble.
 _AGAIN = PASSING | {HTTPStatus.UNAUTHORIZED, HTTPStatus.NOT_FOUND}
 
@@ -39,14 +47,27 @@ class Shelf(Repository):
         return [f"{ours}pull,push", *(scope for scope in asked.split() if not scope.startswith(ours))]
 
     def has(self, digest: str) -> bool:
+        return self.size(digest) is not None
+
+    def size(self, digest: str) -> int | None:
+        """The bytes of a blob that is there, 0 where the registry does not tell them; None where there is none."""
         response = self._ask("HEAD", f"blobs/{digest}", expect={HTTPStatus.OK, HTTPStatus.NOT_FOUND})
-        with contextlib.closing(response):
-            return response.status_code == HTTPStatus.OK
+        done(response)
+        if response.status_code != HTTPStatus.OK:
+            return None
+        told = response.headers.get("Content-Length", "")
+        return min(int(told), limits.SIZE) if told.isdecimal() and len(told) < _LONGEST_NUMBER else 0
 
     def tags(self) -> list[str]:
-        """The first thousand tags."""
+        """The first thousand tags, or fewer. Where the registry has more, it leads to the rest, and nobody goes."""
         with contextlib.closing(self._get(f"tags/list?n={_MOST_TAGS}")) as response:
-            return [str(tag) for tag in parse_json(self._document(response), self.place).get("tags") or []]
+            answer = Document.parse(
+                self._document(response), f"the list of tags in {self.place}", error=self._endpoint.blame.answer
+            )
+        tags = answer.texts("tags")
+        if not all(map(_TAG.fullmatch, tags)):
+            raise answer.damaged("it lists what is no tag")
+        return tags
 
     def mount(self, digest: str, path: str) -> bool:
         """Take a blob over from another repository of the registry; whether it could be."""
@@ -57,7 +78,7 @@ class Shelf(Repository):
             )
         except LayerferryError:
             return False  # a registry may refuse what it cannot do; an upload will tell what is really wrong
-        response.close()
+        done(response)
         if response.status_code == HTTPStatus.ACCEPTED:  # an upload was begun instead
             self.cancel(self._location(response.url, response.headers.get("Location", "")))
             return False
@@ -66,7 +87,7 @@ class Shelf(Repository):
     def begin(self) -> None:
         """Begin the upload that the next blob takes: it is known then whether this login may push."""
         begun = self._ask("POST", "blobs/uploads/", expect={HTTPStatus.ACCEPTED})
-        begun.close()
+        done(begun)
         self._begun = self._location(begun.url, begun.headers.get("Location", ""))
 
     def put_blob(self, blob: Descriptor, path: Path, told: Told) -> None:
@@ -82,29 +103,28 @@ class Shelf(Repository):
             if not trouble:
                 return
             self.cancel(location)
-            wait(attempt)
+            self._endpoint.again(f"{blob.digest[:19]} could not be sent ({trouble})", attempt)
 
-    def _put(self, url: str, body: "_Counted", *, last: bool) -> bool:
-        """Send a blob's bytes; whether it has to be tried again. Raises where it is not worth it."""
-        done = {HTTPStatus.CREATED, HTTPStatus.NO_CONTENT}
+    def _put(self, url: str, body: "_Counted", *, last: bool) -> str:
+        """Send a blob's bytes; why it has to be tried again, if so. Raises where it is not worth it."""
         try:
-            response = self._ask("PUT", url, _BYTES, body, expect=done if last else done | _AGAIN)
+            response = self._ask("PUT", url, _BYTES, body, expect=_STORED if last else _STORED | _AGAIN)
         except BROKEN as error:
             if last:
                 raise self._endpoint.unreachable(error) from None
-            return True
+            return reason(error)
         except BaseException:
             self.cancel(url)
             raise
-        response.close()
-        return response.status_code not in done
+        done(response)
+        return "" if response.status_code in _STORED else f"HTTP {response.status_code}"
 
     def put_manifest(self, tag: str, media_type: str, data: bytes) -> None:
         """Give an image its name. What the manifest names has to be there."""
         response = self._ask(
             "PUT", f"manifests/{tag}", {"Content-Type": media_type}, data, expect={HTTPStatus.CREATED, HTTPStatus.OK}
         )
-        response.close()
+        done(response)
         self._count(len(data))
 
     def shows(self, tag: str, digest: str) -> bool:
@@ -116,19 +136,16 @@ class Shelf(Repository):
         self.sent += size
 
     def _location(self, url: str, location: str) -> str:
-        """Where an upload goes on. A registry behind a TLS proxy may not know that it is: nothing goes down to HTTP."""
-        there = urlsplit(urljoin(url, location))
-        here = urlsplit(url)
-        if here.scheme == "https" and there.scheme == "http" and there.hostname == here.hostname:
-            there = there._replace(scheme="https", netloc=here.netloc)
-        return there.geturl()
+        """Where an upload goes on."""
+        return self._endpoint.leads(url, location)
 
     def cancel(self, location: str = "") -> None:
         """Drop an upload that was begun; a registry forgets it by itself, days later."""
         location, self._begun = location or self._begun, ""
         if location:
             with contextlib.suppress(LayerferryError, *BROKEN):
-                self._endpoint.session.delete(location, headers=self._login(location), timeout=_PARTING).close()
+                parting = (_PARTING, _PARTING)
+                self._endpoint.request("DELETE", location, self._login(location), timeout=parting).close()
 
     def _refused(self, status: int, said: str = "") -> LayerferryError:
         error = self._endpoint.blame.answer

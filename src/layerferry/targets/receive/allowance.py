@@ -1,12 +1,12 @@
 """How many bytes a push may cost this host, and all pushes of a day."""
 
-import fcntl
 import json
 import os
 import time
 from pathlib import Path
 from typing import Any
 
+from layerferry.targets.receive import locks
 from layerferry.targets.receive.refusal import Refusal
 
 _CHARGE = 16 << 20
@@ -36,13 +36,14 @@ class Day:
         self._path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
         try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX)
+            locks.hold(descriptor, "the count of today's bytes")
             text = os.pread(descriptor, _LONGEST_STATE, 0)
             state: dict[str, Any] = json.loads(text) if text.strip() else {"day": "", "bytes": 0}
             today = max(time.strftime("%Y-%m-%d", time.gmtime()), str(state["day"]))
             spent = (int(state["bytes"]) if state["day"] == today else 0) + count
-            line = json.dumps({"day": today, "bytes": spent}).ljust(len(text) or 1)
-            os.pwrite(descriptor, line.encode(), 0)
+            line = json.dumps({"day": today, "bytes": spent}).ljust(len(text) or 1).encode()
+            if os.pwrite(descriptor, line, 0) != len(line):
+                raise OSError
         finally:
             os.close(descriptor)
         return spent

@@ -35,6 +35,7 @@ _WORD = re.compile(r"[a-z0-9][a-z0-9._-]{0,31}")
 _MANIFESTS = {MEDIA_TYPE_MANIFEST, "application/vnd.docker.distribution.manifest.v2+json"}
 _CONFIGS = {MEDIA_TYPE_CONFIG, "application/vnd.docker.container.image.v1+json"}
 _COMPRESSION = {MEDIA_TYPE_LAYER: "none", MEDIA_TYPE_LAYER_GZIP: "gzip", MEDIA_TYPE_LAYER_ZSTD: "zstd"}
+LAYER_TYPES = frozenset(_COMPRESSION)
 
 
 @dataclass(frozen=True, slots=True)

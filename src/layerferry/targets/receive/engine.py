@@ -1,21 +1,24 @@
-"""The container engine of this host, through its own command line: arguments as lists, never a shell."""
+"""The container engine of this host, through its own command line: arguments as lists, never a shell.
 
-import contextlib
+What it says is looked at with its exit status. That it fails means nothing but that it failed: an image is absent only
+where the engine says so in words that we know.
+"""
+
 import os
-import subprocess
-from collections.abc import Iterable, Mapping, Sequence
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO
 
 from layerferry.errors import LayerferryError
 from layerferry.image import Name, Platform, is_digest
-from layerferry.targets.receive.refusal import Refusal
+from layerferry.targets.receive import command
+from layerferry.targets.receive.command import Bounds, Ended, OverrunError
+from layerferry.targets.receive.refusal import Refusal, one_line
 
-_PATIENCE = 120.0
-_LOAD_PATIENCE = 3600.0
+_ANSWER = Bounds(seconds=120.0)
 #: Once a load has its whole archive it may end well though we no longer want it; it is dropped after it has ended.
-_END_PATIENCE = 60.0
+_LOAD = Bounds(seconds=3600.0, grace=60.0)
 _AT_ONCE = 200
 _TOLD = 2000
 #: What an engine's own program needs; the rest of the environment may be the client's (sshd_config(5), AcceptEnv).
@@ -38,6 +41,17 @@ _DOCKER_INFO = (
 )
 _PODMAN_INFO = "{{.Version.Version}} {{.Version.OsArch}} {{.Store.GraphDriverName}}"
 _SHOW = "{{.Id}}{{range .RootFS.Layers}} {{.}}{{end}}"
+#: How an engine says, on a line of its standard error, that an image is not there; nothing else means that it is not.
+_ABSENT = (
+    re.compile(r"Error: No such image: (?P<name>\S+)"),  # docker 20.10.24
+    re.compile(r"Error response from daemon: No such image: (?P<name>\S+)"),  # docker 26.1.5, 28.5.2, both stores
+    re.compile(r"(?:Error:|error) inspecting object: (?P<name>\S+): image not known"),  # podman 4.3.1, `image inspect`
+    re.compile(r"(?:Error: )?(?P<name>\S+): image not known"),  # podman 4.3.1, `image rm`; podman 5.8.6
+)
+#: Lines that say nothing of an image: logrus, as podman writes it, and the docker CLI's own warnings.
+_ASIDE = re.compile(r'time="[^"]*" level=(?:debug|info|warning) .*|WARNING: .*')
+_VERSION = re.compile(r"[0-9][A-Za-z0-9.+~_-]{0,63}")
+_DRIVER = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 
 
 def clean_environment(environment: Mapping[str, str]) -> dict[str, str]:
@@ -63,7 +77,10 @@ class Shown:
 
 @dataclass(frozen=True, slots=True)
 class Engine:
-    """`store` is what it finds layers by, as in the greeting: `chain`, `layer` or `blob`."""
+    """`store` is what it finds layers by, as in the greeting: `chain`, `layer` or `blob`.
+
+    Each question raises `Refusal`, of kind `engine`, where the engine does not answer it.
+    """
 
     kind: str
     command: tuple[str, ...]
@@ -73,150 +90,171 @@ class Engine:
     driver: str
     store: str
 
-    def names(self) -> list[tuple[str, Name]]:
+    def names(self) -> Iterator[tuple[str, Name]]:
         """Every image's ID with each of its names."""
         shown = self._ask("image", "ls", "--no-trunc", "--format", "{{.ID}} {{.Repository}}:{{.Tag}}")
-        found = []
         for line in shown.splitlines():
-            image_id, _, name = line.strip().partition(" ")
-            with contextlib.suppress(LayerferryError):  # <none>:<none>
-                found.append((_full_id(image_id), Name.parse(name)))
-        return found
+            image_id, _, text = line.strip().partition(" ")
+            try:
+                name = Name.parse(text)
+            except LayerferryError:  # <none>:<none>
+                continue
+            if not is_digest(_full_id(image_id)):
+                raise self._unread("image ls")
+            yield _full_id(image_id), name
 
     def layers(self, ids: Iterable[str]) -> dict[str, tuple[str, ...]]:
         """The diff IDs of images by ID, bottom first. One that has gone meanwhile is left out."""
         wanted = list(ids)
         found = {}
         for start in range(0, len(wanted), _AT_ONCE):
-            lines = self._try("image", "inspect", "--format", _SHOW, *wanted[start : start + _AT_ONCE])
-            for shown in map(_shown, lines):
-                if shown is not None:
-                    found[shown.id] = shown.diff_ids
+            for shown in self._show(wanted[start : start + _AT_ONCE]):
+                found[shown.id] = shown.diff_ids
         return found
 
     def inspect(self, name: str) -> Shown | None:
-        """What goes by `name`, if anything does."""
-        return next(map(_shown, self._try("image", "inspect", "--format", _SHOW, name)), None)
+        """What goes by `name`, if anything does: None only where the engine says that nothing does."""
+        shown = self._show([name])
+        return shown[0] if shown else None
 
     def load(self, archive: Iterable[bytes]) -> None:
         """Load an archive; raises `Refusal` where the engine says that it failed. Success must be inspected."""
-        import tempfile  # noqa: PLC0415 - for this alone, and it takes as long to load as the rest of this module
-
-        with tempfile.TemporaryFile() as told:
-            process = self._start("load", told=told)
-            assert process.stdin is not None
-            try:
-                with contextlib.suppress(BrokenPipeError), process.stdin as stdin:
-                    for piece in archive:
-                        stdin.write(piece)
-                status = process.wait(_LOAD_PATIENCE)
-            except BaseException:
-                _end(process)
-                raise
-            if status:
-                told.seek(max(0, os.fstat(told.fileno()).st_size - _TOLD))
-                raise Refusal(told.read(_TOLD).decode(errors="replace"), kind="load")
+        self._say(self._run("load", kind="load", bounds=_LOAD, feed=archive), kind="load")
 
     def tag(self, image: str, name: str) -> None:
         self._ask("tag", image, name, kind="tag")
 
-    def remove(self, name: str) -> None:
-        """Take a name away, and the image with it if it has no other."""
-        with contextlib.suppress(Refusal):
-            self._try("image", "rm", name)
-
-    def push(self, name: str, patience: float) -> bool:
-        """Whether the engine pushed `name`, within so many seconds."""
+    def remove(self, name: str) -> bool:
+        """Take a name away, and the image with it if it has no other. Whether the name is gone."""
         try:
-            return self._run("push", name, patience=patience).returncode == 0
-        except subprocess.TimeoutExpired:
+            done = self._run("image", "rm", name)
+        except Refusal:
             return False
+        return not done.status or _is_absent(done, [name])
+
+    def push(self, name: str, folder: Path, seconds: float) -> bool:
+        """Whether docker pushed `name`, within so many seconds, with the logins of the configuration in `folder`.
+
+        It gets the folder as a descriptor, which leads there from wherever a wrapper of docker's command has gone; but
+        `sudo` closes descriptors, and hands no variables on.
+        """
+        descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        place = str(folder) if self.command[0] == "sudo" else f"/proc/self/fd/{descriptor}"
+        argv = [*self.command, "--config", place, "push", name]
+        try:
+            return not _run(argv, self.environment, Bounds(seconds=seconds), hand_down=[descriptor]).status
+        except Refusal:
+            return False
+        finally:
+            os.close(descriptor)
+
+    def _show(self, names: Sequence[str]) -> list[Shown]:
+        done = self._run("image", "inspect", "--format", _SHOW, *names)
+        if done.status and not _is_absent(done, names):
+            self._say(done, kind="engine")
+        found = [_shown(line) for line in done.out.decode(errors="replace").splitlines() if line.strip()]
+        shown = [image for image in found if image is not None]
+        if len(shown) < len(found) or len(shown) > len(names) or (not done.status and len(shown) < len(names)):
+            raise self._unread("image inspect")
+        return shown
 
     def _ask(self, *arguments: str, kind: str = "engine") -> str:
-        try:
-            done = self._run(*arguments)
-        except subprocess.TimeoutExpired:
-            raise Refusal(f"{self.kind} {arguments[0]} takes too long", kind=kind) from None
-        if done.returncode:
-            raise Refusal(done.stderr[-_TOLD:], kind=kind)
-        return done.stdout
+        done = self._run(*arguments, kind=kind)
+        self._say(done, kind=kind)
+        return done.out.decode(errors="replace")
 
-    def _try(self, *arguments: str) -> list[str]:
-        """The lines of an answer; none where the engine says that it failed and nothing else."""
-        try:
-            return self._run(*arguments).stdout.splitlines()
-        except subprocess.TimeoutExpired:
-            raise Refusal(f"{self.kind} {arguments[0]} takes too long", kind="engine") from None
+    def _say(self, done: Ended, *, kind: str) -> None:
+        """Raise what the engine says where it says that it failed."""
+        if done.status:
+            raise Refusal(_told(done) or f"{self.kind} failed with status {done.status}", kind=kind)
 
-    def _run(self, *arguments: str, patience: float = _PATIENCE) -> subprocess.CompletedProcess[str]:
-        return _run([*self.command, *arguments], self.environment, patience)
+    def _unread(self, verb: str) -> Refusal:
+        return Refusal(f"{self.kind} {verb} answers what cannot be read", kind="engine")
 
-    def _start(self, *arguments: str, told: IO[bytes]) -> subprocess.Popen[bytes]:
-        return subprocess.Popen(
-            [*self.command, *arguments],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.DEVNULL,
-            stderr=told,
-            env=self.environment,
-            start_new_session=True,  # what interrupts us must not interrupt it: we end it ourselves
-        )
+    def _run(
+        self, *arguments: str, kind: str = "engine", bounds: Bounds = _ANSWER, feed: Iterable[bytes] | None = None
+    ) -> Ended:
+        return _run([*self.command, *arguments], self.environment, bounds, kind=kind, feed=feed)
 
 
-def _end(process: subprocess.Popen[bytes]) -> None:
-    try:
-        process.wait(_END_PATIENCE)
-    except subprocess.TimeoutExpired:
-        process.kill()
-        process.wait()
-
-
-def find_engine(engine: str, environment: Mapping[str, str]) -> Engine:
+def find_engine(engine: str, environment: Mapping[str, str], *, sole: bool = False) -> Engine:
     """The engine `engine`, a name or a path, or the first of docker and podman that answers; raises `Refusal`.
 
-    As host.sh does, it tries without and with `sudo -n`.
+    As host.sh does, it tries without and with `sudo -n`. With `sole`, podman does not stand in for a docker that is
+    installed and does not answer: a name that is taken in the one is free in the other.
     """
     trouble = ""
     for program in (engine,) if engine else ("docker", "podman"):
         if not find_program(program, environment):
             continue
-        for command in ((program,), ("sudo", "-n", program)):
+        sudo = (("sudo", "-n", program),) if find_program("sudo", environment) else ()
+        for argv in ((program,), *sudo):
             try:
-                return _probe(command, environment)
-            except OSError:  # no sudo
-                continue
+                return _probe(argv, environment)
             except Refusal as error:
                 trouble = trouble or error.message
+        if sole:
+            break
     if trouble:
         raise Refusal(trouble, kind="engine")
     raise Refusal(f"looked for {engine or 'docker and podman'}", kind="no-engine")
 
 
-def _probe(command: tuple[str, ...], environment: Mapping[str, str]) -> Engine:
-    kind = Path(command[-1]).name
+def _probe(argv: tuple[str, ...], environment: Mapping[str, str]) -> Engine:
+    kind = Path(argv[-1]).name
     podman = kind == "podman"
+    done = _run([*argv, "info", "--format", _PODMAN_INFO if podman else _DOCKER_INFO], environment, _ANSWER)
+    version, platform, driver, *more = (*done.out.decode(errors="replace").split(), "", "", "")
+    if done.status or not version[:1].isdigit():
+        raise Refusal(_told(done) or f"{kind} info says nothing", kind="engine")
+    if not _VERSION.fullmatch(version) or not _DRIVER.fullmatch(driver):
+        raise Refusal(f"{kind} info answers what cannot be read", kind="engine")
     try:
-        done = _run([*command, "info", "--format", _PODMAN_INFO if podman else _DOCKER_INFO], environment, _PATIENCE)
-    except subprocess.TimeoutExpired:
-        raise Refusal(f"{kind} info takes too long", kind="engine") from None
-    version, platform, driver, *more = (*done.stdout.split(), "", "", "")
-    if done.returncode or not version[:1].isdigit():
-        raise Refusal((done.stderr or done.stdout)[-_TOLD:] or f"{kind} info says nothing", kind="engine")
+        runs = Platform.parse(platform)
+    except (LayerferryError, ValueError):
+        raise Refusal(f"{kind} info does not say its platform", kind="engine") from None
     blob = "io.containerd.snapshotter.v1" in more
     store = "layer" if podman else "blob" if blob else "chain"
-    return Engine(kind, command, environment, version, Platform.parse(platform), driver, store)
+    return Engine(kind, argv, environment, version, runs, driver, store)
 
 
-def _run(argv: Sequence[str], environment: Mapping[str, str], patience: float) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        argv,
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        check=False,
-        env=environment,
-        errors="replace",
-        text=True,
-        timeout=patience,
-    )
+def _run(
+    argv: Sequence[str],
+    environment: Mapping[str, str],
+    bounds: Bounds,
+    *,
+    kind: str = "engine",
+    feed: Iterable[bytes] | None = None,
+    hand_down: Sequence[int] = (),
+) -> Ended:
+    try:
+        return command.run(argv, environment, bounds, feed=feed, hand_down=hand_down)
+    except OverrunError as error:
+        raise Refusal(f"{Path(argv[0]).name} {error}", kind=kind) from None
+    except OSError as error:  # out of processes, or memory: that is no answer either
+        raise Refusal(f"{argv[0]} cannot be started: {error.strerror}", kind=kind) from None
+
+
+def _told(done: Ended) -> str:
+    """The end of what a program that failed has to say."""
+    return one_line((done.err.strip() or done.out.strip())[-_TOLD:].decode(errors="replace"))
+
+
+def _is_absent(done: Ended, names: Sequence[str]) -> bool:
+    """Whether an engine failed for no other reason than that some of `names` are no images of its."""
+    lines = [line.strip() for line in done.err.decode(errors="replace").splitlines()]
+    said = [line for line in lines if line and not _ASIDE.fullmatch(line)]
+    absent = {_absent(line) for line in said}
+    return bool(absent) and absent <= {*names, *map(_familiar, names)}
+
+
+def _absent(line: str) -> str:
+    return next((found["name"] for pattern in _ABSENT if (found := pattern.fullmatch(line))), "")
+
+
+def _familiar(name: str) -> str:
+    """A name as docker repeats it in its answer (docker 26.1.5, 28.5.2)."""
+    return name.removeprefix("docker.io/").removeprefix("library/")
 
 
 def _shown(line: str) -> Shown | None:

@@ -1,22 +1,26 @@
 """Decompression of what a client sends: in steps, so that whoever counts the bytes can stop at any of them.
 
-gzip is zlib's, with several members as RFC 1952 allows them. zstd is a `zstd` binary's, where the host has one. What
-follows the end of a stream is refused: engines differ in what they make of it.
+gzip is zlib's, with several members as RFC 1952 allows them. zstd is a `zstd` binary's, where the host has one; it gets
+no byte that is not of a zstd frame, and little memory. What follows the end of a stream is refused: engines differ in
+what they make of it.
 """
 
 import os
+import resource
 import select
 import subprocess
 import zlib
 from collections.abc import Iterator, Mapping
 from typing import Protocol
 
+from layerferry import limits
+from layerferry.targets.receive import zstd_frames
 from layerferry.targets.receive.refusal import Refusal
 
 _STEP = 256 << 10
 _PATIENCE = 60.0
 #: What a stream starts with (RFC 1952; RFC 8878, 3.1; and the two others that docker looks for: moby, pkg/archive).
-_MAGIC = {"gzip": b"\x1f\x8b", "zstd": b"\x28\xb5\x2f\xfd", "bzip2": b"BZh", "xz": b"\xfd7zXZ\x00"}
+_MAGIC = {"gzip": b"\x1f\x8b", "zstd": zstd_frames.MAGIC, "bzip2": b"BZh", "xz": b"\xfd7zXZ\x00"}
 MAGIC_LENGTH = max(map(len, _MAGIC.values()))
 
 
@@ -82,10 +86,10 @@ class Gzip:
 
 
 class Zstd:
-    """A pipe through `zstd`, which by itself takes no window above 128 MiB (zstd(1), --memory)."""
+    """A pipe through `zstd`. What it is given is walked before; should that miss something, its memory is bounded."""
 
     def __init__(self, binary: str, environment: Mapping[str, str]) -> None:
-        self._start = b""
+        self._walker = zstd_frames.Walker()
         self._process = subprocess.Popen(
             [binary, "-dcq"],
             stdin=subprocess.PIPE,
@@ -94,16 +98,14 @@ class Zstd:
             env=environment,
             bufsize=0,
         )
+        _bound_memory(self._process.pid)
         assert self._process.stdin is not None
         assert self._process.stdout is not None
         self._in, self._out = self._process.stdin, self._process.stdout
         os.set_blocking(self._in.fileno(), False)
 
     def feed(self, data: bytes) -> Iterator[bytes]:
-        if len(self._start) < MAGIC_LENGTH:  # the binary would take gzip and others as well
-            self._start += data[:MAGIC_LENGTH]
-            if len(self._start) >= MAGIC_LENGTH and sniff(self._start) != "zstd":
-                raise Refusal("this is no zstd stream")
+        self._walker.feed(data)
         view = memoryview(data)
         while view:
             for descriptor in self._ready(writing=True):
@@ -113,13 +115,14 @@ class Zstd:
                     view = view[self._write(view) :]
 
     def finish(self) -> Iterator[bytes]:
+        self._walker.finish()
         self._in.close()
         while self._ready(writing=False):
             piece = os.read(self._out.fileno(), _STEP)
             if not piece:
                 break
             yield piece
-        if self._process.wait(_PATIENCE) != 0 or sniff(self._start) != "zstd":
+        if self._process.wait(_PATIENCE) != 0:
             raise Refusal("the zstd stream is broken")
 
     def _ready(self, *, writing: bool) -> list[int]:
@@ -151,6 +154,13 @@ class Zstd:
         self._process.wait()
         self._out.close()
         self._in.close()
+
+
+def _bound_memory(pid: int) -> None:
+    """Bound a process's address space before it has been given a byte; where a lower bound stands already, leave it."""
+    _, hard = resource.prlimit(pid, resource.RLIMIT_AS)
+    if hard == resource.RLIM_INFINITY or hard > limits.ZSTD_MEMORY:
+        resource.prlimit(pid, resource.RLIMIT_AS, (limits.ZSTD_MEMORY, limits.ZSTD_MEMORY))
 
 
 class Expander:

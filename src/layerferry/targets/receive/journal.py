@@ -1,11 +1,18 @@
-"""What the receiver decided, one JSON object a line, to syslog or a file; never to the client."""
+"""What the receiver decided, one JSON object a line, to syslog or a file; never to the client.
 
+A line in a file is whole or it is not there, and what it announces is done only once it is there. What a syslog daemon
+does with a line is its own business: it tells nobody.
+"""
+
+import contextlib
+import errno
 import json
 import os
 import syslog
 import time
 from typing import Any
 
+from layerferry.targets.receive import locks
 from layerferry.targets.receive.refusal import Refusal
 
 _LONGEST_VALUE = 400
@@ -15,7 +22,7 @@ class Journal:
     """Writes one line an event. `destination` is `syslog` or a path; `facts` stand in every line."""
 
     def __init__(self, destination: str, **facts: Any) -> None:
-        self._facts = facts
+        self._facts = _bounded(facts)
         self._file = -1
         if destination == "syslog":
             syslog.openlog("layerferry", syslog.LOG_PID, syslog.LOG_DAEMON)
@@ -24,24 +31,54 @@ class Journal:
         try:
             self._file = os.open(destination, flags, 0o600)
         except OSError:
-            raise Refusal("the receiver's log cannot be written") from None
+            raise _unwritten() from None
 
     def write(self, event: str, **facts: Any) -> None:
-        """Add an event; raises `Refusal` where it cannot be kept."""
+        """Add an event; raises `Refusal` where it cannot be kept whole.
+
+        All but ASCII is escaped, and so is DEL, which JSON leaves as it is: `cat` shows what is there.
+        """
         now = time.time()
         stamp = f"{time.strftime('%Y-%m-%dT%H:%M:%S', time.gmtime(now))}.{int(now % 1 * 1000):03d}Z"
-        line = json.dumps({"time": stamp, "event": event, **self._facts, **_bounded(facts)})
+        line = json.dumps({"time": stamp, "event": event, **self._facts, **_bounded(facts)}).replace("\x7f", "\\u007f")
         if self._file < 0:
             syslog.syslog(syslog.LOG_INFO, line)
             return
         try:
-            os.write(self._file, f"{line}\n".encode())
+            locks.hold(self._file, "the receiver's log")
+            try:
+                self._append(f"{line}\n".encode())
+            finally:
+                locks.release(self._file)
         except OSError:
-            raise Refusal("the receiver's log cannot be written") from None
+            raise _unwritten() from None
+
+    def _append(self, line: bytes) -> None:
+        """Write a line, or nothing: half a line would take the next one along, whoever writes it."""
+        before = os.fstat(self._file).st_size
+        try:
+            _write(self._file, line)
+        except OSError:
+            with contextlib.suppress(OSError):  # a pipe or a terminal
+                os.ftruncate(self._file, before)
+            raise
 
     def close(self) -> None:
         if self._file >= 0:
             os.close(self._file)
+
+
+def _write(descriptor: int, data: bytes) -> None:
+    """Write all of it, as often as write(2) takes only a part; raises `OSError`."""
+    while data:
+        written = os.write(descriptor, data)
+        if not written:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        data = data[written:]
+
+
+def _unwritten() -> Refusal:
+    return Refusal("the receiver's log cannot be written")
 
 
 def _bounded(facts: dict[str, Any]) -> dict[str, Any]:

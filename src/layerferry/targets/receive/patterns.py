@@ -1,6 +1,7 @@
 """Patterns of image names, as a policy writes them."""
 
 import re
+import string
 from dataclasses import dataclass
 from typing import Self
 
@@ -8,11 +9,16 @@ from layerferry.errors import UsageError
 from layerferry.image import Name, is_digest
 
 _SIGNS = re.compile(r"\*\*|\*|\?|\[!?[A-Za-z0-9._-]+\]|[A-Za-z0-9._/:-]")
+#: What a set chooses from: a part of a name has no other signs (distribution/reference, regexp.go), and `/` and `:`
+#: lead out of a part.
+_CHOICE = string.ascii_letters + string.digits + "._-"
 
 
 @dataclass(frozen=True, slots=True)
 class Pattern:
-    """`[HOST/]NAME[:TAG][@DIGEST]`, where `*` and `?` stand for what has no `/`, `**` for anything, `[0-9]` for one of.
+    """`[HOST/]NAME[:TAG][@DIGEST]`, where `*` and `?` stand for what has no `/`, `**` for anything.
+
+    A set, `[0-9]`, or `[!x]` for all others, stands for one letter, digit or one of `._-`: never for `/` or `:`.
 
     It is read as docker reads a name: `app:*` is docker.io/library/app with any tag, and without a tag it means
     `latest`. With a digest it allows just that image, by its config's or its manifest's digest, under any tag unless it
@@ -32,7 +38,7 @@ class Pattern:
         if at and not is_digest(digest):
             raise UsageError(f"{text!r} does not end with a digest", hint=hint)
         repository, colon, tag = name.rpartition(":")
-        if not colon or "/" in tag or (name.startswith("[") and tag.endswith("]")):
+        if not colon or "/" in tag:
             repository, tag = name, "*" if at else "latest"
         if not repository or not tag:
             raise UsageError(f"{text!r} is not a pattern of image names", hint=hint)
@@ -88,7 +94,25 @@ def _expression(text: str, address: str = "") -> re.Pattern[str]:
             case "?":
                 parts.append("[^/]")
             case "[":
-                parts.append(f"[{sign[1:-1].replace('!', '^', 1)}]")
+                parts.append(f"[{re.escape(_members(sign[1:-1]))}]")
             case _:
                 parts.append(re.escape(sign))
     return re.compile("".join(parts))
+
+
+def _members(text: str) -> str:
+    """All signs that a set stands for; raises `ValueError` where there is none, or a range runs backwards.
+
+    They are told one by one, for a range of other signs than letters and digits has some that nobody thinks of.
+    """
+    rest, found = text.removeprefix("!"), set[str]()
+    while rest:
+        first, last = rest[0], rest[2] if rest[1:2] == "-" and rest[2:] else rest[0]
+        if first > last:
+            raise ValueError(text)
+        found |= {sign for sign in _CHOICE if first <= sign <= last}
+        rest = rest[3:] if rest[1:2] == "-" and rest[2:] else rest[1:]
+    chosen = "".join(sign for sign in _CHOICE if (sign in found) is not text.startswith("!"))
+    if not chosen:
+        raise ValueError(text)
+    return chosen

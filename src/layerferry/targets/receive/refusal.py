@@ -2,6 +2,8 @@
 
 from layerferry.errors import ConnectError, TargetError
 
+_LONGEST = 2000
+
 
 class Refusal(TargetError):  # noqa: N818 - it is an answer, not a fault
     """What the client hears as `failed KIND TEXT`; the kinds stand in `layerferry.targets.conversation`."""
@@ -13,3 +15,8 @@ class Refusal(TargetError):  # noqa: N818 - it is an answer, not a fault
 
 class HungUp(ConnectError):  # noqa: N818 - what every client does in the end
     """The client has gone. There is nobody to tell."""
+
+
+def one_line(text: str) -> str:
+    """What others say as one line of bounded length, without control characters, C1 and bidi ones included."""
+    return " ".join("".join(sign if sign.isprintable() else " " for sign in text).split())[:_LONGEST]

@@ -19,7 +19,7 @@ from layerferry.targets.receive.engine import Engine
 from layerferry.targets.receive.expand import Expander
 from layerferry.targets.receive.journal import Journal
 from layerferry.targets.receive.policy import Policy
-from layerferry.targets.receive.refusal import HungUp, Refusal
+from layerferry.targets.receive.refusal import HungUp, Refusal, one_line
 from layerferry.targets.receive.stock import Ask, Stock, take_stock
 from layerferry.targets.receive.wire import Client
 
@@ -57,6 +57,8 @@ class Session:
     policy: Policy
     host: Host
     journal: Journal
+    #: The client has said that nothing is to be changed, before any word that its source might have made.
+    _dry_run: bool = False
     _expected: dict[str, tuple[str, ...]] = field(default_factory=dict)
     #: By throw-away name of the client's.
     _loaded: dict[str, "Consignment"] = field(default_factory=dict)
@@ -76,16 +78,20 @@ class Session:
                 self._greet(engine, stock, asks)
                 return self._obey(engine, stock)
         except HungUp:
-            self.journal.write("hung up", loaded=len(self._loaded))
+            self._note("hung up", loaded=len(self._loaded))
             return 1 if self._loaded or self._expected else 0
         except Refusal as error:
             return self._fail(error)
 
+    def _note(self, event: str, **facts: object) -> None:
+        """Tell the journal what has happened, where nothing hangs on whether that can be kept."""
+        with contextlib.suppress(LayerferryError):
+            self.journal.write(event, **facts)
+
     def _fail(self, error: Refusal) -> int:
+        self._note("failed", kind=error.kind, text=error.message)
         with contextlib.suppress(LayerferryError):
-            self.journal.write("failed", kind=error.kind, text=error.message)
-        with contextlib.suppress(LayerferryError):
-            self.client.say(f"failed {error.kind} {_one_line(error.message)}")
+            self.client.say(f"failed {error.kind} {one_line(error.message)}")
         self.client.drain()
         return 1
 
@@ -95,9 +101,15 @@ class Session:
             yield
         finally:
             before = signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGTERM, signal.SIGHUP, signal.SIGINT))
-            for name in self._incoming:
-                engine.remove(name)
+            self._drop(engine)
             signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+    def _drop(self, engine: Engine) -> None:
+        """Take our throw-away names away; the journal hears of one that the engine keeps."""
+        kept = [name for name in self._incoming if not engine.remove(name)]
+        self._incoming = []
+        if kept:
+            self._note("kept", names=kept)
 
     def _hello(self) -> None:
         match self.client.read_line(_HELLO).split(" "):
@@ -122,6 +134,8 @@ class Session:
                     asks[-1][1].append(diff_id)
                 case ["engine", engine]:
                     pass
+                case ["dry-run"]:
+                    self._dry_run = True
                 case ["name", text]:
                     self._allowed(text)
                 case ["image" | "layer", *_]:
@@ -146,14 +160,17 @@ class Session:
             lines += stock.answer(ask)
             if here := stock.present(ask.id):
                 self._offered[ask.id] = here
-        self.client.say(*lines, "end")
         self.journal.write("asked", images=[ask.id for ask in asks], present=list(self._offered))
+        self.client.say(*lines, "end")
 
     def _obey(self, engine: Engine, stock: Stock) -> int:
         """Commands, up to `done`."""
         while True:
-            match self.client.read_line().split(" "):
-                case ["learn", _, _]:
+            words = self.client.read_line().split(" ")
+            if self._dry_run and words[0] != "learn":
+                raise Refusal("nothing is changed in a dry run")
+            match words:
+                case ["learn", *_]:
                     self.client.say("learned no")  # a client does not choose where an image is pushed to
                 case ["expect", name, *diff_ids] if not self._loaded and not self._tags:
                     self._expect(name, tuple(diff_ids))
@@ -245,32 +262,38 @@ class Session:
             raise Refusal(f"there is no {image[:80]!r} to give a name to")
 
     def _done(self, engine: Engine) -> None:
-        from layerferry.targets.receive.deployment import deploy, exclusively
+        """Give the names, which the journal has heard of before: it tells `naming`, and `named` once they are given."""
+        from layerferry.targets.receive.deployment import exclusively, settle
 
         with exclusively(self._state) if self.policy.immutable_tags else contextlib.nullcontext():
-            given = deploy(engine, self._tags, immutable=self.policy.immutable_tags)
-        self.journal.write("named", images=given)
-        for name in self._incoming:
-            engine.remove(name)
-        self._incoming = []
+            given = settle(engine, self._tags, immutable=self.policy.immutable_tags)
+            self.journal.write("naming", images=given)
+            for image, name in self._tags:
+                engine.tag(image, name.tagged)
+        self._write_on("named", images=given)
+        self._drop(engine)
         if self.policy.run:
             self._run_command(given)
         self.client.say("done")
+
+    def _write_on(self, event: str, **facts: object) -> None:
+        """Add an event once the names are given: a client that hears of no end must hear of that."""
+        try:
+            self.journal.write(event, **facts)
+        except Refusal as error:
+            raise Refusal(f"the images have their names, but {error.message}") from None
 
     def _run_command(self, given: dict[str, str]) -> None:
         from layerferry.targets.receive.deployment import run_command
 
         for name, image_id in given.items():
             facts = {"LAYERFERRY_IMAGE": name, "LAYERFERRY_IMAGE_ID": image_id}
+            self._write_on("running", image=name)
             outcome = run_command(self.policy.run, {**self.host.environment, **facts}, self.policy.run_timeout)
-            self.journal.write("ran", image=name, status=outcome.status, text=outcome.told)
+            self._write_on("ran", image=name, status=outcome.status, text=outcome.told)
             if outcome.status != 0:
                 raise Refusal(f"{name} is named, but what should follow ended with {outcome}", kind="run")
 
     @property
     def _state(self) -> Path:
         return self.policy.state(self.host.home)
-
-
-def _one_line(text: str) -> str:
-    return " ".join("".join(sign if sign.isprintable() else " " for sign in text).split())[:2000]

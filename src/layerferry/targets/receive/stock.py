@@ -114,10 +114,13 @@ def take_stock(engine: Engine, policy: Policy, asks: Sequence[Ask]) -> Stock:
     stock = Stock(engine.store, engine.layers(visible) if visible else {})
     if engine.store != "blob" or not (holders := stock.holders(asks)):
         return stock
-    from layerferry.targets.receive.learning import Teacher  # noqa: PLC0415 - most hosts do not need it
+    from layerferry.targets.receive.learning import teacher  # noqa: PLC0415 - most hosts do not need it
 
-    with Teacher(engine) as teacher:
-        lessons = {image_id: teacher.learn(image_id, len(stock.images[image_id])) for image_id in holders}
+    try:
+        with teacher(engine) as taught:
+            lessons = {image_id: taught.learn(image_id, stock.images[image_id]) for image_id in holders}
+    except OSError:  # no place for a folder or a port: what is not known must be sent
+        return stock
     return Stock(engine.store, stock.images, {image_id: lesson for image_id, lesson in lessons.items() if lesson})
 
 

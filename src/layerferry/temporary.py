@@ -1,0 +1,121 @@
+"""Private folders for what a push keeps on disk for a while, and what killed runs have left of theirs.
+
+A folder is locked (flock(2)) by the process that made it, for as long as that lives: a lock ends with its process,
+SIGKILL included, so that a folder without one is nobody's. Where a file system knows no locks nothing is swept.
+"""
+
+import contextlib
+import fcntl
+import os
+import re
+import shutil
+import stat
+import tempfile
+import weakref
+from collections.abc import Iterator
+from pathlib import Path
+from types import TracebackType
+from typing import Final
+
+from layerferry.errors import LayerferryError, SourceError
+
+#: What our folders are called, and nothing else is: it has to be told from what a user calls layerferry-something.
+_PREFIX: Final = "layerferry-run-"
+_NEW: Final = "layerferry-new-"
+_OURS = re.compile(re.escape(_PREFIX) + "[a-z0-9_]{8}")
+#: A unix socket's path may have 104 bytes (BSD), of which ssh takes 17 for its temporary name.
+LONGEST_SOCKET: Final = 86
+_SOCKET = f"/{_PREFIX}12345678/s"
+_ADVICE = "TMPDIR names the folder for temporary files; it has to be writable, and to have room."
+
+
+class TemporaryFolder:
+    """A folder of mode 0700, gone with all that is in it when it is cleaned up, let go of, or at the end.
+
+    `parent` is the system's temporary folder by default. Raises `error` where none can be made.
+    """
+
+    def __init__(self, parent: str | Path | None = None, *, error: type[LayerferryError] = SourceError) -> None:
+        self.name, descriptor = _make(parent, error)
+        self.path = Path(self.name)
+        self._end = weakref.finalize(self, _remove, self.name, descriptor)
+
+    def __enter__(self) -> str:
+        return self.name
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.cleanup()
+
+    def cleanup(self) -> None:
+        self._end()
+
+
+def _make(parent: str | Path | None, error: type[LayerferryError]) -> tuple[str, int]:
+    """The folder, and the descriptor that holds its lock."""
+    try:
+        place = parent or tempfile.gettempdir()
+    except OSError:
+        raise error("no folder for temporary files can be written, /tmp neither", hint=_ADVICE) from None
+    try:
+        new = tempfile.mkdtemp(prefix=_NEW, dir=place)
+        descriptor = os.open(new, os.O_RDONLY | os.O_DIRECTORY)
+        with contextlib.suppress(OSError):  # no locks here
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+        name = _PREFIX.join(new.rsplit(_NEW, 1))
+        # Not before it is locked does it have the name by which another run would sweep it.
+        Path(new).rename(name)
+        return name, descriptor  # noqa: TRY300
+    except OSError as failure:
+        raise error(f"no temporary folder can be made in {place}: {failure.strerror}", hint=_ADVICE) from None
+
+
+def _remove(name: str, descriptor: int) -> None:
+    shutil.rmtree(name, ignore_errors=True)
+    os.close(descriptor)
+
+
+def socket_parent() -> str | None:
+    """The parent of a folder in which a socket's path stays short enough; None for the usual one."""
+    with contextlib.suppress(OSError):
+        return "/tmp" if len(tempfile.gettempdir() + _SOCKET) > LONGEST_SOCKET else None  # noqa: S108
+    return None
+
+
+def sweep() -> str:
+    """Remove what dead runs of this user have left in the temporary folders; a sentence on it, or an empty string."""
+    with contextlib.suppress(OSError):
+        parents = {tempfile.gettempdir(), socket_parent() or tempfile.gettempdir()}
+        swept = sum(_sweep_one(path) for parent in sorted(parents) for path in _left(Path(parent)))
+        if swept:
+            what = "a temporary folder" if swept == 1 else f"{swept} temporary folders"
+            return f"removed {what} that earlier runs, which were killed, had left in {' and '.join(sorted(parents))}"
+    return ""
+
+
+def _left(parent: Path) -> Iterator[Path]:
+    """Folders that are called as ours are, and are this user's alone."""
+    with os.scandir(parent) as entries:
+        for entry in entries:
+            if _OURS.fullmatch(entry.name):
+                with contextlib.suppress(OSError):
+                    status = entry.stat(follow_symlinks=False)
+                    if stat.S_IMODE(status.st_mode) == stat.S_IRWXU and status.st_uid == os.getuid():
+                        yield Path(entry.path)
+
+
+def _sweep_one(path: Path) -> bool:
+    """Remove a folder, unless a living process holds its lock."""
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
+    except OSError:
+        return False
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        shutil.rmtree(path, ignore_errors=True)
+    except OSError:
+        return False
+    finally:
+        os.close(descriptor)
+    return not path.exists()

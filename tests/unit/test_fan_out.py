@@ -1,0 +1,191 @@
+"""Several targets: each one's results are there as soon as it is done, and stay, whatever becomes of the others."""
+
+import contextlib
+import signal
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from types import FrameType
+from typing import Any, cast
+
+import pytest
+
+from layerferry import push as module
+from layerferry.errors import ConnectError, DeadlineError, Halt, Interrupted, LayerferryError, TargetError
+from layerferry.push import fan_out
+from layerferry.result import Result, exit_code, failures
+from layerferry.targets.link import Link
+from layerferry.targets.target import AnyTarget, Target
+from layerferry.wanted import NO_ROUTE, Options, Wanted
+
+WANTED = [Wanted("app:1", ("docker.io/library/app:1",)), Wanted("web:2", ("docker.io/library/web:2",))]
+
+
+def results(target: str, error: LayerferryError | None = None) -> list[Result]:
+    return [Result(item.reference, target, NO_ROUTE, verified=error is None, error=error) for item in WANTED]
+
+
+class Hosts:
+    """Targets by how they behave; those that hang do so until somebody hangs up."""
+
+    def __init__(self, stack: contextlib.ExitStack, *names: str) -> None:
+        self.ended = threading.Event()
+        self.hung = threading.Semaphore(0)
+        self.targets = [Target(name, Link(stack, False, self._never)) for name in names]
+        for target in self.targets:
+            cast("Any", target.connect).hang_up = self.ended.set
+
+    def _never(self) -> Any:
+        raise AssertionError("nothing connects here")
+
+    def deliver(self, _: object, target: AnyTarget, *__: object) -> list[Result]:
+        match target.name.partition("-")[0]:
+            case "good":
+                return results(target.name)
+            case "bad":
+                return results(target.name, TargetError(f"{target.name}: its disk is full"))
+            case "broken":
+                raise ValueError("a fault of ours")
+            case "just":  # it gets its answer in the very moment
+                self.hung.release()
+                assert self.ended.wait(10)
+                return results(target.name)
+        self.hung.release()
+        assert self.ended.wait(10)
+        return results(target.name, ConnectError(f"{target.name} closed the connection"))
+
+
+@pytest.fixture
+def hosts(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., Hosts]]:
+    with contextlib.ExitStack() as stack:
+
+        def make(*names: str) -> Hosts:
+            made = Hosts(stack, *names)
+            monkeypatch.setattr(module, "_deliver", made.deliver)
+            return made
+
+        yield make
+
+
+def fan(hosts: Hosts, tell: Callable[[Sequence[Result]], None] = lambda _: None, jobs: int = 8) -> list[Result]:
+    return fan_out(
+        WANTED, hosts.targets, Options(jobs=jobs), lambda _: None, lambda: pytest.fail("no source"), tell=tell
+    )
+
+
+@contextlib.contextmanager
+def handled(number: signal.Signals, error: LayerferryError) -> Iterator[None]:
+    def ring(_number: int, _frame: FrameType | None) -> None:
+        raise Halt(error)
+
+    before = signal.signal(number, ring)
+    try:
+        yield
+    finally:
+        signal.signal(number, before)
+
+
+def interrupted_after(
+    hosts: Hosts, *, hanging: int, done: int, error: LayerferryError, jobs: int = 8
+) -> tuple[list[Result], list[str]]:
+    """What comes of it when a signal comes as soon as so many hang and so many are done; and who was told of."""
+    told: list[str] = []
+    enough = threading.Semaphore(0)
+
+    def tell(found: Sequence[Result]) -> None:
+        told.append(found[0].target)
+        enough.release()
+
+    def watch() -> None:
+        for _ in range(hanging):
+            assert hosts.hung.acquire(timeout=10)
+        for _ in range(done):
+            assert enough.acquire(timeout=10)
+        signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGTERM)
+
+    watcher = threading.Thread(target=watch)
+    with handled(signal.SIGTERM, error):
+        watcher.start()
+        found = fan(hosts, tell, jobs)
+        watcher.join()
+    return found, told
+
+
+def test_each_is_told_when_it_is_done_and_all_are_given_in_order(hosts: Callable[..., Hosts]) -> None:
+    told: list[str] = []
+    here = hosts("good-1", "bad", "good-2")
+    found = fan(here, lambda some: told.append(some[0].target))
+    assert sorted(told) == ["bad", "good-1", "good-2"]
+    assert [result.target for result in found] == ["good-1", "good-1", "bad", "bad", "good-2", "good-2"]
+
+
+def test_a_single_ones_outcome_is_told_at_the_end(hosts: Callable[..., Hosts]) -> None:
+    found = fan(hosts("good"), lambda _: pytest.fail("told too early"))
+    assert found == results("good")
+
+
+@pytest.mark.parametrize("error", [Interrupted(), DeadlineError("gave up after 5 s")])
+def test_a_signal_ends_what_hangs_and_leaves_what_is_done(hosts: Callable[..., Hosts], error: LayerferryError) -> None:
+    found, told = interrupted_after(hosts("hang", "good", "bad"), hanging=1, done=2, error=error)
+    assert sorted(told) == ["bad", "good"]
+    assert [(result.target, result.error) for result in found[:4]] == [
+        ("hang", error), ("hang", error), ("good", None), ("good", None),
+    ]  # fmt: skip
+    assert [str(result.error) for result in found[4:]] == ["bad: its disk is full"] * 2
+    assert [result.names for result in found[:2]] == [item.names for item in WANTED]
+
+
+def test_who_ends_well_in_that_moment_has_ended_well(hosts: Callable[..., Hosts]) -> None:
+    found, told = interrupted_after(hosts("hang", "just"), hanging=2, done=0, error=Interrupted())
+    assert told == ["just"]
+    assert [result.error is None for result in found] == [False, False, True, True]
+
+
+def test_those_that_have_not_begun_have_its_error_too(hosts: Callable[..., Hosts]) -> None:
+    here = hosts("hang-1", "hang-2", "good-3", "good-4")
+    error = Interrupted()
+    found, told = interrupted_after(here, hanging=2, done=0, error=error, jobs=2)
+    assert told == []
+    assert {result.target: result.error for result in found[:4]} == {"hang-1": error, "hang-2": error}
+    assert {result.target for result in found} == {target.name for target in here.targets}
+
+
+def test_a_fault_of_ours_is_no_result(hosts: Callable[..., Hosts]) -> None:
+    with pytest.raises(ValueError, match="a fault of ours"):
+        fan(hosts("hang", "broken"))
+
+
+def test_a_single_target_has_the_signals_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    with contextlib.ExitStack() as stack:
+        target = Target("host", Link(stack, False, lambda: pytest.fail("nothing connects here")))
+        for raised in (Halt(DeadlineError("gave up")), Halt(Interrupted()), KeyboardInterrupt()):
+
+            def run(*_: object, raised: BaseException = raised) -> list[Result]:
+                raise raised
+
+            monkeypatch.setattr(module.Delivery, "run", run)
+            (one, two) = fan_out(WANTED, [target], Options(), lambda _: None, lambda: pytest.fail("no source"))
+            assert one.error is two.error
+            assert isinstance(one.error, DeadlineError | Interrupted)
+
+
+# Exit codes.
+
+
+@pytest.mark.parametrize(
+    ("errors", "code"),
+    [
+        ([None, None], 0),
+        ([ConnectError("x"), None, TargetError("y")], 5),
+        ([DeadlineError("gave up"), TargetError("y")], 4),
+        ([TargetError("y"), DeadlineError("gave up"), Interrupted()], 130),
+    ],
+)
+def test_the_code_is_that_of_what_ended_the_push_else_of_the_worst(
+    errors: list[LayerferryError | None], code: int
+) -> None:
+    assert exit_code([result for error in errors for result in results("host", error)]) == code
+
+
+def test_one_error_of_several_images_is_one() -> None:
+    error = TargetError("no")
+    assert list(failures([*results("a", error), *results("b"), *results("c", error)])) == [error]
