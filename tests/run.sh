@@ -1,15 +1,15 @@
 #!/bin/bash
-# All of layerferry's checks: ruff, shellcheck, mypy, then the tests, with real engines where they can run (Linux, root).
-# Needs python3 (3.11 or later) and, the first time, the network. Arguments go to pytest:
+# All of layerferry's checks: ruff, shellcheck, mypy, then the tests, with real engines where they can run (Linux,
+# root). Needs python3 (3.11 or later) and, the first time, the network. Arguments go to pytest:
 #
 #   bash tests/run.sh                      everything but the long suite
 #   bash tests/run.sh tests/unit -x        whatever pytest understands
 #   bash tests/run.sh --slow               the long suite too
 #
 # What it installs goes into build/venv (LAYERFERRY_TEST_VENV), the Debian suites of the engines into a cache
-# (LAYERFERRY_RIG_CACHE), and, where it runs as root, Debian packages onto this machine. All of it is installed beforehand
-# for all tests; for those of some paths an engine is when the first of them asks for it. tests/unit needs nothing but
-# python3.
+# (LAYERFERRY_RIG_CACHE), and, where it runs as root, Debian packages onto this machine. All of it is installed
+# beforehand for all tests; for those of some paths an engine is when the first of them asks for it. tests/unit needs
+# nothing but python3.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 venv=${LAYERFERRY_TEST_VENV:-build/venv}
@@ -90,6 +90,7 @@ if [ "$prepared" != nothing ] && "$python" tests/rig check 2>/dev/null; then
   esac
 fi
 rm -f "$log"
-# Each worker has a rig of its own. A file's tests stay together, since they share engines.
+# Each worker has a rig of its own. A file's tests stay together, since they share engines;
+# conftest.py says which go first.
 cores=$(nproc 2>/dev/null || sysctl -n hw.ncpu 2>/dev/null || echo 1)
-exec "$python" -m pytest --numprocesses "$((cores < 4 ? cores : 4))" --dist loadfile "$@"
+exec "$python" -m pytest --numprocesses "$((cores < 4 ? cores : 4))" --dist loadfile --no-loadscope-reorder "$@"

@@ -45,7 +45,9 @@ class FakeEngine:
             self.say("docker.sock", "")
             self.place = {"DOCKER_HOST": f"unix://{self.state}/docker.sock"}
             curl = self.bin / "curl"
-            curl.write_text(f"#!{sys.executable}\n{Path(__file__).with_name('fake_curl.py').read_text()}")
+            # Without site, and compiled once: it is started some thousand times.
+            words = f"import sys\nsys.path.insert(0, {str(Path(__file__).parent)!r})\nimport fake_curl\n"
+            curl.write_text(f"#!{sys.executable} -IS\n{words}sys.exit(fake_curl.main(sys.argv[1:]))\n")
             curl.chmod(0o755)
 
     def install(self, program: str) -> None:
