@@ -319,6 +319,7 @@ def _run(arguments: list[str]) -> NoReturn:
         sys.exit(error.exit_code)
     except click.ClickException as error:
         failure: LayerferryError = _misread(error)
+        failure.__cause__ = error
     except click.Abort:
         failure = Interrupted()
     except LayerferryError as error:

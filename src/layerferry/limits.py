@@ -52,6 +52,10 @@ ZSTD_MEMORY: Final = 512 * MIB
 #: Connections without credentials at a registry of ours, and seconds that each may last: an engine shows them at once.
 STRANGERS: Final = 32
 STRANGER_SECONDS: Final = 2.0
+#: Seconds for the same where a tunnel or an ssh session leads from the source's daemon to our registry.
+GUEST_SECONDS: Final = 10.0
+#: Uploads that a push may have open at a time: docker has 5, or as many as its `max-concurrent-uploads` says.
+UPLOADS: Final = 200
 
 #: Entries of an index and of all that it leads to: an image is there for some ten platforms, with an attestation each.
 ENTRIES: Final = 4_000

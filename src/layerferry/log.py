@@ -9,11 +9,13 @@ the file is for its owner alone. A log that can no longer be written is given up
 import errno
 import os
 import stat
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
+from urllib.parse import parse_qsl, quote, quote_plus, urlsplit
 
 from layerferry import limits
 from layerferry.ci.escape import message
@@ -38,6 +40,7 @@ class _File:
     def __init__(self, path: Path) -> None:
         self.path = path
         self.trouble = ""
+        self.told: BaseException | None = None
         self._descriptor = _open(path)
         self._left = limits.LOG
         self._secrets: list[str] = []
@@ -82,8 +85,6 @@ _file: _File | None = None
 def open_file(path: Path, secrets: Iterable[str], environ: Mapping[str, str]) -> None:
     """Append to `path` from now on, mode 0600; `secrets`, and those of `environ`, are masked. Raises `UsageError`."""
     global _file  # noqa: PLW0603 - there is one log of a process, as there is one stderr
-    import platform
-
     from layerferry import __version__
 
     try:
@@ -93,7 +94,9 @@ def open_file(path: Path, secrets: Iterable[str], environ: Mapping[str, str]) ->
         raise UsageError(f"the log {path} cannot be written: {told or error}", hint=_HINT) from None
     _file.mask([*secrets, *secret_values(environ), *_named_secret(environ)])
     now = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
-    note("layerferry", f"{__version__}, Python {platform.python_version()}, {platform.platform()}, {now}")
+    system = os.uname()
+    python = sys.version.partition(" ")[0]
+    note("layerferry", f"{__version__}, Python {python}, {system.sysname} {system.release} {system.machine}, {now}")
 
 
 def close() -> str:
@@ -127,17 +130,21 @@ def command(subject: str, argv: Sequence[str]) -> None:
 
 
 def failure(subject: str, error: BaseException) -> None:
-    """Note an error with its traceback and those of its causes, also of those that `from None` keeps from people."""
-    if _file is None:
+    """Note an error with its traceback and those of its causes, also of those that `from None` keeps from people.
+
+    The same error in a row is noted once: whoever passes it on may note it, too.
+    """
+    if _file is None or _file.told is error:
         return
     import traceback
 
+    _file.told = error
     shown: BaseException | None = error
     for _ in range(_MOST_CAUSES):
         if shown is None:
             return
-        for text in traceback.format_exception(shown, chain=False):
-            for line in text.rstrip("\n").split("\n"):
+        for line in "".join(traceback.format_exception(shown, chain=False)).splitlines():
+            if line.strip(" ^~"):
                 _file.write(subject, line)
         shown = shown.__cause__ or shown.__context__
 
@@ -214,8 +221,6 @@ def _trouble(found: os.stat_result) -> str:
 
 def _forms(secret: str) -> Iterator[str]:
     """A secret as it may be written: as it is, each of its lines, as in a URL, and as in a message that quotes it."""
-    from urllib.parse import quote, quote_plus
-
     for text in {secret, secret.strip(), *map(str.strip, secret.splitlines())}:
         data = text.encode(errors="surrogateescape")
         yield from (text, quote(data, safe=""), quote_plus(data), repr(text)[1:-1])
@@ -230,10 +235,10 @@ def _named_secret(environ: Mapping[str, str]) -> Iterator[str]:
 
 def _address(url: str) -> str:
     """A URL without a login, and without the values of parameters that may be secret; of the daemon's, the path."""
-    from urllib.parse import parse_qsl, urlsplit
-
     parts = urlsplit(url)
-    place = f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}" if parts.scheme in {"http", "https"} else ""
+    if parts.scheme not in {"http", "https"}:
+        return parts.path
+    place = f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}"
     pairs = parse_qsl(parts.query, keep_blank_values=True)
     query = "&".join(f"{name}={value if name in _QUERY else '***'}" for name, value in pairs)
     return place + parts.path + (f"?{query}" if query else "")

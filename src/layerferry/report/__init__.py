@@ -4,9 +4,9 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Any, Protocol, Self
 
-from layerferry import log
 from layerferry.ci.escape import cleaned, json_text
 from layerferry.events import Emit, Event, Greeted, Loading, Planned, Route, Warned
+from layerferry.log import note
 from layerferry.report import lines
 from layerferry.report.log import Log
 from layerferry.result import Result
@@ -18,15 +18,15 @@ def noted(emit: Emit) -> Emit:
     def hear(event: Event) -> None:
         match event:
             case Greeted():
-                log.note("step", f"greeted: {lines.greeting(event)}")
+                note("step", f"greeted: {lines.greeting(event)}")
             case Planned():
-                log.note("step", f"planned: {lines.planned(event)}")
+                note("step", f"planned: {lines.planned(event)}")
             case Loading():
-                log.note("step", f"sent: {event.target}")
+                note("step", f"sent: {event.target}")
             case Route():
-                log.note("step", lines.route(event))
+                note("step", lines.route(event))
             case Warned():
-                log.note("warning", f"{event.target}: {event.message}")
+                note("warning", f"{event.target}: {event.message}")
         emit(event)
 
     return hear

@@ -214,7 +214,7 @@ class Conduit:
         In a hurry it is terminated first: another thread may be writing to it, and closing its input would wait for it.
         """
         assert self._process.stdin is not None
-        self._closed = True
+        again, self._closed = self._closed, True
         if hurry:
             end(self._process)
         with contextlib.suppress(OSError, ValueError):
@@ -225,7 +225,8 @@ class Conduit:
             end(self._process)
         for reader in self._readers:
             reader.join(timeout=1)
-        log.note(f"! {self.name}", f"ended with status {self._process.returncode}; {self.sent} bytes had gone")
+        if not again:
+            log.note(f"! {self.name}", f"ended with status {self._process.returncode}; {self.sent} bytes had gone")
 
     def _read_lines(self) -> None:
         assert self._process.stdout is not None

@@ -176,9 +176,9 @@ class Conversation:
                 break
             self._write(b"%d\n" % len(frame) + frame)
             sent += len(frame)
-        else:
+        log.note(f"> {self.target}", f"(the archive, frames: {-(-sent // FRAME)}, bytes: {sent})")
+        if not answer:
             self._say(("0",))
-        log.note(f"> {self.target}", f"({-(-sent // FRAME)} frames of the archive, {sent} bytes)")
         whole = limits.LOADED + sent / limits.LOADED_RATE
         wait = _Wait(f"its engine to load {sent} bytes", self._silence(whole), whole)
         shown: dict[str, str] = {}
