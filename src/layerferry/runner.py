@@ -51,7 +51,7 @@ class Surroundings:
     """
 
     settings: Settings
-    environ: Mapping[str, str]
+    environ: Mapping[str, str] = field(repr=False)
     topology: Topology
     credentials: Credentials = field(default_factory=Credentials.generate, repr=False)
 

@@ -60,7 +60,7 @@ class Request:
     method: str
     path: str
     query: Mapping[str, str]
-    headers: Mapping[str, str]
+    headers: Mapping[str, str] = field(repr=False)
     body: Body
     admit: Callable[[], None] = _nothing
 
@@ -70,7 +70,7 @@ class Response:
     """`length` is the Content-Length, by default that of `body`; the answer to a HEAD is sent without its body."""
 
     status: HTTPStatus
-    headers: Mapping[str, str] = field(default_factory=dict)
+    headers: Mapping[str, str] = field(default_factory=dict, repr=False)
     body: bytes | Iterable[bytes] = b""
     length: int | None = None
 
