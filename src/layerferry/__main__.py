@@ -13,7 +13,7 @@ def main() -> None:
     take()
     if sys.argv[1:2] == ["receive"]:
         from layerferry import settings  # noqa: PLC0415
-        from layerferry.targets import receiver  # noqa: PLC0415
+        from layerferry.receive import program as receiver  # noqa: PLC0415
 
         sys.exit(receiver.main(sys.argv[2:], settings.environment()))
     trace(sys.argv[1:])

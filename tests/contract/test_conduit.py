@@ -4,8 +4,8 @@ import sys
 
 import pytest
 
-from layerferry import limits
 from layerferry.errors import ConnectError, LayerferryError, TargetError
+from layerferry.oci import limits
 from layerferry.targets.conduit import CommandConduit, SilenceError
 
 

@@ -11,10 +11,10 @@ from typing import Any
 
 import pytest
 
-from layerferry import limits
 from layerferry.errors import SourceError
-from layerferry.image import Image, Platform
-from layerferry.sources.daemon import Daemon
+from layerferry.oci import limits
+from layerferry.oci.image import Image, Platform
+from layerferry.sources.daemon.api import Daemon
 
 ID, BASE = "sha256:" + "a" * 64, "sha256:" + "b" * 64
 SHOWN: dict[str, Any] = {

@@ -9,10 +9,11 @@ from pathlib import Path
 import pytest
 
 from layerferry.errors import SourceError
-from layerferry.image import Name
-from layerferry.sources import endpoint, session
-from layerferry.sources.distribution import Repository
-from layerferry.sources.endpoint import Endpoint
+from layerferry.oci.image import Name
+from layerferry.registry_client import endpoint
+from layerferry.registry_client import http_session as session
+from layerferry.registry_client.endpoint import Endpoint
+from layerferry.registry_client.repository import Repository
 from rig import tls
 
 

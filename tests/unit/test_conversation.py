@@ -5,9 +5,9 @@ from collections.abc import Iterator, Sequence
 
 import pytest
 
-from layerferry import limits
 from layerferry.errors import ConnectError, LayerferryError, SourceError, TargetError, VerificationError
-from layerferry.image import Descriptor, Image, Layer, Platform
+from layerferry.oci import limits
+from layerferry.oci.image import Descriptor, Image, Layer, Platform
 from layerferry.targets.conduit import Conduit, SilenceError
 from layerferry.targets.conversation import FRAME, Conversation, script
 from layerferry.targets.greeting import Greeting, Holding, Place

@@ -11,8 +11,9 @@ from pathlib import Path
 import pytest
 import requests
 
-from layerferry import limits, log
+from layerferry import log
 from layerferry.errors import SourceError, UsageError
+from layerferry.oci import limits
 from layerferry.targets.conduit import CommandConduit
 from layerferry.targets.conversation import Conversation
 

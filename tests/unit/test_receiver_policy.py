@@ -8,11 +8,11 @@ from pathlib import Path
 import pytest
 
 from layerferry.errors import UsageError
-from layerferry.image import Name, Platform
-from layerferry.targets import receiver
-from layerferry.targets.receive.authorized_key import authorized_key
-from layerferry.targets.receive.patterns import Pattern
-from layerferry.targets.receive.policy import MAX_BYTES, Policy, Rules, is_there, read_file
+from layerferry.oci.image import Name, Platform
+from layerferry.receive import program as receiver
+from layerferry.receive.authorized_key import authorized_key
+from layerferry.receive.patterns import Pattern
+from layerferry.receive.policy import MAX_BYTES, Policy, Rules, is_there, read_file
 
 A = "sha256:" + "a" * 64
 B = "sha256:" + "b" * 64

@@ -12,14 +12,14 @@ from typing import Any, cast
 import pytest
 
 import layerferry.routes.reachability
-import layerferry.sources.daemon
-from layerferry import runner
+import layerferry.sources.daemon.api
+from layerferry import ci_run as runner
 from layerferry.ci.machine import Machine
 from layerferry.ci.topology import detect
+from layerferry.ci_run import Context, ssh_options
 from layerferry.errors import ConnectError, UnknownHostKeyError, UsageError
 from layerferry.events import Route
 from layerferry.result import Result
-from layerferry.runner import Surroundings, ssh_options
 from layerferry.settings.values import Settings
 
 KNOWN = "web.example ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIKnownHostsOfTheseTests\n"
@@ -29,8 +29,8 @@ def chosen(**values: Any) -> Settings:
     return Settings(**values)
 
 
-def around(environ: Mapping[str, str], machine: Machine | None = None, **settings: Any) -> Surroundings:
-    return Surroundings(Settings(**settings), environ, detect(environ, machine or Machine()))
+def around(environ: Mapping[str, str], machine: Machine | None = None, **settings: Any) -> Context:
+    return Context(Settings(**settings), environ, detect(environ, machine or Machine()))
 
 
 # The daemon.
@@ -40,7 +40,7 @@ def around(environ: Mapping[str, str], machine: Machine | None = None, **setting
 def dialled(monkeypatch: pytest.MonkeyPatch) -> list[Mapping[str, str]]:
     """The environments that a daemon was looked for in."""
     seen: list[Mapping[str, str]] = []
-    monkeypatch.setattr(layerferry.sources.daemon, "Daemon", seen.append)
+    monkeypatch.setattr(layerferry.sources.daemon.api, "Daemon", seen.append)
     return seen
 
 

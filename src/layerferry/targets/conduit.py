@@ -13,11 +13,12 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from layerferry import limits, log
+from layerferry import log
 from layerferry.errors import ConnectError, LayerferryError, TargetError, UsageError
+from layerferry.oci import limits
 from layerferry.processes import child_environment, end
 from layerferry.settings import environment
-from layerferry.targets.choice import TargetEngine
+from layerferry.targets.engine_choice import TargetEngine
 from layerferry.targets.ssh_failures import explain
 from layerferry.targets.verdict import cut
 from layerferry.temporary import LONGEST_SOCKET, TemporaryFolder, socket_parent

@@ -36,7 +36,7 @@ One session does everything. It is lines of text until an archive starts (`>` is
 
 Until `tag`, the target's old image keeps its name; when the session breaks off, the target drops what it loaded. After
 `done` each name was seen to be its image. A line is words of printable ASCII, whoever made them: what has a space or a
-control character in it is not said. Every wait is bounded, by `layerferry.limits`.
+control character in it is not said. Every wait is bounded, by `layerferry.oci.limits`.
 """
 
 import contextlib
@@ -47,10 +47,11 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib.resources import files
 
-from layerferry import limits, log
-from layerferry.compression import in_blocks
+from layerferry import log
+from layerferry.compression.stream import in_blocks
 from layerferry.errors import ConnectError, LayerferryError, SourceError, TargetError, VerificationError
-from layerferry.image import Image, is_digest
+from layerferry.oci import limits
+from layerferry.oci.image import Image, is_digest
 from layerferry.targets.conduit import Conduit, SilenceError
 from layerferry.targets.greeting import Greeting, Reader
 from layerferry.targets.verdict import cut, is_verdict, verdict
