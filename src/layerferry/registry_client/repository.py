@@ -122,8 +122,8 @@ class Repository:
     ) -> requests.Response:
         """An answer with one of the statuses `expect`; raises for any other. `path` may be a whole URL.
 
-        The login goes to the registry alone. A token that has run out is renewed once; but an `UploadBody` has been read
-        by then, so its 401 is the caller's.
+        The login goes to the registry alone. A token that has run out is renewed once; but an `UploadBody` has been
+        read by then, so its 401 is the caller's.
         """
         url = urljoin(f"{self._base}/", path)
         by_digest = path.startswith("blobs/sha256:")
