@@ -4,7 +4,7 @@ import os
 import re
 import stat
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import timedelta
 from pathlib import Path
 
@@ -244,7 +244,7 @@ def test_credentials_that_a_target_learns_are_masked(path: Path) -> None:
         def __init__(self) -> None:
             pass
 
-        def write(self, data: bytes) -> None:
+        def write(self, data: bytes, meanwhile: Callable[[], None] | None = None) -> None:
             pass
 
         def read_line(self, timeout: float | None = None) -> str:
