@@ -161,7 +161,7 @@ def _push(images: Sequence[str], targets: Sequence[AnyTarget], *, as_json: bool,
         stderr().complain(error)
         if given["debug"]:
             stderr().traceback(error)
-    _end(exit_code(results), asked=as_json)
+    _end(exit_code(results))
 
 
 @cli.command()
@@ -191,7 +191,7 @@ def run(*, print_config: bool, dry_run: bool, as_json: bool, debug: bool) -> Non
         return
     from layerferry import runner
 
-    _end(runner.run(chosen, environ, dry_run=dry_run, as_json=as_json), asked=as_json)
+    _end(runner.run(chosen, environ, dry_run=dry_run, as_json=as_json))
 
 
 @cli.command(context_settings={"ignore_unknown_options": True, "help_option_names": []})
@@ -247,10 +247,10 @@ def _interrupt(_number: int, _frame: FrameType | None) -> None:
     raise Halt(Interrupted())
 
 
-def _end(code: int, *, asked: bool) -> NoReturn:
+def _end(code: int, *, asked: bool = False) -> NoReturn:
     """End with `code`: it tells of the images, whatever became of the log.
 
-    What was `asked` for on stdout and cannot be written is a failure of its own, if there is no other.
+    Where nothing but an answer on stdout was `asked` for, one that cannot be written is a failure.
     """
     out = stdout()
     out.flush()
