@@ -184,7 +184,7 @@ def _push(images: Sequence[str], targets: Sequence[AnyTarget], *, as_json: bool,
         report.finish(results, time.monotonic() - begin)
     for error in failures(results):
         stderr().complain(error)
-    _end(exit_code(results), asked=as_json)
+    _end(exit_code(results))
 
 
 @cli.command()
@@ -214,9 +214,9 @@ def run(*, print_config: bool, dry_run: bool, as_json: bool, log: str | None) ->
         for origin in origins(chosen, environ, {"log": log}):
             stdout().write(one_line(f"{origin.variable}={origin.value}  # {origin.source}") + "\n")
         return
-    from layerferry import ci_run as runner
+    from layerferry import ci_run
 
-    _end(runner.run(chosen, environ, dry_run=dry_run, as_json=as_json), asked=as_json)
+    _end(ci_run.run(chosen, environ, dry_run=dry_run, as_json=as_json))
 
 
 @cli.command(context_settings={"ignore_unknown_options": True, "help_option_names": []})
@@ -273,10 +273,10 @@ def _interrupt(_number: int, _frame: FrameType | None) -> None:
     raise Halt(Interrupted())
 
 
-def _end(code: int, *, asked: bool) -> NoReturn:
+def _end(code: int, *, asked: bool = False) -> NoReturn:
     """End with `code`: it tells of the images, whatever became of the log.
 
-    What was `asked` for on stdout and cannot be written is a failure of its own, if there is no other.
+    Where nothing but an answer on stdout was `asked` for, one that cannot be written is a failure.
     """
     out = stdout()
     out.flush()
