@@ -223,9 +223,9 @@ def run(*, print_config: bool, dry_run: bool, as_json: bool, log: str | None) ->
 @click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
 def receive(arguments: tuple[str, ...]) -> None:
     """Play the target's part, over stdin and stdout: a forced command for a locked-down host."""
-    from layerferry.receive import program as receiver
+    from layerferry.receive import program
 
-    sys.exit(receiver.main(arguments, settings.environment()))
+    sys.exit(program.main(arguments, settings.environment()))
 
 
 @cli.command()

@@ -16,7 +16,7 @@ import pytest
 
 from fuzz.bench import BASE_ID, BEFORE, CONTAINERD, SECRET_ID, Bench
 from fuzz.shipment import BASE, INCOMING, LAYER, NAME, TOP, Image, Shipment, digest, layer, lines, members_of_gzip, path
-from layerferry.receive import dialogue as session
+from layerferry.receive import dialogue
 from layerferry.targets import conversation
 
 
@@ -421,7 +421,7 @@ def test_imports_the_standard_library_alone_and_no_more_of_it_than_it_needs() ->
 
 
 def test_both_ends_speak_the_same_protocol() -> None:
-    assert session.PROTOCOL == conversation.PROTOCOL
+    assert dialogue.PROTOCOL == conversation.PROTOCOL
 
 
 def test_speaks_to_programs_only(bench: Bench) -> None:

@@ -22,7 +22,7 @@ from urllib.parse import urlsplit
 import pytest
 
 from layerferry.errors import RouteError
-from layerferry.routes.ngrok import edge_check as edge
+from layerferry.routes.ngrok import edge_check
 from layerferry.routes.ngrok.edge_check import Credentials, check_edge
 from layerferry.routes.ngrok.tunnel import Tunnel, open_tunnel
 from rig.processes import wait_until
@@ -276,7 +276,7 @@ class TestFailure:
         self, world: World, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         """Each byte comes in time: a bound on a read would never end it."""
-        monkeypatch.setattr(edge, "_ONE_REQUEST", 0.5)
+        monkeypatch.setattr(edge_check, "_ONE_REQUEST", 0.5)
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         context.load_cert_chain(world.state / "cert.pem", world.state / "key.pem")
         sent = [0]

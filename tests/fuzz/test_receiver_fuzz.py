@@ -37,7 +37,7 @@ from fuzz.tricks_streams import LZ4, SKIPPABLE, frame, xz  # noqa: E402
 from layerferry.errors import LayerferryError  # noqa: E402
 from layerferry.oci import limits  # noqa: E402
 from layerferry.oci.image import Name, Platform  # noqa: E402
-from layerferry.receive import strict_json as documents  # noqa: E402
+from layerferry.receive import strict_json  # noqa: E402
 from layerferry.receive.blob_digests import _lesson  # noqa: E402
 from layerferry.receive.blob_registry import Push  # noqa: E402
 from layerferry.receive.command import Ended  # noqa: E402
@@ -237,13 +237,18 @@ def check_noise(data: bytes) -> None:
     judge(Shipment().preamble + data)
     _quietly(lambda: list(StrictTar(iter([data, bytes(1024)])).entries()))
     _quietly(lambda: [list(GzipDecoder().feed(b"\x1f\x8b\x08" + data))])
-    _quietly(lambda: documents.parse(data, "noise"))
+    _quietly(lambda: strict_json.parse(data, "noise"))
 
 
 @fuzzed(_JSON)
 def check_documents(document: Any) -> None:
     data = json.dumps(document).encode()
-    for read in (documents.read_config, documents.read_manifest, documents.read_index, documents.read_docker_manifest):
+    for read in (
+        strict_json.read_config,
+        strict_json.read_manifest,
+        strict_json.read_index,
+        strict_json.read_docker_manifest,
+    ):
         _quietly(lambda read=read: read(data))  # type: ignore[misc]
 
 

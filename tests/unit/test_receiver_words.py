@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from layerferry.oci.image import Descriptor
-from layerferry.receive import strict_json as documents
+from layerferry.receive import strict_json
 from layerferry.receive.blob_digests import BlobDigests
 from layerferry.receive.byte_limits import Day, Meter
 from layerferry.receive.decompression import GzipDecoder, sniff
@@ -122,16 +122,16 @@ def test_what_a_reader_leaves_of_an_entry_is_passed_over() -> None:
 )
 def test_json_that_reads_in_more_ways_than_one_is_refused(text: str) -> None:
     with pytest.raises(Refusal):
-        documents.parse(text.encode(), "it")
+        strict_json.parse(text.encode(), "it")
 
 
 def test_brackets_in_strings_are_no_depth() -> None:
-    assert documents.parse(b'["' + b"[" * 1000 + b'","\\"[[", {}]', "it")[2] == {}
+    assert strict_json.parse(b'["' + b"[" * 1000 + b'","\\"[[", {}]', "it")[2] == {}
 
 
 def test_a_config_may_say_what_we_do_not_look_at() -> None:
     text = b'{"os":"linux","architecture":"arm","variant":"v7","Labels":{"OS":"x","os":"y"},"rootfs":{"type":"layers"}}'
-    config = documents.read_config(text)
+    config = strict_json.read_config(text)
     assert (str(config.platform), config.diff_ids) == ("linux/arm/v7", ())
 
 

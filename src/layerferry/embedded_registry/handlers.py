@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Mapping
 from http import HTTPStatus
 from pathlib import Path
 
-from layerferry.embedded_registry import error_answers as refusal
+from layerferry.embedded_registry import error_answers
 from layerferry.embedded_registry.credentials import BasicAuth
 from layerferry.embedded_registry.http_server import Request, RequestBody, Response
 from layerferry.embedded_registry.paths import Kind, RequestPath, format_range, parse_content_range
@@ -35,29 +35,29 @@ class Handlers:
     def __call__(self, request: Request) -> Response:
         try:
             if self._credentials and not self._credentials.admit(request.headers.get("authorization", "")):
-                raise refusal.unauthorized()
+                raise error_answers.unauthorized()
             if self._credentials:
                 request.admit()
             response = self._dispatch(request)
-        except refusal.Refused as refused:
+        except error_answers.Refused as refused:
             response = Response(refused.status, {**_JSON, **refused.headers}, refused.body())
         return Response(response.status, {**_API_VERSION, **response.headers}, response.body, response.length)
 
     def _dispatch(self, request: Request) -> Response:
         endpoint = RequestPath.match(request.path)
         if endpoint is None:
-            raise refusal.name_unknown()
+            raise error_answers.name_unknown()
         if endpoint.kind is Kind.BASE:
             if request.method not in {"GET", "HEAD"}:
-                raise refusal.unsupported()
+                raise error_answers.unsupported()
             return Response(HTTPStatus.OK, _JSON, b"{}")
         repository = self._repositories.get(endpoint.name)
         if repository is None:
-            raise refusal.name_unknown()
+            raise error_answers.name_unknown()
         request.admit()  # whoever knows the name was told it
         handler = _HANDLERS.get((endpoint.kind, request.method))
         if handler is None:
-            raise refusal.unsupported()
+            raise error_answers.unsupported()
         repository.check()
         return handler(repository, endpoint.reference, request)
 
@@ -68,7 +68,7 @@ def _show_blob(repository: PushRepository, digest: str, request: Request) -> Res
     size = repository.size_of(digest)
     blob = repository.blobs.get(digest)
     if size is None or (blob is None and request.method == "GET"):
-        raise refusal.blob_unknown()
+        raise error_answers.blob_unknown()
     headers = {"Content-Type": "application/octet-stream", "Docker-Content-Digest": digest}
     return Response(HTTPStatus.OK, headers, _read(blob.path) if blob else b"", size)
 
@@ -145,10 +145,10 @@ def _put_manifest(repository: PushRepository, reference: str, request: Request) 
     data = _read_manifest(request.body)
     manifest = PushedManifest.parse(data, media_type=media_type, tag="" if by_digest else reference)
     if by_digest and manifest.digest != reference:
-        raise refusal.digest_invalid(f"the manifest has the digest {manifest.digest}")
+        raise error_answers.digest_invalid(f"the manifest has the digest {manifest.digest}")
     for digest in manifest.blobs:
         if repository.size_of(digest) is None:
-            raise refusal.manifest_blob_unknown(digest)
+            raise error_answers.manifest_blob_unknown(digest)
     repository.put_manifest(manifest)
     return _created(repository, "manifests", manifest.digest)
 
@@ -156,17 +156,17 @@ def _put_manifest(repository: PushRepository, reference: str, request: Request) 
 def _read_manifest(body: RequestBody) -> bytes:
     data = bytearray()
     if (body.length or 0) > MANIFEST_LIMIT:
-        raise refusal.manifest_too_large(MANIFEST_LIMIT)
+        raise error_answers.manifest_too_large(MANIFEST_LIMIT)
     for chunk in body:
         data += chunk
         if len(data) > MANIFEST_LIMIT:
-            raise refusal.manifest_too_large(MANIFEST_LIMIT)
+            raise error_answers.manifest_too_large(MANIFEST_LIMIT)
     return bytes(data)
 
 
 def _require_digest(digest: str) -> None:
     if not is_digest(digest):
-        raise refusal.digest_invalid("a digest here is sha256: and 64 lower case hex digits")
+        raise error_answers.digest_invalid("a digest here is sha256: and 64 lower case hex digits")
 
 
 def _require_continuation(upload: BlobUpload, request: Request) -> None:
@@ -176,12 +176,12 @@ def _require_continuation(upload: BlobUpload, request: Request) -> None:
         return
     span = parse_content_range(text)
     if span is None:
-        raise refusal.upload_invalid("Content-Range is not <first>-<last>")
+        raise error_answers.upload_invalid("Content-Range is not <first>-<last>")
     first, last = span
     if first != upload.size:
-        raise refusal.range_invalid({"Range": format_range(upload.size)})
+        raise error_answers.range_invalid({"Range": format_range(upload.size)})
     if request.body.length not in {None, last - first + 1}:
-        raise refusal.upload_invalid("Content-Range and Content-Length differ")
+        raise error_answers.upload_invalid("Content-Range and Content-Length differ")
 
 
 def _progress(status: HTTPStatus, repository: PushRepository, upload: BlobUpload) -> Response:

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from types import MappingProxyType
 
-from layerferry.embedded_registry import error_answers as refusal
+from layerferry.embedded_registry import error_answers
 from layerferry.embedded_registry.claims import Holdings
 from layerferry.embedded_registry.http_server import BrokenRequest, RequestBody
 from layerferry.embedded_registry.pushed_manifest import PushedManifest
@@ -157,7 +157,7 @@ class PushRepository:
     def check(self) -> None:
         """Refuse whatever comes, if the push was broken off."""
         if self._push.refused:
-            raise refusal.denied(self._push.refused)
+            raise error_answers.denied(self._push.refused)
 
     def size_of(self, digest: str) -> int | None:
         """The size of a blob that is here or claimed, in bytes; None if it is neither."""
@@ -184,7 +184,7 @@ class PushRepository:
         with self._changed:
             upload = self._uploads.get(upload_id)
             if upload is None or upload_id in self._borrowed:
-                raise refusal.upload_unknown()
+                raise error_answers.upload_unknown()
             self._borrowed.add(upload_id)
         try:
             yield upload
@@ -207,7 +207,7 @@ class PushRepository:
         except SpoolFull as full:
             upload.discard()
             raise self._break_off(push, str(full)) from full
-        except (BrokenRequest, refusal.Refused):
+        except (BrokenRequest, error_answers.Refused):
             upload.discard()
             raise
 
@@ -215,7 +215,7 @@ class PushRepository:
         try:
             blob = upload.commit(digest)
         except WrongDigest as wrong:
-            raise refusal.digest_invalid(str(wrong)) from wrong
+            raise error_answers.digest_invalid(str(wrong)) from wrong
         with self._changed:
             known = self._blobs.setdefault(digest, blob)
             if known is blob:
@@ -228,14 +228,14 @@ class PushRepository:
         with self._changed:
             manifest = self._push.manifests.get(reference) or self._push.tags.get(reference)
         if manifest is None:
-            raise refusal.manifest_unknown()
+            raise error_answers.manifest_unknown()
         return manifest
 
     def put_manifest(self, manifest: PushedManifest) -> None:
         with self._changed:
             push = self._push
             if push.refused:
-                raise refusal.denied(push.refused)
+                raise error_answers.denied(push.refused)
             if push.once and manifest.tag and push.top is not None and push.top.digest != manifest.digest:
                 push.top = None
                 raise self._break_off(push, "two manifests were put, and one is a stranger's")
@@ -269,14 +269,14 @@ class PushRepository:
     def _admit(self, push: _Push, size: int) -> None:
         """Refuse `size` more bytes if the push was broken off, or where they would exceed a bound."""
         if push.refused:
-            raise refusal.denied(push.refused)
+            raise error_answers.denied(push.refused)
         if push.budget is not None and push.received + size > push.budget:
             raise self._break_off(push, f"it uploads more than the {push.budget} bytes that it may cost")
         self._spool.require(size)
 
-    def _break_off(self, push: _Push, reason: str) -> refusal.Refused:
+    def _break_off(self, push: _Push, reason: str) -> error_answers.Refused:
         with self._changed:
             push.refused = push.refused or reason
             push.finished = True
             self._changed.notify_all()
-            return refusal.denied(push.refused)
+            return error_answers.denied(push.refused)

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Self
 
-from layerferry.embedded_registry import error_answers as refusal
+from layerferry.embedded_registry import error_answers
 from layerferry.errors import SourceError
 from layerferry.oci.documents import Document
 from layerferry.oci.image import Descriptor, MediaType, Platform, digest_of
@@ -37,7 +37,7 @@ class PushedManifest:
             document = Document.parse(data, "the manifest")
             kind = MediaType(media_type)
             if document.media_type("mediaType", kind) != kind:
-                raise refusal.manifest_invalid("mediaType and Content-Type differ")
+                raise error_answers.manifest_invalid("mediaType and Content-Type differ")
             layers, children = document.objects("layers"), document.objects("manifests")
             own = [document.object("config")] if document.members.get("config") is not None else []
             return cls(
@@ -52,7 +52,7 @@ class PushedManifest:
                 blobs=tuple(blob.digest("digest") for blob in (*own, *layers) if not _is_elsewhere(blob)),
             )
         except (SourceError, ValueError) as error:
-            raise refusal.manifest_invalid("this is not a manifest") from error
+            raise error_answers.manifest_invalid("this is not a manifest") from error
 
 
 def _descriptor(document: Document) -> Descriptor:

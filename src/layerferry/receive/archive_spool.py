@@ -13,7 +13,7 @@ from itertools import chain
 from typing import IO, Protocol
 
 from layerferry.oci.image import MEDIA_TYPE_INDEX, Descriptor, Platform, digest_of
-from layerferry.receive import strict_json as documents
+from layerferry.receive import strict_json
 from layerferry.receive.byte_limits import Meter
 from layerferry.receive.decompression import MAGIC_LENGTH, Decoder, Expander, sniff
 from layerferry.receive.refusal import Refusal
@@ -99,8 +99,8 @@ class ArchiveSpool:
         blob = self.blobs.get(descriptor.digest)
         if blob is None or blob.size != descriptor.size:
             raise Refusal(f"{what} is not in the archive")
-        if blob.size > documents.LARGEST_DOCUMENT:
-            raise Refusal(f"{what} is larger than {documents.LARGEST_DOCUMENT} bytes")
+        if blob.size > strict_json.LARGEST_DOCUMENT:
+            raise Refusal(f"{what} is larger than {strict_json.LARGEST_DOCUMENT} bytes")
         return b"".join(self.content(blob))
 
     def content(self, blob: SpooledArchiveBlob) -> Iterator[bytes]:
@@ -119,8 +119,8 @@ def _peek(pieces: Iterator[bytes]) -> tuple[bytes, Iterator[bytes]]:
 
 
 def _whole(entry: TarEntry) -> bytes:
-    if entry.size > documents.LARGEST_DOCUMENT:
-        raise Refusal(f"{entry.name} is larger than {documents.LARGEST_DOCUMENT} bytes")
+    if entry.size > strict_json.LARGEST_DOCUMENT:
+        raise Refusal(f"{entry.name} is larger than {strict_json.LARGEST_DOCUMENT} bytes")
     return b"".join(entry.content)
 
 
@@ -168,9 +168,9 @@ def check(cargo: ArchiveSpool, expected: Mapping[str, Sequence[str]], known: Kno
     for name in ("oci-layout", "index.json", "manifest.json"):
         if name not in cargo.texts:
             raise Refusal(f"{name} is not in the archive")
-    documents.read_layout(cargo.texts["oci-layout"])
-    index = documents.read_index(cargo.texts["index.json"])
-    docker = documents.read_docker_manifest(cargo.texts["manifest.json"])
+    strict_json.read_layout(cargo.texts["oci-layout"])
+    index = strict_json.read_index(cargo.texts["index.json"])
+    docker = strict_json.read_docker_manifest(cargo.texts["manifest.json"])
     if set(index) != set(expected) or set(docker) != set(expected):
         raise Refusal("the archive does not hold just the images that were announced")
     found = tuple(
@@ -185,9 +185,9 @@ def check(cargo: ArchiveSpool, expected: Mapping[str, Sequence[str]], known: Kno
 
 def _check_one(cargo: ArchiveSpool, claim: _Claim, known: Known) -> CheckedImage:
     data = cargo.read(claim.described, "the image's manifest")
-    manifest = documents.read_manifest(data)
+    manifest = strict_json.read_manifest(data)
     config_data = cargo.read(manifest.config, "the image's config")
-    config = documents.read_config(config_data)
+    config = strict_json.read_config(config_data)
     if manifest.media_type != claim.described.media_type:
         raise Refusal("index.json and the image's manifest differ")
     if claim.docker != (_path(manifest.config.digest), [_path(layer.digest) for layer in manifest.layers]):
@@ -232,12 +232,12 @@ def _settled(
 def _sent(layer: Descriptor, blob: SpooledArchiveBlob, diff_id: str) -> Descriptor:
     if blob.diff_id != diff_id:
         raise Refusal(f"layer {blob.digest} is not {diff_id} when it is unpacked")
-    if blob.size != layer.size or blob.compression != documents.compression_of(layer):
+    if blob.size != layer.size or blob.compression != strict_json.compression_of(layer):
         raise Refusal(f"layer {blob.digest} is not what the image's manifest says of it")
     return layer
 
 
-def _retold(manifest: documents.StrictManifest, layers: Sequence[Descriptor]) -> bytes:
+def _retold(manifest: strict_json.StrictManifest, layers: Sequence[Descriptor]) -> bytes:
     """The manifest with other blobs for the same layers."""
     retold = [
         told if new == old else new.to_json()

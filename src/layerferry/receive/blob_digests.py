@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from layerferry.oci.image import DOCKER_LAYER_TYPES, MEDIA_TYPE_LAYER, Descriptor, Digest, Platform
-from layerferry.receive import strict_json as documents
+from layerferry.receive import strict_json
 from layerferry.receive.blob_registry import BlobRegistry, Push
 from layerferry.receive.engine import Engine
 from layerferry.receive.refusal import Refusal
@@ -96,16 +96,18 @@ class BlobDigestRegistry:
 def _is_blob_of(layer: Descriptor, diff_id: str) -> bool:
     """Whether a blob can hold a layer: one that is not compressed has the diff ID for its digest, and only that has."""
     kind = DOCKER_LAYER_TYPES.get(layer.media_type, layer.media_type)
-    return kind in documents.LAYER_TYPES and layer.size > 0 and (kind == MEDIA_TYPE_LAYER) is (layer.digest == diff_id)
+    return (
+        kind in strict_json.LAYER_TYPES and layer.size > 0 and (kind == MEDIA_TYPE_LAYER) is (layer.digest == diff_id)
+    )
 
 
 def _lesson(push: Push, image_id: str, platform: Platform) -> BlobDigests | None:
     """Read what was pushed; of an index, which must be the image itself, the manifest for `platform`."""
     try:
-        document = documents.parse(push.manifests[push.tagged], "a manifest")
+        document = strict_json.parse(push.manifests[push.tagged], "a manifest")
         if "manifests" in document:
             own = [entry["digest"] for entry in document["manifests"] if _is_for(platform, entry.get("platform", {}))]
-            document = documents.parse(push.manifests[own[0] if push.tagged == image_id else ""], "a manifest")
+            document = strict_json.parse(push.manifests[own[0] if push.tagged == image_id else ""], "a manifest")
         layers = tuple(Descriptor(layer["mediaType"], layer["digest"], layer["size"]) for layer in document["layers"])
         return BlobDigests(Digest(document["config"]["digest"]), layers)
     except (Refusal, ValueError, KeyError, IndexError, TypeError, AttributeError):
@@ -134,7 +136,7 @@ def _context(users: Path) -> str:
     """The context that the user's docker is set to (docker CLI, config.json, "currentContext"), or nothing."""
     try:
         with (users / "config.json").open("rb") as file:
-            context = json.loads(file.read(documents.LARGEST_DOCUMENT))["currentContext"]
+            context = json.loads(file.read(strict_json.LARGEST_DOCUMENT))["currentContext"]
     except (OSError, ValueError, KeyError, TypeError, RecursionError):
         return ""
     return context if isinstance(context, str) else ""

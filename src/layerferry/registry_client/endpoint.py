@@ -19,7 +19,7 @@ from layerferry import log
 from layerferry.causes import cause_of, reason
 from layerferry.errors import LayerferryError, SourceError
 from layerferry.oci import limits
-from layerferry.registry_client import http_session as session
+from layerferry.registry_client import http_session
 from layerferry.registry_client.connections import done
 from layerferry.registry_client.ssh_relay import Relay
 
@@ -70,7 +70,7 @@ class Endpoint:
         self.environ = environ
         self.blame = blame or Blame()
         self.told = told
-        self.session = session.RegistrySession(domain, relay)
+        self.session = http_session.RegistrySession(domain, relay)
         host = "registry-1.docker.io" if domain == "docker.io" else domain
         plain = plain_http or (_is_here(urlsplit(f"//{host}").hostname or "") and self._speaks_plain(host))
         self.scheme = "http" if plain else "https"
@@ -181,7 +181,7 @@ class Endpoint:
     def unreachable(self, error: Exception) -> LayerferryError:
         hint = "Check its address, and whether it is up."
         if isinstance(error, requests.exceptions.SSLError):
-            ca = session.CERTIFICATES / self.domain / "ca.crt"
+            ca = http_session.CERTIFICATES / self.domain / "ca.crt"
             hint = f"Its CA goes to {ca}; registry:http://… is for one without TLS."
         return self.blame.silence(f"{self.place} does not answer: {reason(error)}", hint=hint)
 
