@@ -11,11 +11,11 @@ from typing import Any
 
 import pytest
 
-from layerferry import limits
 from layerferry.errors import SourceError, UsageError
-from layerferry.image import Image, Platform
-from layerferry.sources.daemon import Daemon
-from layerferry.sources.push_tags import PUSH_TAG
+from layerferry.oci import limits
+from layerferry.oci.image import Image, Platform
+from layerferry.sources.daemon.api import Daemon
+from layerferry.sources.daemon.push_tags import PUSH_TAG
 
 ID, BASE = "sha256:" + "a" * 64, "sha256:" + "b" * 64
 SHOWN: dict[str, Any] = {

@@ -2,6 +2,7 @@
 
 import json
 import os
+import select
 import subprocess
 import sys
 import tempfile
@@ -97,7 +98,9 @@ def _watch(process: subprocess.Popen[bytes], deadline: float) -> int:
     """
     peak = 0
     status = Path(f"/proc/{process.pid}/status")
-    while process.poll() is None:
+    ended = select.poll()
+    ended.register(handle := os.pidfd_open(process.pid), select.POLLIN)
+    while not ended.poll(20):
         try:
             for line in status.read_text().splitlines():
                 if line.startswith("VmHWM:"):
@@ -108,7 +111,8 @@ def _watch(process: subprocess.Popen[bytes], deadline: float) -> int:
             os.killpg(process.pid, 9)
             process.wait()
             raise TimeoutError(f"{process.args!r} did not end")
-        time.sleep(0.01)
+    os.close(handle)
+    process.wait()
     return peak
 
 

@@ -119,28 +119,44 @@ class Engine:
         self.sshd = start_sshd(self.machine, self.client, self.name, options=options, environment=environment)
 
     def docker(self, *arguments: str, stdin: bytes | IO[bytes] | None = None) -> str:
-        """What its own client prints, run on its machine. For podman that client is `podman`."""
+        """What its own client prints, run on its machine. For podman that client is `podman`.
+
+        Docker's takes 40 ms of CPU to start, so that the rig's own questions go to its API.
+        """
         return self.machine.run(self.kind.program, *arguments, stdin=stdin, env={"DOCKER_BUILDKIT": "0"})
 
     def pull(self, name: str) -> None:
         """Pull out of a registry without TLS."""
-        self.docker("pull", "--quiet", *(["--tls-verify=false"] if self.kind.program == "podman" else []), name)
+        if self.kind.program == "docker":
+            self.api.pull(name)
+        else:
+            self.docker("pull", "--quiet", "--tls-verify=false", name)
 
     def makes_container(self, name: str) -> None:
         """Make a container of an image, and remove it; raises `RigError` where the image is not whole."""
-        self.docker("rm", self.docker("create", name, "/app"))
+        if self.kind.program == "docker":
+            self.api.delete([f"/containers/{self.api.create(name, '/app')}"])
+        else:
+            self.docker("rm", self.docker("create", name, "/app"))
 
     def save(self, *names: str) -> bytes:
         """The archive that `docker save` writes."""
+        if self.kind.program == "docker":
+            return self.api.save(names)
         return self.machine.run_bytes(self.kind.program, "save", *names)
 
     def load(self, archive: Path) -> None:
         """Load an archive that lies on this side."""
         with archive.open("rb") as file:
-            self.docker("load", stdin=file)
+            if self.kind.program == "docker":
+                self.api.load(file)
+            else:
+                self.docker("load", stdin=file)
 
     def inspect(self, name: str) -> dict[str, Any]:
         """What `docker image inspect` says of one image."""
+        if self.kind.program == "docker":
+            return self.api.inspect(name)
         (found,) = json.loads(self.docker("image", "inspect", name))
         return dict(found)
 
@@ -169,6 +185,9 @@ class Engine:
 
     def build(self, name: str, dockerfile: str, files: Mapping[str, bytes] | None = None) -> str:
         """Build on the engine itself, without network; returns the image ID. `files` are the context."""
+        if self.kind.program == "docker":
+            self.api.build(name, {"Dockerfile": dockerfile.encode(), **(files or {})})
+            return str(self.inspect(name)["Id"])
         context = f"/tmp/context-{len(list(self.machine.path('/tmp').iterdir()))}"
         try:
             self.machine.write(f"{context}/Dockerfile", dockerfile)

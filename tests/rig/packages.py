@@ -28,6 +28,9 @@ TOOLS = ("busybox", "dash", "openssh-client", "openssl", "zsh", "zstd")
 #: What every rig needs, and no suite has to be unpacked for.
 SSH = ("openssh-client",)
 
+#: What this process has seen to be installed.
+_INSTALLED: set[str] = set()
+
 _POLICY = Path("/usr/sbin/policy-rc.d")
 
 
@@ -66,14 +69,17 @@ def install_tools() -> None:
 
 def install(packages: Iterable[str]) -> None:
     """Install what is missing of `packages` through apt, without starting a single service."""
+    wanted = frozenset(packages) - _INSTALLED
+    if not wanted:
+        return
     with locked("apt"):
-        names = missing(packages)
-        if names:
+        if names := missing(wanted):
             quiet = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
             wait = ("-o", "DPkg::Lock::Timeout=300")
             with no_services():
                 _run_logged(["apt-get", *wait, "update"], "apt", env=quiet)
                 _run_logged(["apt-get", *wait, "install", "--yes", "--no-install-recommends", *names], "apt", env=quiet)
+    _INSTALLED.update(wanted)
 
 
 @contextlib.contextmanager
