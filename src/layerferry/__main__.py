@@ -5,7 +5,7 @@ import sys
 from typing import NoReturn
 
 from layerferry.errors import LayerferryError
-from layerferry.streams import stderr, take
+from layerferry.streams import stderr, take, trace
 
 
 def main() -> None:
@@ -16,6 +16,7 @@ def main() -> None:
         from layerferry.targets import receiver  # noqa: PLC0415
 
         sys.exit(receiver.main(sys.argv[2:], settings.environment()))
+    trace(sys.argv[1:])
     try:
         from layerferry import cli  # noqa: PLC0415
     except KeyboardInterrupt:
@@ -30,10 +31,12 @@ def main() -> None:
 
 def _confess(error: Exception) -> NoReturn:
     """Tell of an error that nobody foresaw: what it says may be somebody else's, and a traceback is for `--debug`."""
-    if "--debug" in sys.argv:
-        stderr().traceback(error)
-    fault = f"a fault in layerferry itself: {type(error).__name__}: {error}"
-    stderr().complain(LayerferryError(fault, hint="With --debug it shows where; please tell us."))
+    fault = LayerferryError(
+        f"a fault in layerferry itself: {type(error).__name__}: {error}",
+        hint="With --debug it shows where; please tell us.",
+    )
+    fault.__cause__ = error
+    stderr().complain(fault)
     sys.exit(LayerferryError.exit_code)
 
 

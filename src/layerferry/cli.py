@@ -12,20 +12,25 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
 
-from layerferry import __version__, settings
+from layerferry import __version__, log, settings
 from layerferry.ci.escape import one_line
 from layerferry.errors import Halt, Interrupted, LayerferryError, OutputError, UsageError, interruption
-from layerferry.streams import stderr, stdout, taken
+from layerferry.streams import stderr, stdout, taken, trace
 from layerferry.targets import is_registry
 from layerferry.targets.choice import TargetEngine
 from layerferry.targets.target import AnyTarget, Ssh, start
 
 if TYPE_CHECKING:
     from layerferry.report import Report
+    from layerferry.settings.values import Settings
 
 # ssh is started first of all, and shakes hands while we load the rest: hence the imports inside functions.
 # ruff: noqa: PLC0415
 
+
+#: `streams.trace` reads it, before click does.
+_DEBUG = click.option("--debug", is_flag=True, expose_value=False, help="Show the traceback of an error.")
+_LOG = click.option("--log", metavar="FILE", help="Append a log of the run to it, secrets masked.")
 
 #: click 8.1 shows the help, and ends well.
 _NO_ARGUMENTS: Any = getattr(click.exceptions, "NoArgsIsHelpError", ())
@@ -76,7 +81,8 @@ def cli() -> None:
 @click.option("--timeout", type=float, metavar="SECONDS", help="Give up after this long.  [default: never]")
 @click.option("--dry-run", is_flag=True, help="Show what would be sent, and send nothing.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object, and nothing else, on stdout.")
-@click.option("--debug", is_flag=True, help="Show the traceback of an error.")
+@_LOG
+@_DEBUG
 @click.pass_context
 def push(ctx: click.Context, /, words: tuple[str, ...], more: tuple[str, ...], **given: Any) -> None:
     """Push images to hosts, each over one SSH session, and send only the layers that they lack.
@@ -86,6 +92,7 @@ def push(ctx: click.Context, /, words: tuple[str, ...], more: tuple[str, ...], *
     registry://host[:port][/prefix], a registry, which --via reaches through ssh.
     """
     images, targets = _split(words, more, ctx.meta.get("layerferry.command", ()))
+    _open_log(given.pop("log"))
     ssh = Ssh(given.pop("ssh_options"), given.pop("ssh_config"), sys.stdin.isatty() and not given["as_json"])
     targets = _through(targets, given.pop("via"))
     with contextlib.ExitStack() as stack:
@@ -97,6 +104,22 @@ def push(ctx: click.Context, /, words: tuple[str, ...], more: tuple[str, ...], *
             for number, target in enumerate(targets)
         ]
         _push(images, started, **given)
+
+
+def _open_log(path: str | None) -> None:
+    """Open the log where one is asked for; without one, ssh is not to wait for the settings."""
+    if path or settings.has_log():
+        _log_to(settings.load({"log": path}))
+
+
+def _log_to(chosen: "Settings") -> None:
+    if chosen.log:
+        from layerferry.settings.values import origins
+
+        log.open_file(chosen.log, chosen.known_secrets, settings.environment())
+        for origin in origins(chosen, settings.environment(), {}):
+            if origin.source != "default":
+                log.note("settings", f"{origin.variable}={origin.value}")
 
 
 def _through(targets: list[str | tuple[str, ...]], via: str) -> list[str | tuple[str, ...]]:
@@ -134,6 +157,7 @@ def _split(
 
 def _push(images: Sequence[str], targets: Sequence[AnyTarget], *, as_json: bool, **given: Any) -> None:
     from layerferry.push import fan_out
+    from layerferry.report import noted
     from layerferry.result import exit_code, failures
     from layerferry.runner import Surroundings, bounded
     from layerferry.wanted import Options, Wanted
@@ -155,12 +179,11 @@ def _push(images: Sequence[str], targets: Sequence[AnyTarget], *, as_json: bool,
     begin = time.monotonic()
     with _report(as_json=as_json) as report:
         with bounded(chosen.timeout):
-            results = fan_out(wanted, targets, options, report, lambda: around.source(report), tell=report.delivered)
+            emit = noted(report)
+            results = fan_out(wanted, targets, options, emit, lambda: around.source(emit), tell=report.delivered)
         report.finish(results, time.monotonic() - begin)
     for error in failures(results):
         stderr().complain(error)
-        if given["debug"]:
-            stderr().traceback(error)
     _end(exit_code(results))
 
 
@@ -168,16 +191,18 @@ def _push(images: Sequence[str], targets: Sequence[AnyTarget], *, as_json: bool,
 @click.option("--print-config", is_flag=True, help="Show each setting and where it comes from, secrets masked.")
 @click.option("--dry-run", is_flag=True, help="Show what would be sent, and send nothing.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object, and nothing else, on stdout.")
-@click.option("--debug", is_flag=True, help="Show the traceback of an error.")
-def run(*, print_config: bool, dry_run: bool, as_json: bool, debug: bool) -> None:
+@_LOG
+@_DEBUG
+def run(*, print_config: bool, dry_run: bool, as_json: bool, log: str | None) -> None:
     """Push what the environment says: the CI step.
 
     LAYERFERRY_IMAGES and LAYERFERRY_TARGETS say what and where; the README has the table of all variables.
     """
-    del debug
     environ = settings.environment()
     try:
-        chosen = settings.load()
+        chosen = settings.load({"log": log})
+        if not print_config:
+            _log_to(chosen)
     except UsageError as error:
         from layerferry.runner import complain
 
@@ -186,7 +211,7 @@ def run(*, print_config: bool, dry_run: bool, as_json: bool, debug: bool) -> Non
     if print_config:
         from layerferry.settings.values import origins
 
-        for origin in origins(chosen, environ, {}):
+        for origin in origins(chosen, environ, {"log": log}):
             stdout().write(one_line(f"{origin.variable}={origin.value}  # {origin.source}") + "\n")
         return
     from layerferry import runner
@@ -209,15 +234,16 @@ def receive(arguments: tuple[str, ...]) -> None:
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object, and nothing else, on stdout.")
 @click.option("--ssh-option", "ssh_options", multiple=True, metavar="KEY=VALUE", help="ssh's -o.  [repeatable]")
 @click.option("--ssh-config", type=click.Path(exists=True, dir_okay=False, path_type=Path), help="ssh's -F.")
-@click.option("--debug", is_flag=True, help="Show the traceback of an error.")
-def doctor(target: str | None, *, via: str, as_json: bool, debug: bool, **ssh: Any) -> None:
+@_LOG
+@_DEBUG
+def doctor(target: str | None, *, via: str, as_json: bool, log: str | None, **ssh: Any) -> None:
     """Show what is where and what reaches what, the route that would be taken, and why. Sends nothing."""
-    del debug
     from layerferry.doctor import examine, show
     from layerferry.runner import bounded
     from layerferry.targets.registry import check_via, through
 
-    chosen = settings.load()
+    chosen = settings.load({"log": log})
+    _log_to(chosen)
     ssh_settings = Ssh(ssh["ssh_options"], ssh["ssh_config"])
     if via:
         check_via([target or ""], "--via")
@@ -274,8 +300,14 @@ def main(argv: Sequence[str] | None = None) -> None:
     for number in (signal.SIGTERM, signal.SIGHUP):
         if signal.getsignal(number) is not signal.SIG_IGN:  # as nohup leaves it
             signal.signal(number, _interrupt)
+    arguments = sys.argv[1:] if argv is None else list(argv)
+    trace(arguments)
     with taken():
-        _run(sys.argv[1:] if argv is None else list(argv))
+        try:
+            _run(arguments)
+        finally:
+            if trouble := log.close():
+                stderr().line(f"warning: {trouble}")
 
 
 def _run(arguments: list[str]) -> NoReturn:
@@ -287,15 +319,17 @@ def _run(arguments: list[str]) -> NoReturn:
         sys.exit(error.exit_code)
     except click.ClickException as error:
         failure: LayerferryError = _misread(error)
+        failure.__cause__ = error
     except click.Abort:
         failure = Interrupted()
     except LayerferryError as error:
         failure = error
     except BaseException as error:
         if (halted := interruption(error)) is None:
+            if not isinstance(error, SystemExit):
+                log.failure("error", error)
             raise
         failure = halted
-    if "--debug" in arguments:
-        stderr().traceback(failure)
+    log.failure("error", failure)
     stderr().complain(failure)
     sys.exit(failure.exit_code)

@@ -31,6 +31,15 @@ LISTED: Final = MIB
 PROGRESS_LINE: Final = 64 * KIB
 PROGRESS_LINES: Final = 2_000_000
 
+#: Bytes that are read of an archive unpacked, however small it is packed: a layer of zeros is none of ours to keep.
+ARCHIVE_AT_LEAST: Final = 8 * GIB
+#: Members of an image archive: a few for each layer. A tar with more is something else, a root filesystem for one.
+ARCHIVE_MEMBERS: Final = 50_000
+#: Bytes of a long name or a pax header, of all of them in an archive, and how many there may be for one member.
+ARCHIVE_EXTENSION: Final = 64 * KIB
+ARCHIVE_NAMES: Final = 8 * MIB
+ARCHIVE_EXTENSIONS: Final = 8
+
 #: Bytes that an engine's command may say in one answer: the names of 10,000 images are 2 MB.
 ENGINE_ANSWER: Final = 16 * MIB
 #: Looks, 50 ms apart, at a lock that another session holds: a minute. Giving 64 names takes that one some seconds.
@@ -43,6 +52,10 @@ ZSTD_MEMORY: Final = 512 * MIB
 #: Connections without credentials at a registry of ours, and seconds that each may last: an engine shows them at once.
 STRANGERS: Final = 32
 STRANGER_SECONDS: Final = 2.0
+#: Seconds for the same where a tunnel or an ssh session leads from the source's daemon to our registry.
+GUEST_SECONDS: Final = 10.0
+#: Uploads that a push may have open at a time: docker has 5, or as many as its `max-concurrent-uploads` says.
+UPLOADS: Final = 200
 
 #: Entries of an index and of all that it leads to: an image is there for some ten platforms, with an attestation each.
 ENTRIES: Final = 4_000
@@ -71,6 +84,8 @@ STORING: Final = 16 * MIB
 #: layers have 2 to 10. What is beyond is sent instead.
 RATIO: Final = 200
 UNPACKED_AT_LEAST: Final = 64 * MIB
+#: Bytes that a layer may have that is unpacked to the disk, however small it is packed: a file of zeros in it.
+SPOOLED_AT_LEAST: Final = 256 * MIB
 #: Bytes of a layer, unpacked, that are hashed before it goes into a registry.
 UNPACKED: Final = 512 * GIB
 #: Bytes of the file that remembers which blob is which layer: 30,000 of them.
@@ -110,3 +125,9 @@ LAST_WORDS = 5.0
 LAST_WORDS_LINES = 1_000
 #: Between two signs of life of ours; host.sh ends itself after 300 s without any.
 HEARTBEAT = 15.0
+# The log of a run.
+
+#: Bytes of one line, which most say in 200; and of all that one run writes: a push writes 20 KB, and somebody who
+#: makes it write more is not to fill a disk.
+LOG_LINE = 4 * KIB
+LOG: Final = 64 * MIB

@@ -33,7 +33,7 @@ def child_environment(environ: Mapping[str, str], *, secrets: Collection[str] = 
     ssh hands variables on (ssh_config(5), SendEnv), as do its ProxyCommand and every helper. `secrets` are further
     values that the child must not see. Names count in any case, since settings are read so.
     """
-    hidden = (*filter(None, secrets), *_secret_values(environ))
+    hidden = (*filter(None, secrets), *secret_values(environ))
     return {
         name: value
         for name, value in environ.items()
@@ -45,8 +45,8 @@ def _is_ours(name: str) -> bool:
     return name.upper().startswith(PREFIX) or name.upper() in SECRET_VARIABLES
 
 
-def _secret_values(environ: Mapping[str, str]) -> Iterator[str]:
-    """The secrets by which other variables are known that hold one, too. A path to a key is none."""
+def secret_values(environ: Mapping[str, str]) -> Iterator[str]:
+    """The secrets of a job, by which other variables are known that hold one, too. A path to a key is none."""
     for name, value in environ.items():
         secret = value.strip()
         if name.upper() in SECRET_VARIABLES and len(secret) >= _SHORTEST and not secret.startswith(("/", "~", "./")):

@@ -9,6 +9,7 @@ from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from pathlib import Path
 
+from layerferry import log
 from layerferry.archive import Archive, Content, Manifest, Parcel, Piece
 from layerferry.compression import Method, compress
 from layerferry.errors import LayerferryError, TargetError, VerificationError, interruption
@@ -74,7 +75,7 @@ class Delivery:
                 greeting = conversation.greeting()
                 self._emit(Greeted(conversation.target, str(greeting), str(greeting.platform)))
                 images = [_for(greeting.platform, images) for images in candidates]
-                knowledge = learn(conversation, conduit, greeting, images)
+                knowledge = learn(conversation, conduit, greeting, images, self._fault)
                 items = self._plan(conversation, greeting, source, images, knowledge)
                 for item in items:
                     item.names = item.wanted.names or source.names(item.image)
@@ -88,6 +89,9 @@ class Delivery:
                 if not self._options.dry_run:
                     self._deliver(conversation, conduit, greeting, source, items)
         return self._results(conversation.target, greeting, items, conduit.sent, time.monotonic() - start)
+
+    def _fault(self, error: Exception) -> None:
+        self._emit(Warned("this machine", log.fault(error)))
 
     def _inspect(self, source: Source, reference: str) -> tuple[Image, ...]:
         """The image; where it is there for several platforms and none was asked for, one for each."""
@@ -284,17 +288,25 @@ class _Fan:
 def _deliver(
     wanted: Sequence[Wanted], target: AnyTarget, options: Options, emit: Emit, open_source: Callable[[], Source]
 ) -> list[Result]:
+    log.note("step", f"begun: {target.name}")
     try:
         if isinstance(target, Target):
-            return Delivery(wanted, options, emit).run(target.connect, open_source)
-        from layerferry.upload.flow import Upload
+            results = Delivery(wanted, options, emit).run(target.connect, open_source)
+        else:
+            from layerferry.upload.flow import Upload
 
-        return Upload(wanted, options, emit).run(target, open_source)
+            results = Upload(wanted, options, emit).run(target, open_source)
     except BaseException as raised:
+        log.failure("error", raised)
         error = interruption(raised) or raised
         if not isinstance(error, LayerferryError):
             raise
         return _failed(wanted, target, error)
+    for result in results:
+        log.note(
+            "step", f"done: {target.name}  {result.image} is {result.image_id or 'as it was'}, {result.seconds:.3f} s"
+        )
+    return results
 
 
 def _failed(wanted: Sequence[Wanted], target: AnyTarget, error: LayerferryError | None) -> list[Result]:

@@ -4,11 +4,12 @@ import contextlib
 import signal
 import subprocess
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import FrameType
 from typing import TYPE_CHECKING, TextIO
 
+from layerferry import log
 from layerferry.ci import providers, summary
 from layerferry.ci.dialects import open_output
 from layerferry.ci.machine import gather
@@ -16,10 +17,10 @@ from layerferry.ci.output import Output, Wishes
 from layerferry.ci.ssh_identity import open_identity
 from layerferry.ci.topology import Topology, detect
 from layerferry.errors import DeadlineError, Halt, LayerferryError, UnknownHostKeyError, UsageError
-from layerferry.events import Emit
+from layerferry.events import Emit, Warned
 from layerferry.processes import child_environment
 from layerferry.push import fan_out
-from layerferry.report import JsonReport, PlainReport, document
+from layerferry.report import JsonReport, PlainReport, document, noted
 from layerferry.result import Result, exit_code, failures
 from layerferry.routes.edge import Credentials
 from layerferry.settings import environment
@@ -50,7 +51,7 @@ class Surroundings:
     """
 
     settings: Settings
-    environ: Mapping[str, str]
+    environ: Mapping[str, str] = field(repr=False)
     topology: Topology
     credentials: Credentials = field(default_factory=Credentials.generate, repr=False)
 
@@ -68,13 +69,13 @@ class Surroundings:
         own = self.topology.daemon.environment if self.topology.daemon_reason != "docker's current context" else {}
         return Daemon({**self.environ, **own})
 
-    def reachability(self, daemon: "Daemon") -> "Reachability":
-        """What the daemon reaches of ours, as far as the settings allow it."""
+    def reachability(self, daemon: "Daemon", warn: Callable[[str], None] = lambda _: None) -> "Reachability":
+        """What the daemon reaches of ours, as far as the settings allow it; `warn` hears of faults of our registry."""
         from layerferry.routes.reachability import Ngrok, Reachability
 
         chosen = self.settings
         ngrok = Ngrok(chosen.ngrok_token, chosen.ngrok_domain, chosen.ngrok_install) if chosen.wants_ngrok else None
-        return Reachability(daemon, self.topology, self.environ, ngrok, self.credentials)
+        return Reachability(daemon, self.topology, self.environ, ngrok, self.credentials, warn=warn)
 
     def source(self, emit: Emit) -> Source:
         """The sources of the images, each opened when an image of its kind is asked for."""
@@ -104,7 +105,8 @@ class Surroundings:
     def _routes(self, daemon: "Daemon", emit: Emit) -> "DaemonRoutes":
         from layerferry.routes.router import DaemonRoutes
 
-        return DaemonRoutes(daemon, self.reachability(daemon), self.settings.route, emit)
+        reachability = self.reachability(daemon, lambda told: emit(Warned("this machine", told)))
+        return DaemonRoutes(daemon, reachability, self.settings.route, emit)
 
     def output(self, stream: TextIO) -> Output:
         """The CI's own dialect; secrets are masked before anything else is said."""
@@ -140,6 +142,8 @@ def bounded(seconds: float) -> Iterator[None]:
 
 def complain(error: LayerferryError, environ: Mapping[str, str], stream: TextIO) -> None:
     """Show an error in the CI's own way, where the settings that would say more cannot be read."""
+    log.failure("error", error)
+    stderr().trace(error)
     provider, _ = providers.detect(environ)
     stream = stderr().verbatim if provider is providers.NONE else stream
     open_output(provider, stream, environ).error(error.message, hint=error.hint)
@@ -160,11 +164,14 @@ def run(settings: Settings, environ: Mapping[str, str], *, dry_run: bool, as_jso
             advised = [_advised(result, settings) for result in failures(results).values()]
     except (LayerferryError, Halt) as failed:
         error = failed.error if isinstance(failed, Halt) else failed
+        log.failure("error", failed)
+        stderr().trace(error)
         output.error(error.message, hint=error.hint)
         return error.exit_code
     if as_json:
         JsonReport(stdout()).finish(results, seconds)
     for failure in advised:
+        stderr().trace(failure)
         output.error(failure.message, hint=failure.hint)
     if not dry_run:
         output.summary(summary.markdown(document(results, seconds)))
@@ -190,7 +197,8 @@ def _push(around: Surroundings, output: Output, ssh: Ssh, *, dry_run: bool) -> t
                 start(stack, target, ssh, around.environ, now=number < chosen.jobs)
                 for number, target in enumerate(_targets(chosen))
             ]
-            results = fan_out(wanted, targets, options, report, lambda: around.source(report), tell=report.delivered)
+            emit = noted(report)
+            results = fan_out(wanted, targets, options, emit, lambda: around.source(emit), tell=report.delivered)
         seconds = time.monotonic() - begin
         report.finish(results, seconds)
     return results, seconds

@@ -7,11 +7,12 @@ CI's own commands and a terminal's colours are ours: they take `verbatim`. Stand
 import codecs
 import contextlib
 import errno
+import itertools
 import os
 import sys
 import threading
 import traceback
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Final, TextIO, cast
 
 from layerferry.ci.escape import cut, json_text, message, neutralise, paragraph
@@ -23,6 +24,7 @@ _IN_ASCII: Final = str.maketrans(
 )
 _ENCODING_ERRORS: Final = "layerferry"
 _LONGEST_TRACEBACK: Final = 1 << 16
+_traces = False
 
 
 def _in_ascii(error: UnicodeError) -> tuple[str, int]:
@@ -134,8 +136,14 @@ class Stream:
 
     def complain(self, error: LayerferryError, who: str = "layerferry") -> None:
         """Write an error's sentence, and what to do about it, which may have lines, below."""
+        self.trace(error)
         hint = paragraph(error.hint).split("\n") if error.hint else []
         self._show("\n".join([message(f"{who}: {error.message}"), *(f"  {line}" for line in hint)]))
+
+    def trace(self, error: BaseException) -> None:
+        """Write an error's traceback, where `--debug` asks for it."""
+        if _traces:
+            self.traceback(error)
 
     def traceback(self, error: BaseException) -> None:
         self._show(cut(neutralise("".join(traceback.format_exception(error)).rstrip("\n")), _LONGEST_TRACEBACK))
@@ -155,6 +163,15 @@ def stdout() -> Stream:
 
 def stderr() -> Stream:
     return sys.stderr if isinstance(sys.stderr, Stream) else Stream(sys.stderr)
+
+
+def trace(arguments: Sequence[str]) -> None:
+    """Show tracebacks from now on where `--debug` is among the arguments. What follows `--` is somebody else's words.
+
+    It is read before click reads anything, so that a usage error has its traceback, too.
+    """
+    global _traces  # noqa: PLW0603 - there is one command line
+    _traces = "--debug" in itertools.takewhile("--".__ne__, arguments)
 
 
 def take() -> None:

@@ -9,6 +9,7 @@ import json
 import os
 import shutil
 import stat
+import subprocess
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -18,6 +19,7 @@ from contract.fake_engine import CONTAINERD, FakeEngine, ask, commit, load, prea
 from contract.test_host_containerd import ONE as HELD
 from contract.test_host_containerd import FakeContainerd
 from contract.test_host_script import INCOMING, NAME, ONE, TWO, A, B, C, loading
+from layerferry.targets.conversation import script
 from rig.processes import wait_until
 
 SHELLS = shells()
@@ -33,6 +35,12 @@ def shell(request: pytest.FixtureRequest) -> list[str]:
 @pytest.fixture(params=["command", "api"])
 def engine(request: pytest.FixtureRequest, tmp_path: Path) -> FakeEngine:
     return FakeEngine(tmp_path, api=request.param == "api")
+
+
+@pytest.fixture
+def commanded(tmp_path: Path) -> FakeEngine:
+    """What is decided before an engine is asked is the same in each way."""
+    return FakeEngine(tmp_path)
 
 
 def an_engine(folder: Path, way: str) -> FakeEngine:
@@ -56,42 +64,59 @@ def changes(engine: FakeEngine) -> list[str]:
     return [call for call in calls if words & set(call.split())]
 
 
-#: What may stand in the place of an image, of a name, or of both.
-PATHS = [
+#: What is no image, and what is no name.
+NO_IMAGES = [
     "../volumes/prune?x=", "../build?remote=http://x/&networkmode=host", f"{ONE}/../../volumes/prune", f"{ONE}?x",
-    "sha256:", f"{ONE[:-1]}g", f"{ONE}0", ONE.upper(), ONE.replace("sha256", "sha512"), "-f", "--all", "a:b", "*", "$(id)",
-    "`id`", "..", "localhost/layerferry:", "localhost/layerferry:../x", "localhost/layerferry:0x",
-    "localhost/layerferry:-f",
-    "x;id", "x|id", "x&id", "%2e%2e", "caf\u00e9", '"', "'", "\\", "~", "{a,b}", "[1-9]",
+    "sha256:", f"{ONE[:-1]}g", f"{ONE}0", ONE.upper(), ONE.replace("sha256", "sha512"), "-f", "--all", "a:b", "*",
+    "$(id)", "`id`", "..", "localhost/layerferry:", "localhost/layerferry:../x", "localhost/layerferry:0x",
+    "localhost/layerferry:-f", "x;id", "x|id", "x&id", "%2e%2e", "caf\u00e9", '"', "'", "\\", "~", "{a,b}", "[1-9]",
 ]  # fmt: skip
-NAMES = [
+NO_NAMES = [
     "a?b:1", "a&b:1", "a%2fb:1", "a#b:1", "a//b:1", "../a:1", "a/../b:1", "-a:1", "--all:1", "a:1;id", "a:$(id)",
-    "a:`id`", "a:1|id", "a:1&id", "a", "a:", ":1", "a:*", "a:1\\", "a:1\u00e9", "a:" + "1" * 600, '"a:1"',
-    "a:1{b,c}", "a:~",
+    "a:`id`", "a:1|id", "a:1&id", "a", "a:", ":1", "a:*", "a:1\\", "a:1\u00e9", "a:" + "1" * 600, '"a:1"', "a:1{b,c}",
+    "a:~", "a@b:1", "a=b:1", "a+b:1", "a,b:1", "a:1\u2028", "a:1\x1b[0m", "a:1\x7f", "a^b:1",
 ]  # fmt: skip
+IMAGES = [ONE, INCOMING, "localhost/layerferry:6926f3a1-0123456789abcdef"]
+REAL_NAMES = [NAME, "[::1]:5000/a/b:1", "host.example:443/a__b/c-d:v1.0_x", "localhost/a:1", "127.0.0.1:5000/A:B"]
+
+
+def test_it_knows_an_image_and_a_name_from_all_else(tmp_path: Path, shell: list[str]) -> None:
+    """Its own functions, in a shell of their own: a session for each word would take minutes."""
+    functions = script().partition(b"{ exec 4>&1")[0].decode()
+    code = f"""{functions}
+    while read -r kind word; do
+      case $kind in image) is_digest "$word" || is_ours "$word" ;; *) is_name "$word" ;; esac && say "$kind $word"
+    done"""
+    words = [f"image {word}" for word in (*NO_IMAGES, *IMAGES)] + [f"name {word}" for word in (*NO_NAMES, *REAL_NAMES)]
+    done = subprocess.run(
+        [*shell, "-c", code], input="\n".join([*words, ""]).encode(), capture_output=True, check=False, cwd=tmp_path
+    )
+    assert done.stderr == b""
+    taken = [f"image {word}" for word in IMAGES] + [f"name {word}" for word in REAL_NAMES]
+    assert done.stdout.decode().splitlines() == taken
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize("way", WAYS)
 def test_an_image_that_is_none_is_never_asked_of_the_engine(tmp_path: Path, shell: list[str], way: str) -> None:
-    for number, image in enumerate(PATHS):
+    for number, image in enumerate(NO_IMAGES[:3]):
         engine = an_engine(tmp_path / str(number), way)
         answer = engine.talk(shell, ask({TWO: [C]}, *wanted(way)) + f"tag {image} {OTHER}\ndone\n".encode())
-        assert answer.lines[-1].startswith(("failed protocol tag", "failed tag")), image
+        assert answer.lines[-1].startswith("failed protocol tag"), image
         assert (answer.code, changes(engine), answer.stderr) == (1, [], ""), image
-        assert list(engine.scratch.iterdir()) == []
 
 
 @pytest.mark.parametrize("way", WAYS)
 def test_a_name_that_is_none_is_never_given(tmp_path: Path, shell: list[str], way: str) -> None:
     here = HELD if way == "ctr" else ONE
-    for number, name in enumerate(NAMES):
+    for number, name in enumerate(NO_NAMES[:3]):
         engine = an_engine(tmp_path / str(number), way)
         answer = engine.talk(shell, ask({here: [A]}, *wanted(way)) + f"tag {here} {name}\ndone\n".encode())
         assert answer.lines[-1].startswith("failed protocol tag"), name
         assert (answer.code, changes(engine), answer.stderr) == (1, [], ""), name
 
 
-@pytest.mark.parametrize("name", [NAME, "[::1]:5000/a/b:1", "host.example:443/a__b/c-d:v1.0_x", "localhost/a:1"])
+@pytest.mark.parametrize("name", REAL_NAMES[:2])
 def test_every_name_that_is_one_is_given(engine: FakeEngine, shell: list[str], name: str) -> None:
     engine.hold({ONE: [A]})
     engine.talk(shell, ask({ONE: [A]}) + commit({ONE: name}))
@@ -135,11 +160,11 @@ def test_an_ask_for_what_is_no_digest_is_refused(tmp_path: Path, shell: list[str
         f"expect {n} {A}" for n in ("x", "localhost/other:1", "localhost/layerferry:x", "-f", "../volumes/prune?", NAME)
     ] + [f"expect {INCOMING} x", f"expect {INCOMING} {A} ../x", f"expect {INCOMING} {A}&x"],
 )  # fmt: skip
-def test_a_header_that_is_broken_is_refused(engine: FakeEngine, shell: list[str], line: str) -> None:
+def test_a_header_that_is_broken_is_refused(commanded: FakeEngine, shell: list[str], line: str) -> None:
     begin = f"expect {INCOMING} {A}\n" if line.startswith("load") else ""
-    answer = engine.talk(shell, ask({ONE: [A]}) + f"{begin}{line}\n3\nabc0\n".encode())
+    answer = commanded.talk(shell, ask({ONE: [A]}) + f"{begin}{line}\n3\nabc0\n".encode())
     assert answer.lines[-1].startswith("failed protocol ")
-    assert changes(engine) == []
+    assert changes(commanded) == []
 
 
 @pytest.mark.parametrize(
@@ -147,21 +172,23 @@ def test_a_header_that_is_broken_is_refused(engine: FakeEngine, shell: list[str]
     ["engine docker;id", "engine reboot", "engine ../sh", "engine -x", "engine ctr ../x", "engine ctr -x",
      "engine ctr $(id)", "engine k3s a;b", "engine nerdctl *"],
 )  # fmt: skip
-def test_an_engine_or_a_namespace_that_is_none_is_not_called(engine: FakeEngine, shell: list[str], line: str) -> None:
+def test_an_engine_or_a_namespace_that_is_none_is_not_called(
+    commanded: FakeEngine, shell: list[str], line: str
+) -> None:
     for name in ("reboot", "ctr", "k3s", "nerdctl"):
-        shutil.copy(engine.bin / "docker", engine.bin / name)
-    answer = engine.talk(shell, ask({}, line))
+        shutil.copy(commanded.bin / "docker", commanded.bin / name)
+    answer = commanded.talk(shell, ask({}, line))
     assert answer.lines[-1].startswith(("failed protocol engine", "failed no-engine"))
-    assert (engine.calls, answer.stderr) == ([], "")
+    assert (commanded.calls, answer.stderr) == ([], "")
 
 
-def test_a_length_that_is_none_ends_the_archive_and_runs_nothing(engine: FakeEngine, shell: list[str]) -> None:
+def test_a_length_that_is_none_ends_the_archive_and_runs_nothing(commanded: FakeEngine, shell: list[str]) -> None:
     """A shell's arithmetic runs what stands in an index."""
     for length in ("a[$(touch owned)]", "-1", "0x10", "1e3", "999999999999", "010", " ", "99 bottles"):
         session = ask({ONE: [A]}) + f"expect {INCOMING} {A}\nload none\n{length}\nabc\n0\n".encode()
-        answer = engine.talk(shell, session)
+        answer = commanded.talk(shell, session)
         assert "done" not in answer.lines
-        assert list(engine.scratch.iterdir()) == []
+        assert list(commanded.scratch.iterdir()) == []
 
 
 # Each verb at its time.
@@ -196,11 +223,11 @@ def test_in_a_dry_run_nothing_is_changed(tmp_path: Path, shell: list[str], way: 
     ("done", "done"),
 ])  # fmt: skip
 def test_a_verb_that_comes_when_it_may_not_is_refused(
-    engine: FakeEngine, shell: list[str], lines: Sequence[str]
+    commanded: FakeEngine, shell: list[str], lines: Sequence[str]
 ) -> None:
-    engine.hold({ONE: [A]})
-    engine.show(INCOMING, ONE, [A])
-    answer = engine.talk(shell, ask({ONE: [A]}) + session(*lines))
+    commanded.hold({ONE: [A]})
+    commanded.show(INCOMING, ONE, [A])
+    answer = commanded.talk(shell, ask({ONE: [A]}) + session(*lines))
     assert answer.lines[-1].startswith("failed protocol")
     assert answer.lines[-1].endswith("has no place here")
     assert answer.code == 1
@@ -214,12 +241,12 @@ def test_a_verb_that_comes_when_it_may_not_is_refused(
     f'learn {ONE} 127.0.0.1:1/x:learn a" b', f"learn {ONE} 127.0.0.1:1/x:learn a\\ b",
     f"learn {ONE} 127.0.0.1:x/x:learn a b?",
 ])  # fmt: skip
-def test_the_daemon_pushes_to_our_forward_alone(engine: FakeEngine, shell: list[str], line: str) -> None:
-    engine.say("info", CONTAINERD + "\n")
-    engine.hold({ONE: [A]})
-    answer = engine.talk(shell, ask({TWO: [A]}) + session(line))
+def test_the_daemon_pushes_to_our_forward_alone(commanded: FakeEngine, shell: list[str], line: str) -> None:
+    commanded.say("info", CONTAINERD + "\n")
+    commanded.hold({ONE: [A]})
+    answer = commanded.talk(shell, ask({TWO: [A]}) + session(line))
     assert answer.lines[-1].startswith("failed protocol learn")
-    assert changes(engine) == []
+    assert changes(commanded) == []
 
 
 # What it learns by, and where that is.
@@ -365,22 +392,22 @@ def test_signs_of_life_are_no_part_of_an_archive(engine: FakeEngine, shell: list
 
 
 @pytest.mark.parametrize("cut", ["ask", "length", "bytes", "frames", "loaded"])
-def test_a_client_that_falls_silent_is_given_up(engine: FakeEngine, shell: list[str], cut: str) -> None:
+def test_a_client_that_falls_silent_is_given_up(commanded: FakeEngine, shell: list[str], cut: str) -> None:
     """Its end of the pipe stays open, as it does after a network cut; nothing of the session is left."""
-    engine.show(INCOMING, ONE, [A, B])
+    commanded.show(INCOMING, ONE, [A, B])
     whole = ask({ONE: [A, B]}) + load({INCOMING: [A, B]}, [b"archive", b"more"])
     ends = {"ask": b"end\n", "length": b"load none\n", "bytes": b"7\narc", "frames": b"archive", "loaded": b"more0\n"}
     said = whole[: whole.index(ends[cut]) + len(ends[cut])]
-    with engine.start(shell) as process:
+    with commanded.start(shell) as process:
         assert process.stdin is not None
         assert process.stdout is not None
-        process.stdin.write(preamble("0.05") + said)
+        process.stdin.write(preamble("0.02") + said)
         process.stdin.flush()
         out = process.stdout.read()
         assert process.wait(timeout=60) != 0 or cut == "ask"
     assert b"done" not in out
-    assert "load" not in engine.calls or engine.calls[-1] == f"image rm {INCOMING}"
-    wait_until(lambda: not processes(engine), "the session still has processes")
+    assert "load" not in commanded.calls or commanded.calls[-1] == f"image rm {INCOMING}"
+    wait_until(lambda: not processes(commanded), "the session still has processes")
 
 
 def processes(engine: FakeEngine) -> list[int]:

@@ -57,7 +57,7 @@ if mode == "refuse":
 pipe = sys.stdin.buffer
 pipe.read(int(pipe.readline().split()[-1]))
 print("layerferry 1 sh", flush=True)
-ask = iter(lambda: pipe.readline().decode().strip(), "end")
+ask = iter(lambda: (pipe.readline() or sys.exit()).decode().strip(), "end")
 images = [line.split()[1] for line in ask if line.startswith("image ")]
 if mode == "hang":
     print("engine docker 28.5.2", flush=True)

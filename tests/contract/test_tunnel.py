@@ -13,7 +13,6 @@ import sys
 import tempfile
 import textwrap
 import threading
-import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -288,7 +287,7 @@ class TestFailure:
                 for _ in range(1000):
                     client.sendall(b"x")
                     sent[0] += 1
-                    time.sleep(0.02)
+                    threading.Event().wait(0.02)
 
         def serve() -> None:
             with contextlib.suppress(OSError):

@@ -4,6 +4,7 @@ import contextlib
 import json
 import socket
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -127,3 +128,36 @@ def test_a_registry_route_that_fails_is_the_end_where_it_was_named(scene: Scene,
     assert "route registry failed" in run.stderr
     assert "the push broke off, for a test" in run.stderr
     assert scene.target.images() == before
+
+
+@pytest.mark.kinds(source=DOCKERS)
+@pytest.mark.parametrize("route", ["auto", "registry"])
+def test_an_image_without_a_name_is_not_lost_with_the_one_that_we_give_it(scene: Scene, route: str) -> None:
+    """docker removes an image with its last name; what is pushed by its ID may have none."""
+    base = scene.base(size=40_000_000)
+    scene.build(base, text="first")
+    nameless = scene.source.inspect(APP)["Id"]
+    scene.build(base, text="second")
+    assert scene.source.inspect(nameless)["RepoTags"] == []
+    words = ["push", nameless, scene.target.ssh_alias, "--name", APP, "--route", route]
+    run = scene.layerferry(*words, source=scene.source, code=None)
+    assert run.code == (0 if route == "auto" else 7), run.stderr
+    assert "would be lost" in run.stdout + run.stderr
+    assert scene.source.inspect(nameless)["Id"] == nameless
+    assert scene.target.has(APP) is (route == "auto")
+
+
+@pytest.mark.kinds(source=DOCKERS)
+def test_the_names_of_killed_runs_go_with_the_next_one_which_says_so(scene: Scene) -> None:
+    """The tag of a run that may still live stays, and so does whatever else is called alike."""
+    scene.build(scene.base(), size=60_000)
+    repository = f"127.0.0.1:9/layerferry/{'a' * 32}"
+    dead = f"{repository}:layerferry-60000000-1-0123456789ab"
+    kept = [f"{repository}:layerferry-{int(time.time()):08x}-1-0123456789ab", f"{repository}:mine"]
+    for name in (dead, *kept):
+        scene.source.docker("tag", APP, name)
+    run = scene.layerferry("push", APP, scene.target.ssh_alias, "--route", "registry", source=scene.source)
+    assert "removed 1 name that earlier runs, which were killed, had left there" in run.stdout
+    assert not scene.source.has(dead)
+    assert all(scene.source.has(name) for name in kept)
+    assert scene.target.diff_ids(APP) == scene.source.diff_ids(APP)

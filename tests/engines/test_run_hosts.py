@@ -16,6 +16,7 @@ import pytest
 from engines.test_topologies import Job, Outcome, environment_of, host_key
 from rig import Engine, Noise, Rig
 from rig.processes import wait_until
+from rig.ssh import start_sshd
 
 TARGET = ("docker28-overlay2",)
 SOURCE = ("docker28-containerd",)
@@ -164,6 +165,64 @@ def test_a_push_that_is_stopped_leaves_no_key_and_no_image(desk: Desk, number: s
     assert desk.job.files() == []
     desk.job.assert_secret(outcome)
     assert not [image for image in desk.target.images() if "layerferry" in image or "large" in image]
+
+
+def test_a_push_that_is_killed_leaves_no_key_and_the_next_one_takes_away_the_rest(desk: Desk) -> None:
+    name = desk.load("run-test-large:1", size=60_000_000)
+    running = desk.job.start("run", env={"LAYERFERRY_IMAGES": name, "LAYERFERRY_ROUTE": "registry"})
+    wait_until(lambda: names_of_pushes(desk.daemon) != [], "the daemon does not push", seconds=30)
+    running.process.kill()
+    running.end(timeout=30)
+    left = [path for path in (desk.job.folder / "tmp").rglob("*") if path.is_file()]
+    assert "known_hosts" in {path.name for path in left}
+    assert not [path for path in left if b"PRIVATE KEY" in path.read_bytes()[: 1 << 16]]
+    assert len(names_of_pushes(desk.daemon)) == 1
+    outcome = desk.run(LAYERFERRY_ROUTE="registry")
+    assert "that earlier runs, which were killed, had left in " in outcome.stdout
+    assert "removed 1 name that earlier runs, which were killed, had left there" in outcome.stdout
+    assert names_of_pushes(desk.daemon) == []
+    assert desk.daemon.has(name)
+    assert desk.target.has("run-test-app:1")
+
+
+def names_of_pushes(daemon: Engine) -> list[str]:
+    return [name for name in daemon.images() if "/layerferry/" in name]
+
+
+def test_a_key_in_an_agent_of_ours_opens_the_host_and_no_other_key_is_tried(desk: Desk) -> None:
+    """Where there are no files in memory, as on a system that is not Linux."""
+    odd = desk.job.folder / "odd"
+    odd.mkdir()
+    (odd / "sitecustomize.py").write_text("import os\ndel os.memfd_create\n")
+    desk.run(PYTHONPATH=str(odd))
+    assert desk.target.has("run-test-app:1")
+    outcome = desk.run(code=4, PYTHONPATH=str(odd), LAYERFERRY_SSH_KEY=another_key(desk.job.folder).read_text())
+    assert "it refused our authentication" in outcome.stdout
+
+
+def test_no_secret_arrives_on_a_host_whatever_ssh_may_send_and_sshd_accept(desk: Desk) -> None:
+    told = "/var/lib/told"
+    config = desk.job.folder / "ssh_config"
+    config.write_text(f"SendEnv *\n{config.read_text()}")
+    force = f'ForceCommand env >>{told}; eval "$SSH_ORIGINAL_COMMAND"'
+    sshd = start_sshd(desk.target.machine, desk.rig.ssh, "open-to-variables", options=["AcceptEnv *", force])
+    try:
+        key = desk.job.env["LAYERFERRY_SSH_KEY"]
+        desk.run(
+            LAYERFERRY_TARGETS=f"root@{desk.target.machine.address}:{sshd.port}",
+            LAYERFERRY_SSH_KNOWN_HOSTS=f"[{desk.target.machine.address}]:{sshd.port} {host_key(desk.target)}",
+            DEPLOY_KEY=key,
+            NGROK_AUTHTOKEN="2aToken_of_these_tests_alone",
+            DOCKER_AUTH_CONFIG='{"auths": {}}',
+            HARMLESS="it arrives",
+        )
+        arrived = desk.target.machine.run("cat", told)
+    finally:
+        sshd.stop()
+        desk.target.machine.run("rm", "-f", told)
+    assert "HARMLESS=it arrives" in arrived
+    for secret in (key.splitlines()[1], "LAYERFERRY_", "2aToken", "DOCKER_AUTH_CONFIG", "DEPLOY_KEY"):
+        assert secret not in arrived
 
 
 def is_loading(target: Engine) -> bool:

@@ -158,7 +158,7 @@ TOKENS = (
       if name not in {"true", "utf-16", "null", "painted"}),
     *(token(f"it is {name}", document({"token": value})) for name, value in NO_STRINGS.items()),
     token("none", document({})),
-    token("empty", document({"token": ""})),
+    token("it is empty", document({"token": ""})),
     token("with a header in it", document({"token": "x\r\nX-Evil: 1"})),
     token("a NUL", document({"token": "x\0y"})),
     token("a surrogate", document({"token": SURROGATE})),

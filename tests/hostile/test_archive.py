@@ -8,9 +8,10 @@ from hostile import archives
 from hostile.claims import one_sentence, only_asked
 from hostile.command import Command
 from hostile.conduits import honest
+from hostile.selection import params
 
 
-@pytest.mark.parametrize("case", archives.CASES, ids=lambda case: case.name)
+@pytest.mark.parametrize("case", params(archives.CASES, 35))
 def test_a_hostile_archive_reaches_no_target(case: archives.Case, layerferry: Command, tmp_path: Path) -> None:
     archive, record = tmp_path / "app.tar", tmp_path / "heard"
     case.write(archive)

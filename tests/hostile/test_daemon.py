@@ -10,7 +10,10 @@ from hostile import daemon
 from hostile.claims import one_sentence, only_asked
 from hostile.command import Command
 from hostile.conduits import honest
+from hostile.selection import params
 from hostile.serving import Playing, serving
+
+ALWAYS = {case.name for case in daemon.INJECTIONS}
 
 
 @pytest.fixture(scope="module")
@@ -28,7 +31,7 @@ def push(layerferry: Command, playing: Playing, case: daemon.Case, record: Path,
     one_sentence(run, case.codes, case.says)
 
 
-@pytest.mark.parametrize("case", daemon.CASES, ids=lambda case: case.name)
+@pytest.mark.parametrize("case", params(daemon.CASES, 50, ALWAYS))
 def test_a_hostile_daemon_reaches_no_target(
     case: daemon.Case, playing: Playing, layerferry: Command, tmp_path: Path
 ) -> None:
@@ -38,7 +41,7 @@ def test_a_hostile_daemon_reaches_no_target(
         only_asked(record, sent=not case.dry)
 
 
-@pytest.mark.parametrize("case", daemon.INJECTIONS, ids=lambda case: case.name)
+@pytest.mark.parametrize("case", params(daemon.INJECTIONS, 6))
 def test_nor_where_something_would_be_sent(
     case: daemon.Case, playing: Playing, layerferry: Command, tmp_path: Path
 ) -> None:

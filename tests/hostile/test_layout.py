@@ -8,9 +8,10 @@ from hostile import layouts
 from hostile.claims import one_sentence, only_asked
 from hostile.command import Command
 from hostile.conduits import honest
+from hostile.selection import params
 
 
-@pytest.mark.parametrize("case", layouts.CASES, ids=lambda case: case.name)
+@pytest.mark.parametrize("case", params(layouts.CASES, 40))
 def test_a_hostile_layout_reaches_no_target(case: layouts.Case, layerferry: Command, tmp_path: Path) -> None:
     folder, record = case.write(tmp_path / "app"), tmp_path / "heard"
     more = ("--dry-run",) if case.dry else ()

@@ -3,8 +3,10 @@
 import hashlib
 import json
 import os
-from collections.abc import Callable, Iterator, Mapping
+import tempfile
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -15,24 +17,34 @@ from hostile.conduits import honest
 from hostile.serving import Playing, serving
 from hostile.words import DEEP, DIGITS, LINE_PAINT, NO_OBJECTS, PAINT, dumps
 
-#: `@` is the registry.
+
+def _config(where: str, **values: object) -> dict[str, bytes]:
+    """Configurations by name, each with another value `where`, keys with a dot between; `@` is the registry."""
+    configs = {}
+    for name, value in values.items():
+        document = value
+        for key in reversed(where.split(".")):
+            document = {key: document}
+        configs[f"{where} {name.replace('_', ' ')}"] = dumps(document)
+    return configs
+
+
 CONFIGS: Mapping[str, bytes] = {
     **{name: body for name, body in NO_OBJECTS.items() if name not in {"true", "utf-16", "null", "painted", "empty"}},
-    **{f"auths {name}": dumps({"auths": value}) for name, value in {"list": ["@"], "string": "@", "number": 5, "deep": DEEP}.items()},
-    **{f"an entry {name}": dumps({"auths": {"@": value}}) for name, value in {"list": [], "string": "x", "number": 5}.items()},
-    **{f"an auth {name}": dumps({"auths": {"@": {"auth": value}}})
-       for name, value in {"number": 5, "list": [1], "no base64": "%%%", "painted": PAINT, "colonless": "YQ==", "digits": DIGITS}.items()},
-    "a user that is an object": dumps({"auths": {"@": {"username": {"a": 1}, "password": ["x"]}}}),
-    "a token with a line feed": dumps({"auths": {"@": {"registrytoken": "x\r\nX-Evil: 1"}}}),
-    "a password beyond letters": dumps({"auths": {"@": {"username": "\udc80", "password": "\u20ac\n"}}}),
-    **{f"credHelpers {name}": dumps({"credHelpers": value}) for name, value in {"list": ["@"], "string": "@", "number": 5}.items()},
-    **{f"a helper {name}": dumps({"credHelpers": {"@": value}})
-       for name, value in {"list": ["x"], "number": 5, "path": "../../bin/sh", "painted": PAINT, "NUL": "a\0b", "option": "-x"}.items()},
-    "credsStore list": dumps({"credsStore": ["x"]}),
-    "credsStore painted": dumps({"credsStore": LINE_PAINT}),
-    "HttpHeaders a list": dumps({"HttpHeaders": [1]}),
-    "proxies a string": dumps({"proxies": "x"}),
-}  # fmt: skip
+    **_config("auths", a_list=["@"], a_string="@", a_number=5, deep=DEEP),
+    **_config("auths.@", a_list=[], a_string="x", a_number=5),
+    **_config("auths.@.auth", a_number=5, a_list=[1], no_base64="%%%", painted=PAINT, colonless="YQ==", digits=DIGITS),
+    **_config("auths.@", of_objects={"username": {"a": 1}, "password": ["x"]}),
+    **_config("auths.@", a_token_with_a_line_feed={"registrytoken": "x\r\nX-Evil: 1"}),
+    **_config("auths.@", a_password_beyond_letters={"username": "\udc80", "password": "\u20ac\n"}),
+    **_config("credHelpers", a_list=["@"], a_string="@", a_number=5),
+    **_config(
+        "credHelpers.@", a_list=["x"], a_number=5, a_path="../../bin/sh", painted=PAINT, a_NUL="a\0b", option="-x"
+    ),
+    **_config("credsStore", a_list=["x"], painted=LINE_PAINT),
+    **_config("HttpHeaders", a_list=[1]),
+    **_config("proxies", a_string="x"),
+}
 FILES: Mapping[str, Callable[[Path], object]] = {
     "a folder": Path.mkdir,
     "a link to itself": lambda path: path.symlink_to(path.name),
@@ -64,6 +76,11 @@ CONTEXTS: Mapping[str, bytes] = {
 }
 
 
+def _some(names: Iterable[str], most: int) -> list[Any]:
+    """All names as parameters; those after the first `most` belong to the long suite."""
+    return [pytest.param(name, marks=[pytest.mark.slow] if number >= most else []) for number, name in enumerate(names)]
+
+
 @pytest.fixture(scope="module")
 def playing() -> Iterator[Playing]:
     with serving() as server:
@@ -83,7 +100,7 @@ def push(layerferry: Command, playing: Playing, record: Path, *options: str, **e
     return layerferry(*words, "--", *honest(record), env=env)
 
 
-@pytest.mark.parametrize("name", CONFIGS)
+@pytest.mark.parametrize("name", _some(CONFIGS, 12))
 def test_a_hostile_configuration_is_told_of(name: str, playing: Playing, layerferry: Command, tmp_path: Path) -> None:
     config = CONFIGS[name].replace(b'"@"', json.dumps(playing.address).encode())
     (folder(layerferry) / "config.json").write_bytes(config)
@@ -99,7 +116,7 @@ def test_a_configuration_that_is_no_file_is_told_of(
     one_sentence(push(layerferry, playing, tmp_path / "heard"), (0, 3))
 
 
-@pytest.mark.parametrize("name", HELPERS)
+@pytest.mark.parametrize("name", _some(HELPERS, 6))
 def test_a_hostile_helper_is_told_of(name: str, playing: Playing, layerferry: Command, tmp_path: Path) -> None:
     _help(layerferry, playing, HELPERS[name], tmp_path)
     run = push(layerferry, playing, tmp_path / "heard", PATH=f"{tmp_path}:/usr/local/bin:/usr/bin:/bin")
@@ -120,7 +137,7 @@ def _help(layerferry: Command, playing: Playing, script: str, bin_folder: Path) 
     helper.chmod(0o755)
 
 
-@pytest.mark.parametrize("name", CONTEXTS)
+@pytest.mark.parametrize("name", _some(CONTEXTS, 3))
 def test_a_hostile_context_is_told_of(name: str, layerferry: Command, tmp_path: Path) -> None:
     place = folder(layerferry)
     (place / "config.json").write_text(json.dumps({"currentContext": "x"}))
@@ -131,13 +148,13 @@ def test_a_hostile_context_is_told_of(name: str, layerferry: Command, tmp_path: 
     one_sentence(run, (2, 3))
 
 
-@pytest.mark.parametrize(
-    "name", ["list", "deep", "digits", "auths list", "an auth painted", "HttpHeaders a list", "credsStore list"]
-)
+AWAY = ("list", "deep", "digits", "auths a list", "auths.@.auth painted", "HttpHeaders a list", "credsStore a list")
+
+
+@pytest.mark.parametrize("name", _some(AWAY, 2))
 def test_nor_does_it_keep_a_daemon_away(name: str, layerferry: Command, tmp_path: Path) -> None:
     (folder(layerferry) / "config.json").write_bytes(CONFIGS[name])
-    with serving(Path(f"/tmp/lf-{os.getpid()}.sock")) as server:
+    with tempfile.TemporaryDirectory(prefix="lf-") as place, serving(Path(place) / "s") as server:
         server.play(daemon.Case("honest", {}).answering())
         words = ("push", "app:1", "--dry-run", "--route", "export", "--", *honest(tmp_path / "heard"))
         one_sentence(layerferry(*words, env={"DOCKER_HOST": server.address}), (0, 3))
-    Path(f"/tmp/lf-{os.getpid()}.sock").unlink()

@@ -12,6 +12,7 @@ from hostile.claims import one_sentence, only_asked
 from hostile.command import Command
 from hostile.conduits import honest
 from hostile.layouts import PICTURE
+from hostile.selection import params
 from hostile.serving import Playing, answer, serving
 
 PASSWORD = "sesame-and-more"
@@ -36,7 +37,7 @@ def log_in(layerferry: Command, address: str, **entry: str) -> None:
     (folder / "config.json").write_text(json.dumps({"auths": {address: entry}}))
 
 
-@pytest.mark.parametrize("case", registries.CASES, ids=lambda case: case.name)
+@pytest.mark.parametrize("case", params(registries.CASES, 35))
 def test_a_hostile_registry_reaches_no_target(
     case: registries.Case, playing: Playing, layerferry: Command, tmp_path: Path
 ) -> None:

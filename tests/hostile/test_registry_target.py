@@ -11,6 +11,7 @@ from hostile.claims import one_sentence
 from hostile.command import Command, Outcome
 from hostile.layouts import PICTURE
 from hostile.layouts import Case as Layout
+from hostile.selection import params
 from hostile.serving import Playing, serving
 from packed import Picture, digest_of, unpacked
 
@@ -30,7 +31,7 @@ def push(layerferry: Command, image: str, playing: Playing, *options: str) -> Ou
     return layerferry("push", image, "--name", "app:1", *options, f"registry://{playing.address}")
 
 
-@pytest.mark.parametrize("case", registry_targets.CASES, ids=lambda case: case.name)
+@pytest.mark.parametrize("case", params(registry_targets.CASES, 18))
 def test_a_hostile_registry_is_told_of(
     case: registry_targets.Case, image: str, playing: Playing, layerferry: Command
 ) -> None:

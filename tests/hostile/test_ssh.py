@@ -1,6 +1,7 @@
 """ssh that shouts, and several targets of which one is hostile: the good one has its image, and is told of."""
 
 import json
+import subprocess
 import sys
 from pathlib import Path
 
@@ -11,7 +12,6 @@ from hostile.claims import clean_json, one_sentence, only_asked, within_bounds
 from hostile.command import HERE, Command, Outcome
 
 SECRET = "tok-sesame-and-more"
-KEY = "-----BEGIN OPENSSH PRIVATE KEY-----\nc2VzYW1l\n-----END OPENSSH PRIVATE KEY-----\n"
 
 
 class Ssh:
@@ -82,13 +82,10 @@ def test_a_full_disk_ends_a_push(targets: tuple[str, ...], ssh: Ssh, tmp_path: P
         only_asked(ssh.heard, sent=True)
 
 
-def test_children_do_not_inherit_secrets(ssh: Ssh) -> None:
-    secrets = {
-        "LAYERFERRY_NGROK_AUTHTOKEN": SECRET,
-        "NGROK_AUTHTOKEN": SECRET,
-        "LAYERFERRY_SSH_KNOWN_HOSTS": "x ssh-rsa AAAA",
-    }
-    ssh("env", LAYERFERRY_SSH_KEY=KEY, **secrets)
+def test_children_do_not_inherit_secrets(ssh: Ssh, tmp_path: Path) -> None:
+    key = tmp_path / "key"
+    subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", key], check=True)
+    ssh("env", LAYERFERRY_SSH_KEY=key.read_text(), LAYERFERRY_NGROK_AUTHTOKEN=SECRET, NGROK_AUTHTOKEN=SECRET)
     inherited = json.loads(ssh.heard.read_text())
     assert [name for name, value in inherited.items() if SECRET in value or "PRIVATE KEY" in value] == []
     assert [name for name in inherited if name.startswith("LAYERFERRY_")] == []

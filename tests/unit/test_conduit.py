@@ -4,7 +4,7 @@ import pytest
 
 from layerferry.errors import ConnectError, TargetError, UsageError
 from layerferry.targets.conduit import BOOTSTRAP, SshTarget
-from layerferry.targets.ssh_failures import explain
+from layerferry.targets.ssh_failures import explain, explain_forward
 
 # Targets.
 
@@ -118,3 +118,22 @@ def test_another_status_is_the_remote_commands(code: int) -> None:
 def test_a_warning_before_does_not_hide_what_failed() -> None:
     text = "Warning: Permanently added 'h' to the list of known hosts.\nu@h: Permission denied (publickey).\n"
     assert "u@h: Permission denied (publickey)." in explain("host", 255, text).message
+
+
+def test_a_banner_of_any_length_costs_nothing_and_hides_nothing() -> None:
+    """The pattern for unknown host keys once took minutes for a line of a MiB."""
+    banner = "No " * 400_000
+    error = explain("host", 255, f"{banner}\nu@h: Permission denied (publickey).\n")
+    assert "it refused our authentication" in error.message
+    assert len(explain("host", 255, banner).message) < 2000
+    assert len(explain("host", 1, banner).message) < 2000
+    assert len(explain_forward("host", "a:1", f"{banner}\nchannel 0: open failed: {banner}").message) < 2000
+
+
+@pytest.mark.parametrize(
+    "text", ["ssh://u:hush@host", "u:hush@host:22", "u:hush@[::1]:22", "ssh://u:hush@h;x", ":hush@host"]
+)
+def test_a_password_is_refused_and_not_repeated(text: str) -> None:
+    with pytest.raises(UsageError, match="has a password in it") as caught:
+        SshTarget.parse(text)
+    assert "hush" not in caught.value.message + caught.value.hint

@@ -21,12 +21,12 @@ STOREYS = (
     ("upload",),
     ("routes", "wanted"),
     ("sources", "targets", "report"),
-    ("settings", "streams"),
+    ("settings", "streams", "log"),
     ("registry", "ci"),
     ("compression", "result"),
     ("archive", "events"),
     ("plan", "documents"),
-    ("image", "temporary"),
+    ("image", "temporary", "disk"),
     ("errors", "processes", "limits"),
 )
 

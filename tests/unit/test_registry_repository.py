@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from layerferry import limits
 from layerferry.errors import SourceError
 from layerferry.image import MEDIA_TYPE_MANIFEST, digest_of
 from layerferry.registry.manifests import PushedManifest
@@ -166,3 +167,41 @@ def test_closing_discards_what_was_not_finished(repository: Repository, tmp_path
     assert list(tmp_path.iterdir()) == []
     with pytest.raises(Refused, match="DENIED"):
         repository.check()
+
+
+def test_uploads_that_are_begun_and_never_ended_are_bounded(
+    repository: Repository, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each holds a file; one that is committed holds none."""
+    monkeypatch.setattr(limits, "UPLOADS", 3)
+    for number in range(10):
+        upload(repository, bytes([number]))
+    with repository.borrow(repository.open_upload().id):
+        repository.open_upload()
+        repository.open_upload()
+        with pytest.raises(Refused, match="more than 3 uploads"):
+            repository.open_upload()
+    with pytest.raises(SourceError, match="more than 3 uploads"):
+        repository.manifest(0.01)
+
+
+def test_an_upload_is_for_one_request_at_a_time(repository: Repository) -> None:
+    opened = repository.open_upload()
+    with repository.borrow(opened.id), pytest.raises(Refused, match="UNKNOWN"), repository.borrow(opened.id):
+        pass
+    with repository.borrow(opened.id):
+        pass
+
+
+@pytest.mark.parametrize(("name", "most"), [("DOCUMENTS", 1000), ("ENTRIES", 8)])
+def test_manifests_are_bounded(repository: Repository, monkeypatch: pytest.MonkeyPatch, name: str, most: int) -> None:
+    monkeypatch.setattr(limits, name, most)
+
+    def put_many() -> None:
+        for number in range(1000):
+            repository.put_manifest(manifest("", annotations={"a": str(number)}))
+
+    with pytest.raises(Refused, match="too many manifests"):
+        put_many()
+    with pytest.raises(SourceError, match="too many manifests"):
+        repository.manifest(0.01)

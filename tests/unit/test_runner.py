@@ -84,7 +84,9 @@ def test_the_tunnels_password_is_masked_before_anything_is_said() -> None:
 
 def test_what_is_masked_is_what_the_registries_ask_for(monkeypatch: pytest.MonkeyPatch) -> None:
     handed: list[tuple[Any, ...]] = []
-    monkeypatch.setattr(layerferry.routes.reachability, "Reachability", lambda *arguments: handed.append(arguments))
+    monkeypatch.setattr(
+        layerferry.routes.reachability, "Reachability", lambda *arguments, **_: handed.append(arguments)
+    )
     here = around({})
     here.reachability(cast("Any", None))
     ((*_, ngrok, credentials),) = handed

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from layerferry import limits
 from layerferry.errors import SourceError
-from layerferry.sources import members
 from layerferry.sources.members import Tarball
 from layerferry.sources.tarball import ArchiveSource
 from packed import Picture, docker20, dumps, layout_files, named_entry, podman, tar_of
@@ -102,13 +102,13 @@ def test_a_root_filesystem_is_no_image(tmp_path: Path) -> None:
 
 
 def test_a_tar_of_very_many_files_is_not_read_to_its_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(members, "_MOST_MEMBERS", 3)
+    monkeypatch.setattr(limits, "ARCHIVE_MEMBERS", 3)
     with pytest.raises(SourceError, match="more than 3 members"):
         inspect(tmp_path, tar_of(dict.fromkeys("abcde", b"")))
 
 
 def test_a_compressed_tar_of_many_documents_is_not_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(members, "_MOST_DOCUMENTS", 100)
+    monkeypatch.setattr(limits, "DOCUMENTS", 100)
     with pytest.raises(SourceError, match="too many documents"):
         inspect(tmp_path, gzip.compress(tar_of(dict.fromkeys("abcde", b"{" * 60))))
 

@@ -1,10 +1,13 @@
 """Layers that are unpacked on their way, for engines that cannot."""
 
+import shutil
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import pytest
+import zstandard
 
+from layerferry import disk, limits
 from layerferry.archive import Blob
 from layerferry.errors import SourceError
 from layerferry.image import MEDIA_TYPE_LAYER, MEDIA_TYPE_LAYER_GZIP, MEDIA_TYPE_LAYER_ZSTD, Descriptor
@@ -59,3 +62,32 @@ def test_another_layer_is_not_sent(tmp_path: Path) -> None:
     content = Unpacked(Content(other, *PICTURE.layers[1:]), {MEDIA_TYPE_LAYER_ZSTD}, tmp_path)
     with pytest.raises(SourceError, match=f"is not {PICTURE.diff_ids[0]}"):
         next(content.blobs())
+
+
+def unpacked(layer: bytes, folder: Path) -> None:
+    for blob in Unpacked(Content(layer, *PICTURE.layers[1:]), {MEDIA_TYPE_LAYER_ZSTD}, folder).blobs():
+        for _ in blob.chunks:
+            pass
+
+
+def test_a_layer_that_unpacks_to_no_end_is_not_unpacked_to_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(limits, "SPOOLED_AT_LEAST", 4 << 20)
+    frame = zstandard.ZstdCompressor().compress(bytes(1 << 20))
+    with pytest.raises(SourceError, match=r"is refused: its \d+ bytes unpack to more than 4194304"):
+        unpacked(frame * 100, tmp_path)
+    assert [path.stat().st_size for path in tmp_path.iterdir()] == [4 << 20]
+
+
+def test_nor_is_one_that_the_disk_has_no_room_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(disk, "_LOOK_EVERY", 1 << 20)
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: shutil._ntuple_diskusage(1000, 900, 100))
+    frame = zstandard.ZstdCompressor().compress(bytes(1 << 20))
+    with pytest.raises(SourceError, match=rf"layers cannot be kept in {tmp_path}: 100 bytes free, \d+ needed"):
+        unpacked(frame * 100, tmp_path)
+
+
+def test_a_layer_that_wants_a_gigabyte_of_memory_does_not_get_it(tmp_path: Path) -> None:
+    wide = zstandard.ZstdCompressionParameters(window_log=30, enable_ldm=True)
+    layer = zstandard.ZstdCompressor(compression_params=wide).compressobj(size=1 << 32).compress(b"x" * (1 << 21))
+    with pytest.raises(SourceError, match="damaged"):
+        unpacked(layer, tmp_path)

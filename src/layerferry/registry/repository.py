@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from types import MappingProxyType
 
+from layerferry import limits
 from layerferry.errors import SourceError
 from layerferry.registry import refusal
 from layerferry.registry.holdings import Holdings
@@ -22,6 +23,7 @@ class _Push:
     holdings: Holdings = field(default_factory=Holdings)
     budget: int | None = None
     received: int = 0
+    documented: int = 0
     arrived: dict[str, SpooledBlob] = field(default_factory=dict)
     manifests: dict[str, PushedManifest] = field(default_factory=dict)
     tags: dict[str, PushedManifest] = field(default_factory=dict)
@@ -48,6 +50,8 @@ class Repository:
         self._spool = spool
         self._changed = threading.Condition()
         self._uploads: dict[str, Upload] = {}
+        #: The IDs of those that a request works on.
+        self._borrowed: set[str] = set()
         self._blobs: dict[str, SpooledBlob] = {}
         self._push = _Push()
 
@@ -164,11 +168,13 @@ class Repository:
             return push.holdings.size(digest) if push.holdings.claims(digest) else None
 
     def open_upload(self) -> Upload:
-        try:
-            upload = Upload(self._spool)
-        except SpoolFull as full:
-            raise self._break_off(self._push, str(full)) from full
         with self._changed:
+            if len(self._uploads) >= limits.UPLOADS:
+                raise self._break_off(self._push, f"it has more than {limits.UPLOADS} uploads at a time")
+            try:
+                upload = Upload(self._spool)
+            except SpoolFull as full:
+                raise self._break_off(self._push, str(full)) from full
             self._uploads[upload.id] = upload
         return upload
 
@@ -176,15 +182,17 @@ class Repository:
     def borrow(self, upload_id: str) -> Iterator[Upload]:
         """Hand an upload to one request alone; another one that asks meanwhile finds it unknown."""
         with self._changed:
-            upload = self._uploads.pop(upload_id, None)
-        if upload is None:
-            raise refusal.upload_unknown()
+            upload = self._uploads.get(upload_id)
+            if upload is None or upload_id in self._borrowed:
+                raise refusal.upload_unknown()
+            self._borrowed.add(upload_id)
         try:
             yield upload
         finally:
-            if upload.open:
-                with self._changed:
-                    self._uploads[upload.id] = upload
+            with self._changed:
+                self._borrowed.discard(upload_id)
+                if not upload.open:
+                    self._uploads.pop(upload_id, None)
 
     def receive(self, upload: Upload, body: Body) -> None:
         """Append `body` to `upload`; where that fails, the upload is gone."""
@@ -231,7 +239,11 @@ class Repository:
             if push.once and manifest.tag and push.top is not None and push.top.digest != manifest.digest:
                 push.top = None
                 raise self._break_off(push, "two manifests were put, and one is a stranger's")
+            if manifest.digest not in push.manifests:
+                push.documented += len(manifest.data)
             push.manifests[manifest.digest] = manifest
+            if push.documented > limits.DOCUMENTS or len(push.manifests) + len(push.tags) > limits.ENTRIES:
+                raise self._break_off(push, "it puts too many manifests")
             if manifest.tag:
                 push.tags[manifest.tag] = push.top = manifest
             self._changed.notify_all()
@@ -240,9 +252,9 @@ class Repository:
         """Break the push off, and discard the uploads that nobody is working on."""
         self.abort("the registry was closed")
         with self._changed:
-            uploads = [*self._uploads.values()]
-            self._uploads.clear()
-        for upload in uploads:
+            idle = [upload for upload_id, upload in self._uploads.items() if upload_id not in self._borrowed]
+            self._uploads = {upload_id: self._uploads[upload_id] for upload_id in self._borrowed}
+        for upload in idle:
             upload.discard()
 
     # -- within --------------------------------------------------------------------------------------------------------

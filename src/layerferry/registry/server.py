@@ -22,7 +22,7 @@ class Registry:
     `spool` is the folder in which a private one is made for the blobs, and removed with all that is in it at the end;
     `limit` bounds the bytes in it. `address` is (host, port), where port 0 takes a free one. `credentials` is (user,
     password), or None to ask for none: a repository's name is a secret too. `observe` hears of each request and its
-    answer, in the connection's thread.
+    answer, in the connection's thread, and `fault` of an error of ours there, which was answered with a status of 500.
     """
 
     def __init__(
@@ -33,11 +33,13 @@ class Registry:
         address: tuple[str, int] = ("127.0.0.1", 0),
         credentials: tuple[str, str] | None = None,
         observe: Callable[[Request, Response], None] | None = None,
+        fault: Callable[[Exception], None] = lambda _: None,
     ) -> None:
         self._parent = spool
         self._limit = limit
         self._address = address
         self._observe = observe
+        self._told = fault
         self._repositories: dict[str, Repository] = {}
         self._service = Service(self._repositories, Credentials(*credentials) if credentials else None)
         self._faults: list[Exception] = []
@@ -49,7 +51,7 @@ class Registry:
                 folder = Path(tempfile.mkdtemp(prefix="registry-", dir=self._parent))
                 stack.callback(shutil.rmtree, folder, ignore_errors=True)
                 self._spool = Spool(folder, self._limit)
-                self._server = Server(self._address, self._answer, self._faults.append)
+                self._server = Server(self._address, self._answer, self._fault)
                 stack.callback(self._close)
                 self._server.start()
                 self._stack = stack.pop_all()
@@ -82,6 +84,10 @@ class Registry:
         repository = Repository(f"layerferry/{secrets.token_hex(16)}", self._spool)
         self._repositories[repository.name] = repository
         return repository
+
+    def _fault(self, error: Exception) -> None:
+        self._faults.append(error)
+        self._told(error)
 
     def _answer(self, request: Request) -> Response:
         response = self._service(request)

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator, Mapping
 from http import HTTPStatus
 from pathlib import Path
 
+from layerferry import limits
 from layerferry.image import is_digest
 from layerferry.registry import refusal
 from layerferry.registry.credentials import Credentials
@@ -19,7 +20,7 @@ from layerferry.registry.spool import Upload
 from layerferry.registry.wire import Body, Request, Response
 
 #: The spec wants registries to take manifests of 4 MiB, and lets them refuse larger ones.
-MANIFEST_LIMIT = 4 * 1024 * 1024
+MANIFEST_LIMIT = limits.DOCUMENT
 _API_VERSION = {"Docker-Distribution-Api-Version": "registry/2.0"}
 _JSON = {"Content-Type": "application/json"}
 
@@ -35,6 +36,8 @@ class Service:
         try:
             if self._credentials and not self._credentials.admit(request.headers.get("authorization", "")):
                 raise refusal.unauthorized()
+            if self._credentials:
+                request.admit()
             response = self._dispatch(request)
         except refusal.Refused as refused:
             response = Response(refused.status, {**_JSON, **refused.headers}, refused.body())
@@ -51,6 +54,7 @@ class Service:
         repository = self._repositories.get(endpoint.name)
         if repository is None:
             raise refusal.name_unknown()
+        request.admit()  # whoever knows the name was told it
         handler = _HANDLERS.get((endpoint.kind, request.method))
         if handler is None:
             raise refusal.unsupported()

@@ -8,6 +8,8 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+from layerferry.disk import no_room
+
 
 class SpoolFull(Exception):  # noqa: N818  # becomes a refusal
     """There is no room: the bound is reached, or the disk is full."""
@@ -44,7 +46,10 @@ class Spool:
         """Take `size` bytes of the bound. Raises `SpoolFull`."""
         with self._lock:
             if self._used + size > self.limit:
-                raise SpoolFull(f"the upload is larger than the {self.limit - self._used} bytes that may be spooled")
+                left = self.limit - self._used
+                raise SpoolFull(
+                    f"layers cannot be kept in {self.folder}: {left} bytes are left for them, {size} needed"
+                )
             self._used += size
 
     def release(self, size: int) -> None:
@@ -75,7 +80,7 @@ class Upload:
         try:
             self._file = os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
         except OSError as error:
-            raise SpoolFull(str(error.strerror)) from error
+            raise SpoolFull(no_room(spool.folder, 1, error.strerror or "").message) from error
 
     @property
     def open(self) -> bool:
@@ -97,7 +102,7 @@ class Upload:
             while view:
                 view = view[os.write(self._file, view) :]
         except OSError as error:
-            raise SpoolFull(str(error.strerror)) from error
+            raise SpoolFull(no_room(self._spool.folder, len(data), error.strerror or "").message) from error
 
     def commit(self, digest: str) -> SpooledBlob:
         """Turn the upload into a blob. Raises `WrongDigest`, and then the file is gone."""

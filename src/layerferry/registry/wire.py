@@ -12,17 +12,21 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import partial
 from http import HTTPStatus
 from typing import Self
 from urllib.parse import parse_qsl
 
 import h11
 
+from layerferry import limits
+
 _BUFFER = 128 * 1024
 #: Seconds that a connection may be silent. A daemon that compresses may be slow, but it never pauses for that long.
 _SILENCE = 300.0
 #: Seconds that a client has to notice an answer that came before it had sent all of its request.
 _LINGER = 2.0
+#: Connections of clients that are known; of others there may be `limits.STRANGERS`.
 _MAX_CONNECTIONS = 64
 
 
@@ -42,15 +46,23 @@ class Body:
         return self._chunks
 
 
+def _nothing() -> None:
+    """What a connection does that is none."""
+
+
 @dataclass(frozen=True, slots=True)
 class Request:
-    """`path` is as it was sent, not unquoted. Header names are lower case; of a repeated one the last counts."""
+    """`path` is as it was sent, not unquoted. Header names are lower case; of a repeated one the last counts.
+
+    `admit` is to be called where the client has shown that it is one of ours: its connection may last from there on.
+    """
 
     method: str
     path: str
     query: Mapping[str, str]
-    headers: Mapping[str, str]
+    headers: Mapping[str, str] = field(repr=False)
     body: Body
+    admit: Callable[[], None] = _nothing
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +70,7 @@ class Response:
     """`length` is the Content-Length, by default that of `body`; the answer to a HEAD is sent without its body."""
 
     status: HTTPStatus
-    headers: Mapping[str, str] = field(default_factory=dict)
+    headers: Mapping[str, str] = field(default_factory=dict, repr=False)
     body: bytes | Iterable[bytes] = b""
     length: int | None = None
 
@@ -79,6 +91,8 @@ class Server:
     """Serves `answer` on `address`, (host, port), where port 0 takes a free one, from `start` to `close`.
 
     `answer` is called in the connection's thread. An exception of it ends that connection and goes to `fault`.
+    Anybody on this machine can connect: of connections whose client is not known (`Request.admit`), the oldest gives
+    way to a new one, and none lasts for long, so that strangers keep nobody out.
     """
 
     def __init__(
@@ -96,6 +110,8 @@ class Server:
         self._wake, self._woken = socket.socketpair()
         self._lock = threading.Lock()
         self._open: dict[socket.socket, threading.Thread] = {}
+        #: Those of `_open` whose client is not known, oldest first.
+        self._strangers: dict[socket.socket, None] = {}
         self._acceptor = threading.Thread(target=self._accept, name="registry", daemon=True)
 
     def start(self) -> Self:
@@ -130,28 +146,45 @@ class Server:
         sock.settimeout(_SILENCE)
         thread = threading.Thread(target=self._serve, args=(sock,), name="registry-connection", daemon=True)
         with self._lock:
-            if len(self._open) >= _MAX_CONNECTIONS:
+            if len(self._open) - len(self._strangers) >= _MAX_CONNECTIONS:
                 sock.close()
                 return
+            while len(self._strangers) >= limits.STRANGERS:
+                self._send_away(next(iter(self._strangers)))
             self._open[sock] = thread
+            self._strangers[sock] = None
         thread.start()
+
+    def _send_away(self, sock: socket.socket) -> None:
+        """End a stranger's connection; its thread does the rest."""
+        del self._strangers[sock]
+        with suppress(OSError):
+            sock.shutdown(socket.SHUT_RDWR)
+
+    def _know(self, sock: socket.socket) -> None:
+        with self._lock:
+            self._strangers.pop(sock, None)
 
     def _serve(self, sock: socket.socket) -> None:
         try:
             with sock:
-                _Connection(sock).serve(self._answer)
+                _Connection(sock, partial(self._know, sock)).serve(self._answer)
         except Exception as error:  # noqa: BLE001  # the top of a thread: whoever started us must hear of it
             self._fault(error)
         finally:
             with self._lock:
                 del self._open[sock]
+                self._strangers.pop(sock, None)
 
 
 class _Connection:
     """One client's connection, request after request."""
 
-    def __init__(self, sock: socket.socket) -> None:
+    def __init__(self, sock: socket.socket, know: Callable[[], None] = _nothing) -> None:
         self._sock = sock
+        self._know = know
+        #: When a client that is not known has to go.
+        self._until: float | None = time.monotonic() + limits.GUEST_SECONDS
         self._http = h11.Connection(h11.SERVER)
 
     def serve(self, answer: Callable[[Request], Response]) -> None:
@@ -173,10 +206,22 @@ class _Connection:
             while (event := self._http.next_event()) is h11.NEED_DATA:
                 if self._http.they_are_waiting_for_100_continue:
                     self._send(h11.InformationalResponse(status_code=HTTPStatus.CONTINUE, headers=[]))
-                self._http.receive_data(self._sock.recv(_BUFFER))
+                self._http.receive_data(self._receive())
         except (h11.RemoteProtocolError, OSError) as error:
             raise BrokenRequest(str(error)) from error
         return event
+
+    def _receive(self) -> bytes:
+        left = _SILENCE if self._until is None else self._until - time.monotonic()
+        if left <= 0:
+            raise TimeoutError
+        self._sock.settimeout(left)
+        return self._sock.recv(_BUFFER)
+
+    def _admit(self) -> None:
+        if self._until is not None:
+            self._until = None
+            self._know()
 
     def _request(self, event: h11.Request) -> Request:
         path, _, query = event.target.decode("latin-1").partition("?")
@@ -188,6 +233,7 @@ class _Connection:
             query=dict(parse_qsl(query, keep_blank_values=True)),
             headers=headers,
             body=Body(length, self._chunks()),
+            admit=self._admit,
         )
 
     def _chunks(self) -> Iterator[bytes]:

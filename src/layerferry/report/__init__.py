@@ -5,10 +5,32 @@ from collections.abc import Callable, Sequence
 from typing import Any, Protocol, Self
 
 from layerferry.ci.escape import cleaned, json_text
-from layerferry.events import Event, Greeted, Planned, Warned
+from layerferry.events import Emit, Event, Greeted, Loading, Planned, Route, Warned
+from layerferry.log import note
 from layerferry.report import lines
 from layerferry.report.log import Log
-from layerferry.result import Result, size
+from layerferry.result import Result
+
+
+def noted(emit: Emit) -> Emit:
+    """The same, and the log hears of it, but for the progress of bytes: its lines tell when each step was done."""
+
+    def hear(event: Event) -> None:
+        match event:
+            case Greeted():
+                note("step", f"greeted: {lines.greeting(event)}")
+            case Planned():
+                note("step", f"planned: {lines.planned(event)}")
+            case Loading():
+                note("step", f"sent: {event.target}")
+            case Route():
+                note("step", lines.route(event))
+            case Warned():
+                note("warning", f"{event.target}: {event.message}")
+        emit(event)
+
+    return hear
+
 
 #: What the user himself has said, and looks for; all other texts may be of others.
 _THE_USERS = ("image", "target")
@@ -61,9 +83,7 @@ class PlainReport:
             case Greeted():
                 self._log.line(lines.greeting(event))
             case Planned():
-                sent, image = event.plan.sent, event.plan.image
-                todo = f"{lines.layers(len(sent))} to send, {size(event.plan.delta)}" if sent else "nothing to send"
-                self._log.line(f"{event.target}  {image.reference}: {todo}; {lines.route(event.route)}")
+                self._log.line(lines.planned(event))
             case Warned():
                 self._log.tell(self._warn, f"{event.target}: {event.message}")
         self._log.hear(event)

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 
-from layerferry.events import Greeted, Route
+from layerferry.events import Greeted, Planned, Route
 from layerferry.image import Name
 from layerferry.plan import Action
 from layerferry.result import Result, size
@@ -20,6 +20,12 @@ def layers(count: int) -> str:
 
 def greeting(event: Greeted) -> str:
     return f"{event.target}  {event.engine}, {event.platform}"
+
+
+def planned(event: Planned) -> str:
+    sent, image = event.plan.sent, event.plan.image
+    todo = f"{layers(len(sent))} to send, {size(event.plan.delta)}" if sent else "nothing to send"
+    return f"{event.target}  {image.reference}: {todo}; {route(event.route)}"
 
 
 def route(chosen: Route) -> str:

@@ -3,11 +3,12 @@
 import secrets
 import shutil
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from layerferry import log
 from layerferry.ci.probes import probe
 from layerferry.ci.services import Certainty, split_address
 from layerferry.ci.topology import DaemonName, Topology
@@ -60,7 +61,10 @@ class Attempt:
 
 
 class Reachability:
-    """Our registries, for as long as it is open; all of them ask for the same `credentials`."""
+    """Our registries, for as long as it is open; all of them ask for the same `credentials`.
+
+    `warn` hears in a sentence of a fault of theirs, in whichever thread.
+    """
 
     def __init__(
         self,
@@ -69,6 +73,8 @@ class Reachability:
         environ: Mapping[str, str],
         ngrok: Ngrok | None = None,
         credentials: Credentials | None = None,
+        *,
+        warn: Callable[[str], None] = lambda _: None,
     ) -> None:
         self._environ = environ
         self._daemon = daemon
@@ -76,8 +82,12 @@ class Reachability:
         self._ngrok = ngrok
         self._stack = ExitStack()
         self._registries: dict[str, Registry] = {}
-        self._asked: set[str] = set()
+        #: The repository that the daemon is asked about, whose name nobody else knows, and whether it was asked for.
+        self._awaited = ""
+        self._heard = False
         self._credentials = credentials or Credentials.generate()
+        self._warn = warn
+        log.mask(*self._credentials.secrets)
 
     def close(self) -> None:
         self._stack.close()
@@ -88,6 +98,13 @@ class Reachability:
 
     def attempts(self) -> Iterator[Attempt]:
         """Ask the daemon about one address after the other, in the order to try them (layerferry.ci.topology)."""
+        for attempt in self._attempts():
+            outcome = f"not reached: {attempt.trouble}" if attempt.trouble else "reached"
+            name = attempt.name
+            log.note("route", f"registry at {name.address} ({name.reason}), {outcome}, {attempt.seconds:.3f} s")
+            yield attempt
+
+    def _attempts(self) -> Iterator[Attempt]:
         loopback = self._registry("127.0.0.1")
         for name in self._topology.own_names(loopback.port):
             start = time.monotonic()
@@ -109,6 +126,7 @@ class Reachability:
         """The first registry service that both this job and the daemon reach, if there is one."""
         for service in self._topology.services:
             answer = probe(service.address)
+            log.note("route", f"registry service at {service.address} ({service.reason}): {answer.answer}")
             if not answer.answer.is_registry:
                 continue
             repository = f"layerferry/{secrets.token_hex(8)}"
@@ -151,13 +169,17 @@ class Reachability:
                     address=(host, 0),
                     credentials=(self._credentials.user, self._credentials.password),
                     observe=self._observe,
+                    fault=self._fault,
                 )
             )
         return self._registries[host]
 
     def _observe(self, request: Request, response: Response) -> None:
-        del response
-        self._asked.add(request.path)
+        log.served(request, response)
+        self._heard = self._heard or self._awaited in request.path
+
+    def _fault(self, error: Exception) -> None:
+        self._warn(log.fault(error))
 
     def _land(self, name: DaemonName, loopback: Registry) -> Landing:
         host, _ = split_address(name.address)
@@ -181,8 +203,9 @@ class Reachability:
 
     def _ask(self, landing: Landing) -> str:
         """Why the daemon does not reach a registry of ours, or an empty string. It must be ours that it has reached."""
-        name = landing.registry.repository().name
+        self._awaited, self._heard = landing.registry.repository().name, False
+        name = self._awaited
         trouble = self._daemon.reaches(f"{landing.address}/{name}:probe", landing.auth)
-        if not trouble and not any(name in path for path in self._asked):
+        if not trouble and not self._heard:
             return "another registry answers there"
         return trouble

@@ -69,6 +69,8 @@ class DaemonRoutes:
             with pushed:
                 pass
         self._reachability.close()
+        if self._landing is not None and (said := self._daemon.sweep()):
+            self._emit(Warned("the docker daemon", said))
 
     def _reach_once(self, image: Image) -> Reached:
         if self._reached is None:

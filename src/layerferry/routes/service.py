@@ -11,7 +11,8 @@ from layerferry.errors import SourceError
 from layerferry.events import Route
 from layerferry.image import Descriptor, Image
 from layerferry.plan import Inventory, plan
-from layerferry.sources.daemon import PUSH_TAG, Daemon
+from layerferry.sources.daemon import Daemon
+from layerferry.sources.push_tags import PUSH_TAG
 from layerferry.sources.remote import RemoteSource
 
 

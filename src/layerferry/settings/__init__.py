@@ -32,6 +32,11 @@ def load(overrides: Mapping[str, Any] | None = None) -> "Settings":
     return model.load(given)
 
 
+def has_log() -> bool:
+    """Whether a variable asks for a log, so that the settings are loaded before anybody has said anything."""
+    return any(name.upper() == "LAYERFERRY_LOG" and value for name, value in os.environ.items())
+
+
 def has_ssh_material() -> bool:
     """Whether variables say something about ssh, so that it cannot be started before the settings are loaded."""
     return any(name.startswith("LAYERFERRY_SSH_") for name in os.environ)

@@ -43,7 +43,12 @@ class _Checks(BaseSettings):
     """
 
     model_config = SettingsConfigDict(
-        env_prefix=PREFIX, extra="ignore", frozen=True, populate_by_name=True, allow_inf_nan=False
+        env_prefix=PREFIX,
+        extra="ignore",
+        frozen=True,
+        populate_by_name=True,
+        allow_inf_nan=False,
+        hide_input_in_errors=True,
     )
 
     @field_validator("*", mode="before", check_fields=False)
@@ -71,6 +76,7 @@ class _Checks(BaseSettings):
         "jobs",
         "summary",
         "dotenv",
+        "log",
         mode="before",
         check_fields=False,
     )

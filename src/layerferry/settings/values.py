@@ -57,6 +57,7 @@ class Settings:
     timeout: float = _setting(0.0, "Seconds that the whole push may last; 0 for no bound.", ge=0, le=_YEAR)
     summary: bool = _setting(default=True, says="Whether the CI's job page gets a summary.")
     dotenv: Path | None = _setting(None, "A file that gets the outputs as NAME=value, on any CI.")
+    log: Path | None = _setting(None, "A file to which a log of the run is appended, secrets masked.")
 
     @property
     def parsed_platform(self) -> Platform | None:

@@ -12,7 +12,7 @@ import docker.errors
 import requests
 from docker.context import ContextAPI
 
-from layerferry import limits
+from layerferry import limits, log
 from layerferry.ci.services import check_daemon_url
 from layerferry.documents import Document
 from layerferry.errors import LayerferryError, SourceError
@@ -58,6 +58,7 @@ class Client(docker.APIClient):  # type: ignore[misc]
             super().__init__(**{**arguments, **base}, version=version or _OLDEST, timeout=timeout)
         except _MISCONFIGURED as error:
             raise docker.errors.DockerException(words_of(error)) from None
+        self.hooks["response"].append(log.answered("daemon"))
         if dialled or self.base_url.startswith("http+docker://"):
             adapter: Any = self.get_adapter(self.base_url)
             self.mount(self.base_url, DialAdapter(url if dialled else f"unix://{adapter.socket_path}"))

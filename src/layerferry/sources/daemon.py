@@ -14,14 +14,13 @@ from layerferry import limits
 from layerferry.documents import Document, load
 from layerferry.errors import LayerferryError, SourceError
 from layerferry.image import Digest, Image, Layer, Platform
+from layerferry.sources import push_tags
 from layerferry.sources.answers import members
 from layerferry.sources.client import FAULTS, Client, Refusal, find_address, first_line, words_of
 from layerferry.sources.history import Entry, layer_sizes
 from layerferry.sources.save import Save
 from layerferry.sources.streams import ahead
 
-#: The tag of what a daemon pushes to us, in a repository that nobody else knows.
-PUSH_TAG = "layerferry"
 _TIMEOUT = 60
 #: docker before 25 writes the whole archive to its own disk before the first byte comes.
 _SAVE_TIMEOUT = 3600
@@ -172,12 +171,12 @@ class Daemon:
     def pushing(
         self, image: Image, repository: str, auth: Mapping[str, str] | None = None
     ) -> Iterator[Callable[[], None]]:
-        """A call that lets the daemon push an image as `repository`:layerferry; afterwards it looks as it did before.
+        """A call that lets the daemon push an image under a name in `repository`; afterwards it looks as it did before.
 
         The credentials go with the request alone: nothing is logged in, no credential helper is asked. Any of it raises
         `SourceError`.
         """
-        name = f"{repository}:{PUSH_TAG}"
+        name = f"{repository}:{push_tags.PUSH_TAG}"
         with closing(self._connect(_SAVE_TIMEOUT)) as client:
 
             def push() -> None:
@@ -189,12 +188,30 @@ class Daemon:
                         _check_progress(line)
 
             with self._asking("could not push"):
-                client.tag(image.id, repository, PUSH_TAG, force=True)
+                found = Document.parse(client.inspect_image(image.id), f"the daemon's answer about {image.reference}")
+                # It would go with the name that we take away.
+                if not (found.texts("RepoTags") or found.texts("RepoDigests")):
+                    raise SourceError(f"{image.reference} has no name in the docker daemon, and would be lost")
+                client.tag(image.id, repository, push_tags.PUSH_TAG, force=True)
             try:
                 yield push
             finally:
                 with self._asking("could not push"):
                     client.remove_image(name, noprune=True)
+
+    def sweep(self) -> str:
+        """Take away the names that killed runs have left here; a sentence on it, or an empty string."""
+
+        def shown() -> Iterator[str]:
+            with self._asking("does not list its images"):
+                for data in members(self._client.images(filters={"reference": push_tags.PATTERN})):
+                    yield from Document.parse(data, "the daemon's list of images", most=limits.LISTED).texts("RepoTags")
+
+        def remove(name: str) -> None:
+            with self._asking("does not remove a name"):
+                self._client.remove_image(name, noprune=True)
+
+        return push_tags.sweep(shown, remove)
 
 
 def _check_progress(line: bytes) -> None:

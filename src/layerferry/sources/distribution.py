@@ -13,7 +13,7 @@ from urllib.parse import urlencode, urljoin, urlsplit
 
 import requests
 
-from layerferry import limits
+from layerferry import limits, log
 from layerferry.documents import Document
 from layerferry.errors import LayerferryError
 from layerferry.image import Descriptor, MediaType, Name
@@ -146,6 +146,7 @@ class Repository:
     def _authorize(self, challenge: str) -> str:
         """The Authorization header that answers a challenge (RFC 9110, section 11.6.1)."""
         login, self._login_from = find_login(self._endpoint.domain, self.name.path, self._endpoint.environ)
+        log.mask(*(login.secrets if login else ()))
         if len(challenge) > limits.TEXT:
             raise self._endpoint.blame.answer(f"{self.place} asks for a login in more than {limits.TEXT} characters")
         if not challenge.isprintable():

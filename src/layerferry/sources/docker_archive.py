@@ -5,7 +5,6 @@ As docker save, podman save, skopeo, kaniko, crane, bazel and nix write it. Noth
 tar it is the diff ID, and a compressed one (kaniko, buildx) is read to know it, if it is wanted.
 """
 
-import json
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -14,6 +13,8 @@ from itertools import chain
 from pathlib import Path
 
 from layerferry.archive import Blob
+from layerferry.disk import KeptFile
+from layerferry.documents import Document, load
 from layerferry.errors import SourceError
 from layerferry.image import MEDIA_TYPE_LAYER, Descriptor, Platform, digest_of
 from layerferry.sources.manifest import Found, full_name, parse_config
@@ -22,6 +23,7 @@ from layerferry.sources.streams import (
     CHUNK,
     ChunkReader,
     Hashed,
+    at_most,
     checked,
     chunks_of,
     copied,
@@ -29,6 +31,7 @@ from layerferry.sources.streams import (
     drain,
     exhaust,
     layer_type,
+    most_of,
     unpacked,
 )
 
@@ -50,17 +53,16 @@ class Record:
 
 def parse_records(data: bytes, place: str) -> tuple[Record, ...]:
     """Read manifest.json; raises `SourceError`."""
-    try:
-        return tuple(
-            Record(
-                str(record["Config"]),
-                tuple(map(str, record.get("Layers") or ())),
-                tuple(filter(None, map(full_name, record.get("RepoTags") or ()))),
-            )
-            for record in json.loads(data)
+    what = f"the manifest.json of {place}"
+    listed = Document({"records": load(data, what)}, what).objects("records")
+    return tuple(
+        Record(
+            record.text("Config"),
+            tuple(record.texts("Layers")),
+            tuple(filter(None, map(full_name, record.texts("RepoTags")))),
         )
-    except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
-        raise SourceError(f"{place} is damaged: its manifest.json is none") from None
+        for record in listed
+    )
 
 
 def select(records: Sequence[Record], selector: str, place: str) -> Record:
@@ -132,15 +134,16 @@ class Layers:
     def _spooled(self, diff_id: str, path: str, chunks: Iterator[bytes]) -> Blob:
         """A compressed layer in a compressed archive: it passes just once, and its digest is known when it has."""
         kept = self._spool / diff_id.removeprefix("sha256:")
-        with kept.open("wb") as file:
+        with KeptFile(kept, _member(self._tarball, path).size) as file:
             blob = self.descriptors[diff_id] = self._identify(diff_id, path, copied(chunks, file))
         return Blob(diff_id, blob, self._counted(drain(kept)))
 
     def _identify(self, diff_id: str, path: str, chunks: Iterator[bytes]) -> Descriptor:
         """Describe a compressed layer by reading it to its end; raises `SourceError` where it is not its diff ID's."""
-        media_type, place = layer_type(_member(self._tarball, path).head), f"{self._tarball.place}: {path}"
-        stored = Hashed(chunks)
-        layer = Hashed(chunks_of(unpacked(BufferedReader(ChunkReader(stored), CHUNK), media_type)))
+        member, place = _member(self._tarball, path), f"{self._tarball.place}: {path}"
+        media_type, stored = layer_type(member.head), Hashed(chunks)
+        plain = chunks_of(unpacked(BufferedReader(ChunkReader(stored), CHUNK), media_type))
+        layer = Hashed(at_most(plain, most_of(member.size), place))
         with damage(place):
             exhaust(layer)
         exhaust(stored)

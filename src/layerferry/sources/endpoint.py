@@ -15,7 +15,7 @@ from urllib.parse import SplitResult, urljoin, urlsplit
 import requests
 import urllib3
 
-from layerferry import limits
+from layerferry import limits, log
 from layerferry.errors import LayerferryError, SourceError
 from layerferry.sources import session
 from layerferry.sources.causes import cause_of, reason
@@ -166,6 +166,7 @@ class Endpoint:
 
     def again(self, why: str, attempt: int, told: str = "") -> None:
         """Tell of a try that failed, and wait before the next; `told` is a Retry-After."""
+        log.note("registry", f"{self.place}: {why}; this was try {attempt} of {TRIES}")
         self.told(f"{self.place}: {why}; this is try {attempt + 1} of {TRIES}")
         time.sleep(_pause(attempt, told))
 

@@ -12,6 +12,8 @@ from pathlib import Path
 
 from layerferry.archive import Blob, Piece
 from layerferry.compression import Compression, Method, compress
+from layerferry.disk import KeptFile
+from layerferry.errors import LayerferryError, SourceError
 from layerferry.image import MEDIA_TYPE_LAYER_ZSTD, Descriptor
 from layerferry.sources.streams import CHUNK, ChunkReader, checked, chunks_of, unpacked
 
@@ -25,6 +27,7 @@ class _Kept:
     packed: bool
     written: int = 0
     whole: bool = False
+    error: LayerferryError | None = None
 
 
 class KeptLayers:
@@ -45,19 +48,19 @@ class KeptLayers:
     def keep(self, blob: Blob, go_on: Callable[[], None]) -> None:
         """Write a layer, checked. `go_on` raises where it is no longer wanted.
 
-        Raises `SourceError` where it is not what it should be, and `OSError` where the disk is full.
+        Raises `SourceError` where it is not what it should be, and where the disk is full.
         """
         packed = self._packs and not blob.descriptor.is_compressed
         kept = _Kept(self._folder / blob.diff_id.removeprefix("sha256:"), blob.descriptor, packed)
         passed = checked(blob.chunks, blob.descriptor, "what the source gave")
-        with kept.path.open("wb", buffering=0) as file:
+        with KeptFile(kept.path, blob.descriptor.size, exact=not packed) as file:
             with self._news:
                 self._layers[blob.diff_id] = kept
             for data in self._pack(passed) if packed else passed:
                 file.write(data)
                 with self._news:
                     go_on()
-                    kept.written += len(data)
+                    kept.written = file.written
                     self._news.notify_all()
         with self._news:
             kept.whole = True
@@ -66,8 +69,10 @@ class KeptLayers:
     def _pack(self, chunks: Iterable[bytes]) -> Iterator[bytes]:
         return compress(map(Piece, chunks), Method.ZSTD, self._level)
 
-    def forget_parts(self) -> None:
-        """Forget the layers that broke off."""
+    def forget_parts(self, why: LayerferryError | None) -> None:
+        """Forget the layers that broke off; whoever reads one hears why."""
+        for kept in self._layers.values():
+            kept.error = None if kept.whole else why or SourceError("reading was broken off")
         self._layers = {diff_id: kept for diff_id, kept in self._layers.items() if kept.whole}
 
     def blobs(self, wanted: Iterable[str], wait: Callable[[], None]) -> Iterator[Blob]:
@@ -98,6 +103,13 @@ class KeptLayers:
                     continue
                 with self._news:
                     while count >= kept.written and not kept.whole:
+                        if kept.error is not None:
+                            raise kept.error
                         wait()
-                    if count >= kept.written and kept.whole:
+                    if count >= kept.written:
                         return
+                data = file.read(CHUNK)
+                if not data:
+                    raise SourceError(f"{kept.path} has been cut short")
+                count += len(data)
+                yield data

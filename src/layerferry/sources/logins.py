@@ -40,6 +40,12 @@ class Login:
     identity_token: str = field(default="", repr=False)
     bearer: str = field(default="", repr=False)
 
+    @property
+    def secrets(self) -> tuple[str, ...]:
+        """What of it is to be masked, also as RFC 7617 writes it."""
+        basic = base64.b64encode(f"{self.user}:{self.password}".encode(errors="surrogateescape")).decode()
+        return self.password, self.identity_token, self.bearer, basic if self.password else ""
+
 
 def find_login(registry: str, repository: str, environ: Mapping[str, str]) -> tuple[Login | None, str]:
     """The login for `repository` (a path) at `registry` (host or host:port), and where it is from, or why none is.

@@ -8,18 +8,27 @@ import posixpath
 import tarfile
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
+from functools import partial
+from io import SEEK_CUR, BufferedReader
 from pathlib import Path
 from typing import IO
 
 from layerferry import limits
 from layerferry.errors import SourceError
 from layerferry.image import MEDIA_TYPE_LAYER
-from layerferry.sources.streams import CHUNK, HEAD, chunks_of, damage, layer_type, unpacked
+from layerferry.sources.streams import (
+    CHUNK,
+    HEAD,
+    ChunkReader,
+    at_most,
+    chunks_of,
+    damage,
+    layer_type,
+    most_of,
+    unpacked,
+)
+from layerferry.sources.tar import Headers, Part
 
-#: An archive has a few members a layer; a tar with more than this is something else, a root filesystem for one.
-_MOST_MEMBERS = 50_000
-#: Bytes of all documents that are kept of a compressed tar.
-_MOST_DOCUMENTS = 64 << 20
 _MOST_LINKS = 8
 _UNKNOWN = {b"BZh": "bzip2", b"\xfd7zXZ\x00": "xz"}
 
@@ -93,38 +102,32 @@ class Tarball:
         return layer_type(head)
 
     @contextlib.contextmanager
-    def _open(self) -> Iterator[tarfile.TarFile]:
+    def _open(self) -> Iterator[Headers]:
         with damage(self.place), self._path.open("rb") as file:
             if self.is_compressed:
-                with (
-                    contextlib.closing(unpacked(file, self._compression)) as plain,
-                    tarfile.open(fileobj=plain, mode="r|", bufsize=CHUNK) as tar,
-                ):
-                    yield tar
+                most = max(limits.ARCHIVE_AT_LEAST, most_of(self._path.stat().st_size))
+                with contextlib.closing(unpacked(file, self._compression)) as plain:
+                    chunks = at_most(chunks_of(plain), most, self.place)
+                    yield Headers(BufferedReader(ChunkReader(chunks), CHUNK))
             else:
-                with tarfile.open(fileobj=file, mode="r:") as tar:
-                    yield tar
+                yield Headers(file, partial(_seek, file))
 
-    def _scan(self, tar: tarfile.TarFile) -> None:
+    def _scan(self, headers: Headers) -> None:
         """Learn what is there. Of a compressed tar the documents are kept: to read them later would be a pass more."""
         kept = 0
-        for number, info in enumerate(tar):
-            if number >= _MOST_MEMBERS:
-                raise SourceError(f"{self.place} is no image archive: it has more than {_MOST_MEMBERS} members")
-            name = posixpath.normpath(info.name)
-            if info.issym():
-                self._links[name] = posixpath.normpath(posixpath.join(posixpath.dirname(name), info.linkname))
-            elif info.islnk():
-                self._links[name] = posixpath.normpath(info.linkname)
-            elif info.isreg() and not info.issparse():
-                file = tar.extractfile(info)
-                assert file is not None, "it is a regular file"
-                head = file.read(HEAD)
-                self._members[name] = Member(number, info.offset_data, info.size, head)
-                if self.is_compressed and head[:1] in {b"{", b"["} and info.size <= limits.DOCUMENT:
-                    self._documents[number] = head + file.read()
-                    kept += info.size
-                    if kept > _MOST_DOCUMENTS:
+        for number, (header, part) in enumerate(headers):
+            name = posixpath.normpath(header.name)
+            if header.kind == tarfile.SYMTYPE:
+                self._links[name] = posixpath.normpath(posixpath.join(posixpath.dirname(name), header.link))
+            elif header.kind == tarfile.LNKTYPE:
+                self._links[name] = posixpath.normpath(header.link)
+            elif header.is_file:
+                head = part.read(HEAD)
+                self._members[name] = Member(number, header.offset, header.size, head)
+                if self.is_compressed and head[:1] in {b"{", b"["} and header.size <= limits.DOCUMENT:
+                    self._documents[number] = head + b"".join(chunks_of(part))
+                    kept += header.size
+                    if kept > limits.DOCUMENTS:
                         raise SourceError(f"{self.place} is no image archive: it holds too many documents")
 
     def _read(self, member: Member) -> Iterator[bytes]:
@@ -141,16 +144,22 @@ class Tarball:
     def _pass(self, wanted: dict[int, str]) -> Iterator[tuple[str, Iterator[bytes]]]:
         if not wanted:
             return
-        with self._open() as tar:
-            for number, info in enumerate(tar):
+        with self._open() as headers:
+            for number, (_, part) in enumerate(headers):
                 if name := wanted.pop(number, ""):
-                    file = tar.extractfile(info)
-                    assert file is not None, "only regular files are members"
-                    yield name, self._guarded(file)
+                    yield name, self._guarded(part)
                 if not wanted:
                     return
         raise SourceError(f"{self.place} lacks {min(wanted.values())}: it is incomplete, or cut short")
 
-    def _guarded(self, file: IO[bytes]) -> Iterator[bytes]:
+    def _guarded(self, part: Part) -> Iterator[bytes]:
         with damage(self.place):
-            yield from chunks_of(file)
+            yield from chunks_of(part)
+
+
+def _seek(file: IO[bytes], count: int) -> None:
+    """Leave so many bytes out. Behind the end of a file a seek leads as well; its last byte tells."""
+    if count:
+        file.seek(count - 1, SEEK_CUR)
+        if not file.read(1):
+            raise EOFError("it ends in the middle of a file")

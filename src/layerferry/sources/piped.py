@@ -7,7 +7,7 @@ import subprocess
 import tempfile
 from collections.abc import Sequence
 
-from layerferry import limits
+from layerferry import limits, log
 from layerferry.processes import child_environment, end
 from layerferry.settings import environment
 
@@ -16,6 +16,7 @@ class Piped:
     """One process, and the socket that leads to it. Raises `OSError` where it cannot be started."""
 
     def __init__(self, argv: Sequence[str], timeout: object = None) -> None:
+        log.command("! ssh", argv)
         self.socket, theirs = socket.socketpair()
         self._words = tempfile.TemporaryFile()  # noqa: SIM115 - a pipe would have to be read
         try:
@@ -45,7 +46,9 @@ class Piped:
         end(self._process)
         with self._words as words:
             words.seek(max(0, words.seek(0, os.SEEK_END) - limits.HEADERS))
-            return words.read().decode(errors="replace")
+            said = words.read().decode(errors="replace")
+        log.note("! ssh", f"ended; it said: {said}")
+        return said
 
 
 def last_line(text: str) -> str:

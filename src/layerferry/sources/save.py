@@ -9,12 +9,15 @@ a compressed blob, say, whose diff ID is in a manifest that comes later.
 import hashlib
 import json
 import tarfile
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from io import BufferedReader
 from itertools import chain
 from pathlib import Path
-from typing import IO, Any
 
+from layerferry import limits
 from layerferry.archive import Blob, blob_path
+from layerferry.disk import KeptFile
+from layerferry.documents import Document
 from layerferry.errors import SourceError
 from layerferry.image import (
     MEDIA_TYPE_LAYER,
@@ -23,11 +26,11 @@ from layerferry.image import (
     Image,
     chain_ids,
 )
-from layerferry.sources.streams import chunks_of, drain
+from layerferry.sources.docker_archive import parse_records
+from layerferry.sources.streams import ChunkReader, Hashed, chunks_of, copied, drain, exhaust
+from layerferry.sources.tar import Headers, Part
 
-CHUNK = 256 << 10
-#: A config, a manifest or an index is no larger (moby refuses manifests of over 4 MiB).
-_LARGEST_JSON = 4 << 20
+_CHUNK = 256 << 10
 #: docker before 25 puts a `VERSION` of 3 bytes beside each layer; a layer is never so small.
 _LARGEST_STAMP = 16
 
@@ -63,6 +66,8 @@ class Save:
         self._legacy = dict(zip(legacy_ids(image.diff_ids)[:-1], image.diff_ids, strict=False))
         self._spooled: dict[str, Path] = {}
         self._documents: dict[str, bytes] = {}
+        self._documented = 0
+        self._place = f"the daemon's archive of {image.reference}"
         self._config: bytes | None = None
         self._emitted: set[str] = set()
         self.descriptors: dict[str, Descriptor] = {}
@@ -71,44 +76,44 @@ class Save:
     @property
     def config(self) -> bytes:
         if self._config is None:
-            raise SourceError(f"the daemon's archive of {self._image.reference} has no config")
+            raise SourceError(f"{self._place} has no config")
         return self._config
 
     def blobs(self) -> Iterator[Blob]:
         try:
-            with tarfile.open(fileobj=_Reader(self._stream), mode="r|", bufsize=CHUNK) as tar:  # type: ignore[call-overload]
-                for member in tar:
-                    if member.isreg():
-                        file = tar.extractfile(member)
-                        assert file is not None
-                        yield from self._pass(member.name, member.size, file)
-                    if self._complete():
-                        return
-        except (tarfile.TarError, EOFError) as error:
-            raise SourceError(f"the daemon's archive of {self._image.reference} broke off: {error}") from None
+            for header, part in Headers(BufferedReader(ChunkReader(self._stream), _CHUNK)):
+                if header.is_file:
+                    yield from self._pass(header.name, header.size, part)
+                if self._complete():
+                    return
+        except tarfile.TarError as error:
+            raise SourceError(f"{self._place} is damaged, or broke off: {error}") from None
         yield from self._resolve()
         if lacking := self._wanted - self._emitted:
-            raise SourceError(f"the daemon's archive of {self._image.reference} lacks layer {min(lacking)}")
+            raise SourceError(f"{self._place} lacks layer {min(lacking)}")
 
     def _complete(self) -> bool:
         """Whether the rest of the stream can be left: a classic store's image ID names the config."""
         hexes = self._image.id.removeprefix("sha256:")
         config = self._documents.get(f"{hexes}.json") or self._documents.get(f"blobs/sha256/{hexes}")
-        if not config or "rootfs" not in _loads(config) or self._wanted - self._emitted:
+        if not config or self._wanted - self._emitted or "rootfs" not in self._document(config).members:
             return False
         self._config = config
         return True
 
-    def _pass(self, name: str, size: int, file: IO[bytes]) -> Iterator[Blob]:
+    def _pass(self, name: str, size: int, part: Part) -> Iterator[Blob]:
         diff_id = self._identify(name)
         if diff_id is not None:
-            yield from self._offer(Blob(diff_id, Descriptor(MEDIA_TYPE_LAYER, diff_id, size), chunks_of(file)))
+            yield from self._offer(Blob(diff_id, Descriptor(MEDIA_TYPE_LAYER, diff_id, size), chunks_of(part)))
             return
-        start = file.read(1)
-        if start in {b"{", b"["} and size <= _LARGEST_JSON:
-            self._documents[name] = start + file.read()
+        start = part.read(1)
+        if start in {b"{", b"["} and size <= limits.DOCUMENT:
+            self._documented += size
+            if self._documented > limits.DOCUMENTS:
+                raise SourceError(f"{self._place} is refused: it holds more than {limits.DOCUMENTS} bytes of documents")
+            self._documents[name] = start + b"".join(chunks_of(part))
         elif size > _LARGEST_STAMP:
-            yield from self._keep(name, start, file)
+            yield from self._keep(name, size, chain((start,), chunks_of(part)))
 
     def _identify(self, name: str) -> str | None:
         """The diff ID that a member's name tells, if it tells one."""
@@ -119,21 +124,19 @@ class Save:
             return None
         if folder in self._legacy:
             return self._legacy[folder]
-        parent = _loads(self._documents.get(f"{folder}/json", b"{}")).get("parent")
+        parent = self._document(self._documents.get(f"{folder}/json", b"{}")).members.get("parent")
         below = next(reversed(self._legacy), None)
         return self._image.diff_ids[-1] if parent == below else None
 
-    def _keep(self, name: str, start: bytes, file: IO[bytes]) -> Iterator[Blob]:
+    def _keep(self, name: str, size: int, chunks: Iterable[bytes]) -> Iterator[Blob]:
         """Spool a member that its name does not identify; a plain layer is known by its digest once it has passed."""
         path = self._spool / hashlib.sha256(name.encode()).hexdigest()
-        sha256, size = hashlib.sha256(), 0
-        with path.open("wb") as spool:
-            for chunk in chain((start,), chunks_of(file)):
-                sha256.update(chunk)
-                size += spool.write(chunk)
-        digest = f"sha256:{sha256.hexdigest()}"
-        if digest in self._image.diff_ids:
-            yield from self._offer(Blob(digest, Descriptor(MEDIA_TYPE_LAYER, digest, size), drain(path)))
+        hashed = Hashed(chunks)
+        with KeptFile(path, size) as spool:
+            exhaust(copied(hashed, spool))
+        if hashed.digest in self._image.diff_ids:
+            descriptor = Descriptor(MEDIA_TYPE_LAYER, hashed.digest, hashed.size)
+            yield from self._offer(Blob(hashed.digest, descriptor, drain(path)))
             path.unlink(missing_ok=True)
         else:
             self._spooled[name] = path
@@ -141,47 +144,41 @@ class Save:
     def _resolve(self) -> Iterator[Blob]:
         """What the manifest, known at last, tells of the members that their names did not."""
         for diff_id, layer in zip(self._image.diff_ids, self._layers(), strict=False):
-            descriptor = Descriptor(layer["mediaType"], layer["digest"], layer["size"]).in_oci_words
+            descriptor = Descriptor(
+                layer.media_type("mediaType"), layer.digest("digest"), layer.count("size")
+            ).in_oci_words
             path = self._spooled.pop(blob_path(descriptor.digest), None)
             if path is not None:
                 yield from self._offer(Blob(diff_id, descriptor, drain(path)))
                 path.unlink(missing_ok=True)
 
-    def _layers(self) -> Sequence[Mapping[str, Any]]:
+    def _layers(self) -> Sequence[Document]:
         """Find the config, and the layers of the OCI manifest for this platform where the archive has one."""
         if docker := self._documents.get("manifest.json"):
-            self._config = self._documents.get(json.loads(docker)[0]["Config"])
+            self._config = next(
+                (self._documents.get(record.config) for record in parse_records(docker, self._place)), None
+            )
         for data in self._documents.values():
-            manifest = _loads(data)
-            if isinstance(manifest.get("layers"), list) and isinstance(manifest.get("config"), dict):
-                config = self._documents.get(blob_path(manifest["config"]["digest"]), b"{}")
-                if _loads(config).get("rootfs", {}).get("diff_ids") == list(self._image.diff_ids):
+            manifest = self._document(data)
+            if isinstance(manifest.members.get("layers"), list) and isinstance(manifest.members.get("config"), dict):
+                config = self._documents.get(blob_path(manifest.object("config").digest("digest")), b"{}")
+                rootfs = self._document(config).object("rootfs")
+                if rootfs.members and tuple(rootfs.digests("diff_ids")) == self._image.diff_ids:
                     self._config = config
-                    self.manifest = str(manifest.get("mediaType", MEDIA_TYPE_MANIFEST)), data
-                    return list(manifest["layers"])
+                    self.manifest = manifest.media_type("mediaType", MEDIA_TYPE_MANIFEST), data
+                    return manifest.objects("layers")
         return ()
+
+    def _document(self, data: bytes) -> Document:
+        """A document of the archive; without members where it is none."""
+        what = f"a document in {self._place}"
+        try:
+            return Document.parse(data, what)
+        except SourceError:
+            return Document({}, what)
 
     def _offer(self, blob: Blob) -> Iterator[Blob]:
         self.descriptors.setdefault(blob.diff_id, blob.descriptor)
         if blob.diff_id in self._wanted and blob.diff_id not in self._emitted:
             self._emitted.add(blob.diff_id)
             yield blob
-
-
-class _Reader:
-    """Chunks as the file that tarfile wants of a stream: it asks for bytes, and takes any number of them."""
-
-    def __init__(self, chunks: Iterable[bytes]) -> None:
-        self._chunks = iter(chunks)
-
-    def read(self, size: int) -> bytes:
-        del size
-        return next(self._chunks, b"")
-
-
-def _loads(data: bytes) -> dict[str, Any]:
-    try:
-        document = json.loads(data)
-    except ValueError:
-        return {}
-    return document if isinstance(document, dict) else {}

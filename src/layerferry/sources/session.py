@@ -9,7 +9,7 @@ from typing import Any
 import requests
 from requests.adapters import HTTPAdapter
 
-from layerferry import __version__
+from layerferry import __version__, log
 from layerferry.sources.connections import Bounded, BoundedTls, pools
 from layerferry.sources.relay import Relay, RelayAdapter
 
@@ -27,6 +27,7 @@ class Session(requests.Session):
     def __init__(self, host: str, relay: Relay | None = None) -> None:
         super().__init__()
         self.auth = _as_it_is
+        self.hooks["response"].append(log.answered("registry"))
         self.headers.update({"User-Agent": f"layerferry/{__version__}", "Accept-Encoding": "identity"})
         context = ssl.create_default_context()
         for path in sorted((CERTIFICATES / host).glob("*.crt")):

@@ -248,7 +248,7 @@ class Shared:
             here.error = SourceError(f"reading failed: {error!r}")
         finally:
             with self._news:
-                self._layers.forget_parts()
+                self._layers.forget_parts(here.error)
                 self._news.notify_all()
 
     def _read_image(self, plan: Plan, route: Route | LayerferryError) -> None:

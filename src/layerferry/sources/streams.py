@@ -10,10 +10,11 @@ import threading
 import zlib
 from collections.abc import Generator, Iterable, Iterator
 from pathlib import Path
-from typing import IO, Any, cast
+from typing import IO, Any, Protocol, cast
 
 import zstandard
 
+from layerferry import limits
 from layerferry.errors import SourceError
 from layerferry.image import MEDIA_TYPE_LAYER, MEDIA_TYPE_LAYER_GZIP, MEDIA_TYPE_LAYER_ZSTD, Descriptor
 
@@ -69,7 +70,13 @@ class Hashed:
         return f"sha256:{self._sha256.hexdigest()}"
 
 
-def chunks_of(file: IO[bytes]) -> Iterator[bytes]:
+class Readable(Protocol):
+    """As much of a file as is needed to read it once."""
+
+    def read(self, size: int = ..., /) -> bytes: ...
+
+
+def chunks_of(file: Readable) -> Iterator[bytes]:
     return iter(lambda: file.read(CHUNK), b"")
 
 
@@ -108,15 +115,41 @@ def layer_type(head: bytes) -> str:
 
 
 def unpacked(file: IO[bytes], media_type: str) -> IO[bytes]:
-    """`file` without its compression, which is the one of `media_type`. What is read of it at once is bounded."""
+    """`file` without its compression, which is the one of `media_type`.
+
+    What is read of it at once is bounded, and so is the memory for it: a frame of zstd says itself how much it wants
+    (RFC 8878, section 3.1.1.1.2).
+    """
     if media_type.endswith("gzip"):
         return cast("IO[bytes]", gzip.GzipFile(fileobj=file, mode="rb"))
     if media_type.endswith("zstd"):
-        return zstandard.ZstdDecompressor().stream_reader(file, read_size=CHUNK, read_across_frames=True)
+        unpacker = zstandard.ZstdDecompressor(max_window_size=limits.ZSTD_WINDOW)
+        return unpacker.stream_reader(file, read_size=CHUNK, read_across_frames=True)
     return file
 
 
-def copied(chunks: Iterable[bytes], file: IO[bytes]) -> Iterator[bytes]:
+def most_of(size: int) -> int:
+    """How many bytes what has `size` bytes packed may have unpacked."""
+    return max(limits.SPOOLED_AT_LEAST, limits.RATIO * size)
+
+
+def at_most(chunks: Iterable[bytes], most: int, place: str) -> Iterator[bytes]:
+    """Pass `chunks` on, of which there may be `most` bytes. Raises `SourceError`."""
+    left = most
+    for chunk in chunks:
+        left -= len(chunk)
+        if left < 0:
+            raise SourceError(f"{place} is refused: it unpacks to more than {most} bytes")
+        yield chunk
+
+
+class Writable(Protocol):
+    """A file that takes all of what it is given, or raises."""
+
+    def write(self, data: bytes, /) -> int: ...
+
+
+def copied(chunks: Iterable[bytes], file: Writable) -> Iterator[bytes]:
     """Pass `chunks` on, and leave a copy in `file`."""
     for chunk in chunks:
         file.write(chunk)

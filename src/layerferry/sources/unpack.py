@@ -9,9 +9,21 @@ from io import BufferedReader
 from pathlib import Path
 
 from layerferry.archive import Blob, Content
+from layerferry.disk import KeptFile
 from layerferry.errors import SourceError
 from layerferry.image import MEDIA_TYPE_LAYER, Descriptor
-from layerferry.sources.streams import CHUNK, ChunkReader, Hashed, chunks_of, copied, damage, drain, exhaust, unpacked
+from layerferry.sources.streams import (
+    CHUNK,
+    ChunkReader,
+    Hashed,
+    chunks_of,
+    copied,
+    damage,
+    drain,
+    exhaust,
+    most_of,
+    unpacked,
+)
 
 
 class Unpacked:
@@ -48,7 +60,8 @@ class Unpacked:
         stored = iter(blob.chunks)
         packed = BufferedReader(ChunkReader(stored), CHUNK)
         layer = Hashed(chunks_of(unpacked(packed, blob.descriptor.media_type)))
-        with path.open("wb") as file, damage(f"layer {blob.descriptor.digest}"):
+        size, place = blob.descriptor.size, f"layer {blob.descriptor.digest}"
+        with KeptFile(path, size, exact=False, most=most_of(size), what=place) as file, damage(place):
             exhaust(copied(layer, file))
         exhaust(stored)
         if layer.digest != blob.diff_id:

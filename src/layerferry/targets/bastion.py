@@ -11,6 +11,7 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
+from layerferry import log
 from layerferry.errors import ConnectError, LayerferryError
 from layerferry.processes import child_environment
 from layerferry.settings import environment
@@ -50,13 +51,14 @@ class Bastion:
         words = [*self._base, "-S", str(self._socket), "-f", "-N", "-E", str(self._log)]
         for option in ours:
             words += ["-o", option]
+        log.command(f"! {self.name}", [*words, "--", self._destination])
         try:
-            with self._log.open("ab") as log:  # what it says of its options does not go where -E says
+            with self._log.open("ab") as said:  # what it says of its options does not go where -E says
                 self._master = subprocess.Popen(
                     [*words, "--", self._destination],
                     stdin=subprocess.DEVNULL,
                     stdout=subprocess.DEVNULL,
-                    stderr=log,
+                    stderr=said,
                     env=child_environment(environment()),
                 )
         except OSError as error:
@@ -88,6 +90,7 @@ class Bastion:
     def close(self, *, hurry: bool = False) -> None:
         """End the session and every connection in it."""
         del hurry
+        log.note(f"! {self.name}", f"said: {self._said()}")
         self.closed = True
         if self._master is not None:
             if self._master.poll() is None:

@@ -13,7 +13,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from layerferry import limits
+from layerferry import limits, log
 from layerferry.errors import ConnectError, LayerferryError, TargetError, UsageError
 from layerferry.processes import child_environment, end
 from layerferry.settings import environment
@@ -176,6 +176,7 @@ class Conduit:
         except queue.Empty:
             raise SilenceError(f"{self.name} gave no answer within {timeout:g} s") from None
         if isinstance(line, str):
+            log.note(f"< {self.name}", line)
             return line
         with contextlib.suppress(queue.Full):  # it is the last, and stays so
             self._lines.put_nowait(line)
@@ -213,7 +214,7 @@ class Conduit:
         In a hurry it is terminated first: another thread may be writing to it, and closing its input would wait for it.
         """
         assert self._process.stdin is not None
-        self._closed = True
+        again, self._closed = self._closed, True
         if hurry:
             end(self._process)
         with contextlib.suppress(OSError, ValueError):
@@ -224,6 +225,8 @@ class Conduit:
             end(self._process)
         for reader in self._readers:
             reader.join(timeout=1)
+        if not again:
+            log.note(f"! {self.name}", f"ended with status {self._process.returncode}; {self.sent} bytes had gone")
 
     def _read_lines(self) -> None:
         assert self._process.stdout is not None
@@ -254,10 +257,13 @@ class Conduit:
     def _read_stderr(self) -> None:
         """Keep the end of it."""
         assert self._process.stderr is not None
+        said = log.Lines(f"! {self.name}")
         with self._process.stderr as stream:
             while data := os.read(stream.fileno(), limits.STDERR):
+                said.feed(data)
                 self._stderr += data
                 del self._stderr[: -limits.STDERR]
+        said.end()
 
 
 def _writable(descriptor: int, seconds: float) -> bool:
@@ -290,7 +296,9 @@ class SshConduit(Conduit):
         shared = self._users_own_master() or len(socket) > LONGEST_SOCKET
         self._master = [] if shared else ["-o", "ControlMaster=yes", "-S", socket]
         try:
-            super().__init__(str(target), [*self._base, *self._master, "--", target.destination, command])
+            argv = [*self._base, *self._master, "--", target.destination, command]
+            log.command(f"! {target}", argv)
+            super().__init__(str(target), argv)
         except BaseException:
             self._control.cleanup()
             raise
@@ -377,4 +385,5 @@ class CommandConduit(Conduit):
     """Any command that leads to `layerferry receive`, or to a plain `sh`, on the other side."""
 
     def __init__(self, argv: Sequence[str]) -> None:
+        log.note(f"! {command_name(argv)}", f"a command with {len(argv) - 1} arguments, which may be secret")
         super().__init__(command_name(argv), argv)

@@ -47,7 +47,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib.resources import files
 
-from layerferry import limits
+from layerferry import limits, log
 from layerferry.compression import in_blocks
 from layerferry.errors import ConnectError, LayerferryError, SourceError, TargetError, VerificationError
 from layerferry.image import Image, is_digest
@@ -100,6 +100,7 @@ class Conversation:
         wanted = conduit.engine or engine
         self._opening = [("engine", *(wanted.split(":", 1) if wanted else ())), *([("dry-run",)] if dry_run else [])]
         text = script()
+        log.note(f"> {self.target}", f": layerferry {PROTOCOL} {len(text)} (and the script, {len(text)} bytes)")
         self._write(f": layerferry {PROTOCOL} {len(text)}\n".encode() + text)
         if conduit.pipelined:  # the target looks for its engine while we look at the source
             self._say(*self._opening)
@@ -159,6 +160,7 @@ class Conversation:
 
         The credentials: `token` as X-Registry-Auth has them, `basic` as config.json and RFC 7617 do.
         """
+        log.mask(token, basic)
         self._say(("learn", image_id, name, token, basic))
         return self._answer("its engine to push to us", limits.ANSWER).split() == ["learned", "yes"]
 
@@ -174,7 +176,8 @@ class Conversation:
                 break
             self._write(b"%d\n" % len(frame) + frame)
             sent += len(frame)
-        else:
+        log.note(f"> {self.target}", f"(the archive, frames: {-(-sent // FRAME)}, bytes: {sent})")
+        if not answer:
             self._say(("0",))
         whole = limits.LOADED + sent / limits.LOADED_RATE
         wait = _Wait(f"its engine to load {sent} bytes", self._silence(whole), whole)
@@ -223,6 +226,8 @@ class Conversation:
         for word in (word for line in lines for word in line):
             if not _WORD.fullmatch(word):
                 raise SourceError(f"{word[:80]!r} cannot be said to {self.target}: it is not one word")
+        for line in lines:
+            log.note(f"> {self.target}", " ".join(line))
         self._write("".join(f"{' '.join(line)}\n" for line in lines).encode("ascii"))
 
     def _write(self, data: bytes) -> None:

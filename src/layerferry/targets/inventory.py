@@ -4,11 +4,12 @@ import base64
 import contextlib
 import json
 import secrets
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from layerferry import log
 from layerferry.errors import SourceError
 from layerferry.image import Descriptor, Image
 from layerferry.plan import Inventory
@@ -59,7 +60,13 @@ def places(image: Image, holding: Holding) -> dict[str, Place]:
     return {**holding.loose, **below}
 
 
-def learn(conversation: Conversation, conduit: Conduit, greeting: Greeting, images: Iterable[Image]) -> Knowledge:
+def learn(
+    conversation: Conversation,
+    conduit: Conduit,
+    greeting: Greeting,
+    images: Iterable[Image],
+    fault: Callable[[Exception], None] = lambda _: None,
+) -> Knowledge:
     """Find out which blobs a target with a blob-keyed store holds, without reading one of them.
 
     What it has told of itself is enough, as far as it goes. For layers that it holds without telling their blobs its
@@ -67,7 +74,7 @@ def learn(conversation: Conversation, conduit: Conduit, greeting: Greeting, imag
     hold every blob, so what is pushed is just the manifest. Where the target cannot reach us, nothing is known.
 
     Whoever else is on the target reaches the registry, too, and may read its name in the daemon's command line: it
-    asks for credentials, and of two manifests counts none.
+    asks for credentials, and of two manifests counts none. `fault` hears of an error of its own.
     """
     if greeting.store != "blob":
         return Knowledge()
@@ -82,10 +89,12 @@ def learn(conversation: Conversation, conduit: Conduit, greeting: Greeting, imag
     holders = sorted(dict.fromkeys(found), key=found.count, reverse=True)[:_MOST_HOLDERS]
     if not holders or not conversation.learns:
         return Knowledge(told=told)
-    return Knowledge(_lessons(conversation, conduit, holders), told)
+    return Knowledge(_lessons(conversation, conduit, holders, fault), told)
 
 
-def _lessons(conversation: Conversation, conduit: Conduit, holders: Iterable[str]) -> "dict[str, PushedManifest]":
+def _lessons(
+    conversation: Conversation, conduit: Conduit, holders: Iterable[str], fault: Callable[[Exception], None]
+) -> "dict[str, PushedManifest]":
     """By image ID, the manifests that the target's daemon pushes to us."""
     from layerferry.registry import Registry  # noqa: PLC0415 - only here it is needed, and it takes a while to load
 
@@ -93,7 +102,7 @@ def _lessons(conversation: Conversation, conduit: Conduit, holders: Iterable[str
     user, password = "layerferry", secrets.token_hex(16)
     with (
         TemporaryFolder() as spool,
-        Registry(spool=Path(spool), limit=0, credentials=(user, password)) as registry,
+        Registry(spool=Path(spool), limit=0, credentials=(user, password), observe=log.served, fault=fault) as registry,
     ):
         port = conduit.reverse(registry.port)
         if port is None:

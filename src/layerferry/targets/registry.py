@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Self
 from urllib.parse import parse_qsl, quote, urlsplit
 
@@ -78,7 +78,7 @@ class RegistryTarget:
     name: str
     address: Address
     connect: Link[Bastion | Direct]
-    environ: Mapping[str, str]
+    environ: Mapping[str, str] = field(repr=False)
 
 
 def _shown(text: str) -> str:

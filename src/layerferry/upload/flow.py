@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from layerferry.archive import Blob, Content, Manifest, Parcel, describe
+from layerferry.disk import KeptFile
 from layerferry.documents import Document
 from layerferry.errors import ConnectError, TargetError, VerificationError
 from layerferry.events import SENDING_EVERY, Emit, Greeted, Loading, Planned, Route, Sending, Warned
@@ -204,7 +205,7 @@ class Upload:
         if source is shelf or shelf.has(blob.digest) or shelf.mount(blob.digest, source.name.path):
             return
         path = spool / "copy"
-        with path.open("wb") as file:
+        with KeptFile(path, blob.size) as file:
             exhaust(copied(checked(source.blob(blob), blob, source.place), file))
         shelf.put_blob(blob, path, lambda _: self._check(target))
         path.unlink()

@@ -5,11 +5,11 @@ The same tar makes the same bytes (no time, no name in the header), so that a la
 """
 
 from pathlib import Path
-from typing import IO
 
 from layerferry import limits
 from layerferry.archive import Blob, Piece
 from layerferry.compression import Compression, Method, compress
+from layerferry.disk import KeptFile
 from layerferry.errors import SourceError
 from layerferry.image import MEDIA_TYPE_LAYER, MEDIA_TYPE_LAYER_GZIP, MEDIA_TYPE_LAYER_ZSTD, Descriptor
 from layerferry.sources.streams import Hashed, copied, exhaust
@@ -33,7 +33,7 @@ def pack(blob: Blob, compression: Compression, folder: Path) -> tuple[Descriptor
     something else than its diff ID, or its digest, says.
     """
     path = folder / f"{blob.diff_id.removeprefix('sha256:')}.layer"
-    with path.open("wb") as file:
+    with KeptFile(path, blob.descriptor.size, exact=blob.descriptor.is_compressed) as file:
         if blob.descriptor.is_compressed:
             seen = unpack(copied(blob.chunks, file), f"layer {blob.descriptor.digest}", limits.UNPACKED)
             layer = Descriptor(blob.descriptor.media_type, seen.blob.digest, seen.blob.size)
@@ -47,7 +47,7 @@ def pack(blob: Blob, compression: Compression, folder: Path) -> tuple[Descriptor
     return layer, path, seen
 
 
-def _compress(blob: Blob, compression: Compression, file: IO[bytes]) -> Seen:
+def _compress(blob: Blob, compression: Compression, file: KeptFile) -> Seen:
     method = compression.method or Method.GZIP
     read = Hashed(blob.chunks)
     if method is Method.GZIP:

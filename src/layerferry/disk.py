@@ -1,0 +1,92 @@
+"""Files that layers are kept in for a while: each write is checked, and a disk that has no room for them is told of."""
+
+import contextlib
+import os
+import shutil
+from pathlib import Path
+from types import TracebackType
+from typing import IO, Final, Self
+
+from layerferry.errors import SourceError
+
+#: Bytes between two looks at what the disk has left.
+_LOOK_EVERY: Final = 64 << 20
+
+
+def no_room(folder: Path, needed: int, why: str = "") -> SourceError:
+    """The error of a folder that has no room for `needed` bytes more."""
+    reason = f"{why}, " if why else ""
+    with contextlib.suppress(OSError):  # it may be gone, and that is the reason then
+        reason += f"{shutil.disk_usage(folder).free} bytes free, "
+    return SourceError(
+        f"layers cannot be kept in {folder}: {reason}{needed} needed",
+        hint="TMPDIR names the folder for them: one with more room will do.",
+    )
+
+
+def require(folder: Path, needed: int) -> None:
+    """Raise `SourceError` where a folder's disk has no room for `needed` bytes more."""
+    try:
+        free = shutil.disk_usage(folder).free
+    except OSError as error:
+        raise no_room(folder, needed, error.strerror or "") from None
+    if free < needed:
+        raise no_room(folder, needed)
+
+
+def write_all(file: IO[bytes], data: bytes | memoryview) -> None:
+    """Write all of `data`: an unbuffered file may take less at a time. Raises `OSError`."""
+    view = memoryview(data)
+    while view:
+        count = file.write(view)
+        if not count:
+            raise BlockingIOError(0, "it takes no more")
+        view = view[count:]
+
+
+class KeptFile:
+    """A new file of a private folder, for a layer of `size` bytes, or of up to so many where that is not `exact`.
+
+    Writing raises `SourceError` where the disk is full, or where more than `most` bytes come: `what` names the layer.
+    """
+
+    def __init__(self, path: Path, size: int, *, exact: bool = True, most: int | None = None, what: str = "") -> None:
+        self._folder = path.parent
+        self._size = size
+        self._exact = exact
+        self._most = most
+        self._what = what
+        self._looked = 0
+        self.written = 0
+        if exact:
+            require(self._folder, size)
+        try:
+            path.unlink(missing_ok=True)  # whoever still reads one of that name goes on to do so
+            self._file: IO[bytes] = path.open("xb", buffering=0)
+        except OSError as error:
+            raise no_room(self._folder, size, error.strerror or "") from None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._file.close()
+
+    def write(self, data: bytes) -> int:
+        if self._most is not None and self.written + len(data) > self._most:
+            raise SourceError(
+                f"{self._what} is refused: its {self._size} bytes unpack to more than {self._most}",
+                hint="Nothing that is made for use is packed so tightly.",
+            )
+        left = max(self._size - self.written, len(data)) if self._exact else len(data)
+        if self.written >= self._looked + _LOOK_EVERY:
+            self._looked = self.written
+            require(self._folder, left)
+        try:
+            write_all(self._file, data)
+        except OSError as error:
+            raise no_room(self._folder, left, error.strerror or os.strerror(error.errno or 0)) from None
+        self.written += len(data)
+        return len(data)

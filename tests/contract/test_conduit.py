@@ -1,0 +1,75 @@
+"""A command as the other side, which does what it should not: says too much, takes nothing, ends by a signal."""
+
+import sys
+
+import pytest
+
+from layerferry import limits
+from layerferry.errors import ConnectError, LayerferryError, TargetError
+from layerferry.targets.conduit import CommandConduit, SilenceError
+
+
+def says(code: str) -> CommandConduit:
+    return CommandConduit([sys.executable, "-c", f"import os, signal, sys, time\n{code}"])
+
+
+def test_who_takes_nothing_is_given_up_and_what_went_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(limits, "TAKEN", 0.2)
+    with says("time.sleep(60)") as conduit:
+        with pytest.raises(ConnectError, match=r"has taken nothing for 0\.2 s; [0-9]+ bytes had gone"):
+            conduit.write(bytes(1 << 20))
+        assert 0 < conduit.sent < 1 << 20
+        conduit.close(hurry=True)
+
+
+def test_who_takes_slowly_takes_all(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(limits, "TAKEN", 20.0)
+    code = "n = 0\nwhile data := os.read(0, 4096):\n n += len(data)\n time.sleep(0.001)\nprint(n)"
+    with says(code) as conduit:
+        conduit.write(bytes(300_000))
+        conduit.write(b"")
+        assert conduit.sent == 300_000
+        process = conduit._process
+        assert process.stdin is not None
+        process.stdin.close()
+        assert conduit.read_line(20) == "300000"
+
+
+def test_a_line_without_end_ends_the_session() -> None:
+    with says("while True: sys.stdout.write('x' * 65536)") as conduit:
+        with pytest.raises(TargetError, match="says a line of more than 65536 bytes"):
+            conduit.read_line(20)
+        with pytest.raises(TargetError, match="says a line of more than 65536 bytes"):
+            conduit.read_line(20)
+        conduit.close(hurry=True)
+
+
+def test_lines_without_end_wait_until_they_are_read() -> None:
+    with says("while True: print('x' * 100, flush=True)") as conduit:
+        assert conduit.read_line(20) == "x" * 100
+        for _ in range(10 * limits.LINES_WAITING):
+            conduit.read_line(20)
+        assert conduit._lines.qsize() <= limits.LINES_WAITING
+        conduit.close(hurry=True)
+
+
+def test_of_stderr_the_end_is_kept() -> None:
+    with says("sys.stderr.write('x' * 10_000_000 + '\\nlast words\\n'); sys.exit(3)") as conduit:
+        with pytest.raises(TargetError, match="ended with status 3: last words"):
+            conduit.read_line(20)
+        assert len(conduit._stderr) <= limits.STDERR
+
+
+def test_a_command_of_ours_that_a_signal_ended_is_not_the_targets_fault() -> None:
+    with says("os.kill(os.getpid(), signal.SIGKILL)") as conduit, pytest.raises(ConnectError) as caught:
+        conduit.read_line(20)
+    assert "here, was ended by signal 9" in caught.value.message
+    assert "POSIX" not in caught.value.hint
+
+
+def test_silence_is_an_error_of_its_own() -> None:
+    with says("time.sleep(60)") as conduit:
+        with pytest.raises(SilenceError) as caught:
+            conduit.read_line(0.1)
+        assert isinstance(caught.value, LayerferryError)
+        conduit.close(hurry=True)
