@@ -24,8 +24,8 @@ SECRET = {
 }
 #: Fields that are called so and hold none, each with why.
 HARMLESS = {
-    "targets.receive.session.environment": "the receiver's own, which has no job's secrets",
-    "targets.receive.engine.environment": "the receiver's own, which has no job's secrets",
+    "receive.dialogue.environment": "the receiver's own, which has no job's secrets",
+    "receive.engine.environment": "the receiver's own, which has no job's secrets",
 }
 
 

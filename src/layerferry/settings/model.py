@@ -9,9 +9,9 @@ from pydantic import AliasChoices, Field, ValidationError, create_model, field_v
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from layerferry.ci.services import read_address
-from layerferry.compression import Compression
+from layerferry.compression.stream import Compression
 from layerferry.errors import LayerferryError, UsageError
-from layerferry.image import Platform
+from layerferry.oci.image import Platform
 from layerferry.settings.values import FIELDS, PREFIX, Settings, variables
 
 if TYPE_CHECKING:
