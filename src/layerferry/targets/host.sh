@@ -785,7 +785,7 @@ tick() {
     sleep 10 &
     nap=$!
     wait $nap
-    mark tick
+    mark tick || exit
   done
 }
 
