@@ -5,6 +5,7 @@ import io
 import re
 from collections.abc import Iterator, Mapping
 from http import HTTPStatus
+from pathlib import Path
 from typing import Any
 
 import docker
@@ -128,6 +129,7 @@ def find_address(environ: Mapping[str, str]) -> tuple[dict[str, Any], str]:
     """The SDK's arguments, and the address for people. DOCKER_HOST goes before the context, as in the docker CLI."""
     host = check_daemon_url(environ.get("DOCKER_HOST", ""), "DOCKER_HOST")
     arguments: dict[str, Any] = {}
+    _check_configuration(environ)
     if not host:
         try:
             context = ContextAPI.get_context(environ.get("DOCKER_CONTEXT") or None)
@@ -148,6 +150,18 @@ def find_address(environ: Mapping[str, str]) -> tuple[dict[str, Any], str]:
     if host:
         arguments.setdefault("base_url", host)
     return arguments, host or _DEFAULT
+
+
+def _check_configuration(environ: Mapping[str, str]) -> None:
+    """Raise `SourceError` where what the SDK will read is no file: it would wait for a pipe, and read all of a device."""
+    folder = environ.get("DOCKER_CONFIG") or f"{environ.get('HOME') or Path.home()}/.docker"
+    path = Path(folder, "config.json")
+    try:
+        fits = not path.exists() or (path.is_file() and path.stat().st_size <= limits.DOCUMENT)
+    except (OSError, ValueError):  # it cannot be read, or leads in a circle: the SDK does without it, too
+        return
+    if not fits:
+        raise SourceError(f"docker's configuration {path} is no file of at most {limits.DOCUMENT} bytes")
 
 
 def words_of(error: Exception) -> str:
