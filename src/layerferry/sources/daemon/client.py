@@ -153,7 +153,7 @@ def find_address(environ: Mapping[str, str]) -> tuple[dict[str, Any], str]:
 
 
 def _check_configuration(environ: Mapping[str, str]) -> None:
-    """Raise `SourceError` where what the SDK will read is no file: it would wait for a pipe, and read all of a device."""
+    """Raise `SourceError` where what the SDK will read is no file: it would wait for a pipe, or read a device."""
     folder = environ.get("DOCKER_CONFIG") or f"{environ.get('HOME') or Path.home()}/.docker"
     path = Path(folder, "config.json")
     try:
