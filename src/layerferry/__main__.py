@@ -13,9 +13,9 @@ def main() -> None:
     take()
     if sys.argv[1:2] == ["receive"]:
         from layerferry import settings  # noqa: PLC0415
-        from layerferry.targets import receiver  # noqa: PLC0415
+        from layerferry.receive import program  # noqa: PLC0415
 
-        sys.exit(receiver.main(sys.argv[2:], settings.environment()))
+        sys.exit(program.main(sys.argv[2:], settings.environment()))
     trace(sys.argv[1:])
     try:
         from layerferry import cli  # noqa: PLC0415

@@ -17,8 +17,8 @@ from layerferry.ci.escape import one_line
 from layerferry.errors import Halt, Interrupted, LayerferryError, OutputError, UsageError, interruption
 from layerferry.streams import stderr, stdout, taken, trace
 from layerferry.targets import is_registry
-from layerferry.targets.choice import TargetEngine
-from layerferry.targets.target import AnyTarget, Ssh, start
+from layerferry.targets.address import AnyTarget, Ssh, start
+from layerferry.targets.engine_choice import TargetEngine
 
 if TYPE_CHECKING:
     from layerferry.report import Report
@@ -126,7 +126,7 @@ def _through(targets: list[str | tuple[str, ...]], via: str) -> list[str | tuple
     """The targets, with the way to each registry; the settings are loaded only where they may say one."""
     if not via and not any(map(is_registry, targets)):
         return targets
-    from layerferry.targets.registry import check_via, through
+    from layerferry.targets.registry_address import check_via, through
 
     if via:
         check_via(targets, "--via")
@@ -135,7 +135,7 @@ def _through(targets: list[str | tuple[str, ...]], via: str) -> list[str | tuple
 
 
 def _with_material(stack: contextlib.ExitStack, ssh: Ssh) -> Ssh:
-    from layerferry.runner import ssh_options
+    from layerferry.ci_run import ssh_options
 
     options = stack.enter_context(ssh_options(settings.load()))
     return replace(ssh, options=(*ssh.options, *options))
@@ -156,11 +156,11 @@ def _split(
 
 
 def _push(images: Sequence[str], targets: Sequence[AnyTarget], *, as_json: bool, **given: Any) -> None:
-    from layerferry.push import fan_out
+    from layerferry.ci_run import Context, bounded
+    from layerferry.push.request import Options, Wanted
+    from layerferry.push.to_host import fan_out
     from layerferry.report import noted
     from layerferry.result import exit_code, failures
-    from layerferry.runner import Surroundings, bounded
-    from layerferry.wanted import Options, Wanted
 
     if given["names"] and len(images) > 1:
         raise UsageError("--name goes with one image", hint="Push them one by one, or tag them at the source.")
@@ -175,7 +175,7 @@ def _push(images: Sequence[str], targets: Sequence[AnyTarget], *, as_json: bool,
         engine=engine,
         jobs=chosen.jobs,
     )
-    around = Surroundings.look(chosen, settings.environment())
+    around = Context.look(chosen, settings.environment())
     begin = time.monotonic()
     with _report(as_json=as_json) as report:
         with bounded(chosen.timeout):
@@ -184,7 +184,7 @@ def _push(images: Sequence[str], targets: Sequence[AnyTarget], *, as_json: bool,
         report.finish(results, time.monotonic() - begin)
     for error in failures(results):
         stderr().complain(error)
-    _end(exit_code(results), asked=as_json)
+    _end(exit_code(results))
 
 
 @cli.command()
@@ -204,7 +204,7 @@ def run(*, print_config: bool, dry_run: bool, as_json: bool, log: str | None) ->
         if not print_config:
             _log_to(chosen)
     except UsageError as error:
-        from layerferry.runner import complain
+        from layerferry.ci_run import complain
 
         complain(error, environ, (stderr() if as_json else stdout()).verbatim)
         sys.exit(error.exit_code)
@@ -214,18 +214,18 @@ def run(*, print_config: bool, dry_run: bool, as_json: bool, log: str | None) ->
         for origin in origins(chosen, environ, {"log": log}):
             stdout().write(one_line(f"{origin.variable}={origin.value}  # {origin.source}") + "\n")
         return
-    from layerferry import runner
+    from layerferry import ci_run
 
-    _end(runner.run(chosen, environ, dry_run=dry_run, as_json=as_json), asked=as_json)
+    _end(ci_run.run(chosen, environ, dry_run=dry_run, as_json=as_json))
 
 
 @cli.command(context_settings={"ignore_unknown_options": True, "help_option_names": []})
 @click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
 def receive(arguments: tuple[str, ...]) -> None:
     """Play the target's part, over stdin and stdout: a forced command for a locked-down host."""
-    from layerferry.targets import receiver
+    from layerferry.receive import program
 
-    sys.exit(receiver.main(arguments, settings.environment()))
+    sys.exit(program.main(arguments, settings.environment()))
 
 
 @cli.command()
@@ -238,9 +238,9 @@ def receive(arguments: tuple[str, ...]) -> None:
 @_DEBUG
 def doctor(target: str | None, *, via: str, as_json: bool, log: str | None, **ssh: Any) -> None:
     """Show what is where and what reaches what, the route that would be taken, and why. Sends nothing."""
+    from layerferry.ci_run import bounded
     from layerferry.doctor import examine, show
-    from layerferry.runner import bounded
-    from layerferry.targets.registry import check_via, through
+    from layerferry.targets.registry_address import check_via, through
 
     chosen = settings.load({"log": log})
     _log_to(chosen)
@@ -273,10 +273,10 @@ def _interrupt(_number: int, _frame: FrameType | None) -> None:
     raise Halt(Interrupted())
 
 
-def _end(code: int, *, asked: bool) -> NoReturn:
+def _end(code: int, *, asked: bool = False) -> NoReturn:
     """End with `code`: it tells of the images, whatever became of the log.
 
-    What was `asked` for on stdout and cannot be written is a failure of its own, if there is no other.
+    Where nothing but an answer on stdout was `asked` for, one that cannot be written is a failure.
     """
     out = stdout()
     out.flush()

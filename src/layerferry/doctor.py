@@ -9,16 +9,16 @@ from typing import Any
 from layerferry.ci.escape import cleaned
 from layerferry.ci.probes import probe
 from layerferry.ci.topology import Reach
+from layerferry.ci_run import Context
 from layerferry.errors import LayerferryError, RouteError
-from layerferry.routes import ngrok_agent
-from layerferry.runner import Surroundings
+from layerferry.push.to_registry import open_endpoint
+from layerferry.routes.ngrok import agent as ngrok_agent
 from layerferry.settings.values import Settings
-from layerferry.sources.daemon import Daemon
+from layerferry.sources.daemon.api import Daemon
 from layerferry.streams import Stream
+from layerferry.targets.address import Ssh, start
 from layerferry.targets.conversation import Conversation
-from layerferry.targets.registry import RegistryTarget
-from layerferry.targets.target import Ssh, start
-from layerferry.upload.flow import open_endpoint
+from layerferry.targets.registry_address import RegistryTarget
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +54,7 @@ class Findings:
 def examine(settings: Settings, environ: Mapping[str, str], target: str | None, ssh: Ssh) -> Findings:
     """Look at everything. What fails is a finding, not an error."""
     findings = Findings()
-    around = Surroundings.look(settings, environ)
+    around = Context.look(settings, environ)
     topology = around.topology
     findings.add("CI", str(topology.provider), topology.provider_reason)
     findings.add("container", str(topology.container or "none"), topology.container_reason)
@@ -77,7 +77,7 @@ def examine(settings: Settings, environ: Mapping[str, str], target: str | None, 
     return findings
 
 
-def _find_route(findings: Findings, around: Surroundings, daemon: Daemon) -> None:
+def _find_route(findings: Findings, around: Context, daemon: Daemon) -> None:
     """Ask the daemon what it reaches. A tunnel is not opened: it would cost, and be seen."""
     asked = around.settings.route
     reached = ""
@@ -105,7 +105,7 @@ def _find_route(findings: Findings, around: Surroundings, daemon: Daemon) -> Non
     findings.advice += _advice(around, reached=bool(reached), has_token=has_token, has_agent=has_agent)
 
 
-def _find_agent(findings: Findings, around: Surroundings, *, has_token: bool) -> bool:
+def _find_agent(findings: Findings, around: Context, *, has_token: bool) -> bool:
     """Whether there is an agent, or one may be downloaded."""
     token = "a token is given" if has_token else "no token is given"
     try:
@@ -117,7 +117,7 @@ def _find_agent(findings: Findings, around: Surroundings, *, has_token: bool) ->
     return agent is not None or around.settings.ngrok_install
 
 
-def _advice(around: Surroundings, *, reached: bool, has_token: bool, has_agent: bool) -> Iterator[str]:
+def _advice(around: Context, *, reached: bool, has_token: bool, has_agent: bool) -> Iterator[str]:
     if reached:
         return
     if around.topology.daemon.reach is Reach.REMOTE:

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from layerferry.plan import Plan
+from layerferry.oci.plan import Plan
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,9 +17,9 @@ from pathlib import Path
 from typing import Any, Final
 from urllib.parse import parse_qsl, quote, quote_plus, urlsplit
 
-from layerferry import limits
 from layerferry.ci.escape import message
 from layerferry.errors import UsageError
+from layerferry.oci import limits
 from layerferry.processes import secret_values
 
 # A run without a log does not load what only a log needs: hence the imports inside functions.

@@ -6,7 +6,7 @@ from typing import Any
 
 from layerferry.errors import DeadlineError, Interrupted, LayerferryError
 from layerferry.events import Route
-from layerferry.plan import Step
+from layerferry.oci.plan import Step
 
 
 @dataclass(frozen=True, slots=True)

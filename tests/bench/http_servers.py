@@ -180,7 +180,7 @@ def talk_h11(sock: socket.socket) -> None:
         response = h11.Response(status_code=spool.status, headers=[("Content-Length", str(len(body)))])
         events = (response, h11.Data(data=body), h11.EndOfMessage())
         sock.sendall(b"".join(connection.send(event) or b"" for event in events))
-        if spool.status != 200:  # what layerferry.registry.wire does, and no server lets us do
+        if spool.status != 200:  # what layerferry.embedded_registry.http_server does, and no server lets us do
             sock.shutdown(socket.SHUT_WR)
             while sock.recv(128 * 1024):
                 pass

@@ -17,10 +17,10 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from layerferry.image import Image
-from layerferry.registry import Registry, Repository
+from layerferry.embedded_registry import PushRepository, Registry
+from layerferry.oci.image import Image
 from layerferry.routes.choose import RATES
-from layerferry.sources.daemon import Daemon
+from layerferry.sources.daemon.api import Daemon
 from rig import DOCKERS, Engine, Noise, Rig, Text, cannot_run
 
 MB = 1_000_000
@@ -50,7 +50,7 @@ def saved(daemon: Daemon, image: Image) -> None:
             pass
 
 
-def pushed(daemon: Daemon, image: Image, registry: Registry, repository: Repository, *, everything: bool) -> None:
+def pushed(daemon: Daemon, image: Image, registry: Registry, repository: PushRepository, *, everything: bool) -> None:
     if everything:
         repository.claim_all()
     with daemon.pushing(image, f"127.0.0.1:{registry.port}/{repository.name}") as push:

@@ -4,8 +4,8 @@ import sys
 
 import pytest
 
-from layerferry import limits
 from layerferry.errors import ConnectError, LayerferryError, TargetError
+from layerferry.oci import limits
 from layerferry.targets.conduit import CommandConduit, SilenceError
 
 
@@ -73,3 +73,19 @@ def test_silence_is_an_error_of_its_own() -> None:
             conduit.read_line(0.1)
         assert isinstance(caught.value, LayerferryError)
         conduit.close(hurry=True)
+
+
+def test_who_says_much_before_it_listens_is_heard() -> None:
+    says_much = "for _ in range(20_000): print('hello', flush=True)"
+    code = f"{says_much}\nn = 0\nwhile n < 500_000: n += len(os.read(0, 65536))\nprint(n)"
+    with says(code) as conduit:
+        heard = []
+
+        def listen() -> None:
+            while conduit.answered:
+                heard.append(conduit.read_line(20))
+
+        conduit.write(bytes(500_000), listen)
+        while heard[-1:] != ["500000"]:
+            heard.append(conduit.read_line(20))
+        assert heard.count("hello") == 20_000

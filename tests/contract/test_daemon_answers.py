@@ -11,10 +11,11 @@ from typing import Any
 
 import pytest
 
-from layerferry import limits
-from layerferry.errors import SourceError
-from layerferry.image import Image, Platform
-from layerferry.sources.daemon import Daemon
+from layerferry.errors import SourceError, UsageError
+from layerferry.oci import limits
+from layerferry.oci.image import Image, Platform
+from layerferry.sources.daemon.api import Daemon
+from layerferry.sources.daemon.push_tags import PUSH_TAG
 
 ID, BASE = "sha256:" + "a" * 64, "sha256:" + "b" * 64
 SHOWN: dict[str, Any] = {
@@ -64,7 +65,11 @@ class Playing(socketserver.ThreadingUnixStreamServer):
     def push(self, reply: Reply) -> None:
         """Let an image be pushed to `here/x`, whatever that is."""
         self.replies |= {"/images/here/x/push": reply}
-        self.replies |= {f"/images/{ID}/tag": document(b"", "201 Created"), "/images/here/x:layerferry": document([])}
+        self.replies |= {
+            f"/images/{ID}/json": document({**SHOWN, "RepoTags": ["app:1"]}),
+            f"/images/{ID}/tag": document(b"", "201 Created"),
+            f"/images/here/x:{PUSH_TAG}": document([]),
+        }
         with closing(Daemon(self.environ)) as daemon, daemon.pushing(daemon.inspect("app:1"), "here/x") as push:
             push()
 
@@ -266,7 +271,7 @@ def test_a_daemon_that_has_gone_is_told_so(playing: Playing) -> None:
 
 @pytest.mark.parametrize("url", ["ssh://me:secret@build.example", "tcp://me:secret@127.0.0.1:1"])
 def test_a_password_in_an_address_is_not_shown(url: str) -> None:
-    with pytest.raises(SourceError, match="has a password") as caught:
+    with pytest.raises(UsageError, match="has a password") as caught:
         Daemon({"DOCKER_HOST": url})
     assert "secret" not in caught.value.message
 

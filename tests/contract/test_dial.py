@@ -6,8 +6,8 @@ import pytest
 import requests
 
 from layerferry.errors import SourceError
-from layerferry.sources.daemon import Daemon
-from layerferry.sources.dial import DialAdapter, command
+from layerferry.sources.daemon.api import Daemon
+from layerferry.sources.daemon.ssh_transport import DialAdapter, command
 
 LAST = "docker system dial-stdio"
 

@@ -18,8 +18,8 @@ from pathlib import Path
 import pytest
 
 from contract.fake_engine import CONTAINERD, OVERLAY2, PODMAN, Answer, FakeEngine, ask, commit, load, preamble, shells
-from layerferry.image import Image as SourceImage
-from layerferry.image import Layer, Platform
+from layerferry.oci.image import Image as SourceImage
+from layerferry.oci.image import Layer, Platform
 from layerferry.targets.conduit import CommandConduit
 from layerferry.targets.conversation import Conversation
 from rig.processes import wait_until

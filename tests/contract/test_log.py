@@ -16,9 +16,9 @@ import pytest
 
 from contract.test_screen import Stage, is_harmless, stage
 from layerferry import log
-from layerferry.registry import Registry
-from layerferry.registry.wire import Request, Response
-from layerferry.sources.session import Session
+from layerferry.embedded_registry import Registry
+from layerferry.embedded_registry.http_server import Request, Response
+from layerferry.registry_client.http_session import RegistrySession
 from layerferry.targets.conduit import CommandConduit
 
 __all__ = ["stage"]
@@ -150,7 +150,7 @@ def test_debug_shows_where_a_mistake_of_usage_was_found(stage: Stage) -> None:
 def test_each_request_to_a_registry_is_a_line_and_its_login_is_in_none(path: Path, tmp_path: Path) -> None:
     opened(path)
     with Registry(spool=tmp_path, limit=1 << 20, credentials=("me", SECRET), observe=log.served) as registry:
-        session = Session("127.0.0.1")
+        session = RegistrySession("127.0.0.1")
         session.get(f"http://127.0.0.1:{registry.port}/v2/", headers={"Authorization": f"Bearer {SECRET}"})
         session.close()
     ours, theirs = lines(path)
@@ -169,7 +169,7 @@ def test_a_crash_of_our_registry_is_in_the_log_and_told_in_one_line(
     monkeypatch.setattr(Registry, "_answer", crash)
     opened(path)
     with Registry(spool=tmp_path, limit=1, fault=lambda error: told.append(log.fault(error))) as registry:
-        session = Session("127.0.0.1")
+        session = RegistrySession("127.0.0.1")
         assert session.get(f"http://127.0.0.1:{registry.port}/v2/").status_code == 500
         session.close()
     assert len(registry.faults) == 1

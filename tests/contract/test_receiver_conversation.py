@@ -16,8 +16,8 @@ import pytest
 
 from fuzz.bench import BASE_ID, BEFORE, CONTAINERD, SECRET_ID, Bench
 from fuzz.shipment import BASE, INCOMING, LAYER, NAME, TOP, Image, Shipment, digest, layer, lines, members_of_gzip, path
+from layerferry.receive import dialogue
 from layerferry.targets import conversation
-from layerferry.targets.receive import session
 
 
 @pytest.fixture
@@ -416,12 +416,12 @@ def test_imports_the_standard_library_alone_and_no_more_of_it_than_it_needs() ->
     ours = {name for name in found if name.startswith("layerferry.") and "receive" not in name}
     shared = {"__main__", "ci", "ci.escape", "errors", "image", "limits", "settings", "streams", "targets"}
     assert ours == {f"layerferry.{name}" for name in shared}
-    found = loaded("import layerferry.targets.receiver") - bare
+    found = loaded("import layerferry.receive.program") - bare
     assert not found & {"email", "http", "logging", "shutil", "socketserver", "tarfile", "tempfile", "tomllib"}
 
 
 def test_both_ends_speak_the_same_protocol() -> None:
-    assert session.PROTOCOL == conversation.PROTOCOL
+    assert dialogue.PROTOCOL == conversation.PROTOCOL
 
 
 def test_speaks_to_programs_only(bench: Bench) -> None:

@@ -9,10 +9,10 @@ import pytest
 
 from fuzz.bench import BASE_ID, BEFORE, SECRET_ID, Bench
 from fuzz.shipment import INCOMING, NAME, Shipment, digest
-from layerferry import limits
-from layerferry.targets.receive import command
-from layerferry.targets.receive.command import Bounds, Ended, OverrunError
-from layerferry.targets.receive.engine import _is_absent
+from layerferry.oci import limits
+from layerferry.receive import command
+from layerferry.receive.command import Bounds, Ended, OverrunError
+from layerferry.receive.engine import _is_absent
 
 _DOWN = "Cannot connect to the Docker daemon at unix:///var/run/docker.sock. Is the docker daemon running?\n"
 _TAKEN = "docker.io/library/app:2"

@@ -11,10 +11,10 @@ from fuzz.bench import BEFORE, Bench
 from fuzz.shipment import NAME, Shipment
 from fuzz.tricks import TRICKS, Trick
 from fuzz.tricks_streams import frame, xz
-from layerferry import limits
-from layerferry.targets.receive.expand import Expander, Zstd
-from layerferry.targets.receive.refusal import Refusal
-from layerferry.targets.receive.zstd_frames import Walker
+from layerferry.oci import limits
+from layerferry.receive.decompression import Expander, ZstdDecoder
+from layerferry.receive.refusal import Refusal
+from layerferry.receive.zstd_frames import Walker
 
 
 def test_there_are_enough_of_them() -> None:
@@ -72,7 +72,7 @@ def test_takes_no_zstd_where_there_is_no_zstd() -> None:
 needs_zstd = pytest.mark.skipif(not shutil.which("zstd"), reason="no zstd binary")
 
 
-def unpacked(decoder: Zstd, data: bytes) -> int:
+def unpacked(decoder: ZstdDecoder, data: bytes) -> int:
     """How many bytes come out."""
     try:
         return sum(map(len, decoder.feed(data))) + sum(map(len, decoder.finish()))
@@ -82,7 +82,7 @@ def unpacked(decoder: Zstd, data: bytes) -> int:
 
 @needs_zstd
 def test_the_process_that_unpacks_zstd_has_little_memory() -> None:
-    decoder = Zstd(shutil.which("zstd") or "", {})
+    decoder = ZstdDecoder(shutil.which("zstd") or "", {})
     found = resource.prlimit(decoder._process.pid, resource.RLIMIT_AS)
     decoder.close()
     assert found == (limits.ZSTD_MEMORY, limits.ZSTD_MEMORY)
@@ -90,7 +90,7 @@ def test_the_process_that_unpacks_zstd_has_little_memory() -> None:
 
 @needs_zstd
 def test_the_largest_window_that_is_taken_fits_into_it() -> None:
-    assert unpacked(Zstd(shutil.which("zstd") or "", {}), frame(bytes(1 << 20), window=0x88)) == 1 << 20
+    assert unpacked(ZstdDecoder(shutil.which("zstd") or "", {}), frame(bytes(1 << 20), window=0x88)) == 1 << 20
 
 
 @needs_zstd
@@ -98,4 +98,4 @@ def test_should_a_foreign_stream_get_there_its_dictionary_does_not_fit(monkeypat
     monkeypatch.setattr(Walker, "feed", lambda *_: None)
     monkeypatch.setattr(Walker, "finish", lambda *_: None)
     with pytest.raises(Refusal, match="the zstd stream is broken"):
-        unpacked(Zstd(shutil.which("zstd") or "", {}), frame(b"") + xz(bytes(64 << 20)))
+        unpacked(ZstdDecoder(shutil.which("zstd") or "", {}), frame(b"") + xz(bytes(64 << 20)))

@@ -14,9 +14,9 @@ import pytest
 
 from fuzz.bench import BASE_ID, CONTAINERD, Bench
 from fuzz.shipment import BASE, LAYER, TOP, Image, Shipment, digest
-from layerferry import limits
-from layerferry.targets.receive.documents import LARGEST_DOCUMENT
-from layerferry.targets.receive.registry import Registry
+from layerferry.oci import limits
+from layerferry.receive.blob_registry import BlobRegistry
+from layerferry.receive.strict_json import LARGEST_DOCUMENT
 
 STORED = gzip.compress(BASE)
 OWN = {"mediaType": f"{LAYER}+gzip", "digest": digest(STORED), "size": len(STORED)}
@@ -113,12 +113,12 @@ def test_the_push_goes_to_the_daemon_that_the_users_docker_is_set_to(tmp_path: P
 
 
 @pytest.fixture
-def registry() -> Iterator[Registry]:
-    with Registry() as registry:
+def registry() -> Iterator[BlobRegistry]:
+    with BlobRegistry() as registry:
         yield registry
 
 
-def request(registry: Registry, method: str, path: str, body: bytes = b"", login: str = "") -> int:
+def request(registry: BlobRegistry, method: str, path: str, body: bytes = b"", login: str = "") -> int:
     connection = http.client.HTTPConnection(registry.host, timeout=10)
     headers = {"Authorization": f"Basic {login}"} if login else {}
     with contextlib.closing(connection):
@@ -127,7 +127,7 @@ def request(registry: Registry, method: str, path: str, body: bytes = b"", login
 
 
 @pytest.mark.parametrize("login", ["", "bGF5ZXJmZXJyeTo=", "x", "\u00e9"])
-def test_whoever_shows_no_credentials_teaches_nothing(registry: Registry, login: str) -> None:
+def test_whoever_shows_no_credentials_teaches_nothing(registry: BlobRegistry, login: str) -> None:
     push, name = registry.open()
     own = f"/v2/{name.partition('/')[2].partition(':')[0]}"
     body = json.dumps(MANIFEST).encode()
@@ -144,7 +144,7 @@ def test_whoever_shows_no_credentials_teaches_nothing(registry: Registry, login:
     assert push.tagged == digest(body)
 
 
-def test_a_manifest_goes_by_the_tag_once_and_else_by_its_digest(registry: Registry) -> None:
+def test_a_manifest_goes_by_the_tag_once_and_else_by_its_digest(registry: BlobRegistry) -> None:
     push, name = registry.open()
     own = f"/v2/{name.partition('/')[2].partition(':')[0]}/manifests"
     assert request(registry, "PUT", f"{own}/{digest(b'{}')}", b"{}", registry.login) == 201
@@ -158,14 +158,14 @@ def test_a_manifest_goes_by_the_tag_once_and_else_by_its_digest(registry: Regist
     assert (other.void, other.manifests) == (True, {})
 
 
-def test_between_two_lessons_nothing_is_taken(registry: Registry) -> None:
+def test_between_two_lessons_nothing_is_taken(registry: BlobRegistry) -> None:
     _, name = registry.open()
     registry.push = None
     own = f"/v2/{name.partition('/')[2].partition(':')[0]}/manifests"
     assert request(registry, "PUT", f"{own}/learn", b"{}", registry.login) == 403
 
 
-def test_strangers_that_are_silent_keep_nobody_out(registry: Registry) -> None:
+def test_strangers_that_are_silent_keep_nobody_out(registry: BlobRegistry) -> None:
     host, _, port = registry.host.partition(":")
     with contextlib.ExitStack() as stack:
         idle = [
@@ -193,7 +193,7 @@ def test_strangers_that_are_silent_keep_nobody_out(registry: Registry) -> None:
     ids=lambda sent: repr(sent[:40]),
 )
 def test_a_stranger_that_dribbles_or_floods_is_sent_away(
-    registry: Registry, sent: bytes, capfd: pytest.CaptureFixture[str]
+    registry: BlobRegistry, sent: bytes, capfd: pytest.CaptureFixture[str]
 ) -> None:
     host, _, port = registry.host.partition(":")
     with (
@@ -208,7 +208,7 @@ def test_a_stranger_that_dribbles_or_floods_is_sent_away(
 
 
 def test_with_the_lessons_all_connections_end() -> None:
-    with Registry() as registry:
+    with BlobRegistry() as registry:
         host, _, port = registry.host.partition(":")
         connection = socket.create_connection((host, int(port)), timeout=20)
         connection.sendall(f"GET /v2/ HTTP/1.1\r\nAuthorization: Basic {registry.login}\r\n\r\n".encode())

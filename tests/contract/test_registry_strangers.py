@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from layerferry import limits
-from layerferry.image import MEDIA_TYPE_MANIFEST, digest_of
-from layerferry.registry import Registry, Repository
+from layerferry.embedded_registry import PushRepository, Registry
+from layerferry.oci import limits
+from layerferry.oci.image import MEDIA_TYPE_MANIFEST, digest_of
 
 DATA = b"the bytes of a layer"
 AUTH = {"Authorization": "Basic " + base64.b64encode(b"user:password").decode()}
@@ -28,7 +28,7 @@ def registry(tmp_path: Path) -> Iterator[Registry]:
 class Client:
     """A daemon: one connection, which lasts."""
 
-    def __init__(self, registry: Registry, repository: Repository) -> None:
+    def __init__(self, registry: Registry, repository: PushRepository) -> None:
         self._connection = http.client.HTTPConnection("127.0.0.1", registry.port, timeout=10)
         self._base = f"/v2/{repository.name}"
 

@@ -10,9 +10,9 @@ import pytest
 
 from fake_registry import PASSWORD, USER, FakeRegistry, fake_registry
 from layerferry.errors import SourceError
-from layerferry.plan import Inventory, plan
-from layerferry.sources import endpoint
-from layerferry.sources.remote import RemoteSource
+from layerferry.oci.plan import Inventory, plan
+from layerferry.registry_client import endpoint
+from layerferry.sources.registry import RemoteSource
 from packed import Picture
 
 PICTURE = Picture.of("app", "gzip", "", "zstd")

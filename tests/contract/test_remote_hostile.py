@@ -16,15 +16,15 @@ import pytest
 
 from contract.test_remote import PICTURE, environment, helper, login, pull
 from fake_registry import PASSWORD, FakeRegistry, fake_registry
-from layerferry import limits
 from layerferry.errors import LayerferryError, SourceError, TargetError
-from layerferry.image import Name
-from layerferry.sources import endpoint
-from layerferry.sources.challenge import bearer
-from layerferry.sources.distribution import Repository
-from layerferry.sources.endpoint import Blame, Endpoint
-from layerferry.sources.logins import find_login
-from layerferry.upload.shelf import Shelf
+from layerferry.oci import limits
+from layerferry.oci.image import Name
+from layerferry.registry_client import endpoint
+from layerferry.registry_client.challenge import bearer
+from layerferry.registry_client.endpoint import Blame, Endpoint
+from layerferry.registry_client.logins import find_login
+from layerferry.registry_client.pusher import RepositoryPusher
+from layerferry.registry_client.repository import Repository
 
 _FLOOD = 64 << 20
 #: What lies in sockets and buffers on the way.
@@ -362,21 +362,21 @@ TAGS = [
 def test_a_list_of_tags_that_is_none_is_a_sentence(raw: Raw, tmp_path: Path, answer: bytes) -> None:
     raw.answers = {"/": (http(answer, 'Link: <http://a.io/>; rel="next"'), b"")}
     with pytest.raises(TargetError, match=r"the list of tags in the registry .* is damaged"):
-        repository(raw.address, tmp_path, Shelf, blame=Blame(TargetError, TargetError)).tags()
+        repository(raw.address, tmp_path, RepositoryPusher, blame=Blame(TargetError, TargetError)).tags()
     assert len(raw.heard) == 1
 
 
 @pytest.mark.parametrize("length", ["9" * 5000, "-5", "x", "", "²"])
 def test_a_blobs_size_that_is_none_is_not_known(raw: Raw, tmp_path: Path, length: str) -> None:
     raw.answers = {"/": (f"HTTP/1.1 200 OK\r\nContent-Length: {length}\r\n\r\n".encode("latin-1"), b"")}
-    assert repository(raw.address, tmp_path, Shelf).size(PICTURE.id) == 0
+    assert repository(raw.address, tmp_path, RepositoryPusher).size(PICTURE.id) == 0
 
 
 @pytest.mark.parametrize("location", ["", "ftp://x/", "http://[", "http://a\tb/"])
 def test_an_upload_that_goes_on_nowhere_is_a_sentence(raw: Raw, tmp_path: Path, location: str) -> None:
     raw.answers = {"/": (http(b"", f"Location: {location}", status="202 x"), b"")}
     with pytest.raises(TargetError, match="leads to an address that is refused"):
-        repository(raw.address, tmp_path, Shelf, blame=Blame(TargetError, TargetError)).begin()
+        repository(raw.address, tmp_path, RepositoryPusher, blame=Blame(TargetError, TargetError)).begin()
 
 
 @pytest.mark.parametrize(

@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 
 from layerferry.errors import SourceError
-from layerferry.image import Name
-from layerferry.sources import endpoint, session
-from layerferry.sources.distribution import Repository
-from layerferry.sources.endpoint import Endpoint
+from layerferry.oci.image import Name
+from layerferry.registry_client import endpoint, http_session
+from layerferry.registry_client.endpoint import Endpoint
+from layerferry.registry_client.repository import Repository
 from rig import tls
 
 
@@ -44,7 +44,7 @@ def address(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
     thread.start()
     monkeypatch.setattr(endpoint, "_pause", lambda *_: 0.0)
-    monkeypatch.setattr(session, "CERTIFICATES", tmp_path / "certs.d")
+    monkeypatch.setattr(http_session, "CERTIFICATES", tmp_path / "certs.d")
     try:
         yield f"127.0.0.1:{server.server_port}"
     finally:

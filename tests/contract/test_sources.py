@@ -12,16 +12,17 @@ from pathlib import Path
 import pytest
 
 from fake_registry import PASSWORD, USER, fake_registry
-from layerferry.archive import Archive, Content, Parcel
 from layerferry.errors import SourceError
 from layerferry.events import Route
-from layerferry.image import Platform
-from layerferry.plan import Inventory, plan
-from layerferry.sources import Source, endpoint
-from layerferry.sources.layout import LayoutSource
-from layerferry.sources.manifest import SeveralPlatformsError
-from layerferry.sources.remote import RemoteSource
-from layerferry.sources.tarball import ArchiveSource
+from layerferry.oci.delta_archive import Archive, ArchivedImage, Content
+from layerferry.oci.image import Platform
+from layerferry.oci.manifest import SeveralPlatformsError
+from layerferry.oci.plan import Inventory, plan
+from layerferry.registry_client import endpoint
+from layerferry.sources import Source
+from layerferry.sources.files.image_archive import ArchiveSource
+from layerferry.sources.files.layout import LayoutSource
+from layerferry.sources.registry import RemoteSource
 from packed import (
     ARCHIVES,
     Picture,
@@ -200,7 +201,7 @@ def test_keeps_the_manifest(place: Place, spool: Path) -> None:
     source, reference = place.put(picture)
     with opened(source, reference, frozenset(picture.diff_ids), spool) as content:
         image = source.inspect(reference)
-        archive = Archive([Parcel(plan(image, Inventory()), content, "localhost/layerferry:in")])
+        archive = Archive([ArchivedImage(plan(image, Inventory()), content, "localhost/layerferry:in")])
         for _ in archive.pieces():
             pass
     assert archive.manifests[0].data == picture.manifest

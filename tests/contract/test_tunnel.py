@@ -22,9 +22,9 @@ from urllib.parse import urlsplit
 import pytest
 
 from layerferry.errors import RouteError
-from layerferry.routes import edge
-from layerferry.routes.edge import Credentials, check_edge
-from layerferry.routes.tunnel import Tunnel, open_tunnel
+from layerferry.routes.ngrok import edge_check
+from layerferry.routes.ngrok.edge_check import Credentials, check_edge
+from layerferry.routes.ngrok.tunnel import Tunnel, open_tunnel
 from rig.processes import wait_until
 
 AGENT = Path(__file__).parents[1] / "rig" / "ngrok"
@@ -276,7 +276,7 @@ class TestFailure:
         self, world: World, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         """Each byte comes in time: a bound on a read would never end it."""
-        monkeypatch.setattr(edge, "_ONE_REQUEST", 0.5)
+        monkeypatch.setattr(edge_check, "_ONE_REQUEST", 0.5)
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         context.load_cert_chain(world.state / "cert.pem", world.state / "key.pem")
         sent = [0]
@@ -349,7 +349,7 @@ class TestFailure:
 
 PROGRAM = """
     import json, os, ssl, sys, tempfile
-    from layerferry.routes.tunnel import open_tunnel
+    from layerferry.routes.ngrok.tunnel import open_tunnel
     order = json.loads(sys.stdin.readline())
     tempfile.tempdir = order["temporary"]
     tls = ssl.create_default_context(cafile=order["cafile"])

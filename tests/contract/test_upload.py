@@ -9,19 +9,20 @@ from typing import Any
 import pytest
 
 from fake_registry import PASSWORD, USER, FakeRegistry, fake_registry
-from layerferry.compression import Compression
+from layerferry.compression.stream import Compression
 from layerferry.errors import ConnectError, SourceError, TargetError, UsageError, VerificationError
 from layerferry.events import Event, Planned, Warned
-from layerferry.image import digest_of
+from layerferry.oci.image import digest_of
+from layerferry.push.request import Options, Wanted
+from layerferry.push.to_registry import RegistryDelivery
+from layerferry.registry_client import endpoint
 from layerferry.result import Result
-from layerferry.sources import Source, endpoint, kind_of
-from layerferry.sources.layout import LayoutSource
-from layerferry.sources.remote import RemoteSource
-from layerferry.sources.tarball import ArchiveSource
+from layerferry.sources import Source, kind_of
+from layerferry.sources.files.image_archive import ArchiveSource
+from layerferry.sources.files.layout import LayoutSource
+from layerferry.sources.registry import RemoteSource
 from layerferry.targets.link import Link
-from layerferry.targets.registry import Address, Direct, RegistryTarget
-from layerferry.upload.flow import Upload
-from layerferry.wanted import Options, Wanted
+from layerferry.targets.registry_address import Address, Direct, RegistryTarget
 from packed import ARCHIVES, Picture, layer_tar, layout_files, named_entry, packed, unpacked, write_folder
 from packed import Compression as How
 
@@ -73,7 +74,7 @@ def push(
     wanted = [Wanted.of(reference, names) for reference in references]
     with contextlib.ExitStack() as stack:
         target = RegistryTarget(str(address), address, Link(stack, False, Direct), environ)
-        return Upload(wanted, options or Options(), emit).run(target, opened)
+        return RegistryDelivery(wanted, options or Options(), emit).run(target, opened)
 
 
 def layers(registry: FakeRegistry, name: str) -> list[dict[str, Any]]:

@@ -10,14 +10,14 @@ import pytest
 
 from contract.test_upload import BASE, CHANGE, actions, layers, layout, push, puts
 from fake_registry import FakeRegistry, fake_registry
-from layerferry import limits
 from layerferry.errors import SourceError
 from layerferry.events import Event, Warned
-from layerferry.image import Descriptor, digest_of
+from layerferry.oci import limits
+from layerferry.oci.image import Descriptor, digest_of
+from layerferry.push.blob_cache import Memory, Seen
+from layerferry.push.request import Options
+from layerferry.registry_client import endpoint
 from layerferry.result import Result
-from layerferry.sources import endpoint
-from layerferry.upload.memory import Memory, Seen
-from layerferry.wanted import Options
 from packed import Compression as How
 from packed import Picture, descriptor, dumps, layer_tar, layout_files, named_entry, packed, unpacked, write_folder
 

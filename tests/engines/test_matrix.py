@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from layerferry.image import Platform
+from layerferry.oci.image import Platform
 from matrix import DAEMONS, PACKED, TARGETS, checked
 from packed import (
     ARCHIVES,

@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from layerferry.image import Platform
-from layerferry.plan import Inventory, plan
-from layerferry.sources.tarball import ArchiveSource
+from layerferry.oci.image import Platform
+from layerferry.oci.plan import Inventory, plan
+from layerferry.sources.files.image_archive import ArchiveSource
 from packed import (
     ARCHIVES,
     Compression,

@@ -13,8 +13,8 @@ from typing import Any
 import docker
 import pytest
 
+from layerferry.embedded_registry import PushRepository, Registry, SpooledBlob
 from layerferry.errors import SourceError
-from layerferry.registry import Registry, Repository, SpooledBlob
 from rig import CONTAINERD, DOCKERS, OVERLAY2, Engine, Noise, Rig, Text
 
 BASE, APP = "registry-base:1", "registry-app:1"
@@ -47,7 +47,11 @@ def serving(folder: Path, *, limit: int = LIMIT, user: str = "") -> Iterator[tup
 
 
 def push(
-    engine: Engine, image: str, registry: Registry, repository: Repository, credentials: dict[str, str] | None = None
+    engine: Engine,
+    image: str,
+    registry: Registry,
+    repository: PushRepository,
+    credentials: dict[str, str] | None = None,
 ) -> str:
     """Tag, push, untag, as layerferry does; returns what the daemon said went wrong."""
     name = f"127.0.0.1:{registry.port}/{repository.name}"
@@ -189,15 +193,15 @@ def test_the_daemon_looks_the_same_afterwards(engine: Engine, pulled: list[str],
         assert snapshot(engine) == before
 
 
-def over_the_bound(repository: Repository) -> None:
+def over_the_bound(repository: PushRepository) -> None:
     repository.claim_only({})
 
 
-def over_the_budget(repository: Repository) -> None:
+def over_the_budget(repository: PushRepository) -> None:
     repository.claim_only({}, budget=1_000_000)
 
 
-def aborted(repository: Repository) -> None:
+def aborted(repository: PushRepository) -> None:
     receive = repository.receive
 
     def receive_some(upload: Any, body: Any) -> None:
@@ -211,7 +215,7 @@ def aborted(repository: Repository) -> None:
 @pytest.mark.kinds(engine=DOCKERS)
 @pytest.mark.parametrize("begin", [over_the_bound, over_the_budget, aborted])
 def test_a_push_that_is_refused_ends_at_once_and_leaves_nothing(
-    engine: Engine, loaded: str, tmp_path: Path, begin: Callable[[Repository], None]
+    engine: Engine, loaded: str, tmp_path: Path, begin: Callable[[PushRepository], None]
 ) -> None:
     with serving(tmp_path, limit=5_000_000) as (registry, trace):
         repository = registry.repository()

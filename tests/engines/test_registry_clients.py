@@ -16,9 +16,9 @@ from pathlib import Path
 
 import pytest
 
+from layerferry.embedded_registry import PushRepository, Registry, SpooledBlob
 from layerferry.errors import SourceError
-from layerferry.image import digest_of
-from layerferry.registry import Registry, Repository, SpooledBlob
+from layerferry.oci.image import digest_of
 from rig import PODMANS, Engine, Image, Noise, Rig, Text
 from rig.processes import wait_until
 
@@ -45,7 +45,7 @@ def diff_id(blob: SpooledBlob) -> str:
     return "sha256:" + hashlib.sha256(gzip.decompress(data) if data[:2] == b"\x1f\x8b" else data).hexdigest()
 
 
-def diff_ids(repository: Repository) -> list[str]:
+def diff_ids(repository: PushRepository) -> list[str]:
     """What the layers of the pushed manifest unpack to, bottom first."""
     here = repository.blobs
     return [diff_id(here[layer.digest]) for layer in repository.manifest(0).layers]
@@ -170,7 +170,7 @@ def test_names_are_not_to_be_guessed_and_ports_are_free(registry: Registry, tmp_
 
 def test_closing_ends_what_is_under_way_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Whoever waited for these clients would wait for ever."""
-    monkeypatch.setattr("layerferry.registry.wire._SILENCE", 1e6)
+    monkeypatch.setattr("layerferry.embedded_registry.http_server._SILENCE", 1e6)
     with Registry(spool=tmp_path, limit=LIMIT) as registry:
         client = Client(registry)
         idle = socket.create_connection(("127.0.0.1", registry.port))

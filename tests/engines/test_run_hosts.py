@@ -170,7 +170,7 @@ def test_a_push_that_is_stopped_leaves_no_key_and_no_image(desk: Desk, number: s
 def test_a_push_that_is_killed_leaves_no_key_and_the_next_one_takes_away_the_rest(desk: Desk) -> None:
     name = desk.load("run-test-large:1", size=60_000_000)
     running = desk.job.start("run", env={"LAYERFERRY_IMAGES": name, "LAYERFERRY_ROUTE": "registry"})
-    wait_until(lambda: bool(names_of_pushes(desk.daemon)), "the daemon does not push", seconds=30)
+    wait_until(lambda: names_of_pushes(desk.daemon) != [], "the daemon does not push", seconds=30)
     running.process.kill()
     running.end(timeout=30)
     left = [path for path in (desk.job.folder / "tmp").rglob("*") if path.is_file()]

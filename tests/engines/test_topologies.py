@@ -772,7 +772,7 @@ def test_secrets_are_masked_first_and_stand_nowhere(tunnels: Place, mode: str) -
     job.check(quiet)
     job.assert_secret(quiet, *masks)
     # The sampler has seen what would have held them.
-    for word in (b"ngrok\0start", b"layerferry.routes.tunnel", b"IdentityFile="):
+    for word in (b"ngrok\0start", b"layerferry.routes.ngrok.tunnel", b"IdentityFile="):
         assert any(word in line for line in outcome.argv)
     assert job.env["GITHUB_STEP_SUMMARY"]
     assert "ngrok" in Path(job.env["GITHUB_STEP_SUMMARY"]).read_text() or mode

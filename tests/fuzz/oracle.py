@@ -17,8 +17,8 @@ from typing import Any
 
 from fuzz.bench import BASE_ID, BEFORE, SECRET_ID
 from fuzz.shipment import BASE, SECRET, digest
-from layerferry.image import Name, Platform
-from layerferry.targets.receive.engine import Engine, Shown
+from layerferry.oci.image import Name, Platform
+from layerferry.receive.engine import Engine, Shown
 
 _OURS = re.compile(r"localhost/layerferry:[0-9a-f]{32}")
 _PLACE = re.compile(r"oci-layout|index\.json|manifest\.json|blobs/sha256/[0-9a-f]{64}")

@@ -34,23 +34,23 @@ from fuzz.bench import BEFORE  # noqa: E402
 from fuzz.shipment import LAYER, Image, Member, Shipment, layer  # noqa: E402
 from fuzz.tricks import TRICKS  # noqa: E402
 from fuzz.tricks_streams import LZ4, SKIPPABLE, frame, xz  # noqa: E402
-from layerferry import limits  # noqa: E402
 from layerferry.errors import LayerferryError  # noqa: E402
-from layerferry.image import Name, Platform  # noqa: E402
-from layerferry.targets.receive import documents  # noqa: E402
-from layerferry.targets.receive.command import Ended  # noqa: E402
-from layerferry.targets.receive.engine import _is_absent, _shown  # noqa: E402
-from layerferry.targets.receive.expand import Expander, Gzip  # noqa: E402
-from layerferry.targets.receive.journal import Journal  # noqa: E402
-from layerferry.targets.receive.learning import _lesson  # noqa: E402
-from layerferry.targets.receive.patterns import Pattern  # noqa: E402
-from layerferry.targets.receive.policy import Policy, Rules  # noqa: E402
-from layerferry.targets.receive.refusal import Refusal, one_line  # noqa: E402
-from layerferry.targets.receive.registry import Push  # noqa: E402
-from layerferry.targets.receive.session import Host, Session  # noqa: E402
-from layerferry.targets.receive.strict_tar import Tape, read_header, write_header  # noqa: E402
-from layerferry.targets.receive.wire import Client  # noqa: E402
-from layerferry.targets.receive.zstd_frames import Walker  # noqa: E402
+from layerferry.oci import limits  # noqa: E402
+from layerferry.oci.image import Name, Platform  # noqa: E402
+from layerferry.receive import strict_json  # noqa: E402
+from layerferry.receive.blob_digests import _lesson  # noqa: E402
+from layerferry.receive.blob_registry import Push  # noqa: E402
+from layerferry.receive.command import Ended  # noqa: E402
+from layerferry.receive.decision_log import DecisionLog  # noqa: E402
+from layerferry.receive.decompression import Expander, GzipDecoder  # noqa: E402
+from layerferry.receive.dialogue import Dialogue, Host  # noqa: E402
+from layerferry.receive.engine import _is_absent, _shown  # noqa: E402
+from layerferry.receive.frames import Client  # noqa: E402
+from layerferry.receive.patterns import Pattern  # noqa: E402
+from layerferry.receive.policy import Policy, Rules  # noqa: E402
+from layerferry.receive.refusal import Refusal, one_line  # noqa: E402
+from layerferry.receive.strict_tar import StrictTar, read_header, write_header  # noqa: E402
+from layerferry.receive.zstd_frames import Walker  # noqa: E402
 
 _RULES = Rules.read({"allow": ["app:*"], "max_bytes": oracle.MAX_BYTES, "idle": 5, "session": 5, "spool": "/tmp"})
 _SLOW = {"endless members that hold nothing", "endless entries", "bomb in the stream", "bomb in a layer"}
@@ -61,13 +61,13 @@ _TALK = ("image", "layer", "end", "expect", "load", "tag", "done", "learn", "eng
 def hold(session: bytes) -> tuple[int, list[str], oracle.Oracle]:
     """Let a client say all of `session` and hang up: exit code, what it heard, and the engine afterwards."""
     engine = oracle.new()
-    journal = contextlib.closing(Journal(os.devnull))
+    journal = contextlib.closing(DecisionLog(os.devnull))
     with tempfile.TemporaryFile() as incoming, tempfile.TemporaryFile() as outgoing, journal as log:
         incoming.write(session)
         incoming.seek(0)
         client = Client(incoming.fileno(), outgoing.fileno(), idle=60, until=math.inf)
         host = Host(lambda _: engine, Expander("", {}), {}, Path("/dev/null/missing"))
-        code = Session(client, Policy((_RULES,)), host, log).run()
+        code = Dialogue(client, Policy((_RULES,)), host, log).run()
         outgoing.seek(0)
         heard = outgoing.read().decode("ascii")
     return code, heard.splitlines(), engine
@@ -235,15 +235,20 @@ def check_talk(text: str) -> None:
 def check_noise(data: bytes) -> None:
     judge(data)
     judge(Shipment().preamble + data)
-    _quietly(lambda: list(Tape(iter([data, bytes(1024)])).entries()))
-    _quietly(lambda: [list(Gzip().feed(b"\x1f\x8b\x08" + data))])
-    _quietly(lambda: documents.parse(data, "noise"))
+    _quietly(lambda: list(StrictTar(iter([data, bytes(1024)])).entries()))
+    _quietly(lambda: [list(GzipDecoder().feed(b"\x1f\x8b\x08" + data))])
+    _quietly(lambda: strict_json.parse(data, "noise"))
 
 
 @fuzzed(_JSON)
 def check_documents(document: Any) -> None:
     data = json.dumps(document).encode()
-    for read in (documents.read_config, documents.read_manifest, documents.read_index, documents.read_docker_manifest):
+    for read in (
+        strict_json.read_config,
+        strict_json.read_manifest,
+        strict_json.read_index,
+        strict_json.read_docker_manifest,
+    ):
         _quietly(lambda read=read: read(data))  # type: ignore[misc]
 
 

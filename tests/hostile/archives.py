@@ -132,7 +132,8 @@ BOUNDS = (
 RECORDS = (
     *(recorded(name, data) for name, data in NO_OBJECTS.items() if name not in {"true", "utf-16", "painted"}),
     *(recorded(f"of {name}", [record]) for name, record in (*NO_LISTS.items(), ("null", None)) if name != "true"),
-    *(recorded(f"RepoTags {name}", [{**RECORD, "RepoTags": tags}]) for name, tags in NO_LISTS.items()),
+    *(recorded(f"RepoTags {name}", [{**RECORD, "RepoTags": tags}])
+      for name, tags in NO_LISTS.items() if name != "of-strings"),
     *(recorded(f"Layers {name}", [{**RECORD, "Layers": value}]) for name, value in {**NO_LISTS, "deep": DEEP}.items()),
     recorded("Config list", [{**RECORD, "Config": []}]),
     recorded("Config null", [{**RECORD, "Config": None}]),

@@ -11,7 +11,7 @@ from hostile.conduits import honest
 from hostile.selection import params
 
 
-@pytest.mark.parametrize("case", params(archives.CASES, 35))
+@pytest.mark.parametrize("case", params(archives.CASES, 30))
 def test_a_hostile_archive_reaches_no_target(case: archives.Case, layerferry: Command, tmp_path: Path) -> None:
     archive, record = tmp_path / "app.tar", tmp_path / "heard"
     case.write(archive)

@@ -31,7 +31,7 @@ def push(layerferry: Command, playing: Playing, case: daemon.Case, record: Path,
     one_sentence(run, case.codes, case.says)
 
 
-@pytest.mark.parametrize("case", params(daemon.CASES, 50, ALWAYS))
+@pytest.mark.parametrize("case", params(daemon.CASES, 38, ALWAYS))
 def test_a_hostile_daemon_reaches_no_target(
     case: daemon.Case, playing: Playing, layerferry: Command, tmp_path: Path
 ) -> None:
@@ -41,7 +41,7 @@ def test_a_hostile_daemon_reaches_no_target(
         only_asked(record, sent=not case.dry)
 
 
-@pytest.mark.parametrize("case", params(daemon.INJECTIONS, 6))
+@pytest.mark.parametrize("case", params(daemon.INJECTIONS, 4))
 def test_nor_where_something_would_be_sent(
     case: daemon.Case, playing: Playing, layerferry: Command, tmp_path: Path
 ) -> None:

@@ -11,7 +11,7 @@ from hostile.conduits import honest
 from hostile.selection import params
 
 
-@pytest.mark.parametrize("case", params(layouts.CASES, 40))
+@pytest.mark.parametrize("case", params(layouts.CASES, 32))
 def test_a_hostile_layout_reaches_no_target(case: layouts.Case, layerferry: Command, tmp_path: Path) -> None:
     folder, record = case.write(tmp_path / "app"), tmp_path / "heard"
     more = ("--dry-run",) if case.dry else ()

@@ -148,6 +148,16 @@ def test_a_hostile_context_is_told_of(name: str, layerferry: Command, tmp_path: 
     one_sentence(run, (2, 3))
 
 
+@pytest.mark.parametrize("name", FILES)
+def test_no_file_of_it_keeps_us_from_an_answer(name: str, layerferry: Command, tmp_path: Path) -> None:
+    """The SDK would read it whole, and wait for a pipe."""
+    FILES[name](folder(layerferry) / "config.json")
+    with tempfile.TemporaryDirectory(prefix="lf-") as place, serving(Path(place) / "s") as server:
+        server.play(daemon.Case("honest", {}).answering())
+        words = ("push", "app:1", "--dry-run", "--route", "export", "--", *honest(tmp_path / "heard"))
+        one_sentence(layerferry(*words, env={"DOCKER_HOST": server.address}), (0, 3))
+
+
 AWAY = ("list", "deep", "digits", "auths a list", "auths.@.auth painted", "HttpHeaders a list", "credsStore a list")
 
 

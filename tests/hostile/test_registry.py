@@ -37,7 +37,7 @@ def log_in(layerferry: Command, address: str, **entry: str) -> None:
     (folder / "config.json").write_text(json.dumps({"auths": {address: entry}}))
 
 
-@pytest.mark.parametrize("case", params(registries.CASES, 35))
+@pytest.mark.parametrize("case", params(registries.CASES, 28))
 def test_a_hostile_registry_reaches_no_target(
     case: registries.Case, playing: Playing, layerferry: Command, tmp_path: Path
 ) -> None:

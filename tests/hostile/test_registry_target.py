@@ -31,7 +31,7 @@ def push(layerferry: Command, image: str, playing: Playing, *options: str) -> Ou
     return layerferry("push", image, "--name", "app:1", *options, f"registry://{playing.address}")
 
 
-@pytest.mark.parametrize("case", params(registry_targets.CASES, 18))
+@pytest.mark.parametrize("case", params(registry_targets.CASES, 14))
 def test_a_hostile_registry_is_told_of(
     case: registry_targets.Case, image: str, playing: Playing, layerferry: Command
 ) -> None:

@@ -16,7 +16,7 @@ def images(tmp_path_factory: pytest.TempPathFactory) -> layouts.Shelf:
     return layouts.Shelf(tmp_path_factory.mktemp("images"))
 
 
-@pytest.mark.parametrize("case", params(target.CASES, 60))
+@pytest.mark.parametrize("case", params(target.CASES, 45))
 def test_a_hostile_target_is_told_of(case: target.Case, layerferry: Command, images: layouts.Shelf) -> None:
     run = layerferry("push", images.of(case.size), "--name", "app:1", *case.options, "--", *hostile(case.name))
     one_sentence(run, case.codes, case.says)

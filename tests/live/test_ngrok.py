@@ -25,9 +25,9 @@ import pytest
 from pyngrok import conf, ngrok
 from pyngrok.exception import PyngrokNgrokHTTPError
 
-from layerferry.routes import ngrok_agent
-from layerferry.routes.edge import EDGE_REALM, Credentials
-from layerferry.routes.tunnel import open_tunnel
+from layerferry.routes.ngrok import agent as ngrok_agent
+from layerferry.routes.ngrok.edge_check import EDGE_REALM, Credentials
+from layerferry.routes.ngrok.tunnel import open_tunnel
 
 SECONDS = float(os.environ.get("LAYERFERRY_LIVE_NGROK_SECONDS", "330"))
 PAUSE = min(5.0, SECONDS / 10)

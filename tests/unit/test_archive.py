@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from layerferry.archive import Archive, Blob, Parcel
-from layerferry.image import MEDIA_TYPE_LAYER, MEDIA_TYPE_LAYER_GZIP, Descriptor, Image, Layer, Platform, digest_of
-from layerferry.plan import Inventory, plan
+from layerferry.oci.delta_archive import Archive, ArchivedImage, Blob
+from layerferry.oci.image import MEDIA_TYPE_LAYER, MEDIA_TYPE_LAYER_GZIP, Descriptor, Image, Layer, Platform, digest_of
+from layerferry.oci.plan import Inventory, plan
 
 LAYERS = [bytes([number]) * (500 + number) for number in range(3)]
 IDS = [digest_of(data) for data in LAYERS]
@@ -37,10 +37,10 @@ class Fixed:
                 yield Blob(diff_id, self.descriptors[diff_id], [data[:100], data[100:]])
 
 
-def parcel(inventory: Inventory, **content: Any) -> Parcel:
+def parcel(inventory: Inventory, **content: Any) -> ArchivedImage:
     image = Image("app:1", IDS[0], Platform("linux", "amd64"), Layer.chain(IDS, map(len, LAYERS)))
     planned = plan(image, inventory)
-    return Parcel(planned, Fixed(planned.wanted, **content), INCOMING)
+    return ArchivedImage(planned, Fixed(planned.wanted, **content), INCOMING)
 
 
 def unpack(archive: Archive) -> dict[str, bytes]:
@@ -110,7 +110,7 @@ def test_another_manifest_is_not_kept() -> None:
 
 def test_two_images_share_what_the_first_one_sends() -> None:
     first = parcel(Inventory())
-    second = Parcel(first.plan, Fixed(frozenset(), config=b'{"other":1}'), "localhost/layerferry:4567")
+    second = ArchivedImage(first.plan, Fixed(frozenset(), config=b'{"other":1}'), "localhost/layerferry:4567")
     archive = Archive([first, second])
     files = unpack(archive)
     assert [entry["RepoTags"] for entry in json.loads(files["manifest.json"])] == [[INCOMING], [second.incoming]]
@@ -129,4 +129,4 @@ def test_a_blob_of_another_size_than_announced_is_an_error() -> None:
 
     broken = parcel(Inventory())
     with pytest.raises(ValueError, match="has 5 bytes, not 500"):
-        unpack(Archive([Parcel(broken.plan, Short(broken.plan.wanted), INCOMING)]))
+        unpack(Archive([ArchivedImage(broken.plan, Short(broken.plan.wanted), INCOMING)]))

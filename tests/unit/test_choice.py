@@ -3,8 +3,8 @@
 import pytest
 
 from layerferry.errors import UsageError
-from layerferry.targets.choice import ENGINES, TargetEngine
 from layerferry.targets.conduit import SshTarget
+from layerferry.targets.engine_choice import ENGINES, TargetEngine
 
 
 @pytest.mark.parametrize("text", [*ENGINES, "ctr:k8s.io", "k3s:k8s.io", "nerdctl:a-b_c.d1"])

@@ -1,8 +1,8 @@
 import pytest
 
 from layerferry.errors import RouteError
-from layerferry.image import Image, Layer, Platform
-from layerferry.plan import Inventory, Plan, plan
+from layerferry.oci.image import Image, Layer, Platform
+from layerferry.oci.plan import Inventory, Plan, plan
 from layerferry.routes.choose import Reached, choose, costs
 
 IDS = [f"sha256:{letter * 64}" for letter in "abcde"]

@@ -150,7 +150,7 @@ class TestDaemon:
         machine = Machine(sockets=("/var/run/docker.sock",), tls_folders=frozenset({"/certs/client"}))
         env = {"DOCKER_TLS_CERTDIR": "/certs"}
         daemon, _ = topology.find_daemon(env, machine, providers.GITLAB, Container("docker"))
-        assert daemon == topology.Daemon(Reach.SOCKET, "unix:///var/run/docker.sock")
+        assert daemon == topology.DaemonLocation(Reach.SOCKET, "unix:///var/run/docker.sock")
 
     def test_tls_verify_counts_when_it_is_not_empty(self) -> None:
         env = {"DOCKER_HOST": "tcp://10.0.0.9:2376", "DOCKER_CERT_PATH": "/certs"}

@@ -10,11 +10,11 @@ from typing import Any
 
 import pytest
 
+import layerferry.ci_run
 import layerferry.cli
-import layerferry.push
-import layerferry.runner
+import layerferry.push.to_host
 from layerferry.cli import main
-from layerferry.compression import Compression, Method
+from layerferry.compression.stream import Compression, Method
 from layerferry.errors import (
     ConnectError,
     Halt,
@@ -27,11 +27,11 @@ from layerferry.errors import (
     VerificationError,
 )
 from layerferry.events import Route
-from layerferry.image import Platform
+from layerferry.oci.image import Platform
+from layerferry.push.request import Options, Wanted
 from layerferry.result import Result
+from layerferry.targets.address import Ssh, Target
 from layerferry.targets.link import Link
-from layerferry.targets.target import Ssh, Target
-from layerferry.wanted import Options, Wanted
 
 ID = "sha256:" + "a" * 64
 
@@ -73,8 +73,8 @@ def calls(monkeypatch: pytest.MonkeyPatch) -> Iterator[Calls]:
         return SimpleNamespace(source=lambda emit: None)
 
     monkeypatch.setattr(layerferry.cli, "start", start)
-    monkeypatch.setattr(layerferry.push, "fan_out", fan_out)
-    monkeypatch.setattr(layerferry.runner, "Surroundings", SimpleNamespace(look=look))
+    monkeypatch.setattr(layerferry.push.to_host, "fan_out", fan_out)
+    monkeypatch.setattr(layerferry.ci_run, "Context", SimpleNamespace(look=look))
     handlers = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGALRM)}
     yield calls
     for number, handler in handlers.items():
@@ -307,7 +307,7 @@ def test_the_time_limit_is_a_failure_to_connect_and_is_taken_back_afterwards(
         signal.raise_signal(signal.SIGALRM)
         return []
 
-    monkeypatch.setattr(layerferry.push, "fan_out", fan_out)
+    monkeypatch.setattr(layerferry.push.to_host, "fan_out", fan_out)
     run("app:1", "host", "--timeout", "600", code=4)
     assert 590 < seen[0] <= 600
     assert signal.getitimer(signal.ITIMER_REAL)[0] == 0
@@ -325,5 +325,5 @@ def test_ssh_starts_before_the_rest_is_loaded() -> None:
     """The settings' model alone takes longer to load than ssh to start."""
     source = Path(layerferry.cli.__file__).read_text(encoding="utf-8")
     top = [line for line in source.splitlines() if line.startswith(("import ", "from "))]
-    for heavy in ("layerferry.push", "layerferry.report", "layerferry.runner", "pydantic", "docker", "rich"):
+    for heavy in ("layerferry.push.to_host", "layerferry.report", "layerferry.ci_run", "pydantic", "docker", "rich"):
         assert not [line for line in top if heavy in line]

@@ -6,13 +6,18 @@ import zlib
 import pytest
 import zstandard
 
-from layerferry.archive import Piece
-from layerferry.compression import Compression, Method, compress
+from layerferry.compression.stream import Compression, Method, compress
 from layerferry.errors import UsageError
+from layerferry.oci.delta_archive import ArchiveBytes
 
 PLAIN = b"all work and no play " * 20_000
 DENSE = os.urandom(300_000)
-PIECES = [Piece(PLAIN), Piece(DENSE, compressed=True), Piece(PLAIN), Piece(b"", compressed=True)]
+PIECES = [
+    ArchiveBytes(PLAIN),
+    ArchiveBytes(DENSE, compressed=True),
+    ArchiveBytes(PLAIN),
+    ArchiveBytes(b"", compressed=True),
+]
 WHOLE = PLAIN + DENSE + PLAIN
 
 
@@ -29,13 +34,13 @@ def test_what_goes_in_comes_out(method: Method, expand: object) -> None:
 
 @pytest.mark.parametrize("method", [Method.ZSTD, Method.GZIP])
 def test_what_is_compressed_already_is_only_wrapped(method: Method) -> None:
-    wrapped = b"".join(compress([Piece(DENSE, compressed=True)], method))
+    wrapped = b"".join(compress([ArchiveBytes(DENSE, compressed=True)], method))
     assert len(DENSE) < len(wrapped) < len(DENSE) + 200
     assert DENSE[:1000] in wrapped
 
 
 def test_a_level_is_heeded() -> None:
-    text = [Piece(bytes(number * number % 251 for number in range(200_000)) + PLAIN)]
+    text = [ArchiveBytes(bytes(number * number % 251 for number in range(200_000)) + PLAIN)]
     assert len(b"".join(compress(text, Method.GZIP, 9))) < len(b"".join(compress(text, Method.GZIP, 1)))
 
 

@@ -5,8 +5,8 @@ from collections.abc import Callable
 
 import pytest
 
-from layerferry import limits
-from layerferry.sources.connections import _Paced
+from layerferry.oci import limits
+from layerferry.registry_client.connections import _Paced
 
 
 class Drip(io.RawIOBase):
@@ -27,7 +27,7 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Callable[[float], None]:
     def pass_time(seconds: float) -> None:
         now[0] += seconds
 
-    monkeypatch.setattr("layerferry.sources.connections.time.monotonic", lambda: now[0])
+    monkeypatch.setattr("layerferry.registry_client.connections.time.monotonic", lambda: now[0])
     return pass_time
 
 

@@ -1,13 +1,13 @@
 """Our end of the conversation, over a conduit that plays the target."""
 
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import pytest
 
-from layerferry import limits
 from layerferry.errors import ConnectError, LayerferryError, SourceError, TargetError, VerificationError
-from layerferry.image import Descriptor, Image, Layer, Platform
+from layerferry.oci import limits
+from layerferry.oci.image import Descriptor, Image, Layer, Platform
 from layerferry.targets.conduit import Conduit, SilenceError
 from layerferry.targets.conversation import FRAME, Conversation, script
 from layerferry.targets.greeting import Greeting, Holding, Place
@@ -32,7 +32,7 @@ class FakeConduit(Conduit):
         #: How many lines come while we send; the others come after the archive.
         self.stray: int | None = None
 
-    def write(self, data: bytes) -> None:
+    def write(self, data: bytes, meanwhile: Callable[[], None] | None = None) -> None:
         if self.takes is not None and len(self.written) + len(data) > self.takes:
             raise ConnectError("host closed the connection")
         self.written += data

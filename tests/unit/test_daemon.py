@@ -3,12 +3,12 @@ from collections.abc import Iterator
 
 import pytest
 
-from layerferry.sources.history import Entry, layer_sizes
-from layerferry.sources.streams import ahead
+from layerferry.chunks import ahead
+from layerferry.sources.daemon.history import HistoryEntry, layer_sizes
 
 
-def entry(size: int, created_by: str = "RUN make") -> Entry:
-    return Entry(size, created_by)
+def entry(size: int, created_by: str = "RUN make") -> HistoryEntry:
+    return HistoryEntry(size, created_by)
 
 
 def test_sizes_are_those_of_the_entries_that_made_layers() -> None:

@@ -10,12 +10,12 @@ from typing import Any
 import pytest
 
 from layerferry import disk
-from layerferry.archive import Blob
-from layerferry.compression import Compression
+from layerferry.compression.stream import Compression
 from layerferry.disk import KeptFile
 from layerferry.errors import SourceError
-from layerferry.image import MEDIA_TYPE_LAYER_GZIP, Descriptor, digest_of
-from layerferry.sources.kept import KeptLayers
+from layerferry.oci.delta_archive import Blob
+from layerferry.oci.image import MEDIA_TYPE_LAYER_GZIP, Descriptor, digest_of
+from layerferry.push.kept_layers import KeptLayers
 
 
 class Short(io.RawIOBase):

@@ -4,10 +4,10 @@ from typing import Any
 
 import pytest
 
-from layerferry import limits
-from layerferry.documents import Document, load
 from layerferry.errors import SourceError, TargetError
-from layerferry.image import Descriptor, Digest, Image, Layer, MediaType, Name, Platform, Word, digest_of
+from layerferry.oci import limits
+from layerferry.oci.documents import Document, load
+from layerferry.oci.image import Descriptor, Digest, Image, Layer, MediaType, Name, Platform, Word, digest_of
 
 A = "sha256:" + "a" * 64
 DEEP = b"[" * 10_000 + b"]" * 10_000

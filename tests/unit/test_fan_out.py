@@ -9,13 +9,13 @@ from typing import Any, cast
 
 import pytest
 
-from layerferry import push as module
 from layerferry.errors import ConnectError, DeadlineError, Halt, Interrupted, LayerferryError, TargetError
-from layerferry.push import fan_out
+from layerferry.push import to_host as module
+from layerferry.push.request import NO_ROUTE, Options, Wanted
+from layerferry.push.to_host import fan_out
 from layerferry.result import Result, exit_code, failures
+from layerferry.targets.address import AnyTarget, Target
 from layerferry.targets.link import Link
-from layerferry.targets.target import AnyTarget, Target
-from layerferry.wanted import NO_ROUTE, Options, Wanted
 
 WANTED = [Wanted("app:1", ("docker.io/library/app:1",)), Wanted("web:2", ("docker.io/library/web:2",))]
 

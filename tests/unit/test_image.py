@@ -1,7 +1,7 @@
 import pytest
 
 from layerferry.errors import UsageError
-from layerferry.image import Layer, Name, Platform, chain_ids, digest_of, is_image_id
+from layerferry.oci.image import Layer, Name, Platform, chain_ids, digest_of, is_image_id
 
 A, B = (f"sha256:{letter * 64}" for letter in "ab")
 

@@ -10,43 +10,35 @@ import layerferry
 
 ROOT = Path(layerferry.__file__).parent
 
-#: Rooms, top to bottom. A module imports from rooms further down, or from its own; rooms of one row know nothing of
-#: each other.
+#: Rooms, top to bottom. A module imports from rooms further down, from those further right in its row, or from its own.
 STOREYS = (
-    ("__main__",),
-    ("cli",),
-    ("doctor",),
-    ("runner",),
-    ("push",),
-    ("upload",),
-    ("routes", "wanted"),
-    ("sources", "targets", "report"),
-    ("settings", "streams", "log"),
-    ("registry", "ci"),
-    ("compression", "result"),
-    ("archive", "events"),
-    ("plan", "documents"),
-    ("image", "temporary", "disk"),
-    ("errors", "processes", "limits"),
+    ("__main__", "cli", "doctor", "ci_run"),
+    ("push", "routes"),
+    ("sources", "targets", "report", "receive"),
+    ("registry_client", "embedded_registry", "streams", "process_socket", "log"),
+    ("settings", "tar_headers"),
+    ("ci", "compression", "chunks", "result"),
+    ("events", "disk", "oci", "temporary"),
+    ("errors", "processes", "causes"),
 )
 
 #: One room for each outside dependency. Two rows have a second door:
 #: zstandard is written by compression and read by sources, and dial is the adapter of the docker SDK's requests.
 OUTSIDE: Mapping[str, tuple[str, ...]] = {
     "click": ("cli",),
-    "docker": ("sources.client",),
-    "h11": ("registry.wire",),
+    "docker": ("sources.daemon.client",),
+    "h11": ("embedded_registry.http_server",),
     "pydantic": ("settings",),
     "pydantic_settings": ("settings",),
-    "pyngrok": ("routes.tunnel",),
-    "requests": ("sources",),
+    "pyngrok": ("routes.ngrok.tunnel",),
+    "requests": ("registry_client", "sources.daemon"),
     "rich": ("report.terminal",),
-    "urllib3": ("sources",),
-    "zstandard": ("compression", "sources.streams"),
+    "urllib3": ("registry_client", "sources.daemon"),
+    "zstandard": ("compression.stream", "chunks"),
 }
 
 #: What plan and route choice may use: nothing that reads, writes, waits or asks.
-PURE_MODULES = ("image", "plan", "routes.choose")
+PURE_MODULES = ("oci.image", "oci.plan", "routes.choose")
 PURE_IMPORTS = {
     "collections.abc",
     "dataclasses",
@@ -64,7 +56,7 @@ PURE_IMPORTS = {
 ENVIRONMENT: Mapping[str, str] = {
     "settings": "it is its job",
     "settings.model": "it is its job",
-    "targets.receiver": "a program of its own, which sshd starts: it hands the mapping down from its __main__ block",
+    "receive.program": "a program of its own, which sshd starts: it hands the mapping down from its __main__ block",
 }
 
 #: The only places that may print or log; all others emit events.
@@ -113,9 +105,9 @@ def outside(tree: ast.Module) -> set[str]:
     return tops - set(sys.stdlib_module_names) - {"layerferry"}
 
 
-def storey(module: str) -> int:
+def storey(module: str) -> tuple[int, int]:
     room = module.partition(".")[0]
-    return next(number for number, rooms in enumerate(STOREYS) if room in rooms)
+    return next((number, rooms.index(room)) for number, rooms in enumerate(STOREYS) if room in rooms)
 
 
 def is_in(module: str, rooms: Iterator[str] | tuple[str, ...]) -> bool:
@@ -147,6 +139,15 @@ def test_dependencies_point_one_way() -> None:
         if module and other and module.partition(".")[0] != other.partition(".")[0] and storey(other) <= storey(module)
     ]
     assert wrong == []
+
+
+def test_no_module_and_no_class_has_the_name_of_another() -> None:
+    """One word, one room: whoever searches for a name finds one thing."""
+    packages = {name for name in modules() if any(other.startswith(f"{name}.") for other in modules())}
+    stems = [name.rpartition(".")[2] for name in modules() if name not in packages and not name.endswith("__main__")]
+    classes = [node.name for tree in modules().values() for node in ast.walk(tree) if isinstance(node, ast.ClassDef)]
+    assert {name for name in stems if stems.count(name) > 1} == set()
+    assert {name for name in classes if classes.count(name) > 1} == set()
 
 
 def test_no_imports_go_in_circles() -> None:
@@ -186,8 +187,8 @@ def test_no_room_is_kept_for_a_dependency_that_left() -> None:
 
 
 def test_the_receiver_is_the_standard_library_alone() -> None:
-    reached = reached_from("targets.receiver")
-    assert "targets.receive.session" in reached
+    reached = reached_from("receive.program")
+    assert "receive.dialogue" in reached
     assert {module: outside(modules()[module]) for module in reached if outside(modules()[module])} == {}
 
 
@@ -254,12 +255,10 @@ def test_every_process_that_is_started_is_given_its_environment() -> None:
 
 def test_the_environment_of_a_child_is_made_in_one_place() -> None:
     """The receiver is another program: it has no secrets of a job, and settles its environment at its start."""
-    callers = {
-        module for module, tree in modules().items() if any(starts(tree)) and not is_in(module, ("targets.receive",))
-    }
+    callers = {module for module, tree in modules().items() if any(starts(tree)) and not is_in(module, ("receive",))}
     made = {module for module, tree in modules().items() if "layerferry.processes.child_environment" in imports(tree)}
-    assert callers - made == {"routes.tunnel"}, "which gets it from ngrok_agent"
-    assert "routes.ngrok_agent" in made
+    assert callers - made == {"routes.ngrok.tunnel"}, "which gets it from ngrok_agent"
+    assert "routes.ngrok.agent" in made
 
 
 def speaks(tree: ast.Module) -> bool:

@@ -1,7 +1,7 @@
 """What a plan may count on, of what a target has told."""
 
-from layerferry.image import MEDIA_TYPE_LAYER_GZIP, Descriptor, Image, Layer, Platform
-from layerferry.plan import Action, plan
+from layerferry.oci.image import MEDIA_TYPE_LAYER_GZIP, Descriptor, Image, Layer, Platform
+from layerferry.oci.plan import Action, plan
 from layerferry.targets.conduit import Conduit
 from layerferry.targets.conversation import Conversation
 from layerferry.targets.greeting import Greeting, Holding

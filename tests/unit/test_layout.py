@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from layerferry import limits
 from layerferry.errors import SourceError
-from layerferry.image import Descriptor
-from layerferry.sources.layout import Layout, LayoutSource, split_path
-from layerferry.sources.manifest import CONFIG_TYPES
+from layerferry.oci import limits
+from layerferry.oci.image import Descriptor
+from layerferry.oci.manifest import CONFIG_TYPES
+from layerferry.sources.files.layout import Layout, LayoutSource, split_path
 from packed import Picture, descriptor, digest_of, dumps, layout_files, named_entry, write_folder
 
 ONE, TWO = Picture.of("one", "gzip"), Picture.of("two", "zstd")

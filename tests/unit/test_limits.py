@@ -4,7 +4,7 @@ import ast
 from collections import Counter
 from pathlib import Path
 
-from layerferry import limits
+from layerferry.oci import limits
 
 
 def test_each_bound_has_a_name_of_its_own() -> None:

@@ -4,15 +4,16 @@ import os
 import re
 import stat
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import timedelta
 from pathlib import Path
 
 import pytest
 import requests
 
-from layerferry import limits, log
+from layerferry import log
 from layerferry.errors import SourceError, UsageError
+from layerferry.oci import limits
 from layerferry.targets.conduit import CommandConduit
 from layerferry.targets.conversation import Conversation
 
@@ -243,7 +244,7 @@ def test_credentials_that_a_target_learns_are_masked(path: Path) -> None:
         def __init__(self) -> None:
             pass
 
-        def write(self, data: bytes) -> None:
+        def write(self, data: bytes, meanwhile: Callable[[], None] | None = None) -> None:
             pass
 
         def read_line(self, timeout: float | None = None) -> str:

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from layerferry.sources.logins import Login, find_login
+from layerferry.registry_client.logins import Login, find_login
 
 
 def coded(user: str, password: str) -> dict[str, str]:

@@ -2,8 +2,8 @@
 
 import pytest
 
-from layerferry.image import Platform
-from layerferry.sources.manifest import pick
+from layerferry.oci.image import Platform
+from layerferry.oci.manifest import pick
 
 
 def platforms(*texts: str) -> list[tuple[Platform, str]]:

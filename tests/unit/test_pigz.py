@@ -6,8 +6,8 @@ import zlib
 
 import pytest
 
-from layerferry.upload import pigz
-from layerferry.upload.pigz import gzipped
+from layerferry.compression import pigz
+from layerferry.compression.pigz import gzipped
 
 WORDS = [random.Random(number).randbytes(6).hex().encode() for number in range(500)]
 TEXT = b" ".join(random.Random(0).choices(WORDS, k=250_000))

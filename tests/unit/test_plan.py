@@ -1,5 +1,5 @@
-from layerferry.image import MEDIA_TYPE_LAYER_GZIP, Descriptor, Image, Layer, Platform
-from layerferry.plan import Action, Inventory, plan
+from layerferry.oci.image import MEDIA_TYPE_LAYER_GZIP, Descriptor, Image, Layer, Platform
+from layerferry.oci.plan import Action, Inventory, plan
 
 IDS = tuple(f"sha256:{letter * 64}" for letter in "abcd")
 

@@ -8,7 +8,7 @@ from collections.abc import Iterable
 import pytest
 
 from layerferry.errors import SourceError
-from layerferry.sources.push_tags import PUSH_TAG, left, sweep
+from layerferry.sources.daemon.push_tags import PUSH_TAG, left, sweep
 
 NOW = int(time.time())
 DAY = 24 * 3600

@@ -10,12 +10,12 @@ from pathlib import Path
 
 import pytest
 
-from layerferry import limits
-from layerferry.targets.receive import locks
-from layerferry.targets.receive.allowance import Day
-from layerferry.targets.receive.deployment import exclusively
-from layerferry.targets.receive.journal import Journal
-from layerferry.targets.receive.refusal import Refusal, one_line
+from layerferry.oci import limits
+from layerferry.receive import locks
+from layerferry.receive.byte_limits import Day
+from layerferry.receive.decision_log import DecisionLog
+from layerferry.receive.deployment import exclusively
+from layerferry.receive.refusal import Refusal, one_line
 
 
 @pytest.fixture
@@ -48,7 +48,7 @@ def _name(folder: Path) -> None:
 _WAITING: dict[str, tuple[Callable[[Path], None], str]] = {
     "names.lock": (_name, "the lock on names"),
     "x.day": (lambda folder: Day(folder / "x.day", 9).charge(1), "the count of today's bytes"),
-    "log": (lambda folder: Journal(str(folder / "log")).write("start"), "the receiver's log"),
+    "log": (lambda folder: DecisionLog(str(folder / "log")).write("start"), "the receiver's log"),
 }
 
 
@@ -100,14 +100,14 @@ def short(limit: int, room: list[int]) -> Callable[[int, bytes], int]:
 
 
 def test_a_line_is_written_to_its_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    journal = Journal(str(tmp_path / "log"), key="x")
+    journal = DecisionLog(str(tmp_path / "log"), key="x")
     monkeypatch.setattr(os, "write", short(7, [10_000]))
     journal.write("start", text="y" * 300)
     assert json.loads((tmp_path / "log").read_text())["text"] == "y" * 300
 
 
 def test_of_a_line_that_does_not_fit_nothing_stays(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    journal = Journal(str(tmp_path / "log"), key="x")
+    journal = DecisionLog(str(tmp_path / "log"), key="x")
     journal.write("start")
     before = (tmp_path / "log").read_bytes()
     with monkeypatch.context() as patch:
@@ -120,7 +120,7 @@ def test_of_a_line_that_does_not_fit_nothing_stays(tmp_path: Path, monkeypatch: 
 
 
 def test_a_write_that_takes_nothing_is_no_success(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    journal = Journal(str(tmp_path / "log"))
+    journal = DecisionLog(str(tmp_path / "log"))
     monkeypatch.setattr(os, "write", lambda *_: 0)
     with pytest.raises(Refusal):
         journal.write("start")
@@ -136,7 +136,7 @@ def test_a_count_that_is_written_in_part_is_a_refusal(tmp_path: Path, monkeypatc
     "nasty", ["\x1b[2J", "\x07", "\x9b31m", "\u202e", "\u2066", "\x7f", "\u2028", "\r\n", "\0", "\ud800"]
 )
 def test_what_others_say_is_printable_in_the_log_and_to_the_client(nasty: str, tmp_path: Path) -> None:
-    Journal(str(tmp_path / "log"), user=nasty).write("failed", text=f"a{nasty}b")
+    DecisionLog(str(tmp_path / "log"), user=nasty).write("failed", text=f"a{nasty}b")
     line = (tmp_path / "log").read_bytes()
     assert line[:-1].decode("ascii").isprintable()
     assert json.loads(line)["text"] == f"a{nasty}b"

@@ -6,8 +6,8 @@ from functools import cache
 import pytest
 
 from layerferry.errors import UsageError
-from layerferry.image import Name
-from layerferry.targets.receive.patterns import Pattern
+from layerferry.oci.image import Name
+from layerferry.receive.patterns import Pattern
 
 hypothesis = pytest.importorskip("hypothesis")
 

@@ -8,11 +8,11 @@ from pathlib import Path
 import pytest
 
 from layerferry.errors import UsageError
-from layerferry.image import Name, Platform
-from layerferry.targets import receiver
-from layerferry.targets.receive.authorized_key import authorized_key
-from layerferry.targets.receive.patterns import Pattern
-from layerferry.targets.receive.policy import MAX_BYTES, Policy, Rules, is_there, read_file
+from layerferry.oci.image import Name, Platform
+from layerferry.receive import program
+from layerferry.receive.authorized_key import authorized_key
+from layerferry.receive.patterns import Pattern
+from layerferry.receive.policy import MAX_BYTES, Policy, Rules, is_there, read_file
 
 A = "sha256:" + "a" * 64
 B = "sha256:" + "b" * 64
@@ -178,7 +178,7 @@ def command_of(line: str) -> list[str]:
 
 def test_the_line_restricts_the_key_to_the_receiver(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     key = public_key(tmp_path)
-    assert receiver.main(["--print-authorized-key", str(key), "--allow", "app:*"], {}) == 0
+    assert program.main(["--print-authorized-key", str(key), "--allow", "app:*"], {}) == 0
     assert capsys.readouterr().out == (
         f"restrict,command=\"layerferry receive --allow 'app:*'\" {key.read_text().strip()}\n"
     )
@@ -214,7 +214,7 @@ def test_what_is_not_one_public_key_is_refused(tmp_path: Path, text: str) -> Non
 
 def test_a_policy_that_has_no_meaning_gets_no_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     key = public_key(tmp_path)
-    assert receiver.main(["--print-authorized-key", str(key), "--allow", "app:*", "--max-bytes", "lots"], {}) == 2
+    assert program.main(["--print-authorized-key", str(key), "--allow", "app:*", "--max-bytes", "lots"], {}) == 2
     told = capsys.readouterr()
     assert not told.out
     assert "max_bytes" in told.err
@@ -224,9 +224,9 @@ def test_a_further_file_does_not_take_the_place_of_the_hosts(tmp_path: Path, mon
     host, further = tmp_path / "receive.toml", tmp_path / "further.toml"
     host.write_text('allow = ["app:*"]\n')
     further.write_text("")
-    monkeypatch.setattr(receiver, "POLICY_FILE", host)
-    monkeypatch.setattr(receiver, "read_file", lambda path: read_file(path, os.geteuid()))
-    merged = receiver._policy(further, {"allow": ["**:*"]})
+    monkeypatch.setattr(program, "POLICY_FILE", host)
+    monkeypatch.setattr(program, "read_file", lambda path: read_file(path, os.geteuid()))
+    merged = program._policy(further, {"allow": ["**:*"]})
     assert merged.names(Name.parse("app:1"))
     assert not merged.names(Name.parse("vault:1"))
 

@@ -9,15 +9,15 @@ from pathlib import Path
 
 import pytest
 
-from layerferry.image import Descriptor
-from layerferry.targets.receive import documents
-from layerferry.targets.receive.allowance import Day, Meter
-from layerferry.targets.receive.expand import Gzip, sniff
-from layerferry.targets.receive.learning import Lesson
-from layerferry.targets.receive.refusal import HungUp, Refusal
-from layerferry.targets.receive.stock import Ask, Stock
-from layerferry.targets.receive.strict_tar import Tape, read_header, write_header
-from layerferry.targets.receive.wire import LONGEST_LINE, Client
+from layerferry.oci.image import Descriptor
+from layerferry.receive import strict_json
+from layerferry.receive.blob_digests import BlobDigests
+from layerferry.receive.byte_limits import Day, Meter
+from layerferry.receive.decompression import GzipDecoder, sniff
+from layerferry.receive.frames import LONGEST_LINE, Client
+from layerferry.receive.refusal import HungUp, Refusal
+from layerferry.receive.strict_tar import StrictTar, read_header, write_header
+from layerferry.receive.visible_images import Ask, VisibleImages
 
 A, B, C, D = (f"sha256:{letter * 64}" for letter in "abcd")
 ONE, TWO = (f"sha256:{number * 64}" for number in "12")
@@ -99,7 +99,7 @@ def test_headers_of_the_client_are_taken() -> None:
 def test_what_a_reader_leaves_of_an_entry_is_passed_over() -> None:
     data = write_header("index.json", 3) + b"abc".ljust(512, b"\0") + write_header("oci-layout", 0) + bytes(1024)
     pieces = iter([data[start : start + 7] for start in range(0, len(data), 7)])
-    assert [entry.name for entry in Tape(pieces).entries()] == ["index.json", "oci-layout"]
+    assert [entry.name for entry in StrictTar(pieces).entries()] == ["index.json", "oci-layout"]
 
 
 # --- JSON
@@ -122,16 +122,16 @@ def test_what_a_reader_leaves_of_an_entry_is_passed_over() -> None:
 )
 def test_json_that_reads_in_more_ways_than_one_is_refused(text: str) -> None:
     with pytest.raises(Refusal):
-        documents.parse(text.encode(), "it")
+        strict_json.parse(text.encode(), "it")
 
 
 def test_brackets_in_strings_are_no_depth() -> None:
-    assert documents.parse(b'["' + b"[" * 1000 + b'","\\"[[", {}]', "it")[2] == {}
+    assert strict_json.parse(b'["' + b"[" * 1000 + b'","\\"[[", {}]', "it")[2] == {}
 
 
 def test_a_config_may_say_what_we_do_not_look_at() -> None:
     text = b'{"os":"linux","architecture":"arm","variant":"v7","Labels":{"OS":"x","os":"y"},"rootfs":{"type":"layers"}}'
-    config = documents.read_config(text)
+    config = strict_json.read_config(text)
     assert (str(config.platform), config.diff_ids) == ("linux/arm/v7", ())
 
 
@@ -139,7 +139,7 @@ def test_a_config_may_say_what_we_do_not_look_at() -> None:
 
 
 def test_gzip_comes_out_in_small_steps() -> None:
-    pieces = list(Gzip().feed(gzip.compress(bytes(50 << 20))))
+    pieces = list(GzipDecoder().feed(gzip.compress(bytes(50 << 20))))
     assert sum(map(len, pieces)) == 50 << 20
     assert max(map(len, pieces)) <= 1 << 20
 
@@ -147,7 +147,7 @@ def test_gzip_comes_out_in_small_steps() -> None:
 @pytest.mark.parametrize("step", [1, 2, 7, 1000])
 def test_gzip_members_may_be_cut_anywhere(step: int) -> None:
     data = gzip.compress(b"one") + gzip.compress(b"") + gzip.compress(b"two" * 999)
-    decoder = Gzip()
+    decoder = GzipDecoder()
     found = [piece for start in range(0, len(data), step) for piece in decoder.feed(data[start : start + step])]
     assert b"".join([*found, *decoder.finish()]) == b"one" + b"two" * 999
 
@@ -215,20 +215,20 @@ def test_a_count_is_not_written_through_a_link(tmp_path: Path) -> None:
 
 
 def test_tells_of_the_longest_chain_only() -> None:
-    stock = Stock("chain", {ONE: (A, B), TWO: (A, B, C)})
+    stock = VisibleImages("chain", {ONE: (A, B), TWO: (A, B, C)})
     assert stock.answer(Ask(D, (A, B, C, D))) == [f"image {D}", f"chain 3 {TWO}"]
     assert stock.answer(Ask(D, (B, A))) == [f"image {D}", "chain 0"]
     assert stock.answer(Ask(ONE, (A, B))) == [f"image {ONE}", "present"]
 
 
 def test_tells_of_layers_elsewhere_where_that_helps() -> None:
-    stock = Stock("layer", {ONE: (A, B, C)})
+    stock = VisibleImages("layer", {ONE: (A, B, C)})
     assert stock.answer(Ask(TWO, (A, C, D, B)))[1:] == [f"chain 1 {ONE}", f"loose {C} 2 {ONE}", f"loose {B} 1 {ONE}"]
 
 
 def test_a_layer_counts_with_all_layers_below_it_where_the_store_is_keyed_so() -> None:
     layer = Descriptor("", C, 1)
-    chain, loose = Stock("chain", {ONE: (A, B, C)}), Stock("layer", {ONE: (A, B, C)})
+    chain, loose = VisibleImages("chain", {ONE: (A, B, C)}), VisibleImages("layer", {ONE: (A, B, C)})
     assert chain.stand_in(layer, (A, B, C), 2) == layer
     assert chain.stand_in(layer, (B, A, C), 2) is None
     assert loose.stand_in(layer, (B, A, C), 2) == layer
@@ -237,11 +237,11 @@ def test_a_layer_counts_with_all_layers_below_it_where_the_store_is_keyed_so() -
 
 def test_of_a_containerd_store_only_what_was_learned_counts() -> None:
     blobs = (Descriptor("a/gzip", D, 5), Descriptor("a/gzip", C, 6))
-    stock = Stock("blob", {ONE: (A, B), TWO: (C,)}, {ONE: Lesson(D, blobs)})
+    stock = VisibleImages("blob", {ONE: (A, B), TWO: (C,)}, {ONE: BlobDigests(D, blobs)})
     assert stock.told_store == "layer"
     assert stock.present(D) == ONE
     assert stock.ids(ONE) == (ONE, D)
     assert stock.answer(Ask(A, (A, C)))[1:] == [f"chain 1 {ONE}"]
     assert stock.stand_in(Descriptor("", A, 0), (A, C), 0) == blobs[0]
     assert stock.stand_in(Descriptor("", C, 0), (A, C), 1) is None
-    assert Stock("blob", {ONE: (A, B)}).told_store == "blob"
+    assert VisibleImages("blob", {ONE: (A, B)}).told_store == "blob"

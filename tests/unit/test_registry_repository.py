@@ -7,24 +7,24 @@ from pathlib import Path
 
 import pytest
 
-from layerferry import limits
+from layerferry.embedded_registry.error_answers import Refused
+from layerferry.embedded_registry.http_server import BrokenRequest, RequestBody
+from layerferry.embedded_registry.push_repository import PushRepository
+from layerferry.embedded_registry.pushed_manifest import PushedManifest
+from layerferry.embedded_registry.spool import Spool
 from layerferry.errors import SourceError
-from layerferry.image import MEDIA_TYPE_MANIFEST, digest_of
-from layerferry.registry.manifests import PushedManifest
-from layerferry.registry.refusal import Refused
-from layerferry.registry.repository import Repository
-from layerferry.registry.spool import Spool
-from layerferry.registry.wire import Body, BrokenRequest
+from layerferry.oci import limits
+from layerferry.oci.image import MEDIA_TYPE_MANIFEST, digest_of
 
 
 @pytest.fixture
-def repository(tmp_path: Path) -> Repository:
-    return Repository("app", Spool(tmp_path, 1000))
+def repository(tmp_path: Path) -> PushRepository:
+    return PushRepository("app", Spool(tmp_path, 1000))
 
 
-def upload(repository: Repository, data: bytes) -> str:
+def upload(repository: PushRepository, data: bytes) -> str:
     with repository.borrow(repository.open_upload().id) as opened:
-        repository.receive(opened, Body(len(data), iter([data])))
+        repository.receive(opened, RequestBody(len(data), iter([data])))
         repository.commit(opened, digest_of(data))
     return digest_of(data)
 
@@ -40,7 +40,7 @@ def soon(action: Callable[[], object]) -> threading.Timer:
     return timer
 
 
-def test_blobs_are_seen_as_they_arrive_and_until_the_manifest_comes(repository: Repository) -> None:
+def test_blobs_are_seen_as_they_arrive_and_until_the_manifest_comes(repository: PushRepository) -> None:
     first = upload(repository, b"first")
     seen = repository.completed()
     assert next(seen).digest == first
@@ -51,21 +51,23 @@ def test_blobs_are_seen_as_they_arrive_and_until_the_manifest_comes(repository: 
     assert list(seen) == []
 
 
-@pytest.mark.parametrize("end", [Repository.finish, Repository.abort, Repository.claim_all, Repository.close])
+@pytest.mark.parametrize(
+    "end", [PushRepository.finish, PushRepository.abort, PushRepository.claim_all, PushRepository.close]
+)
 def test_whoever_waits_is_released_when_the_push_ends(
-    repository: Repository, end: Callable[[Repository], None]
+    repository: PushRepository, end: Callable[[PushRepository], None]
 ) -> None:
     soon(lambda: end(repository))
     assert list(repository.completed()) == []
 
 
-def test_a_blob_that_arrives_before_the_end_is_not_missed(repository: Repository) -> None:
+def test_a_blob_that_arrives_before_the_end_is_not_missed(repository: PushRepository) -> None:
     digests = [upload(repository, b"first"), upload(repository, b"second")]
     repository.finish()
     assert digests == [blob.digest for blob in repository.completed()]
 
 
-def test_the_tagged_manifest_ends_the_push_and_one_by_digest_does_not(repository: Repository) -> None:
+def test_the_tagged_manifest_ends_the_push_and_one_by_digest_does_not(repository: PushRepository) -> None:
     repository.put_manifest(manifest(tag=""))
     with pytest.raises(SourceError, match="no manifest was pushed"):
         repository.manifest(0.01)
@@ -74,7 +76,7 @@ def test_the_tagged_manifest_ends_the_push_and_one_by_digest_does_not(repository
     assert len(repository.manifests) == 1
 
 
-def test_a_second_manifest_makes_a_push_void_where_one_is_all_there_may_be(repository: Repository) -> None:
+def test_a_second_manifest_makes_a_push_void_where_one_is_all_there_may_be(repository: PushRepository) -> None:
     """Whichever came first: nothing tells which of the two is the daemon's."""
     repository.claim_all(budget=0, once=True)
     for tag in ("", "learn", "learn"):  # an index's manifest, the index, and that again after a broken connection
@@ -91,20 +93,20 @@ def test_a_second_manifest_makes_a_push_void_where_one_is_all_there_may_be(repos
     assert repository.manifest(0.01).tag == "learn"
 
 
-def test_a_push_that_ended_without_a_manifest_has_none(repository: Repository) -> None:
+def test_a_push_that_ended_without_a_manifest_has_none(repository: PushRepository) -> None:
     soon(repository.finish)
     with pytest.raises(SourceError, match="ended without a manifest"):
         repository.manifest(5)
 
 
-def test_a_push_that_was_broken_off_says_why(repository: Repository) -> None:
+def test_a_push_that_was_broken_off_says_why(repository: PushRepository) -> None:
     soon(lambda: repository.abort("the tunnel is down"))
     with pytest.raises(SourceError, match="broken off: the tunnel is down"):
         repository.manifest(5)
     assert repository.refused == "the tunnel is down"
 
 
-def test_a_new_push_knows_blobs_of_the_last_one_but_not_its_manifests(repository: Repository) -> None:
+def test_a_new_push_knows_blobs_of_the_last_one_but_not_its_manifests(repository: PushRepository) -> None:
     digest = upload(repository, b"data")
     repository.put_manifest(manifest())
     repository.claim_only({})
@@ -114,42 +116,42 @@ def test_a_new_push_knows_blobs_of_the_last_one_but_not_its_manifests(repository
         repository.find_manifest("1")
 
 
-def test_a_body_under_way_is_refused_when_the_push_is_aborted(repository: Repository) -> None:
+def test_a_body_under_way_is_refused_when_the_push_is_aborted(repository: PushRepository) -> None:
     def chunks() -> Iterator[bytes]:
         yield b"first"
         repository.abort()
         yield b"second"
 
     with repository.borrow(repository.open_upload().id) as opened, pytest.raises(Refused, match="DENIED"):
-        repository.receive(opened, Body(None, chunks()))
+        repository.receive(opened, RequestBody(None, chunks()))
     assert repository.received == 5
 
 
-def test_a_body_of_an_earlier_push_does_not_count_for_the_next_one(repository: Repository) -> None:
+def test_a_body_of_an_earlier_push_does_not_count_for_the_next_one(repository: PushRepository) -> None:
     def chunks() -> Iterator[bytes]:
         yield b"first"
         repository.claim_all(budget=3)
         yield b"second"
 
     with repository.borrow(repository.open_upload().id) as opened, pytest.raises(Refused, match="another push"):
-        repository.receive(opened, Body(None, chunks()))
+        repository.receive(opened, RequestBody(None, chunks()))
     assert (repository.received, repository.refused) == (0, "")
 
 
-def test_a_body_that_stops_short_leaves_nothing(repository: Repository, tmp_path: Path) -> None:
+def test_a_body_that_stops_short_leaves_nothing(repository: PushRepository, tmp_path: Path) -> None:
     def chunks() -> Iterator[bytes]:
         yield b"first"
         raise BrokenRequest
 
     upload_id = repository.open_upload().id
     with repository.borrow(upload_id) as opened, pytest.raises(BrokenRequest):
-        repository.receive(opened, Body(None, chunks()))
+        repository.receive(opened, RequestBody(None, chunks()))
     assert list(tmp_path.iterdir()) == []
     with pytest.raises(Refused, match="BLOB_UPLOAD_UNKNOWN"), repository.borrow(upload_id):
         pass
 
 
-def test_an_upload_is_lent_to_one_request_alone(repository: Repository) -> None:
+def test_an_upload_is_lent_to_one_request_alone(repository: PushRepository) -> None:
     upload_id = repository.open_upload().id
     with (
         repository.borrow(upload_id),
@@ -161,7 +163,7 @@ def test_an_upload_is_lent_to_one_request_alone(repository: Repository) -> None:
         assert opened.open
 
 
-def test_closing_discards_what_was_not_finished(repository: Repository, tmp_path: Path) -> None:
+def test_closing_discards_what_was_not_finished(repository: PushRepository, tmp_path: Path) -> None:
     repository.open_upload()
     repository.close()
     assert list(tmp_path.iterdir()) == []
@@ -170,7 +172,7 @@ def test_closing_discards_what_was_not_finished(repository: Repository, tmp_path
 
 
 def test_uploads_that_are_begun_and_never_ended_are_bounded(
-    repository: Repository, monkeypatch: pytest.MonkeyPatch
+    repository: PushRepository, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Each holds a file; one that is committed holds none."""
     monkeypatch.setattr(limits, "UPLOADS", 3)
@@ -185,7 +187,7 @@ def test_uploads_that_are_begun_and_never_ended_are_bounded(
         repository.manifest(0.01)
 
 
-def test_an_upload_is_for_one_request_at_a_time(repository: Repository) -> None:
+def test_an_upload_is_for_one_request_at_a_time(repository: PushRepository) -> None:
     opened = repository.open_upload()
     with repository.borrow(opened.id), pytest.raises(Refused, match="UNKNOWN"), repository.borrow(opened.id):
         pass
@@ -194,7 +196,9 @@ def test_an_upload_is_for_one_request_at_a_time(repository: Repository) -> None:
 
 
 @pytest.mark.parametrize(("name", "most"), [("DOCUMENTS", 1000), ("ENTRIES", 8)])
-def test_manifests_are_bounded(repository: Repository, monkeypatch: pytest.MonkeyPatch, name: str, most: int) -> None:
+def test_manifests_are_bounded(
+    repository: PushRepository, monkeypatch: pytest.MonkeyPatch, name: str, most: int
+) -> None:
     monkeypatch.setattr(limits, name, most)
 
     def put_many() -> None:

@@ -8,12 +8,12 @@ from urllib.parse import parse_qsl
 
 import pytest
 
-from layerferry.image import MEDIA_TYPE_MANIFEST, digest_of
-from layerferry.registry.credentials import Credentials
-from layerferry.registry.repository import Repository
-from layerferry.registry.service import MANIFEST_LIMIT, Service
-from layerferry.registry.spool import Spool
-from layerferry.registry.wire import Body, Request, Response
+from layerferry.embedded_registry.credentials import BasicAuth
+from layerferry.embedded_registry.handlers import MANIFEST_LIMIT, Handlers
+from layerferry.embedded_registry.http_server import Request, RequestBody, Response
+from layerferry.embedded_registry.push_repository import PushRepository
+from layerferry.embedded_registry.spool import Spool
+from layerferry.oci.image import MEDIA_TYPE_MANIFEST, digest_of
 
 LIMIT = 8 * 1024 * 1024
 DATA = b"the bytes of a blob"
@@ -24,10 +24,10 @@ ABSENT = digest_of(b"something else")
 class Client:
     """Asks a registry with one repository, `app`."""
 
-    def __init__(self, folder: Path, credentials: Credentials | None = None) -> None:
+    def __init__(self, folder: Path, credentials: BasicAuth | None = None) -> None:
         self.spool = Spool(folder, LIMIT)
-        self.repository = Repository("app", self.spool)
-        self.service = Service({"app": self.repository}, credentials)
+        self.repository = PushRepository("app", self.spool)
+        self.service = Handlers({"app": self.repository}, credentials)
 
     def ask(
         self,
@@ -41,7 +41,7 @@ class Client:
         path, _, query = target.partition("?")
         chunks = iter([body[:5], body[5:]])
         length = None if chunked else len(body)
-        request = Request(method, path, dict(parse_qsl(query)), dict(headers or {}), Body(length, chunks))
+        request = Request(method, path, dict(parse_qsl(query)), dict(headers or {}), RequestBody(length, chunks))
         return self.service(request)
 
     def start(self) -> str:
@@ -200,7 +200,7 @@ class TestBounds:
 
     def test_a_body_that_says_that_it_is_too_large_is_denied_unread(self, client: Client) -> None:
         client.repository.claim_all(budget=100)
-        request = Request("PATCH", client.start(), {}, {}, Body(101, iter(())))
+        request = Request("PATCH", client.start(), {}, {}, RequestBody(101, iter(())))
         assert code(client.service(request)) == (403, "DENIED")
 
     @pytest.mark.parametrize("chunked", [False, True])
@@ -310,7 +310,7 @@ class TestManifests:
 class TestCredentials:
     @pytest.fixture
     def guarded(self, tmp_path: Path) -> Client:
-        return Client(tmp_path, Credentials("user", "secret"))
+        return Client(tmp_path, BasicAuth("user", "secret"))
 
     @pytest.mark.parametrize("path", ["/v2/", "/", "/v2/app/manifests/1", "/v2/other/manifests/1"])
     def test_whoever_has_none_is_asked_for_them_first(self, guarded: Client, path: str) -> None:

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from layerferry.image import digest_of
-from layerferry.registry.spool import Spool, SpoolFull, Upload, WrongDigest
+from layerferry.embedded_registry.spool import BlobUpload, Spool, SpoolFull, WrongDigest
+from layerferry.oci.image import digest_of
 
 
 @pytest.fixture
@@ -19,7 +19,7 @@ def files(spool: Spool) -> list[Path]:
 
 
 def test_what_was_appended_becomes_a_blob(spool: Spool) -> None:
-    upload = Upload(spool)
+    upload = BlobUpload(spool)
     upload.append(b"abc")
     upload.append(b"")
     upload.append(b"def")
@@ -31,13 +31,13 @@ def test_what_was_appended_becomes_a_blob(spool: Spool) -> None:
 
 
 def test_nobody_else_can_read_it(spool: Spool) -> None:
-    upload = Upload(spool)
+    upload = BlobUpload(spool)
     assert files(spool)[0].stat().st_mode & 0o777 == 0o600
     assert upload.commit(digest_of(b"")).path.stat().st_mode & 0o777 == 0o600
 
 
 def test_a_wrong_digest_leaves_nothing(spool: Spool) -> None:
-    upload = Upload(spool)
+    upload = BlobUpload(spool)
     upload.append(b"abc")
     with pytest.raises(WrongDigest, match=digest_of(b"abc")):
         upload.commit(digest_of(b"abd"))
@@ -45,7 +45,7 @@ def test_a_wrong_digest_leaves_nothing(spool: Spool) -> None:
 
 
 def test_what_is_discarded_is_gone_once(spool: Spool) -> None:
-    upload = Upload(spool)
+    upload = BlobUpload(spool)
     upload.append(b"abc")
     upload.discard()
     upload.discard()
@@ -53,7 +53,7 @@ def test_what_is_discarded_is_gone_once(spool: Spool) -> None:
 
 
 def test_a_committed_upload_is_not_discarded(spool: Spool) -> None:
-    upload = Upload(spool)
+    upload = BlobUpload(spool)
     upload.append(b"abc")
     blob = upload.commit(digest_of(b"abc"))
     upload.discard()
@@ -62,7 +62,7 @@ def test_a_committed_upload_is_not_discarded(spool: Spool) -> None:
 
 
 def test_all_uploads_share_one_bound(spool: Spool) -> None:
-    first, second = Upload(spool), Upload(spool)
+    first, second = BlobUpload(spool), BlobUpload(spool)
     first.append(b"123456")
     second.append(b"1234")
     with pytest.raises(SpoolFull):
@@ -73,7 +73,7 @@ def test_all_uploads_share_one_bound(spool: Spool) -> None:
 
 
 def test_what_is_removed_makes_room(spool: Spool) -> None:
-    upload = Upload(spool)
+    upload = BlobUpload(spool)
     upload.append(b"1234567890")
     blob = upload.commit(digest_of(b"1234567890"))
     with pytest.raises(SpoolFull):
@@ -88,7 +88,7 @@ def test_a_full_disk_is_a_full_spool(spool: Spool, monkeypatch: pytest.MonkeyPat
     def no_space(*_: object) -> int:
         raise OSError(28, "No space left on device")
 
-    upload = Upload(spool)
+    upload = BlobUpload(spool)
     monkeypatch.setattr(os, "write", no_space)
     with pytest.raises(SpoolFull, match="No space left on device"):
         upload.append(b"abc")
@@ -99,4 +99,4 @@ def test_a_full_disk_is_a_full_spool(spool: Spool, monkeypatch: pytest.MonkeyPat
 def test_a_folder_that_is_gone_is_a_full_spool(spool: Spool) -> None:
     spool.folder.rmdir()
     with pytest.raises(SpoolFull, match="No such file"):
-        Upload(spool)
+        BlobUpload(spool)

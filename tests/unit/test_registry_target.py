@@ -4,10 +4,10 @@ import pytest
 
 from layerferry.errors import ConnectError, UsageError
 from layerferry.targets import is_registry
+from layerferry.targets.address import host_of
 from layerferry.targets.conduit import SshTarget
-from layerferry.targets.registry import Address, check_via, through
+from layerferry.targets.registry_address import Address, check_via, through
 from layerferry.targets.ssh_failures import explain_forward
-from layerferry.targets.target import host_of
 
 
 @pytest.mark.parametrize(

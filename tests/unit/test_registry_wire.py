@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from layerferry.registry import wire
-from layerferry.registry.wire import BrokenRequest, Request, Response
+from layerferry.embedded_registry import http_server
+from layerferry.embedded_registry.http_server import BrokenRequest, Request, Response
 
 CHUNKED = b"PATCH /up?a=b%20c HTTP/1.1\r\nHost: here\r\nTransfer-Encoding: chunked\r\n\r\n"
 GET = b"GET /again HTTP/1.1\r\nHost: here\r\n\r\n"
@@ -60,7 +60,7 @@ OK = Response(HTTPStatus.OK, {"X-Mine": "yes"}, b"body")
 
 def serve(peer: Any, answer: Answer) -> list[bytes]:
     """Serve the connection to its end; returns the status lines that were sent."""
-    wire._Connection(peer).serve(answer)
+    http_server._HttpConnection(peer).serve(answer)
     return re.findall(rb"HTTP/1\.1 [^\r]*", peer.sent)
 
 
@@ -85,7 +85,7 @@ def test_a_piece_is_passed_on_before_its_chunk_has_ended() -> None:
         return OK
 
     peer: Any = Wire(CHUNKED, b"40000000\r\nfirst bytes", silent=True)
-    wire._Connection(peer).serve(watch)
+    http_server._HttpConnection(peer).serve(watch)
     assert seen == [b"first bytes"]
 
 
@@ -149,7 +149,7 @@ def test_a_body_that_does_not_end_is_broken(rest: bytes, silent: bool) -> None:
         raise BrokenRequest
 
     peer: Any = Wire(CHUNKED, rest, silent=silent)
-    wire._Connection(peer).serve(read)
+    http_server._HttpConnection(peer).serve(read)
     assert peer.sent.startswith(b"HTTP/1.1 400 ")
 
 
@@ -159,7 +159,7 @@ def test_an_error_of_ours_is_answered_with_500_and_raised() -> None:
 
     peer: Any = Wire(GET)
     with pytest.raises(ZeroDivisionError):
-        wire._Connection(peer).serve(fail)
+        http_server._HttpConnection(peer).serve(fail)
     assert peer.sent.startswith(b"HTTP/1.1 500 ")
 
 
@@ -170,6 +170,6 @@ def test_an_error_in_the_middle_of_an_answer_breaks_it_off() -> None:
 
     peer: Any = Wire(GET)
     with pytest.raises(ZeroDivisionError):
-        wire._Connection(peer).serve(Answer(Response(HTTPStatus.OK, body=fail(), length=6)))
+        http_server._HttpConnection(peer).serve(Answer(Response(HTTPStatus.OK, body=fail(), length=6)))
     assert peer.sent.count(b"HTTP/1.1") == 1
     assert peer.sent.endswith(b"one")

@@ -5,12 +5,12 @@ import json
 
 import pytest
 
-from layerferry.image import MEDIA_TYPE_INDEX, MEDIA_TYPE_MANIFEST, digest_of
-from layerferry.registry.credentials import Credentials
-from layerferry.registry.endpoints import Endpoint, Kind, format_range, parse_content_range
-from layerferry.registry.holdings import Holdings
-from layerferry.registry.manifests import PushedManifest
-from layerferry.registry.refusal import Refused, denied
+from layerferry.embedded_registry.claims import Holdings
+from layerferry.embedded_registry.credentials import BasicAuth
+from layerferry.embedded_registry.error_answers import Refused, denied
+from layerferry.embedded_registry.paths import Kind, RequestPath, format_range, parse_content_range
+from layerferry.embedded_registry.pushed_manifest import PushedManifest
+from layerferry.oci.image import MEDIA_TYPE_INDEX, MEDIA_TYPE_MANIFEST, digest_of
 
 DIGEST = digest_of(b"a blob")
 OTHER = digest_of(b"another blob")
@@ -20,20 +20,20 @@ UPLOAD = "0123456789abcdef" * 2
 @pytest.mark.parametrize(
     ("path", "expected"),
     [
-        ("/v2/", Endpoint(Kind.BASE)),
-        ("/v2", Endpoint(Kind.BASE)),
-        (f"/v2/app/blobs/{DIGEST}", Endpoint(Kind.BLOB, "app", DIGEST)),
-        (f"/v2/a/b/c/blobs/{DIGEST}", Endpoint(Kind.BLOB, "a/b/c", DIGEST)),
-        ("/v2/app/blobs/uploads/", Endpoint(Kind.UPLOADS, "app")),
-        ("/v2/app/blobs/uploads", Endpoint(Kind.UPLOADS, "app")),
-        (f"/v2/app/blobs/uploads/{UPLOAD}", Endpoint(Kind.UPLOAD, "app", UPLOAD)),
-        ("/v2/app/manifests/1.0_x-y", Endpoint(Kind.MANIFEST, "app", "1.0_x-y")),
-        (f"/v2/app/manifests/{DIGEST}", Endpoint(Kind.MANIFEST, "app", DIGEST)),
-        ("/v2/blobs/uploads/blobs/uploads/", Endpoint(Kind.UPLOADS, "blobs/uploads")),
+        ("/v2/", RequestPath(Kind.BASE)),
+        ("/v2", RequestPath(Kind.BASE)),
+        (f"/v2/app/blobs/{DIGEST}", RequestPath(Kind.BLOB, "app", DIGEST)),
+        (f"/v2/a/b/c/blobs/{DIGEST}", RequestPath(Kind.BLOB, "a/b/c", DIGEST)),
+        ("/v2/app/blobs/uploads/", RequestPath(Kind.UPLOADS, "app")),
+        ("/v2/app/blobs/uploads", RequestPath(Kind.UPLOADS, "app")),
+        (f"/v2/app/blobs/uploads/{UPLOAD}", RequestPath(Kind.UPLOAD, "app", UPLOAD)),
+        ("/v2/app/manifests/1.0_x-y", RequestPath(Kind.MANIFEST, "app", "1.0_x-y")),
+        (f"/v2/app/manifests/{DIGEST}", RequestPath(Kind.MANIFEST, "app", DIGEST)),
+        ("/v2/blobs/uploads/blobs/uploads/", RequestPath(Kind.UPLOADS, "blobs/uploads")),
     ],
 )
-def test_a_path_of_the_spec_names_an_endpoint(path: str, expected: Endpoint) -> None:
-    assert expected == Endpoint.match(path)
+def test_a_path_of_the_spec_names_an_endpoint(path: str, expected: RequestPath) -> None:
+    assert expected == RequestPath.match(path)
 
 
 @pytest.mark.parametrize(
@@ -61,7 +61,7 @@ def test_a_path_of_the_spec_names_an_endpoint(path: str, expected: Endpoint) -> 
     ],
 )
 def test_any_other_path_names_nothing(path: str) -> None:
-    assert Endpoint.match(path) is None
+    assert RequestPath.match(path) is None
 
 
 @pytest.mark.parametrize(("text", "expected"), [("0-0", (0, 0)), ("5-9", (5, 9)), (" 0-99 ", (0, 99))])
@@ -95,7 +95,7 @@ def test_nothing_is_claimed_but_what_is_named() -> None:
 
 
 class TestCredentials:
-    known = Credentials("layerferry", "pä:ss")
+    known = BasicAuth("layerferry", "pä:ss")
 
     @staticmethod
     def basic(text: str) -> str:

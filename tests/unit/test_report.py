@@ -11,8 +11,8 @@ from rich.console import Console
 
 from layerferry.errors import TargetError
 from layerferry.events import Greeted, Loading, Planned, Route, Sending, Warned
-from layerferry.image import Image, Layer, Platform
-from layerferry.plan import Inventory, Plan, plan
+from layerferry.oci.image import Image, Layer, Platform
+from layerferry.oci.plan import Inventory, Plan, plan
 from layerferry.report import JsonReport, PlainReport, document, lines
 from layerferry.report.terminal import TerminalReport
 from layerferry.result import Bytes, Result, size

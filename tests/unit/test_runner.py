@@ -12,14 +12,14 @@ from typing import Any, cast
 import pytest
 
 import layerferry.routes.reachability
-import layerferry.sources.daemon
-from layerferry import runner
+import layerferry.sources.daemon.api
+from layerferry import ci_run
 from layerferry.ci.machine import Machine
 from layerferry.ci.topology import detect
+from layerferry.ci_run import Context, ssh_options
 from layerferry.errors import ConnectError, UnknownHostKeyError, UsageError
 from layerferry.events import Route
 from layerferry.result import Result
-from layerferry.runner import Surroundings, ssh_options
 from layerferry.settings.values import Settings
 
 KNOWN = "web.example ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIKnownHostsOfTheseTests\n"
@@ -29,8 +29,8 @@ def chosen(**values: Any) -> Settings:
     return Settings(**values)
 
 
-def around(environ: Mapping[str, str], machine: Machine | None = None, **settings: Any) -> Surroundings:
-    return Surroundings(Settings(**settings), environ, detect(environ, machine or Machine()))
+def around(environ: Mapping[str, str], machine: Machine | None = None, **settings: Any) -> Context:
+    return Context(Settings(**settings), environ, detect(environ, machine or Machine()))
 
 
 # The daemon.
@@ -40,7 +40,7 @@ def around(environ: Mapping[str, str], machine: Machine | None = None, **setting
 def dialled(monkeypatch: pytest.MonkeyPatch) -> list[Mapping[str, str]]:
     """The environments that a daemon was looked for in."""
     seen: list[Mapping[str, str]] = []
-    monkeypatch.setattr(layerferry.sources.daemon, "Daemon", seen.append)
+    monkeypatch.setattr(layerferry.sources.daemon.api, "Daemon", seen.append)
     return seen
 
 
@@ -159,7 +159,7 @@ def scan(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
 
 def test_an_unknown_host_key_comes_with_the_line_to_add(scan: SimpleNamespace) -> None:
     settings = chosen(targets=("ssh://deploy@web.example:2222", "other"))
-    advised = runner._advised(failed(UnknownHostKeyError("not known", hint="connect by hand")), settings)
+    advised = ci_run._advised(failed(UnknownHostKeyError("not known", hint="connect by hand")), settings)
     assert isinstance(advised, UnknownHostKeyError)
     assert advised.message == "not known"
     assert advised.hint.endswith("LAYERFERRY_SSH_KNOWN_HOSTS:\n[web.example]:2222 ssh-ed25519 AAAA")
@@ -172,10 +172,10 @@ def test_an_unknown_host_key_comes_with_the_line_to_add(scan: SimpleNamespace) -
 def test_where_the_host_shows_no_key_the_older_advice_stands(scan: SimpleNamespace, said: Any) -> None:
     scan.said = said
     error = UnknownHostKeyError("not known", hint="connect by hand")
-    assert runner._advised(failed(error), chosen(targets=("deploy@web.example:2222",))) is error
+    assert ci_run._advised(failed(error), chosen(targets=("deploy@web.example:2222",))) is error
 
 
 def test_another_failure_is_not_looked_into(scan: SimpleNamespace) -> None:
     error = ConnectError("refused")
-    assert runner._advised(replace(failed(error)), chosen()) is error
+    assert ci_run._advised(replace(failed(error)), chosen()) is error
     assert scan.argv == []

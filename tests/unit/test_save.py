@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from layerferry.errors import SourceError
-from layerferry.image import Image, Layer, Platform, digest_of
-from layerferry.sources.save import Save, legacy_ids
+from layerferry.oci.image import Image, Layer, Platform, digest_of
+from layerferry.sources.daemon.save_stream import Save, legacy_ids
 
 LAYERS = [bytes([65 + number]) * 2000 for number in range(3)]
 IDS = [digest_of(data) for data in LAYERS]

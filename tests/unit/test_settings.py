@@ -6,9 +6,9 @@ import sys
 import pytest
 
 from layerferry import settings
-from layerferry.compression import Compression, Method
+from layerferry.compression.stream import Compression, Method
 from layerferry.errors import UsageError
-from layerferry.image import Platform
+from layerferry.oci.image import Platform
 from layerferry.settings.values import FIELDS, Settings, origins, table, variables
 
 SECRET = "2abcSECRETtoken"

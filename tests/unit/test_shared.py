@@ -10,14 +10,14 @@ from pathlib import Path
 import pytest
 import zstandard
 
-from layerferry.archive import Blob, Content
-from layerferry.compression import Compression
+from layerferry.compression.stream import Compression
 from layerferry.errors import SourceError
 from layerferry.events import Route
-from layerferry.image import MEDIA_TYPE_LAYER, MEDIA_TYPE_LAYER_GZIP, Descriptor, Image, Layer, Platform
-from layerferry.plan import Inventory, Plan, plan
-from layerferry.sources import shared as module
-from layerferry.sources.shared import Seat, Shared
+from layerferry.oci.delta_archive import Blob, Content
+from layerferry.oci.image import MEDIA_TYPE_LAYER, MEDIA_TYPE_LAYER_GZIP, Descriptor, Image, Layer, Platform
+from layerferry.oci.plan import Inventory, Plan, plan
+from layerferry.push import shared_read as module
+from layerferry.push.shared_read import Shared, SharedReader
 
 
 def digest(data: bytes) -> str:
@@ -108,7 +108,7 @@ def lacking(*diff_ids: str) -> Plan:
     return plan(IMAGE, Inventory(diff_ids=frozenset(DIFF_IDS) - set(diff_ids)))
 
 
-def take(seat: Seat, plan: Plan, folder: Path) -> dict[str, bytes]:
+def take(seat: SharedReader, plan: Plan, folder: Path) -> dict[str, bytes]:
     """All that a target does with its seat."""
     with contextlib.closing(seat):
         seat.inspect(IMAGE.reference)

@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from layerferry import limits
-from layerferry.sources.streams import chunks_of
-from layerferry.sources.tar import Header, Headers
+from layerferry.chunks import chunks_of
+from layerferry.oci import limits
+from layerferry.tar_headers import Header, Headers
 
 LONG = "a/" * 60 + "b" * 90
 
@@ -204,7 +204,7 @@ def test_digits_cost_their_length_and_not_the_square_of_it() -> None:
             Once.looks += 1
             return super().find(*arguments)
 
-    from layerferry.sources.tar import _records  # noqa: PLC0415
+    from layerferry.tar_headers import _records  # noqa: PLC0415
 
     with pytest.raises(tarfile.ReadError):
         _records(Once(b"9" * limits.ARCHIVE_EXTENSION))

@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from layerferry import limits
 from layerferry.errors import SourceError
-from layerferry.sources.members import Tarball
-from layerferry.sources.tarball import ArchiveSource
+from layerferry.oci import limits
+from layerferry.sources.files.image_archive import ArchiveSource
+from layerferry.sources.files.tar_index import Tarball
 from packed import Picture, docker20, dumps, layout_files, named_entry, podman, tar_of
 
 PICTURE = Picture.of("app", "", "")

@@ -8,8 +8,7 @@ from pathlib import Path
 import pytest
 
 from layerferry.errors import RouteError
-from layerferry.routes.edge import Credentials, check_edge
-from layerferry.routes.ngrok_agent import (
+from layerferry.routes.ngrok.agent import (
     agent_environment,
     configuration,
     find_agent,
@@ -18,8 +17,9 @@ from layerferry.routes.ngrok_agent import (
     redact,
     tunnel_forms,
 )
-from layerferry.routes.ngrok_errors import ADVICE, explain, find_code
-from layerferry.routes.tunnel import read_reply
+from layerferry.routes.ngrok.edge_check import Credentials, check_edge
+from layerferry.routes.ngrok.failures import ADVICE, explain, find_code
+from layerferry.routes.ngrok.tunnel import read_reply
 
 CONSOLE_SCRIPT = "#!/venv/bin/python3\n# -*- coding: utf-8 -*-\nimport re\nimport sys\nfrom pyngrok.ngrok import main\n"
 KNOWN = Credentials("layerferry", "a-password-of-ours")

@@ -7,11 +7,12 @@ from pathlib import Path
 import pytest
 import zstandard
 
-from layerferry import disk, limits
-from layerferry.archive import Blob
+from layerferry import disk
 from layerferry.errors import SourceError
-from layerferry.image import MEDIA_TYPE_LAYER, MEDIA_TYPE_LAYER_GZIP, MEDIA_TYPE_LAYER_ZSTD, Descriptor
-from layerferry.sources.unpack import Unpacked
+from layerferry.oci import limits
+from layerferry.oci.delta_archive import Blob
+from layerferry.oci.image import MEDIA_TYPE_LAYER, MEDIA_TYPE_LAYER_GZIP, MEDIA_TYPE_LAYER_ZSTD, Descriptor
+from layerferry.sources.unpacked import Unpacked
 from packed import Picture, digest_of
 
 PICTURE = Picture.of("app", "zstd", "gzip", "")

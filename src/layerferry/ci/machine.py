@@ -1,11 +1,13 @@
 """What a look at this machine tells about where we run: files are read here, and judged in `topology`."""
 
 import hashlib
-import json
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+
+from layerferry.errors import LayerferryError
+from layerferry.oci.documents import load
 
 #: Files whose existence says that this is a container: docker's, and podman's.
 CONTAINER_MARKS = ("/.dockerenv", "/run/.containerenv")
@@ -106,7 +108,7 @@ def _context_host(env: Mapping[str, str], root: Path) -> str:
     name = env.get("DOCKER_CONTEXT") or _member(_json(folder / "config.json"), "currentContext")
     if name in {"", "default"}:
         return ""
-    meta = folder / "contexts" / "meta" / hashlib.sha256(name.encode()).hexdigest() / "meta.json"
+    meta = folder / "contexts" / "meta" / hashlib.sha256(name.encode(errors="surrogatepass")).hexdigest() / "meta.json"
     endpoints = _json(meta).get("Endpoints")
     docker = endpoints.get("docker") if isinstance(endpoints, dict) else None
     return _member(docker, "Host") if isinstance(docker, dict) else ""
@@ -119,8 +121,8 @@ def _member(document: Mapping[str, object], name: str) -> str:
 
 def _json(path: Path) -> dict[str, object]:
     try:
-        document = json.loads(_read(path) or "{}")
-    except ValueError:
+        document = load(_read(path) or "{}", str(path))
+    except LayerferryError:
         return {}
     return document if isinstance(document, dict) else {}
 
@@ -131,6 +133,8 @@ def _below(root: Path, path: str) -> Path:
 
 def _read(path: Path) -> str:
     try:
+        if not path.is_file():  # a pipe would be waited for
+            return ""
         with path.open("rb") as file:
             return file.read(_LARGEST).decode(errors="replace")
     except OSError:

@@ -35,7 +35,7 @@ class Certainty(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Service:
+class ServiceContainer:
     """A registry service as the job names it (`address`, host:port). A guessed one has to answer before it counts.
 
     `resolved` is the address behind the name, where /etc/hosts tells it.
@@ -61,7 +61,7 @@ def find_services(
     registry: str = "",
     in_container: bool = False,
     daemon_host: str = "",
-) -> tuple[Service, ...]:
+) -> tuple[ServiceContainer, ...]:
     """The registry services to consider, in order. One that the user named is the only one.
 
     Raises `UsageError` on an address or a port that cannot be read.
@@ -70,50 +70,56 @@ def find_services(
     if named.strip():
         address = read_address(named, "LAYERFERRY_REGISTRY")
         host, _ = split_address(address)
-        return (Service(address, f"LAYERFERRY_REGISTRY={address}", Certainty.SET, machine.resolve(host)),)
+        return (ServiceContainer(address, f"LAYERFERRY_REGISTRY={address}", Certainty.SET, machine.resolve(host)),)
     port = env.get("LOCAL_DOCKER_REGISTRY_PORT", "").strip()
     if port:
         if not port.isdecimal() or not 0 < int(port) <= _LARGEST_PORT:
             raise UsageError(f"LOCAL_DOCKER_REGISTRY_PORT={port!r} is not a port", hint="Write a number, such as 5000.")
-        return (Service(f"127.0.0.1:{port}", f"LOCAL_DOCKER_REGISTRY_PORT={port}", Certainty.SET),)
+        return (ServiceContainer(f"127.0.0.1:{port}", f"LOCAL_DOCKER_REGISTRY_PORT={port}", Certainty.SET),)
     guessed = _guessed(env, provider, in_container=in_container, daemon_host=daemon_host)
-    found: dict[str, Service] = {}
+    found: dict[str, ServiceContainer] = {}
     for service in (*_seen(env, machine, provider), *guessed):
         found.setdefault(service.address, service)
     return tuple(found.values())
 
 
-def _seen(env: Mapping[str, str], machine: Machine, provider: Provider) -> Iterator[Service]:
+def _seen(env: Mapping[str, str], machine: Machine, provider: Provider) -> Iterator[ServiceContainer]:
     for name in sorted(env):
         azure = _AZURE_PORT.fullmatch(name) if provider is providers.AZURE else None
         if azure and env[name].isdecimal():
             # Microsoft's service-containers.md: agent.services.<alias>.ports.<port> is the published port.
-            yield Service(f"127.0.0.1:{env[name]}", f"{name}={env[name]}", Certainty.SEEN)
+            yield ServiceContainer(f"127.0.0.1:{env[name]}", f"{name}={env[name]}", Certainty.SEEN)
         link = _LINK.fullmatch(name)
         # Kubernetes sets the same variables for each Service of the namespace: those are not this job's.
         if link and f"{link['alias']}_SERVICE_HOST" not in env and env[name].startswith("tcp://"):
             address = env[name].removeprefix("tcp://")
-            yield Service(address, f"{name}, a linked container", Certainty.SEEN, split_address(address)[0])
+            yield ServiceContainer(address, f"{name}, a linked container", Certainty.SEEN, split_address(address)[0])
     if provider in _NAMED_SERVICES:
         for name in machine.host_names():
             # GitLab writes docker.io/library/registry as docker.io__library__registry and docker.io-library-registry.
             if re.fullmatch(r"(?:.*(?:__|-))?registry", name):
                 address = machine.resolve(name)
                 host = "127.0.0.1" if is_loopback(address) else name
-                yield Service(f"{host}:{REGISTRY_PORT}", f"{name} stands in /etc/hosts", Certainty.SEEN, address)
+                yield ServiceContainer(
+                    f"{host}:{REGISTRY_PORT}", f"{name} stands in /etc/hosts", Certainty.SEEN, address
+                )
 
 
-def _guessed(env: Mapping[str, str], provider: Provider, *, in_container: bool, daemon_host: str) -> Iterator[Service]:
+def _guessed(
+    env: Mapping[str, str], provider: Provider, *, in_container: bool, daemon_host: str
+) -> Iterator[ServiceContainer]:
     if provider not in _NAMED_SERVICES:
         return
     if in_container and env.get("KUBERNETES_SERVICE_HOST"):
-        yield Service(f"127.0.0.1:{REGISTRY_PORT}", "the containers of a pod share a loopback", Certainty.GUESSED)
+        yield ServiceContainer(
+            f"127.0.0.1:{REGISTRY_PORT}", "the containers of a pod share a loopback", Certainty.GUESSED
+        )
     elif in_container:
-        yield Service(f"registry:{REGISTRY_PORT}", f"a service's usual name on {provider}", Certainty.GUESSED)
+        yield ServiceContainer(f"registry:{REGISTRY_PORT}", f"a service's usual name on {provider}", Certainty.GUESSED)
     elif provider in _GITHUB_LIKE:
-        yield Service(f"127.0.0.1:{REGISTRY_PORT}", f"a service's usual port on {provider}", Certainty.GUESSED)
+        yield ServiceContainer(f"127.0.0.1:{REGISTRY_PORT}", f"a service's usual port on {provider}", Certainty.GUESSED)
     if daemon_host == "docker":
-        yield Service(f"docker:{REGISTRY_PORT}", "a registry run by the job's own daemon", Certainty.GUESSED)
+        yield ServiceContainer(f"docker:{REGISTRY_PORT}", "a registry run by the job's own daemon", Certainty.GUESSED)
 
 
 def read_address(text: str, setting: str) -> str:

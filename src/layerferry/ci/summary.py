@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from layerferry.ci.escape import markdown_cell, one_line
-from layerferry.image import is_digest
+from layerferry.oci.image import is_digest
 from layerferry.result import size
 
 #: What GitHub takes from one step, and Buildkite from one annotation, in bytes.

@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 from layerferry.ci import providers
 from layerferry.ci.machine import Machine
 from layerferry.ci.providers import Provider
-from layerferry.ci.services import Service, check_daemon_url, find_services, is_loopback, split_address
+from layerferry.ci.services import ServiceContainer, check_daemon_url, find_services, is_loopback, split_address
 
 _PLAIN_PORT, _TLS_PORT = 2375, 2376
 #: Engines with a job of their own beside a `docker` service: where the official image's entrypoint would look for it.
@@ -45,7 +45,7 @@ class Container:
 
 
 @dataclass(frozen=True, slots=True)
-class Daemon:
+class DaemonLocation:
     """Where the docker daemon is. `host` is its name as we see it, "" for a socket; `certificates` a folder or ""."""
 
     reach: Reach
@@ -79,9 +79,9 @@ class Topology:
     provider_reason: str
     container: Container | None
     container_reason: str
-    daemon: Daemon
+    daemon: DaemonLocation
     daemon_reason: str
-    services: tuple[Service, ...]
+    services: tuple[ServiceContainer, ...]
     addresses: tuple[str, ...] = ()
 
     def own_names(self, port: int) -> tuple[DaemonName, ...]:
@@ -93,7 +93,7 @@ class Topology:
         desktop = DaemonName(f"host.docker.internal:{port}", "the name of this machine in Docker Desktop's")
         return (loopback, *ours, desktop)
 
-    def daemon_names(self, service: Service) -> tuple[DaemonName, ...]:
+    def daemon_names(self, service: ServiceContainer) -> tuple[DaemonName, ...]:
         """By which addresses the daemon may reach `service`, in the order to try them.
 
         A literal 127.0.0.1 first, for loopback alone gets plain HTTP without being configured (moby,
@@ -207,7 +207,7 @@ def _container_by_cgroup(cgroup: str) -> Container | None:
 
 def find_daemon(
     env: Mapping[str, str], machine: Machine, provider: Provider, container: Container | None
-) -> tuple[Daemon, str]:
+) -> tuple[DaemonLocation, str]:
     """Where the daemon is, and why: DOCKER_HOST, docker's context, a socket, a `docker` service, in this order."""
     if env.get("DOCKER_HOST"):
         url = check_daemon_url(env["DOCKER_HOST"], "DOCKER_HOST")
@@ -216,31 +216,31 @@ def find_daemon(
         url = check_daemon_url(machine.context_host, "docker's current context")
         return _daemon(url, env, machine), "docker's current context"
     if machine.sockets:
-        return Daemon(Reach.SOCKET, f"unix://{machine.sockets[0]}"), f"{machine.sockets[0]} exists"
+        return DaemonLocation(Reach.SOCKET, f"unix://{machine.sockets[0]}"), f"{machine.sockets[0]} exists"
     linked = "DOCKER_PORT_2375_TCP" in env or "DOCKER_PORT_2376_TCP" in env
     if linked or (provider in _DIND_PROVIDERS and container is not None):
         tls = bool(env.get("DOCKER_TLS_VERIFY")) or _certificates(env, machine) != ""
         url = f"tcp://docker:{_TLS_PORT if tls else _PLAIN_PORT}"
         certain = "a linked docker service" if linked else "no socket: a docker service is assumed"
         return _daemon(url, env, machine), f"{certain}, {'with' if tls else 'without'} TLS"
-    return Daemon(Reach.NONE, "unix:///var/run/docker.sock"), "neither DOCKER_HOST nor a socket"
+    return DaemonLocation(Reach.NONE, "unix:///var/run/docker.sock"), "neither DOCKER_HOST nor a socket"
 
 
-def _daemon(url: str, env: Mapping[str, str], machine: Machine) -> Daemon:
+def _daemon(url: str, env: Mapping[str, str], machine: Machine) -> DaemonLocation:
     """Read a DOCKER_HOST: a bare host:port is tcp, as docker takes it."""
     parts = urlsplit(url if "://" in url else f"tcp://{url}")
     if parts.scheme == "unix":
-        return Daemon(Reach.SOCKET, url)
+        return DaemonLocation(Reach.SOCKET, url)
     host = parts.hostname or ""
     if parts.scheme == "ssh":
-        return Daemon(Reach.SSH, url, host)
+        return DaemonLocation(Reach.SSH, url, host)
     if parts.scheme not in {"tcp", "http", "https"}:
-        return Daemon(Reach.NONE, url)
+        return DaemonLocation(Reach.NONE, url)
     certificates = _certificates(env, machine)
     tls = bool(env.get("DOCKER_TLS_VERIFY")) or parts.scheme == "https" or certificates != ""
     local = is_loopback(host) or is_loopback(machine.resolve(host))
     folder = certificates or env.get("DOCKER_CERT_PATH", "")
-    return Daemon(Reach.LOOPBACK if local else Reach.REMOTE, url, host, tls, folder if tls else "")
+    return DaemonLocation(Reach.LOOPBACK if local else Reach.REMOTE, url, host, tls, folder if tls else "")
 
 
 def _certificates(env: Mapping[str, str], machine: Machine) -> str:

@@ -8,7 +8,7 @@ from layerferry.ci.escape import cleaned, json_text
 from layerferry.events import Emit, Event, Greeted, Loading, Planned, Route, Warned
 from layerferry.log import note
 from layerferry.report import lines
-from layerferry.report.log import Log
+from layerferry.report.running_log import Log
 from layerferry.result import Result
 
 

@@ -3,8 +3,8 @@
 from collections.abc import Iterator, Sequence
 
 from layerferry.events import Greeted, Planned, Route
-from layerferry.image import Name
-from layerferry.plan import Action
+from layerferry.oci.image import Name
+from layerferry.oci.plan import Action
 from layerferry.result import Result, size
 
 

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from layerferry.errors import RouteError
 from layerferry.events import Route
-from layerferry.plan import Plan
+from layerferry.oci.plan import Plan
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,13 +12,13 @@ from layerferry import log
 from layerferry.ci.probes import probe
 from layerferry.ci.services import Certainty, split_address
 from layerferry.ci.topology import DaemonName, Topology
+from layerferry.embedded_registry import Registry
+from layerferry.embedded_registry.http_server import Request, Response
 from layerferry.errors import LayerferryError, RouteError
-from layerferry.registry import Registry
-from layerferry.registry.wire import Request, Response
-from layerferry.routes.edge import Credentials
-from layerferry.routes.service import ServiceLanding
-from layerferry.routes.tunnel import open_tunnel
-from layerferry.sources.daemon import Daemon
+from layerferry.routes.ngrok.edge_check import Credentials
+from layerferry.routes.ngrok.tunnel import open_tunnel
+from layerferry.routes.service_registry import ServiceEndpoint
+from layerferry.sources.daemon.api import Daemon
 from layerferry.targets.conduit import SshConduit, SshTarget
 from layerferry.temporary import TemporaryFolder
 
@@ -36,7 +36,7 @@ class Ngrok:
 
 
 @dataclass(frozen=True, slots=True)
-class Landing:
+class RegistryEndpoint:
     """A registry of ours, and the address by which the daemon pushes to it."""
 
     route: str
@@ -57,7 +57,7 @@ class Attempt:
     name: DaemonName
     trouble: str
     seconds: float
-    landing: Landing | None = None
+    landing: RegistryEndpoint | None = None
 
 
 class Reachability:
@@ -122,7 +122,7 @@ class Reachability:
         """Whether the user named a registry service."""
         return any(service.certainty is Certainty.SET for service in self._topology.services)
 
-    def service(self) -> ServiceLanding | None:
+    def service(self) -> ServiceEndpoint | None:
         """The first registry service that both this job and the daemon reach, if there is one."""
         for service in self._topology.services:
             answer = probe(service.address)
@@ -132,10 +132,10 @@ class Reachability:
             repository = f"layerferry/{secrets.token_hex(8)}"
             for name in self._topology.daemon_names(service):
                 if not name.forward and not self._daemon.reaches(f"{name.address}/{repository}:probe"):
-                    return ServiceLanding(name.address, answer.url, repository, self._environ)
+                    return ServiceEndpoint(name.address, answer.url, repository, self._environ)
         return None
 
-    def tunnel(self) -> Landing:
+    def tunnel(self) -> RegistryEndpoint:
         """Open an ngrok tunnel to our registry, and ask the daemon whether it reaches that. Raises `RouteError`."""
         if self._ngrok is None:
             raise RouteError(
@@ -153,7 +153,7 @@ class Reachability:
                 install=self._ngrok.install,
             )
         )
-        landing = Landing("ngrok", registry, tunnel.host, self._credentials)
+        landing = RegistryEndpoint("ngrok", registry, tunnel.host, self._credentials)
         if trouble := self._ask(landing):
             raise RouteError(f"the daemon does not reach the tunnel: {trouble}")
         return landing
@@ -181,15 +181,15 @@ class Reachability:
     def _fault(self, error: Exception) -> None:
         self._warn(log.fault(error))
 
-    def _land(self, name: DaemonName, loopback: Registry) -> Landing:
+    def _land(self, name: DaemonName, loopback: Registry) -> RegistryEndpoint:
         host, _ = split_address(name.address)
         if name.forward:
             port = self._forward(loopback.port)
-            return Landing("registry", loopback, f"127.0.0.1:{port}", self._credentials)
+            return RegistryEndpoint("registry", loopback, f"127.0.0.1:{port}", self._credentials)
         if host in self._topology.addresses:
             registry = self._registry(host)
-            return Landing("registry", registry, f"{host}:{registry.port}", self._credentials)
-        return Landing("registry", loopback, name.address, self._credentials)
+            return RegistryEndpoint("registry", registry, f"{host}:{registry.port}", self._credentials)
+        return RegistryEndpoint("registry", loopback, name.address, self._credentials)
 
     def _forward(self, port: int) -> int:
         """Let the daemon's host forward a port of its loopback to ours, through an ssh session of its own."""
@@ -201,7 +201,7 @@ class Reachability:
             raise RouteError(f"{conduit.name} forwards no port back to us")
         return forwarded
 
-    def _ask(self, landing: Landing) -> str:
+    def _ask(self, landing: RegistryEndpoint) -> str:
         """Why the daemon does not reach a registry of ours, or an empty string. It must be ours that it has reached."""
         self._awaited, self._heard = landing.registry.repository().name, False
         name = self._awaited

@@ -9,9 +9,9 @@ from pydantic import AliasChoices, Field, ValidationError, create_model, field_v
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from layerferry.ci.services import read_address
-from layerferry.compression import Compression
+from layerferry.compression.stream import Compression
 from layerferry.errors import LayerferryError, UsageError
-from layerferry.image import Platform
+from layerferry.oci.image import Platform
 from layerferry.settings.values import FIELDS, PREFIX, Settings, variables
 
 if TYPE_CHECKING:
@@ -43,7 +43,12 @@ class _Checks(BaseSettings):
     """
 
     model_config = SettingsConfigDict(
-        env_prefix=PREFIX, extra="ignore", frozen=True, populate_by_name=True, allow_inf_nan=False
+        env_prefix=PREFIX,
+        extra="ignore",
+        frozen=True,
+        populate_by_name=True,
+        allow_inf_nan=False,
+        hide_input_in_errors=True,
     )
 
     @field_validator("*", mode="before", check_fields=False)

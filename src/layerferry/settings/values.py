@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from layerferry.compression import Compression
-from layerferry.image import Platform
+from layerferry.compression.stream import Compression
+from layerferry.oci.image import Platform
 
 PREFIX = "LAYERFERRY_"
 #: Seconds; the system's timers take not much more.

@@ -5,10 +5,10 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Protocol
 
-from layerferry.archive import Content
 from layerferry.events import Route
-from layerferry.image import Descriptor, Image, Platform
-from layerferry.plan import Plan
+from layerferry.oci.delta_archive import Content
+from layerferry.oci.image import Descriptor, Image, Platform
+from layerferry.oci.plan import Plan
 
 #: What a reference begins with that is no daemon's: `oci:PATH`, `archive:PATH`, `registry:HOST/NAME`.
 KINDS = ("oci", "archive", "registry")

@@ -7,17 +7,18 @@ import select
 import subprocess
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from layerferry import limits, log
+from layerferry import log
 from layerferry.errors import ConnectError, LayerferryError, TargetError, UsageError
+from layerferry.oci import limits
 from layerferry.processes import child_environment, end
 from layerferry.settings import environment
-from layerferry.targets.choice import TargetEngine
+from layerferry.targets.engine_choice import TargetEngine
 from layerferry.targets.ssh_failures import explain
 from layerferry.targets.verdict import cut
 from layerferry.temporary import LONGEST_SOCKET, TemporaryFolder, socket_parent
@@ -32,6 +33,8 @@ BOOTSTRAP = (
 
 #: Bytes, all of which must have been taken within `limits.TAKEN`; a pipe of Linux takes as many at once.
 _SLICE = 64 << 10
+#: Seconds from one look at what the other side says to the next, while it takes nothing.
+_GLANCE = 0.1
 _CONNECT_TIMEOUT = 30
 
 
@@ -141,31 +144,36 @@ class Conduit:
     ) -> None:
         self.close(hurry=kind is not None)
 
-    def write(self, data: bytes) -> None:
+    def write(self, data: bytes, meanwhile: Callable[[], None] | None = None) -> None:
         """Send `data`, whole, whatever another thread sends meanwhile.
 
+        `meanwhile` is called now and then while there is no room: who says much may not listen before it is heard.
         Raises `ConnectError` when the other side has gone, or takes nothing for `limits.TAKEN`.
         """
         with self._writing:
             for start in range(0, len(data), _SLICE):
-                self._write_slice(memoryview(data)[start : start + _SLICE])
+                self._write_slice(memoryview(data)[start : start + _SLICE], meanwhile)
 
-    def _write_slice(self, data: memoryview) -> None:
+    def _write_slice(self, data: memoryview, meanwhile: Callable[[], None] | None) -> None:
         assert self._process.stdin is not None
         until = time.monotonic() + limits.TAKEN
         while data:
+            left, count = until - time.monotonic(), 0
             try:
                 descriptor = self._process.stdin.fileno()
-                count = os.write(descriptor, data) if _writable(descriptor, until - time.monotonic()) else 0
+                if _writable(descriptor, min(_GLANCE, left)):
+                    count = os.write(descriptor, data)
             except BlockingIOError:
-                continue
+                pass  # less room than a whole page
             except (OSError, ValueError):
                 raise self.broken() from None
-            if not count:
+            if not count and left <= 0:
                 raise ConnectError(
                     f"{self.name} has taken nothing for {limits.TAKEN:g} s; {self.sent} bytes had gone",
                     hint="See whether it is overloaded, or its disk is; then push again.",
                 )
+            if not count and meanwhile:
+                meanwhile()
             self.sent += count
             data = data[count:]
 

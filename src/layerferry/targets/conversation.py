@@ -36,21 +36,22 @@ One session does everything. It is lines of text until an archive starts (`>` is
 
 Until `tag`, the target's old image keeps its name; when the session breaks off, the target drops what it loaded. After
 `done` each name was seen to be its image. A line is words of printable ASCII, whoever made them: what has a space or a
-control character in it is not said. Every wait is bounded, by `layerferry.limits`.
+control character in it is not said. Every wait is bounded, by `layerferry.oci.limits`.
 """
 
 import contextlib
 import re
 import threading
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib.resources import files
 
-from layerferry import limits, log
-from layerferry.compression import in_blocks
+from layerferry import log
+from layerferry.compression.stream import in_blocks
 from layerferry.errors import ConnectError, LayerferryError, SourceError, TargetError, VerificationError
-from layerferry.image import Image, is_digest
+from layerferry.oci import limits
+from layerferry.oci.image import Image, is_digest
 from layerferry.targets.conduit import Conduit, SilenceError
 from layerferry.targets.greeting import Greeting, Reader
 from layerferry.targets.verdict import cut, is_verdict, verdict
@@ -94,6 +95,9 @@ class Conversation:
         self._conduit = conduit
         self._greeted = False
         self._skipped = 0
+        #: The first line of the answer to an archive, where it came before all of that was sent.
+        self._early = ""
+        self._heard: LayerferryError | None = None
         self._asked: dict[str, tuple[str, ...]] = {}
         self._capability: frozenset[str] = frozenset()
         self._over = threading.Event()
@@ -170,19 +174,20 @@ class Conversation:
         Raises what the target says is wrong, as soon as it says so.
         """
         self._say(*(("expect", name, *diff_ids) for name, diff_ids in expected.items()), ("load", method))
-        sent, answer = 0, ""
+        sent = 0
         for frame in in_blocks(stream, FRAME):
-            if answer := self._heed():
+            self._heed()
+            if self._early:
                 break
-            self._write(b"%d\n" % len(frame) + frame)
+            self._write(b"%d\n" % len(frame) + frame, meanwhile=self._heed)
             sent += len(frame)
         log.note(f"> {self.target}", f"(the archive, frames: {-(-sent // FRAME)}, bytes: {sent})")
-        if not answer:
+        if not self._early:
             self._say(("0",))
         whole = limits.LOADED + sent / limits.LOADED_RATE
         wait = _Wait(f"its engine to load {sent} bytes", self._silence(whole), whole)
         shown: dict[str, str] = {}
-        for line in self._answer_lines(wait, answer):
+        for line in self._answer_lines(wait, self._early):
             match line.split():
                 case ["loaded", name, image_id] if name in expected and name not in shown and is_digest(image_id):
                     shown[name] = image_id
@@ -208,14 +213,18 @@ class Conversation:
             while not self._over.wait(limits.HEARTBEAT):
                 self._conduit.write(b"-\n")
 
-    def _heed(self) -> str:
-        """Read what waits to be read: a verdict is raised, the answer to the archive returned, all else skipped."""
-        while self._conduit.answered:
-            line = self._read(_Wait("its answer", limits.LAST_WORDS, limits.LAST_WORDS))
-            if line.split()[:1] in (["loaded"], ["end"]):
-                return line
-            self._skip()
-        return ""
+    def _heed(self) -> None:
+        """Read what waits to be read: a verdict is raised, the answer to the archive kept, all else skipped."""
+        try:
+            while self._conduit.answered and not self._early:
+                line = self._read(_Wait("its answer", limits.LAST_WORDS, limits.LAST_WORDS))
+                if line.split()[:1] in (["loaded"], ["end"]):
+                    self._early = line
+                else:
+                    self._skip()
+        except LayerferryError as error:
+            self._heard = error
+            raise
 
     def _skip(self) -> None:
         self._skipped += 1
@@ -230,11 +239,11 @@ class Conversation:
             log.note(f"> {self.target}", " ".join(line))
         self._write("".join(f"{' '.join(line)}\n" for line in lines).encode("ascii"))
 
-    def _write(self, data: bytes) -> None:
+    def _write(self, data: bytes, meanwhile: Callable[[], None] | None = None) -> None:
         try:
-            self._conduit.write(data)
+            self._conduit.write(data, meanwhile)
         except LayerferryError as error:
-            raise self._last_word(error) from None
+            raise error if error is self._heard else self._last_word(error) from None
 
     def _last_word(self, error: LayerferryError) -> LayerferryError:
         """What the target said before it hung up tells more than a broken pipe: its verdict, if it gave one."""

@@ -6,9 +6,9 @@ What we do not know is skipped: a target of tomorrow says it. What is beyond wha
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from layerferry import limits
 from layerferry.errors import LayerferryError, TargetError
-from layerferry.image import (
+from layerferry.oci import limits
+from layerferry.oci.image import (
     DOCKER_LAYER_TYPES,
     MEDIA_TYPE_LAYER,
     MEDIA_TYPE_LAYER_GZIP,

@@ -688,7 +688,7 @@ receive() {
 # blobs. The credentials are in no command line.
 learn() {
   case $3$4 in '' | *[!A-Za-z0-9+/=_-]*) refuse learn ;; esac
-  is_digest "$1" && is_name "$2" || refuse learn "$1 $2"
+  { is_digest "$1" && is_name "$2"; } || refuse learn "$1 $2"
   case " $offered  $2" in *" $1 "*\ 127.0.0.1:[1-9]*/?*:learn) ;; *) refuse learn "$1 $2" ;; esac
   learning=$2 verdict=no
   put_tag "$1" "$2" >/dev/null 2>&1 && push_it "$2" "$3" "$4" >/dev/null 2>&1 && verdict=yes
@@ -760,8 +760,8 @@ converse() {
       expect:ask | expect:expect | load:expect | tag:ask | tag:load | tag:tag | done:ask | done:load | done:tag) stage=$verb ;;
       learn:* | expect:* | load:* | tag:* | done:*) refuse "$verb" 'has no place here' ;;
     esac
+    # shellcheck disable=SC2086
     case $verb in
-      # shellcheck disable=SC2086
       learn) learn "$one" $two ;;
       expect) expect "$one" "$two" ;;
       load)
@@ -785,7 +785,7 @@ tick() {
     sleep 10 &
     nap=$!
     wait $nap
-    mark tick
+    mark tick || exit
   done
 }
 
@@ -794,7 +794,7 @@ watch() {
   while read -r word rest; do
     case $word in
       tick)
-        [ $state = wait ] || { say alive; continue; }
+        [ "$state" = wait ] || { say alive; continue; }
         quiet=$((quiet + 1))
         # shellcheck disable=SC2086
         [ $quiet -lt 30 ] || kill $waiting 2>/dev/null || return ;;
@@ -819,4 +819,6 @@ main() {
 }
 
 { exec 4>&1 5<&0; { exec 3>&1 >&4; main; } | watch; exit; }
+# A shell that reads us from its stdin has read on: what stands after us is the client's, and no script.
+# shellcheck disable=SC2317
 exit 0

@@ -11,15 +11,15 @@ from typing import TYPE_CHECKING
 
 from layerferry import log
 from layerferry.errors import SourceError
-from layerferry.image import Descriptor, Image
-from layerferry.plan import Inventory
+from layerferry.oci.image import Descriptor, Image
+from layerferry.oci.plan import Inventory
 from layerferry.targets.conduit import Conduit
 from layerferry.targets.conversation import Conversation
 from layerferry.targets.greeting import Greeting, Holding, Place
 from layerferry.temporary import TemporaryFolder
 
 if TYPE_CHECKING:
-    from layerferry.registry import PushedManifest
+    from layerferry.embedded_registry import PushedManifest
 
 #: Images to learn from at most. Each costs a push of no bytes, 0.15 s on docker 28.5; the first holds most of it.
 _MOST_HOLDERS = 3
@@ -96,7 +96,7 @@ def _lessons(
     conversation: Conversation, conduit: Conduit, holders: Iterable[str], fault: Callable[[Exception], None]
 ) -> "dict[str, PushedManifest]":
     """By image ID, the manifests that the target's daemon pushes to us."""
-    from layerferry.registry import Registry  # noqa: PLC0415 - only here it is needed, and it takes a while to load
+    from layerferry.embedded_registry import Registry  # noqa: PLC0415 - only here it is needed, and it takes a while to load
 
     manifests: dict[str, PushedManifest] = {}
     user, password = "layerferry", secrets.token_hex(16)

@@ -6,8 +6,8 @@ Seen on OpenSSH 9.2p1 (Debian 12); the client's messages are not translated.
 import re
 from dataclasses import dataclass
 
-from layerferry import limits
 from layerferry.errors import ConnectError, LayerferryError, TargetError, UnknownHostKeyError
+from layerferry.oci import limits
 from layerferry.targets.verdict import cut
 
 _SSH_FAILED = 255

@@ -1,7 +1,7 @@
 """What a target's `failed KIND TEXT` means. TEXT is an engine's: it is cut before it is looked at, and to be told."""
 
-from layerferry import limits
 from layerferry.errors import LayerferryError, TargetError, VerificationError
+from layerferry.oci import limits
 
 #: An engine has one status, 1, for whatever fails. (alternatives, message, hint): of one alternative, all words occur.
 #: Each was seen on docker 20.10, 26.1 and 28.5, or podman 4.3.

@@ -1,0 +1,8 @@
+"""The embedded registry that a daemon pushes to: an OCI registry for one push, in process, in threads of its own."""
+
+from layerferry.embedded_registry.push_repository import PushRepository
+from layerferry.embedded_registry.pushed_manifest import PushedManifest
+from layerferry.embedded_registry.server import Registry
+from layerferry.embedded_registry.spool import SpooledBlob
+
+__all__ = ["PushRepository", "PushedManifest", "Registry", "SpooledBlob"]

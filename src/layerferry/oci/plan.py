@@ -1,0 +1,102 @@
+"""Which layers a target lacks: a pure function of an image and the target's inventory."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+from layerferry.oci.image import Descriptor, Image, Layer
+
+
+class Action(StrEnum):
+    REUSE = "reuse"
+    SEND = "send"
+
+
+@dataclass(frozen=True, slots=True)
+class Inventory:
+    """What a target says that it has, of what was asked.
+
+    `chain_ids` is what a classic graph-driver store goes by: a layer *with all layers below it*. `diff_ids` are layers
+    that the engine finds in whatever chain (podman). `blobs` maps a diff ID to the target's own blob descriptor, where
+    the store keys on blobs (docker's containerd image store): only what is in it may be left out of an archive there,
+    since a manifest must name the very blobs that the store holds.
+    """
+
+    chain_ids: frozenset[str] = frozenset()
+    diff_ids: frozenset[str] = frozenset()
+    blobs: Mapping[str, Descriptor] = field(default_factory=dict)
+    #: By diff ID, in a few words, how it is known that the target has it, or why that is not believed.
+    why: Mapping[str, str] = field(default_factory=dict)
+    #: Diff IDs that the engine shows in some image, though we do not know under which blob digest it keeps them.
+    unnamed: frozenset[str] = frozenset()
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """What becomes of one layer, and why."""
+
+    layer: Layer
+    action: Action
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    image: Image
+    steps: tuple[Step, ...]
+    inventory: Inventory
+
+    @property
+    def wanted(self) -> frozenset[str]:
+        """The diff IDs to send."""
+        return frozenset(step.layer.diff_id for step in self.steps if step.action is Action.SEND)
+
+    @property
+    def sent(self) -> tuple[Layer, ...]:
+        """The layers to send, each once: an archive holds a layer that the image has twice only once."""
+        return tuple({step.layer.diff_id: step.layer for step in self.steps if step.action is Action.SEND}.values())
+
+    @property
+    def reused(self) -> tuple[Layer, ...]:
+        return tuple(step.layer for step in self.steps if step.action is Action.REUSE)
+
+    @property
+    def delta(self) -> int:
+        """Bytes of the layers to send, uncompressed, each counted once."""
+        return sum(layer.size for layer in self.sent)
+
+
+def plan(image: Image, inventory: Inventory) -> Plan:
+    """Decide for each layer of `image`, bottom first, whether the target's own copy will do.
+
+    On a chain-keyed store only a prefix of the chain may be left out: the engine opens the first layer file that it
+    lacks, and from there on all of them (moby, image/tarexport: `LoadImage` looks each chain ID up before it opens a
+    layer). A diff ID that is sent once serves all its positions, so it is sent everywhere.
+    """
+    steps = []
+    below = True
+    for layer in image.layers:
+        action, reason = _judge(layer, inventory, below=below)
+        below = below and action is Action.REUSE
+        steps.append(Step(layer, action, reason))
+    return Plan(image, tuple(steps), inventory)
+
+
+def complete(image: Image) -> Plan:
+    """The plan for a target that has this very image."""
+    return Plan(
+        image, tuple(Step(layer, Action.REUSE, "the target has the image") for layer in image.layers), Inventory()
+    )
+
+
+def _judge(layer: Layer, inventory: Inventory, *, below: bool) -> tuple[Action, str]:
+    if layer.diff_id in inventory.blobs:
+        known = ": ".join(filter(None, (inventory.blobs[layer.diff_id].digest, inventory.why.get(layer.diff_id))))
+        return Action.REUSE, f"the target has it as {known}"
+    if layer.diff_id in inventory.diff_ids:
+        return Action.REUSE, "the target has it in another image"
+    if below and layer.chain_id in inventory.chain_ids:
+        return Action.REUSE, "the target has it with all layers below"
+    if layer.diff_id in inventory.unnamed:
+        return Action.SEND, "the target has it, but not the digest of its blob"
+    return Action.SEND, inventory.why.get(layer.diff_id, "the target lacks it")

@@ -1,0 +1,57 @@
+"""A process whose stdin and stdout are a socket of ours, so that timeouts are as on any other."""
+
+import contextlib
+import os
+import socket
+import subprocess
+import tempfile
+from collections.abc import Sequence
+
+from layerferry import log
+from layerferry.oci import limits
+from layerferry.processes import child_environment, end
+from layerferry.settings import environment
+
+
+class Piped:
+    """One process, and the socket that leads to it. Raises `OSError` where it cannot be started."""
+
+    def __init__(self, argv: Sequence[str], timeout: object = None) -> None:
+        log.command("! ssh", argv)
+        self.socket, theirs = socket.socketpair()
+        self._words = tempfile.TemporaryFile()  # noqa: SIM115 - a pipe would have to be read
+        try:
+            with theirs:
+                self._process = subprocess.Popen(
+                    argv,
+                    stdin=theirs.fileno(),
+                    stdout=theirs.fileno(),
+                    stderr=self._words,
+                    env=child_environment(environment()),
+                )
+        except BaseException:
+            self.socket.close()
+            self._words.close()
+            raise
+        if isinstance(timeout, int | float):
+            self.socket.settimeout(timeout)
+
+    def failed(self, patience: float) -> bool:
+        """Whether it ends by itself within so many seconds, with another status than 0."""
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            return self._process.wait(patience) != 0
+        return False
+
+    def end(self) -> str:
+        """Terminate it, if it still runs; what it said on stderr, of much the end."""
+        end(self._process)
+        with self._words as words:
+            words.seek(max(0, words.seek(0, os.SEEK_END) - limits.HEADERS))
+            said = words.read().decode(errors="replace")
+        log.note("! ssh", f"ended; it said: {said}")
+        return said
+
+
+def last_line(text: str) -> str:
+    """The last one that says something."""
+    return next((line.strip() for line in reversed(text.splitlines()) if line.strip()), "")

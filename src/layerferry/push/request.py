@@ -1,0 +1,53 @@
+"""What a user asked for: images, the names that they get, and how to push them."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from layerferry.compression.stream import Compression
+from layerferry.errors import UsageError
+from layerferry.events import Route
+from layerferry.oci.image import Name, Platform, is_image_id
+from layerferry.sources import kind_of
+
+#: Nothing is fetched for an image that is there already.
+NO_ROUTE = Route("none", "nothing had to be read")
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """An image to push: what the source calls it, and the full names that it gets on the target.
+
+    No names: those that the source gives it.
+    """
+
+    reference: str
+    names: tuple[str, ...]
+
+    @classmethod
+    def of(cls, reference: str, names: Sequence[str] = ()) -> "Wanted":
+        """Read IMAGE and its `--name`s; raises `UsageError` where there is no name to give it."""
+        if names:
+            return cls(reference, tuple(Name.parse(name).tagged for name in names))
+        if kind_of(reference) != "daemon":
+            return cls(reference, ())
+        name = None if is_image_id(reference) else Name.parse(reference)
+        if name is None or (name.digest and not name.tag):
+            raise nameless(reference)
+        return cls(reference, (name.tagged,))
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """How to push."""
+
+    compression: Compression = field(default_factory=Compression)
+    platform: Platform | None = None
+    allow_platform_mismatch: bool = False
+    dry_run: bool = False
+    engine: str = ""
+    #: Targets that are pushed to at once.
+    jobs: int = 8
+
+
+def nameless(reference: str) -> UsageError:
+    return UsageError(f"{reference} has no name to give it on the target", hint="Say one: --name app:2.")

@@ -1,0 +1,183 @@
+"""A program that we start, an engine's above all: bounded in time and in what it says, whatever it is.
+
+It has a session of its own, so that what interrupts us does not interrupt it: we end it ourselves.
+"""
+
+import contextlib
+import os
+import select
+import signal
+import subprocess
+import time
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import IO
+
+from layerferry.oci import limits
+
+_STEP = 64 << 10
+#: Seconds between two looks whether a program has ended whose output somebody else holds open.
+_LOOK = 0.25
+_KILLED = 5.0
+
+
+class OverrunError(Exception):
+    """A program went beyond a bound: the message says which, as the end of a sentence that starts with its name."""
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """How a program ended; what it wrote to its standard output and its standard error."""
+
+    status: int
+    out: bytes
+    err: bytes
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Bounds:
+    """`seconds` to its end, `answer` bytes of both outputs together; `grace` seconds to end by itself if we break off.
+
+    With `tail`, only so many bytes of an output's end are kept, and there is no bound on the whole.
+    """
+
+    seconds: float
+    answer: int = limits.ENGINE_ANSWER
+    tail: int = 0
+    grace: float = 0.0
+
+
+def run(
+    argv: Sequence[str],
+    environment: Mapping[str, str],
+    bounds: Bounds,
+    *,
+    feed: Iterable[bytes] | None = None,
+    folder: str | None = None,
+    hand_down: Sequence[int] = (),
+) -> Ended:
+    """Run a program to its end, `feed` being its input; raises `OverrunError`, or `OSError` where it cannot start."""
+    process = subprocess.Popen(
+        argv,
+        stdin=subprocess.DEVNULL if feed is None else subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        env=environment,
+        cwd=folder,
+        bufsize=0,
+        pass_fds=hand_down,
+        start_new_session=True,
+    )
+    exchange = _Exchange(process, bounds, iter(feed or ()))
+    try:
+        return exchange.finish()
+    except OverrunError:
+        raise
+    except BaseException:
+        exchange.abandon()
+        raise
+    finally:
+        _end(process)
+
+
+class _Exchange:
+    """What goes into a program and what comes out of it, until it has ended."""
+
+    def __init__(self, process: "subprocess.Popen[bytes]", bounds: Bounds, feed: Iterator[bytes]) -> None:
+        self._process = process
+        self._bounds = bounds
+        self._until = time.monotonic() + bounds.seconds
+        self._feed = feed
+        self._due = memoryview(b"")
+        self._poll = select.poll()
+        self._open: dict[int, IO[bytes]] = {}
+        self._kept: dict[int, bytearray] = {}
+        self._heard = 0
+        for stream in (process.stdout, process.stderr):
+            assert stream is not None
+            self._watch(stream, select.POLLIN)
+            self._kept[stream.fileno()] = bytearray()
+        if process.stdin is not None:
+            os.set_blocking(process.stdin.fileno(), False)
+            self._watch(process.stdin, select.POLLOUT)
+
+    def finish(self) -> Ended:
+        while self._open and self._step():
+            pass
+        out, err = map(bytes, self._kept.values())
+        try:
+            return Ended(self._process.wait(max(0.0, self._until - time.monotonic())), out, err)
+        except subprocess.TimeoutExpired:
+            raise OverrunError("takes too long") from None
+
+    def abandon(self) -> None:
+        """Give nothing more, hear nothing more, and let it end by itself for the time that it is granted."""
+        if self._process.stdin is not None:
+            self._close(self._process.stdin)
+        self._until = time.monotonic() + self._bounds.grace
+        self._bounds = Bounds(seconds=0, tail=1)
+        with contextlib.suppress(OverrunError):
+            self.finish()
+
+    def _step(self) -> bool:
+        """Move some bytes; False once it has ended, though somebody else keeps its output open."""
+        left = self._until - time.monotonic()
+        if left <= 0:
+            raise OverrunError("takes too long")
+        ready = self._poll.poll(min(left, _LOOK) * 1000)
+        for descriptor, _ in ready:
+            stream = self._open[descriptor]
+            if stream is self._process.stdin:
+                self._give(stream)
+            else:
+                self._hear(stream)
+        return bool(ready) or self._process.poll() is None
+
+    def _give(self, stream: IO[bytes]) -> None:
+        if not self._due:
+            piece = next(self._feed, None)
+            if piece is None:
+                self._close(stream)
+                return
+            self._due = memoryview(piece)
+        try:
+            self._due = self._due[os.write(stream.fileno(), self._due[:_STEP]) :]
+        except BlockingIOError:
+            return
+        except BrokenPipeError:  # it has heard enough: its status says why
+            self._close(stream)
+
+    def _hear(self, stream: IO[bytes]) -> None:
+        piece = os.read(stream.fileno(), _STEP)
+        if not piece:
+            self._close(stream)
+            return
+        kept = self._kept[stream.fileno()]
+        kept += piece
+        self._heard += len(piece)
+        if self._bounds.tail:
+            del kept[: -self._bounds.tail]
+        elif self._heard > self._bounds.answer:
+            raise OverrunError(f"says more than {self._bounds.answer} bytes")
+
+    def _watch(self, stream: IO[bytes], event: int) -> None:
+        self._open[stream.fileno()] = stream
+        self._poll.register(stream, event)
+
+    def _close(self, stream: IO[bytes]) -> None:
+        if not stream.closed:
+            self._poll.unregister(stream)
+            del self._open[stream.fileno()]
+            stream.close()
+
+
+def _end(process: "subprocess.Popen[bytes]") -> None:
+    """Close what is left open, and kill it and its children; one that `sudo` made root's is not ours to kill."""
+    for stream in (process.stdin, process.stdout, process.stderr):
+        if stream is not None:
+            stream.close()
+    if process.poll() is None:
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.killpg(process.pid, signal.SIGKILL)
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(_KILLED)

@@ -1,0 +1,77 @@
+"""What follows a verified push: the names, and the policy's command."""
+
+import contextlib
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from layerferry.oci.image import Name
+from layerferry.receive import command, locks
+from layerferry.receive.command import Bounds, OverrunError
+from layerferry.receive.engine import Engine
+from layerferry.receive.refusal import Refusal
+
+_TOLD = 2000
+
+
+@contextlib.contextmanager
+def exclusively(folder: Path) -> Iterator[None]:
+    """Let one session at a time look whether a name is free and take it; raises `Refusal` where that cannot be."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        descriptor = os.open(folder / "names.lock", os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+    except OSError:
+        raise _no_lock() from None
+    try:
+        try:
+            locks.hold(descriptor, "the lock on names")
+        except OSError:
+            raise _no_lock() from None
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def _no_lock() -> Refusal:
+    return Refusal("the lock on names cannot be taken")
+
+
+def settle(engine: Engine, tags: Sequence[tuple[str, Name]], *, immutable: bool) -> dict[str, str]:
+    """Which image ID each name is to get; `tags` names images by the engine's name or ID for them.
+
+    With `immutable`, no name moves from one image to another, and none is given if one of them would.
+    """
+    ids: dict[str, str] = {}
+    for image, name in tags:
+        shown = engine.inspect(image)
+        if shown is None:
+            raise Refusal("the image has gone", kind="tag")
+        if ids.setdefault(name.tagged, shown.id) != shown.id:
+            raise Refusal(f"{name.familiar} is to name two images")
+        before = engine.inspect(name.tagged) if immutable else None
+        if before is not None and before.id != shown.id:
+            raise Refusal(f"{name.familiar} is taken, and names do not move here")
+    return ids
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """How a command ended: its exit status, None where it took too long, and the end of what it told."""
+
+    status: int | None
+    told: str
+
+    def __str__(self) -> str:
+        return "no end in time" if self.status is None else f"status {self.status}"
+
+
+def run_command(argv: Sequence[str], environment: Mapping[str, str], patience: float) -> Outcome:
+    """Run the policy's command. It hears nothing from the client, and says nothing to it."""
+    try:
+        done = command.run(argv, environment, Bounds(seconds=patience, tail=_TOLD), folder="/")
+    except OverrunError:
+        return Outcome(None, "")
+    except OSError as error:
+        return Outcome(127, error.strerror or "")
+    return Outcome(done.status, (done.out + done.err)[-_TOLD:].decode(errors="replace"))

@@ -1,0 +1,299 @@
+"""The conversation, from the target's end (`layerferry.targets.conversation` tells it), with every word of it judged.
+
+The script is skipped. Unknown words in the ask are skipped too, since a client of tomorrow sends them before it has
+read what we are; later ones are refused. An archive comes at most once, and the engine sees no byte of it before all is
+checked. Names are looked at one by one, and none is given before `done`.
+"""
+
+import contextlib
+import signal
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from layerferry.errors import LayerferryError
+from layerferry.oci.image import Name, is_digest
+from layerferry.receive.byte_limits import Day, Meter
+from layerferry.receive.decision_log import DecisionLog
+from layerferry.receive.decompression import Expander
+from layerferry.receive.engine import Engine
+from layerferry.receive.frames import Client
+from layerferry.receive.policy import Policy
+from layerferry.receive.refusal import HungUp, Refusal, one_line
+from layerferry.receive.visible_images import Ask, VisibleImages, take_stock
+
+if TYPE_CHECKING:
+    from layerferry.receive.archive_spool import CheckedImage
+
+# We greet before we load what only an archive needs: hence the imports inside functions.
+# ruff: noqa: PLC0415
+
+#: What `layerferry.targets.conversation` speaks; a test sees to it that both say the same.
+PROTOCOL = 1
+_LARGEST_SCRIPT = 1 << 20
+#: Seconds to the preamble, which a client sends as soon as it is connected. Others, such as scp, wait for us to speak.
+_HELLO = 30.0
+_MOST_IMAGES = 64
+_MOST_LAYERS = 512
+_LONGEST_NAME = 400
+
+
+@dataclass(frozen=True, slots=True)
+class Host:
+    """What a session works with: this host's programs and folders."""
+
+    find_engine: Callable[[str], Engine]
+    expander: Expander
+    environment: Mapping[str, str]
+    home: Path
+
+
+@dataclass(slots=True)
+class Dialogue:
+    """One session with one client. `run` it once."""
+
+    client: Client
+    policy: Policy
+    host: Host
+    journal: DecisionLog
+    #: The client has said that nothing is to be changed, before any word that its source might have made.
+    _dry_run: bool = False
+    _expected: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    #: By throw-away name of the client's.
+    _loaded: dict[str, "CheckedImage"] = field(default_factory=dict)
+    #: Throw-away names of ours that the engine may have.
+    _incoming: list[str] = field(default_factory=list)
+    _offered: dict[str, str] = field(default_factory=dict)
+    _tags: list[tuple[str, Name]] = field(default_factory=list)
+
+    def run(self) -> int:
+        """Hold the conversation; the process's exit code. Whatever happens, no throw-away name stays."""
+        try:
+            self._hello()
+            asks, wanted_engine = self._read_ask()
+            engine = self.host.find_engine(self._engine(wanted_engine))
+            stock = take_stock(engine, self.policy, asks)
+            with self._tidied(engine):
+                self._greet(engine, stock, asks)
+                return self._obey(engine, stock)
+        except HungUp:
+            self._note("hung up", loaded=len(self._loaded))
+            return 1 if self._loaded or self._expected else 0
+        except Refusal as error:
+            return self._fail(error)
+
+    def _note(self, event: str, **facts: object) -> None:
+        """Tell the journal what has happened, where nothing hangs on whether that can be kept."""
+        with contextlib.suppress(LayerferryError):
+            self.journal.write(event, **facts)
+
+    def _fail(self, error: Refusal) -> int:
+        self._note("failed", kind=error.kind, text=error.message)
+        with contextlib.suppress(LayerferryError):
+            self.client.say(f"failed {error.kind} {one_line(error.message)}")
+        self.client.drain()
+        return 1
+
+    @contextlib.contextmanager
+    def _tidied(self, engine: Engine) -> Iterator[None]:
+        try:
+            yield
+        finally:
+            before = signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGTERM, signal.SIGHUP, signal.SIGINT))
+            self._drop(engine)
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+    def _drop(self, engine: Engine) -> None:
+        """Take our throw-away names away; the journal hears of one that the engine keeps."""
+        kept = [name for name in self._incoming if not engine.remove(name)]
+        self._incoming = []
+        if kept:
+            self._note("kept", names=kept)
+
+    def _hello(self) -> None:
+        match self.client.read_line(_HELLO).split(" "):
+            case [":", "layerferry", version, length] if version.isdigit() and length.isdigit():
+                self.client.say(f"layerferry {PROTOCOL} receive")
+                if version != str(PROTOCOL):
+                    raise Refusal(f"this is protocol {PROTOCOL}, not {version[:9]}")
+                if len(length) > len(str(_LARGEST_SCRIPT)) or int(length) > _LARGEST_SCRIPT:
+                    raise Refusal("the script is too long")
+                self.client.skip(int(length))
+            case _:
+                raise Refusal("here is `layerferry receive`, and nothing else")
+
+    def _read_ask(self) -> tuple[list[Ask], str]:
+        asks: list[tuple[str, list[str]]] = []
+        engine = ""
+        while (words := self.client.read_line().split(" ")) != ["end"]:
+            match words:
+                case ["image", image_id] if is_digest(image_id) and len(asks) < _MOST_IMAGES:
+                    asks.append((image_id, []))
+                case ["layer", diff_id] if is_digest(diff_id) and asks and len(asks[-1][1]) < _MOST_LAYERS:
+                    asks[-1][1].append(diff_id)
+                case ["engine", engine]:
+                    pass
+                case ["dry-run"]:
+                    self._dry_run = True
+                case ["name", text]:
+                    self._allowed(text)
+                case ["image" | "layer", *_]:
+                    raise Refusal("the ask is broken")
+        return [Ask(image_id, tuple(diff_ids)) for image_id, diff_ids in asks], engine
+
+    def _engine(self, wanted: str) -> str:
+        """The policy's engine, or else the client's."""
+        fixed = self.policy.engine
+        if wanted not in {"", "docker", "podman"} or (fixed and wanted not in {"", Path(fixed).name}):
+            raise Refusal(f"engine {wanted[:40]} is not offered")
+        return fixed or wanted
+
+    def _greet(self, engine: Engine, stock: VisibleImages, asks: list[Ask]) -> None:
+        lines = [
+            f"engine {engine.kind} {engine.version} {engine.driver}",
+            f"store {stock.told_store}",
+            f"platform {engine.platform}",
+            f"accept {' '.join(self.host.expander.methods)}",
+        ]
+        for ask in asks:
+            lines += stock.answer(ask)
+            if here := stock.present(ask.id):
+                self._offered[ask.id] = here
+        self.journal.write("asked", images=[ask.id for ask in asks], present=list(self._offered))
+        self.client.say(*lines, "end")
+
+    def _obey(self, engine: Engine, stock: VisibleImages) -> int:
+        """Commands, up to `done`."""
+        while True:
+            words = self.client.read_line().split(" ")
+            if self._dry_run and words[0] != "learn":
+                raise Refusal("nothing is changed in a dry run")
+            match words:
+                case ["learn", *_]:
+                    self.client.say("learned no")  # a client does not choose where an image is pushed to
+                case ["expect", name, *diff_ids] if not self._loaded and not self._tags:
+                    self._expect(name, tuple(diff_ids))
+                case ["load", method] if self._expected and not self._loaded and not self._tags:
+                    self._load(engine, stock, method)
+                case ["tag", image, name] if not self._expected or self._loaded:
+                    self._tag(stock, image, name)
+                case ["done"] if not self._expected or self._loaded:
+                    self._done(engine)
+                    return 0
+                case [word, *_]:
+                    raise Refusal(f"{word[:20]!r} has no place here")
+
+    def _expect(self, name: str, diff_ids: tuple[str, ...]) -> None:
+        if not (name.isascii() and 0 < len(name) <= _LONGEST_NAME) or name in self._expected:
+            raise Refusal("a throw-away name is broken or comes twice")
+        if len(self._expected) == _MOST_IMAGES or len(diff_ids) > _MOST_LAYERS or not all(map(is_digest, diff_ids)):
+            raise Refusal("the header is broken")
+        self._expected[name] = diff_ids
+
+    def _load(self, engine: Engine, stock: VisibleImages, method: str) -> None:
+        import tempfile
+
+        from layerferry.receive.archive_spool import ArchiveSpool, archive, check
+
+        per_day = self.policy.max_bytes_per_day
+        day = Day(self._state / f"{self.policy.label}.day", per_day) if per_day else None
+        meter = Meter(self.policy.max_bytes, day)
+        try:
+            with tempfile.TemporaryFile(dir=self.policy.spool, prefix="layerferry-") as spool:
+                if day is not None:
+                    day.charge(0)
+                cargo = ArchiveSpool(spool, self.host.expander, meter)
+                cargo.take(self.client.frames(), method)
+                meter.settle()
+                images = check(cargo, self._expected, stock)
+                self._admit(engine, images)
+                self.journal.write("checked", images=[image.ids[0] for image in images], bytes=meter.spent)
+                self._incoming = [image.name for image in images]
+                engine.load(archive(cargo, images))
+        except OSError as error:
+            raise Refusal(error.strerror or "the archive cannot be kept", kind="load") from None
+        finally:
+            meter.settle()
+        shown = [self._verified(engine, image) for image in images]
+        self._loaded = {image.incoming: image for image in images}
+        self.client.say(*(f"loaded {image.incoming} {told}" for image, told in zip(images, shown, strict=True)), "end")
+
+    def _admit(self, engine: Engine, images: tuple["CheckedImage", ...]) -> None:
+        for image in images:
+            if not self.policy.admits(*image.ids):
+                raise Refusal(f"the image {image.ids[0]} is not allowed here")
+            if not self.policy.runs(image.platform, engine.platform):
+                raise Refusal(f"images for {image.platform} are not taken here")
+
+    def _verified(self, engine: Engine, image: "CheckedImage") -> str:
+        """The image ID, in the client's words: it does not know of a manifest that names blobs of ours.
+
+        An engine may say that it loaded what it did not: docker 28.5 does, when a blob is absent.
+        """
+        shown = engine.inspect(image.name)
+        if shown is None:
+            raise Refusal("the engine does not show what it loaded", kind="verify")
+        if shown.diff_ids != image.diff_ids or shown.id not in {image.ids[0], image.descriptor.digest}:
+            raise Refusal("the engine shows another image than was sent", kind="verify")
+        return shown.id if shown.id in image.ids else image.ids[0]
+
+    def _allowed(self, text: str, *ids: str) -> Name:
+        """`text` as a name that the policy allows, as far as it can be told."""
+        try:
+            name = Name.parse(text[:_LONGEST_NAME])
+        except LayerferryError:
+            raise Refusal(f"{text[:80]!r} is not an image name") from None
+        if name.tagged != text:
+            raise Refusal(f"{text[:80]!r} is not a full image name")
+        if not self.policy.names(name, *ids):
+            raise Refusal(f"the name {name.familiar} is not allowed here")
+        return name
+
+    def _tag(self, stock: VisibleImages, image: str, text: str) -> None:
+        if len(self._tags) == _MOST_IMAGES:
+            raise Refusal("there are too many names")
+        if image in self._loaded:
+            consignment = self._loaded[image]
+            self._tags.append((consignment.name, self._allowed(text, *consignment.ids)))
+        elif here := self._offered.get(image):
+            self._tags.append((here, self._allowed(text, *stock.ids(here))))
+        else:
+            raise Refusal(f"there is no {image[:80]!r} to give a name to")
+
+    def _done(self, engine: Engine) -> None:
+        """Give the names, which the journal has heard of before: it tells `naming`, and `named` once they are given."""
+        from layerferry.receive.deployment import exclusively, settle
+
+        with exclusively(self._state) if self.policy.immutable_tags else contextlib.nullcontext():
+            given = settle(engine, self._tags, immutable=self.policy.immutable_tags)
+            self.journal.write("naming", images=given)
+            for image, name in self._tags:
+                engine.tag(image, name.tagged)
+        self._write_on("named", images=given)
+        self._drop(engine)
+        if self.policy.run:
+            self._run_command(given)
+        self.client.say("done")
+
+    def _write_on(self, event: str, **facts: object) -> None:
+        """Add an event once the names are given: a client that hears of no end must hear of that."""
+        try:
+            self.journal.write(event, **facts)
+        except Refusal as error:
+            raise Refusal(f"the images have their names, but {error.message}") from None
+
+    def _run_command(self, given: dict[str, str]) -> None:
+        from layerferry.receive.deployment import run_command
+
+        for name, image_id in given.items():
+            facts = {"LAYERFERRY_IMAGE": name, "LAYERFERRY_IMAGE_ID": image_id}
+            self._write_on("running", image=name)
+            outcome = run_command(self.policy.run, {**self.host.environment, **facts}, self.policy.run_timeout)
+            self._write_on("ran", image=name, status=outcome.status, text=outcome.told)
+            if outcome.status != 0:
+                raise Refusal(f"{name} is named, but what should follow ended with {outcome}", kind="run")
+
+    @property
+    def _state(self) -> Path:
+        return self.policy.state(self.host.home)

@@ -1,0 +1,1 @@
+"""The client of a registry (OCI distribution-spec): HTTP, logins, reading, writing, and the way through ssh."""

@@ -1,0 +1,62 @@
+"""How a registry's HTTP client meets the world: certificates, proxies, no logins but those it is told, and relays."""
+
+import contextlib
+import ssl
+from http.cookiejar import DefaultCookiePolicy
+from pathlib import Path
+from typing import Any
+
+import requests
+from requests.adapters import HTTPAdapter
+
+from layerferry import __version__, log
+from layerferry.registry_client.connections import Bounded, BoundedTls, pools
+from layerferry.registry_client.ssh_relay import Relay, RelayAdapter
+
+#: Where docker looks for a registry's own CA.
+CERTIFICATES = Path("/etc/docker/certs.d")
+
+
+class RegistrySession(requests.Session):
+    """Proxies as the environment says; no login out of a .netrc; the system's certificates, and docker's for `host`.
+
+    With a `relay` every connection goes through that, to whichever host: a token service's and a blob store's as well.
+    No redirect is followed, nor even looked at: requests would read its body whole, and unpack it. No cookie is kept.
+    """
+
+    def __init__(self, host: str, relay: Relay | None = None) -> None:
+        super().__init__()
+        self.auth = _as_it_is
+        self.hooks["response"].append(log.answered("registry"))
+        self.headers.update({"User-Agent": f"layerferry/{__version__}", "Accept-Encoding": "identity"})
+        context = ssl.create_default_context()
+        for path in sorted((CERTIFICATES / host).glob("*.crt")):
+            with contextlib.suppress(OSError):
+                context.load_verify_locations(path)
+        self.cookies.set_policy(DefaultCookiePolicy(allowed_domains=[]))
+        for scheme in ("https://", "http://"):
+            self.mount(scheme, RelayAdapter(relay, context) if relay else _Trusting(context))
+
+    def get_redirect_target(self, resp: requests.Response) -> None:
+        """None: `Endpoint.follow` decides where a redirect may lead, and what goes there."""
+        del resp
+
+
+class _Trusting(HTTPAdapter):
+    def __init__(self, context: ssl.SSLContext) -> None:
+        self._context = context
+        super().__init__()
+
+    def init_poolmanager(self, *arguments: Any, **options: Any) -> None:
+        super().init_poolmanager(*arguments, **options, ssl_context=self._context)
+        self.poolmanager.pool_classes_by_scheme = pools(Bounded, BoundedTls)
+
+    def proxy_manager_for(self, proxy: Any, **options: Any) -> Any:
+        manager = super().proxy_manager_for(proxy, **options, ssl_context=self._context)
+        if not str(proxy).lower().startswith("socks"):  # those have connections of their own
+            manager.pool_classes_by_scheme = pools(Bounded, BoundedTls)
+        return manager
+
+
+def _as_it_is(request: requests.PreparedRequest) -> requests.PreparedRequest:
+    return request

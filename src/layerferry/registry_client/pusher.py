@@ -1,0 +1,192 @@
+"""A repository to push to: what it has, and what it is given.
+
+Spec: https://github.com/opencontainers/distribution-spec/blob/v1.1.1/spec.md ("Push"). A blob goes up in one piece
+(POST, then PUT), which every registry takes; it comes from a file, so that it can be sent again.
+"""
+
+import contextlib
+import re
+from collections.abc import Callable, Iterator, Sequence
+from http import HTTPStatus
+from pathlib import Path
+from typing import IO
+from urllib.parse import quote, urlsplit
+
+from layerferry.causes import reason
+from layerferry.errors import LayerferryError
+from layerferry.oci import limits
+from layerferry.oci.documents import Document
+from layerferry.oci.image import Descriptor, digest_of
+from layerferry.registry_client.connections import done
+from layerferry.registry_client.endpoint import BROKEN, PASSING, TRIES
+from layerferry.registry_client.repository import Repository
+
+_MOST_TAGS = 1000
+#: distribution-spec, "Pulling manifests".
+_TAG = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,127}")
+#: Seconds to take leave of an upload that failed.
+_PARTING = 2
+_LONGEST_NUMBER = 20
+_BYTES = {"Content-Type": "application/octet-stream"}
+_STORED = {HTTPStatus.CREATED, HTTPStatus.NO_CONTENT}
+#: What a PUT may end with beside success, and be tried again: the token ran out, the upload is gone, passing trouble.
+_AGAIN = PASSING | {HTTPStatus.UNAUTHORIZED, HTTPStatus.NOT_FOUND}
+
+Told = Callable[[int], None]
+
+
+class RepositoryPusher(Repository):
+    """A repository to push to. `sent` are the bytes of all bodies that went there, tries that failed included."""
+
+    sent = 0
+    _begun = ""
+
+    def _scopes(self, asked: str) -> Sequence[str]:
+        """Both in one token; a mount is challenged for the other repository, too."""
+        ours = f"repository:{self.name.path}:"
+        return [f"{ours}pull,push", *(scope for scope in asked.split() if not scope.startswith(ours))]
+
+    def has(self, digest: str) -> bool:
+        return self.size(digest) is not None
+
+    def size(self, digest: str) -> int | None:
+        """The bytes of a blob that is there, 0 where the registry does not tell them; None where there is none."""
+        response = self._ask("HEAD", f"blobs/{digest}", expect={HTTPStatus.OK, HTTPStatus.NOT_FOUND})
+        done(response)
+        if response.status_code != HTTPStatus.OK:
+            return None
+        told = response.headers.get("Content-Length", "")
+        return min(int(told), limits.SIZE) if told.isdecimal() and len(told) < _LONGEST_NUMBER else 0
+
+    def tags(self) -> list[str]:
+        """The first thousand tags, or fewer. Where the registry has more, it leads to the rest, and nobody goes."""
+        with contextlib.closing(self._get(f"tags/list?n={_MOST_TAGS}")) as response:
+            answer = Document.parse(
+                self._document(response), f"the list of tags in {self.place}", error=self._endpoint.blame.answer
+            )
+        tags = answer.texts("tags")
+        if not all(map(_TAG.fullmatch, tags)):
+            raise answer.damaged("it lists what is no tag")
+        return tags
+
+    def mount(self, digest: str, path: str) -> bool:
+        """Take a blob over from another repository of the registry; whether it could be."""
+        query = f"mount={quote(digest)}&from={quote(path)}"
+        try:
+            response = self._ask(
+                "POST", f"blobs/uploads/?{query}", expect={HTTPStatus.CREATED, HTTPStatus.ACCEPTED, HTTPStatus.OK}
+            )
+        except LayerferryError:
+            return False  # a registry may refuse what it cannot do; an upload will tell what is really wrong
+        done(response)
+        if response.status_code == HTTPStatus.ACCEPTED:  # an upload was begun instead
+            self.cancel(self._location(response.url, response.headers.get("Location", "")))
+            return False
+        return True
+
+    def begin(self) -> None:
+        """Begin the upload that the next blob takes: it is known then whether this login may push."""
+        begun = self._ask("POST", "blobs/uploads/", expect={HTTPStatus.ACCEPTED})
+        done(begun)
+        self._begun = self._location(begun.url, begun.headers.get("Location", ""))
+
+    def put_blob(self, blob: Descriptor, path: Path, told: Told) -> None:
+        """Upload a file; `told` hears how many of its bytes have gone."""
+        for attempt in range(1, TRIES + 1):
+            if not self._begun:
+                self.begin()
+            location, self._begun = self._begun, ""
+            joint = "&" if urlsplit(location).query else "?"
+            url = f"{location}{joint}digest={quote(blob.digest)}"
+            with path.open("rb") as file:
+                trouble = self._put(url, _Counted(file, blob.size, self._count, told), last=attempt == TRIES)
+            if not trouble:
+                return
+            self.cancel(location)
+            self._endpoint.again(f"{blob.digest[:19]} could not be sent ({trouble})", attempt)
+
+    def _put(self, url: str, body: "_Counted", *, last: bool) -> str:
+        """Send a blob's bytes; why it has to be tried again, if so. Raises where it is not worth it."""
+        try:
+            response = self._ask("PUT", url, _BYTES, body, expect=_STORED if last else _STORED | _AGAIN)
+        except BROKEN as error:
+            if last:
+                raise self._endpoint.unreachable(error) from None
+            return reason(error)
+        except BaseException:
+            self.cancel(url)
+            raise
+        done(response)
+        return "" if response.status_code in _STORED else f"HTTP {response.status_code}"
+
+    def put_manifest(self, tag: str, media_type: str, data: bytes) -> None:
+        """Give an image its name. What the manifest names has to be there."""
+        response = self._ask(
+            "PUT", f"manifests/{tag}", {"Content-Type": media_type}, data, expect={HTTPStatus.CREATED, HTTPStatus.OK}
+        )
+        done(response)
+        self._count(len(data))
+
+    def shows(self, tag: str, digest: str) -> bool:
+        """Whether a tag names this very manifest: its bytes are looked at, not what a header says of them."""
+        with contextlib.closing(self._find(tag)) as response:
+            return response.status_code == HTTPStatus.OK and digest_of(self._document(response)) == digest
+
+    def _count(self, size: int) -> None:
+        self.sent += size
+
+    def _location(self, url: str, location: str) -> str:
+        """Where an upload goes on."""
+        return self._endpoint.leads(url, location)
+
+    def cancel(self, location: str = "") -> None:
+        """Drop an upload that was begun; a registry forgets it by itself, days later."""
+        location, self._begun = location or self._begun, ""
+        if location:
+            with contextlib.suppress(LayerferryError, *BROKEN):
+                parting = (_PARTING, _PARTING)
+                self._endpoint.request("DELETE", location, self._login(location), timeout=parting).close()
+
+    def _refused(self, status: int, said: str = "") -> LayerferryError:
+        error = self._endpoint.blame.answer
+        why = f" ({said})" if said else ""
+        match status:
+            case 401 | 403:
+                return error(
+                    f"{self.place} does not let this login push to {self.name.path}{why}", hint=self._login_hint()
+                )
+            case 404:
+                return error(
+                    f"{self.place} has no place for {self.name.path}{why}",
+                    hint="Create its project or repository first, or name another: registry://HOST/PREFIX, --name.",
+                )
+            case 413:
+                return error(
+                    f"{self.place} takes nothing that large{why}",
+                    hint="A proxy in front of it sets the limit: nginx's client_max_body_size.",
+                )
+        return super()._refused(status, said)
+
+
+class _Counted:
+    """A file as a request's body, which counts what is read of it."""
+
+    def __init__(self, file: IO[bytes], size: int, count: Told, told: Told) -> None:
+        self._file = file
+        self._size = size
+        self._count = count
+        self._told = told
+        self._done = 0
+
+    def __len__(self) -> int:
+        return self._size
+
+    def __iter__(self) -> Iterator[bytes]:
+        return iter(lambda: self.read(1 << 16), b"")
+
+    def read(self, size: int = -1, /) -> bytes:
+        data = self._file.read(max(size, 1 << 16))
+        self._count(len(data))
+        self._done += len(data)
+        self._told(self._done)
+        return data

@@ -1,0 +1,1 @@
+"""The ngrok tunnel to a registry of ours: agent, edge, errors. Nothing else knows pyngrok."""

@@ -1,0 +1,174 @@
+"""The docker SDK's client, which lives here alone: where the daemon is, and answers that are bounded."""
+
+import contextlib
+import io
+import re
+from collections.abc import Iterator, Mapping
+from http import HTTPStatus
+from pathlib import Path
+from typing import Any
+
+import docker
+import docker.errors
+import requests
+from docker.context import ContextAPI
+
+from layerferry import log
+from layerferry.causes import reason
+from layerferry.ci.services import check_daemon_url
+from layerferry.errors import LayerferryError, SourceError
+from layerferry.oci import limits
+from layerferry.oci.documents import Document
+from layerferry.registry_client.connections import chunks_of, whole
+from layerferry.registry_client.endpoint import BROKEN
+from layerferry.sources.daemon.answers import lines
+from layerferry.sources.daemon.ssh_transport import BoundedAdapter, DialAdapter
+
+_DEFAULT = "unix:///var/run/docker.sock"
+#: The API's version for the one question that has none; docker 19.03's.
+_OLDEST = "1.40"
+#: Bytes of an image that are read at once.
+_PIECE = 256 << 10
+#: Characters of what a daemon says that go into a sentence of ours.
+_SAID = 300
+#: What the SDK, requests and urllib3 raise where a daemon is not there, or answers otherwise than HTTP has it.
+FAULTS = (docker.errors.DockerException, *BROKEN, ValueError)
+#: And where they read docker's configuration of the user, which they take as they find it.
+_MISCONFIGURED = (*FAULTS, TypeError, KeyError, AttributeError, RecursionError)
+
+
+class DaemonRefusal(Exception):  # noqa: N818 - it is an answer
+    """What a daemon says instead of what it was asked for, in one line."""
+
+    def __init__(self, status: int, said: str) -> None:
+        super().__init__(said)
+        self.status = status
+
+
+class DaemonClient(docker.APIClient):  # type: ignore[misc]
+    """The SDK's client. What it gives is the bytes of an answer, bounded, and not what JSON makes of them.
+
+    Raises `DaemonRefusal`, one of `FAULTS`, and `SourceError`.
+    """
+
+    def __init__(self, arguments: Mapping[str, Any], version: str, timeout: int) -> None:
+        """`version` is the API's; where it is empty the daemon is asked, which the SDK would do unbounded."""
+        url = str(arguments.get("base_url", _DEFAULT))
+        dialled = url.startswith("ssh://")
+        base = {"base_url": "http://localhost:2375"} if dialled else {}
+        try:
+            super().__init__(**{**arguments, **base}, version=version or _OLDEST, timeout=timeout)
+        except _MISCONFIGURED as error:
+            raise docker.errors.DockerException(words_of(error)) from None
+        self.hooks["response"].append(log.answered("daemon"))
+        if dialled or self.base_url.startswith("http+docker://"):
+            adapter: Any = self.get_adapter(self.base_url)
+            self.mount(self.base_url, DialAdapter(url if dialled else f"unix://{adapter.socket_path}"))
+        else:
+            self.mount("http://", BoundedAdapter())
+            self.mount("https://", BoundedAdapter())
+        if not version:
+            self._version = _api_version(self.version(api_version=False))
+
+    def get_redirect_target(self, resp: requests.Response) -> None:
+        """None: requests would read the body of one that leads somewhere, however long it is."""
+        del resp
+
+    def send(self, request: requests.PreparedRequest, **options: Any) -> requests.Response:
+        """Read an answer, bounded, but for the stream that was asked for."""
+        request.headers["Accept-Encoding"] = "identity"
+        response: requests.Response = super().send(request, **{**options, "stream": True, "allow_redirects": False})
+        if not options.get("stream") or response.status_code >= HTTPStatus.MULTIPLE_CHOICES:
+            with contextlib.closing(response):
+                data = whole(response, limits.LISTING)
+            if data is None:
+                raise SourceError(f"the docker daemon's answer is refused: it has more than {limits.LISTING} bytes")
+            response.raw = io.BytesIO(data)
+        return response
+
+    def _raise_for_status(self, response: requests.Response) -> None:
+        if response.status_code >= HTTPStatus.MULTIPLE_CHOICES:
+            raise DaemonRefusal(response.status_code, _said(response.content) or f"HTTP status {response.status_code}")
+
+    def _result(self, response: requests.Response, *as_what: bool, **how: bool) -> bytes:
+        del as_what, how
+        self._raise_for_status(response)
+        return response.content
+
+    def _stream_helper(self, response: requests.Response, **how: bool) -> Iterator[bytes]:
+        del how
+        with contextlib.closing(response):
+            yield from lines(chunks_of(response), "what the docker daemon says of its push")
+
+    def _stream_raw_result(self, response: requests.Response, *options: Any) -> Iterator[bytes]:
+        """The SDK's own would take the timeout away."""
+        del options
+        self._raise_for_status(response)
+        with contextlib.closing(response):
+            yield from chunks_of(response, _PIECE)
+
+
+def _said(data: bytes) -> str:
+    """The first line of an error: the `message` of the API's, or a proxy's text."""
+    try:
+        message = Document.parse(data, "").members.get("message")
+    except SourceError:
+        message = None
+    return first_line(message if isinstance(message, str) else data[:_SAID].decode(errors="replace"))
+
+
+def _api_version(data: bytes) -> str:
+    told = Document.parse(data, "the docker daemon's version")
+    version = told.word("ApiVersion")
+    if not re.fullmatch(r"[0-9]{1,3}\.[0-9]{1,3}", version):
+        raise told.damaged("its ApiVersion is none")
+    return version
+
+
+def find_address(environ: Mapping[str, str]) -> tuple[dict[str, Any], str]:
+    """The SDK's arguments, and the address for people. DOCKER_HOST goes before the context, as in the docker CLI."""
+    host = check_daemon_url(environ.get("DOCKER_HOST", ""), "DOCKER_HOST")
+    arguments: dict[str, Any] = {}
+    _check_configuration(environ)
+    if not host:
+        try:
+            context = ContextAPI.get_context(environ.get("DOCKER_CONTEXT") or None)
+        except _MISCONFIGURED as error:
+            raise SourceError(f"the docker context cannot be read: {words_of(error)}") from None
+        if context is None:
+            raise SourceError(
+                f"there is no docker context {environ.get('DOCKER_CONTEXT')!r}", hint="`docker context ls` shows them."
+            )
+        host = check_daemon_url(context.Host or "", "the docker context")
+        if context.TLSConfig:
+            arguments["tls"] = context.TLSConfig
+    elif environ.get("DOCKER_TLS_VERIFY") or environ.get("DOCKER_CERT_PATH"):
+        try:
+            arguments = docker.utils.kwargs_from_env(environment=dict(environ))
+        except _MISCONFIGURED as error:
+            raise SourceError(f"the docker daemon at {host} cannot be asked: {words_of(error)}") from None
+    if host:
+        arguments.setdefault("base_url", host)
+    return arguments, host or _DEFAULT
+
+
+def _check_configuration(environ: Mapping[str, str]) -> None:
+    """Raise `SourceError` where what the SDK will read is no file: it would wait for a pipe, or read a device."""
+    folder = environ.get("DOCKER_CONFIG") or f"{environ.get('HOME') or Path.home()}/.docker"
+    path = Path(folder, "config.json")
+    try:
+        fits = not path.exists() or (path.is_file() and path.stat().st_size <= limits.DOCUMENT)
+    except (OSError, ValueError):  # it cannot be read, or leads in a circle: the SDK does without it, too
+        return
+    if not fits:
+        raise SourceError(f"docker's configuration {path} is no file of at most {limits.DOCUMENT} bytes")
+
+
+def words_of(error: Exception) -> str:
+    """An error in one line: what the daemon said, or what is behind it, since the SDK wraps texts in each other."""
+    return first_line(error.message if isinstance(error, LayerferryError) else reason(error)) or type(error).__name__
+
+
+def first_line(text: str) -> str:
+    """A daemon's text, for a sentence of ours."""
+    return next((line.strip()[:_SAID] for line in text[: limits.TEXT].splitlines() if line.strip()), "")

@@ -1,0 +1,1 @@
+"""Images in files: an OCI layout, an archive of either form."""

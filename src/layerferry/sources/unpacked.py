@@ -1,0 +1,70 @@
+"""Layers unpacked on their way, for an engine that cannot: docker before 23 takes no zstd layer.
+
+A tar header tells a layer's size before its bytes, so each is unpacked to the spool first, one at a time; its digest is
+its diff ID then, and is checked before a byte is sent.
+"""
+
+from collections.abc import Collection, Iterator, Mapping
+from io import BufferedReader
+from pathlib import Path
+
+from layerferry.chunks import (
+    CHUNK,
+    ChunkReader,
+    Hashed,
+    chunks_of,
+    copied,
+    damage,
+    drain,
+    exhaust,
+    most_of,
+    unpacked,
+)
+from layerferry.disk import KeptFile
+from layerferry.errors import SourceError
+from layerferry.oci.delta_archive import Blob, Content
+from layerferry.oci.image import MEDIA_TYPE_LAYER, Descriptor
+
+
+class Unpacked:
+    """A content whose layers of the given media types come as plain tars. An `archive.Content`."""
+
+    def __init__(self, content: Content, media_types: Collection[str], spool: Path) -> None:
+        self._content = content
+        self._media_types = media_types
+        self._spool = spool
+        self._plain: dict[str, Descriptor] = {}
+
+    @property
+    def config(self) -> bytes:
+        return self._content.config
+
+    @property
+    def descriptors(self) -> Mapping[str, Descriptor]:
+        return {**self._content.descriptors, **self._plain}
+
+    @property
+    def manifest(self) -> tuple[str, bytes] | None:
+        return self._content.manifest
+
+    @property
+    def received(self) -> int:
+        return self._content.received
+
+    def blobs(self) -> Iterator[Blob]:
+        for blob in self._content.blobs():
+            yield self._unpack(blob) if blob.descriptor.media_type in self._media_types else blob
+
+    def _unpack(self, blob: Blob) -> Blob:
+        path = self._spool / f"{blob.diff_id.removeprefix('sha256:')}.tar"
+        stored = iter(blob.chunks)
+        packed = BufferedReader(ChunkReader(stored), CHUNK)
+        layer = Hashed(chunks_of(unpacked(packed, blob.descriptor.media_type)))
+        size, place = blob.descriptor.size, f"layer {blob.descriptor.digest}"
+        with KeptFile(path, size, exact=False, most=most_of(size), what=place) as file, damage(place):
+            exhaust(copied(layer, file))
+        exhaust(stored)
+        if layer.digest != blob.diff_id:
+            raise SourceError(f"layer {blob.descriptor.digest} is not {blob.diff_id}, but {layer.digest}")
+        descriptor = self._plain[blob.diff_id] = Descriptor(MEDIA_TYPE_LAYER, layer.digest, layer.size)
+        return Blob(blob.diff_id, descriptor, drain(path))
