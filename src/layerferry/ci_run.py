@@ -1,4 +1,4 @@
-"""The environment-driven runner: everything from variables, everything that a CI user expects. The CI step."""
+"""`layerferry run`, the CI step: all of it from variables. `Context` wires daemon, sources, routes and output."""
 
 import contextlib
 import signal

@@ -87,9 +87,10 @@ def cli() -> None:
 def push(ctx: click.Context, /, words: tuple[str, ...], more: tuple[str, ...], **given: Any) -> None:
     """Push images to hosts, each over one SSH session, and send only the layers that they lack.
 
-    IMAGE is a name, name:tag, name@digest or an image ID of a docker daemon. TARGET is [ssh://][user@]host[:port], or
-    an alias of your ssh_config; ?engine=NAME[&namespace=NAMESPACE] after it says which engine of that host. Or it is
-    registry://host[:port][/prefix], a registry, which --via reaches through ssh.
+    IMAGE is a name, name:tag, name@digest or an image ID of a docker daemon. Or, without one, it is oci:PATH[:TAG],
+    archive:PATH or registry:HOST/NAME:TAG. TARGET is [ssh://][user@]host[:port], or an alias of your ssh_config;
+    ?engine=NAME[&namespace=NAMESPACE] after it says which engine of that host. Or it is registry://host[:port][/prefix],
+    a registry, which --via reaches through ssh.
     """
     images, targets = _split(words, more, ctx.meta.get("layerferry.command", ()))
     _open_log(given.pop("log"))

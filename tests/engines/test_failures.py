@@ -249,7 +249,7 @@ def test_an_engine_that_refuses_at_once_is_heard_before_all_is_sent(scene: Scene
 
 @pytest.mark.kinds(target=EACH_WAY)
 def test_an_engine_that_says_ok_and_holds_something_else(scene: Scene) -> None:
-    """What a containerd store was seen to do with an archive whose base is missing (DESIGN.md, fact 3)."""
+    """What a containerd store was seen to do with an archive whose base is missing (docs/design.md, fact 3)."""
     body = f'case $verb in load) cat >/dev/null ;; verify) instead {APP} "$@" ;; *) go "$@" ;; esac'
     with wrapped(scene.target, body):
         fails(scene, code=6, says="what was loaded is not what was sent.*other layers")

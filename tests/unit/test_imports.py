@@ -23,7 +23,7 @@ STOREYS = (
 )
 
 #: One room for each outside dependency. Two rows have a second door:
-#: zstandard is written by compression and read by sources, and dial is the adapter of the docker SDK's requests.
+#: zstandard is written by compression.stream and read by chunks, and sources.daemon adapts the docker SDK's requests.
 OUTSIDE: Mapping[str, tuple[str, ...]] = {
     "click": ("cli",),
     "docker": ("sources.daemon.client",),

@@ -1,4 +1,4 @@
-"""What the receiver reads: lines, frames, tar headers, JSON, gzip; and what it tells of its stock."""
+"""What the receiver reads: lines, frames, tar headers, JSON, gzip; and what it tells of its images."""
 
 import gzip
 import os
@@ -211,7 +211,7 @@ def test_a_count_is_not_written_through_a_link(tmp_path: Path) -> None:
     assert not (tmp_path / "elsewhere").exists()
 
 
-# --- the stock
+# --- visible images
 
 
 def test_tells_of_the_longest_chain_only() -> None:

@@ -1,4 +1,4 @@
-"""The runner's own decisions: which daemon, which secrets are masked and when, what ssh gets, what it advises."""
+"""What `ci_run` decides: which daemon, which secrets are masked and when, what ssh gets, what it advises."""
 
 import io
 import subprocess

@@ -318,7 +318,7 @@ class SharedReader:
 
 
 class _Taken:
-    """The content of one image, for one target. An `archive.Content`."""
+    """The content of one image, for one target. A `delta_archive.Content`."""
 
     def __init__(self, shared: Shared, here: _Round, image: Image, wanted: frozenset[str]) -> None:
         self._shared = shared

@@ -24,7 +24,7 @@ _NEVER = 24 * 3600.0
 
 
 class DaemonRoutes:
-    """What leads out of a daemon, a `sources.routed.Routes`. `asked` is `auto` or a route's name."""
+    """What leads out of a daemon, a `sources.daemon.source.Routes`. `asked` is `auto` or a route's name."""
 
     def __init__(self, daemon: Daemon, reachability: Reachability, asked: str, emit: Emit) -> None:
         self._daemon = daemon
@@ -148,7 +148,7 @@ class DaemonRoutes:
 
 
 class Routed:
-    """A push's content; where the push fails, what is pending comes another way. An `archive.Content`."""
+    """A push's content; where the push fails, what is pending comes another way. A `delta_archive.Content`."""
 
     def __init__(
         self, pushed: Pushed | Served, instead: Callable[[SourceError, frozenset[str]], AbstractContextManager[Content]]

@@ -27,7 +27,7 @@ class ServiceEndpoint:
 
 
 class Served:
-    """The content of one image, out of a registry service that the daemon has pushed to. An `archive.Content`."""
+    """The content of one image, out of a registry service that the daemon has pushed to. A `delta_archive.Content`."""
 
     def __init__(
         self, daemon: Daemon, landing: ServiceEndpoint, image: Image, wanted: frozenset[str], spool: Path

@@ -27,7 +27,7 @@ class Store(Documents, Protocol):
 
 
 class Stored:
-    """The content of one image, out of a `Store`. An `archive.Content`."""
+    """The content of one image, out of a `Store`. A `delta_archive.Content`."""
 
     def __init__(self, found: Found, wanted: frozenset[str], store: Store) -> None:
         self._found = found

@@ -12,7 +12,7 @@ from layerferry.sources.digest_store import Described, DirectSource, Stored
 
 
 class RemoteStore:
-    """A `stored.Store`: a repository. Documents are asked for once; a registry may count its manifests' readers."""
+    """A `digest_store.Store`: a repository. Documents are asked for once; a registry may count manifests' readers."""
 
     def __init__(self, repository: Repository) -> None:
         self._repository = repository

@@ -27,7 +27,7 @@ from layerferry.oci.image import MEDIA_TYPE_LAYER, Descriptor
 
 
 class Unpacked:
-    """A content whose layers of the given media types come as plain tars. An `archive.Content`."""
+    """A content whose layers of the given media types come as plain tars. A `delta_archive.Content`."""
 
     def __init__(self, content: Content, media_types: Collection[str], spool: Path) -> None:
         self._content = content

@@ -1,4 +1,4 @@
-"""The conversation with a target, our end of it. `host.sh` and `receiver` are the other end.
+"""The conversation with a target, our end of it. `host.sh` or `layerferry.receive` is the other end.
 
 One session does everything. It is lines of text until an archive starts (`>` is us, `<` the target):
 

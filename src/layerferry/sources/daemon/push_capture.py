@@ -27,7 +27,7 @@ Pushing = AbstractContextManager[Callable[[], None]]
 
 
 class Pushed:
-    """The content of one image, out of a daemon's pushes into `repository`. An `archive.Content`.
+    """The content of one image, out of a daemon's pushes into `repository`. A `delta_archive.Content`.
 
     `pushing` gives a call that lets the daemon push, and returns when it has; it raises `SourceError`. `budget` is in
     bytes: what a push may upload. A `classic` store goes on to ask for a denied layer under other digests that it knows

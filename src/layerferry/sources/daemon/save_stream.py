@@ -56,7 +56,7 @@ def legacy_ids(diff_ids: Iterable[str]) -> tuple[str, ...]:
 
 
 class Save:
-    """The content of one image, out of a `docker save` stream. An `archive.Content`."""
+    """The content of one image, out of a `docker save` stream. A `delta_archive.Content`."""
 
     def __init__(self, image: Image, wanted: frozenset[str], stream: Iterable[bytes], spool: Path) -> None:
         self._image = image

@@ -105,7 +105,7 @@ def _member(tarball: Tarball, path: str) -> Member:
 
 
 class Layers:
-    """The content of one image. An `archive.Content`; of compressed layers it describes those that were wanted."""
+    """The content of one image. A `delta_archive.Content`; of compressed layers it describes those that were wanted."""
 
     def __init__(
         self, found: Found, paths: Mapping[str, str], wanted: frozenset[str], tarball: Tarball, spool: Path

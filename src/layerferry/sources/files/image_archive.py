@@ -17,7 +17,7 @@ from layerferry.sources.files.tar_index import Tarball
 
 
 class ArchivedLayout:
-    """A `stored.Store`: an OCI layout in a tar."""
+    """A `digest_store.Store`: an OCI layout in a tar."""
 
     def __init__(self, tarball: Tarball) -> None:
         self._tarball = tarball

@@ -52,7 +52,7 @@ def select(entries: Sequence[IndexEntry], selector: str, place: str) -> tuple[In
 
 
 class Layout:
-    """A `stored.Store`: the folder of a layout. Nothing outside of it is read, wherever its links lead."""
+    """A `digest_store.Store`: the folder of a layout. Nothing outside of it is read, wherever its links lead."""
 
     def __init__(self, path: Path) -> None:
         self._root = path
