@@ -115,8 +115,8 @@ class FakeEngine:
 
 def preamble(tick: str = "10") -> bytes:
     """The script; the watch in it ticks each `tick` seconds."""
-    assert script().count(b"sleep 10 &\n") == 1
-    text = script().replace(b"sleep 10 &\n", f"sleep {tick} &\n".encode())
+    assert script().count(b"sleep 10 >") == 1
+    text = script().replace(b"sleep 10 >", f"sleep {tick} >".encode())
     return f": layerferry {PROTOCOL} {len(text)}\n".encode() + text
 
 

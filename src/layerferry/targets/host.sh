@@ -779,14 +779,12 @@ converse() {
 # mark wait PIDS|work|end CODE: tells the watch.
 mark() { say "$@" >&3; }
 
+# tick: a process of its own. A subshell would hold what its shell has put aside (dash: stdin and stdout above 10), so that
+# the session would not end before it; and a signal may be lost in it before it has forgotten the traps of its parent.
 tick() {
-  trap 'kill $nap; exit' TERM
-  while :; do
-    sleep 10 &
-    nap=$!
-    wait $nap
-    mark tick || exit
-  done
+  # shellcheck disable=SC2016
+  exec sh -c 'trap "kill \$!; exit" TERM; while :; do sleep 10 >/dev/null & wait $!; echo tick || exit; done' \
+    </dev/null >&3 2>/dev/null 3>&- 4>&- 5<&-
 }
 
 watch() {
@@ -813,7 +811,7 @@ main() {
   inventory
   # shellcheck disable=SC2016
   self=$(exec sh -c 'echo $PPID')
-  tick >/dev/null 2>&1 4>&- 5<&- &
+  tick &
   ticker=$!
   converse
 }
