@@ -72,12 +72,20 @@ NO_IMAGES = [
     "localhost/layerferry:-f", "x;id", "x|id", "x&id", "%2e%2e", "caf\u00e9", '"', "'", "\\", "~", "{a,b}", "[1-9]",
 ]  # fmt: skip
 NO_NAMES = [
-    "a?b:1", "a&b:1", "a%2fb:1", "a#b:1", "a//b:1", "../a:1", "a/../b:1", "-a:1", "--all:1", "a:1;id", "a:$(id)",
+    "a?b:1", "a&b:1", "a%2fb:1", "a#b:1", "a//b:1", "../a:1", "a/../b:1", "..a:1", "a/..b:1", "a../b:1",
+    "-a:1", "--all:1", "a:1;id", "a:$(id)",
     "a:`id`", "a:1|id", "a:1&id", "a", "a:", ":1", "a:*", "a:1\\", "a:1\u00e9", "a:" + "1" * 600, '"a:1"', "a:1{b,c}",
     "a:~", "a@b:1", "a=b:1", "a+b:1", "a,b:1", "a:1\u2028", "a:1\x1b[0m", "a:1\x7f", "a^b:1",
 ]  # fmt: skip
 IMAGES = [ONE, INCOMING, "localhost/layerferry:6926f3a1-0123456789abcdef"]
-REAL_NAMES = [NAME, "[::1]:5000/a/b:1", "host.example:443/a__b/c-d:v1.0_x", "localhost/a:1", "127.0.0.1:5000/A:B"]
+REAL_NAMES = [
+    NAME,
+    "a:1..2",
+    "[::1]:5000/a/b:1",
+    "host.example:443/a__b/c-d:v1.0_x",
+    "localhost/a:1",
+    "127.0.0.1:5000/A:B",
+]
 
 
 def test_it_knows_an_image_and_a_name_from_all_else(tmp_path: Path, shell: list[str]) -> None:

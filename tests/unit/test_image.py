@@ -79,3 +79,14 @@ def test_a_variant_does_not_keep_an_image_from_running() -> None:
 def test_what_is_no_platform_is_refused(text: str) -> None:
     with pytest.raises(UsageError, match="not a platform"):
         Platform.parse(text)
+
+
+@pytest.mark.parametrize("text", ["app:ñ", "app:\u0661", "a..b/x:1", "a.-b/x:1", ".a/x:1", "a-.b/x:1", "app:1\n"])
+def test_what_docker_would_refuse_is_no_name_before_anybody_is_asked(text: str) -> None:
+    with pytest.raises(UsageError, match="is not an image name"):
+        Name.parse(text)
+
+
+@pytest.mark.parametrize("text", ["app:1..2", "app:_", "a-b.c--d.example:5000/x:1", "localhost/x", "[::1]:5000/x:1"])
+def test_what_docker_takes_is_a_name(text: str) -> None:
+    assert Name.parse(text).tagged.endswith(text.rpartition("/")[2] if ":" in text.rpartition("/")[2] else ":latest")

@@ -150,7 +150,7 @@ class Repository:
         log.mask(*(login.secrets if login else ()))
         if len(challenge) > limits.TEXT:
             raise self._endpoint.blame.answer(f"{self.place} asks for a login in more than {limits.TEXT} characters")
-        if not challenge.isprintable():
+        if not challenge.replace("\t", " ").isprintable():  # RFC 9110 has tabs as blanks
             raise self._endpoint.blame.answer(f"{self.place} asks for a login in signs that are no text")
         if (parameters := bearer(challenge)) is not None:
             if login and login.bearer:

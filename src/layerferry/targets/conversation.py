@@ -140,7 +140,7 @@ class Conversation:
         while not self._greeted:
             line = self._read(wait, noise)
             match line.split():
-                case ["layerferry", version, *_]:
+                case ["layerferry", version, *_] if version.isdecimal():
                     self._greeted = True
                 case _ if len(noise) < limits.NOISE_LINES and size + len(line) <= limits.NOISE:
                     noise.append(cut(line, 200))

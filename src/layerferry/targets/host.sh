@@ -27,7 +27,7 @@ is_digest() {
 
 # is_name WORD: of the characters of a reference; it leads nowhere else as a part of a URL, and is no option.
 is_name() {
-  case $1 in -* | *..* | *//* | *[!][A-Za-z0-9._:/-]*) return 1 ;; ?*:?*) [ ${#1} -le 500 ] ;; *) return 1 ;; esac
+  case $1 in -* | ..* | */..* | *../* | *//* | *[!][A-Za-z0-9._:/-]*) return 1 ;; ?*:?*) [ ${#1} -le 500 ] ;; *) return 1 ;; esac
 }
 
 # is_ours WORD: a throw-away name.
