@@ -51,7 +51,8 @@ TEXT = st.one_of(WORDS, st.text(max_size=40))
 KEYS = st.one_of(
     st.sampled_from(
         ["config", "layers", "manifests", "digest", "size", "mediaType", "annotations", "platform", "os",
-         "architecture", "variant", "rootfs", "diff_ids", "Config", "Layers", "RepoTags", "auths", "auth", "credHelpers", "credsStore",
+         "architecture", "variant", "rootfs", "diff_ids", "Config", "Layers", "RepoTags", "auths", "auth",
+         "credHelpers", "credsStore",
          "Size", "CreatedBy", "artifactType", "schemaVersion", "org.opencontainers.image.ref.name"]
     ),
     st.text(max_size=8),
