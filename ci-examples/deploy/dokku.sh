@@ -14,8 +14,7 @@ image=$DOKKU_APP:$(git rev-parse HEAD)
 eval "$(ssh-agent -s)" > /dev/null
 trap 'ssh-agent -k > /dev/null' EXIT
 printf '%s\n' "$DEPLOY_SSH_KEY" | ssh-add -q -
-mkdir -p ~/.ssh
-chmod 700 ~/.ssh
+(umask 077 && mkdir -p ~/.ssh)
 printf '%s\n' "$DEPLOY_KNOWN_HOSTS" >> ~/.ssh/known_hosts
 
 docker build --tag "$image" .

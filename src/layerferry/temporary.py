@@ -76,17 +76,17 @@ def _remove(name: str, descriptor: int) -> None:
     os.close(descriptor)
 
 
-def socket_parent() -> str | None:
-    """The parent of a folder in which a socket's path stays short enough; None for the usual one."""
+def socket_parent(wanted: Path | None = None) -> str | Path | None:
+    """The parent of a folder in which a socket's path stays short enough: `wanted`, or None for the usual one."""
     with contextlib.suppress(OSError):
-        return "/tmp" if len(tempfile.gettempdir() + _SOCKET) > LONGEST_SOCKET else None  # noqa: S108
-    return None
+        return "/tmp" if len(f"{wanted or tempfile.gettempdir()}{_SOCKET}") > LONGEST_SOCKET else wanted  # noqa: S108
+    return wanted
 
 
 def sweep() -> str:
     """Remove what dead runs of this user have left in the temporary folders; a sentence on it, or an empty string."""
     with contextlib.suppress(OSError):
-        parents = {tempfile.gettempdir(), socket_parent() or tempfile.gettempdir()}
+        parents = {tempfile.gettempdir(), str(socket_parent() or tempfile.gettempdir())}
         swept = sum(_sweep_one(path) for parent in sorted(parents) for path in _left(Path(parent)))
         if swept:
             what = "a temporary folder" if swept == 1 else f"{swept} temporary folders"

@@ -50,7 +50,7 @@ def keep_in_agent(
 
     Raises `ConnectError` where there is no agent.
     """
-    private = stack.enter_context(TemporaryFolder(folder or socket_parent(), error=ConnectError))
+    private = stack.enter_context(TemporaryFolder(socket_parent(folder), error=ConnectError))
     socket, key = Path(private, "agent"), Path(private, "identity")
     env = child_environment(environ)
     _start_agent(stack, socket, env)
