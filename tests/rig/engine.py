@@ -1,5 +1,6 @@
 """Engines: docker and podman of several ages, each on a machine of its own, with an sshd beside it."""
 
+import contextlib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -232,7 +233,9 @@ class Engine:
             rows = self._image_rows()
             if not rows:
                 return
-            api.delete(f"/images/{row['Id']}?force=1" for row in rows)
+            for row in rows:  # one that has children goes after them, in the next round
+                with contextlib.suppress(RigError):
+                    api.call("DELETE", f"/images/{row['Id']}?force=1")
         self.reset()
 
     def reset(self) -> None:
