@@ -725,7 +725,7 @@ forget() {
 
 # shellcheck disable=SC2329 # a trap calls it
 cleanup() {
-  code=$?
+  code=${1-$?}
   trap '' HUP INT TERM PIPE
   drop all
   [ -z "$learning" ] || remove "$learning"
@@ -794,8 +794,11 @@ watch() {
       tick)
         [ "$state" = wait ] || { say alive; continue; }
         quiet=$((quiet + 1))
+        [ $quiet -ge 30 ] || continue
+        # Once: then the first has work, to tidy up, and in a while another process may have the number.
+        state=work
         # shellcheck disable=SC2086
-        [ $quiet -lt 30 ] || kill $waiting 2>/dev/null || return ;;
+        kill $waiting 2>/dev/null ;;
       end) return "$rest" ;;
       *) quiet=0 state=$word waiting=$rest ;;
     esac
@@ -806,7 +809,8 @@ main() {
   incoming='' learning='' names='' header='' wanted_engine='' ctr='' cli=docker way='command' rootless=''
   offered='' given='' folder='' ticker='' stage=ask one_name=''
   trap cleanup EXIT
-  trap 'exit 129' HUP INT TERM PIPE
+  # mksh leaves out the trap of an EXIT that comes out of a trap.
+  trap 'trap - EXIT; cleanup 129; exit 129' HUP INT TERM PIPE
   printf '\nlayerferry 1 sh\n' # on a line of its own, whatever a login shell has printed
   inventory
   # shellcheck disable=SC2016
