@@ -200,6 +200,16 @@ def taken() -> Iterator[None]:
         sys.stdout, sys.stderr = before
 
 
+def keep_pipes() -> tuple[int, int]:
+    """Stdin and stdout under other numbers, for us alone: what we start or load finds /dev/null in their place."""
+    incoming, outgoing = os.dup(0), os.dup(1)
+    null = os.open(os.devnull, os.O_RDWR)
+    os.dup2(null, 0)
+    os.dup2(null, 1)
+    os.close(null)
+    return incoming, outgoing
+
+
 def _open(number: int) -> None:
     try:
         os.fstat(number)

@@ -10,9 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from contract.fake_engine import CONTAINERD, OVERLAY2, Answer, FakeEngine, ask, commit, load, shells
+from contract.fake_engine import CONTAINERD, OVERLAY2, Answer, FakeEngine, ask, commit, load
 
-SHELLS = shells()
 GZIP = "application/vnd.oci.image.layer.v1.tar+gzip"
 INCOMING = "localhost/layerferry:0123456789abcdef"
 NAME = "docker.io/library/app:1"
@@ -25,11 +24,6 @@ def digest(text: str) -> str:
 
 A, B, C, PLAIN = (digest(letter) for letter in "abcp")
 GZIP_A, GZIP_B, CONFIG, ONE, INDEX, OTHER = (digest(name) for name in ("ga", "gb", "config", "one", "index", "other"))
-
-
-@pytest.fixture(params=SHELLS)
-def shell(request: pytest.FixtureRequest) -> list[str]:
-    return list(SHELLS[request.param])
 
 
 class FakeContainerd(FakeEngine):

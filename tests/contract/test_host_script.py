@@ -17,14 +17,14 @@ from pathlib import Path
 
 import pytest
 
-from contract.fake_engine import CONTAINERD, OVERLAY2, PODMAN, Answer, FakeEngine, ask, commit, load, preamble, shells
+from contract.conftest import SHELLS
+from contract.fake_engine import CONTAINERD, OVERLAY2, PODMAN, Answer, FakeEngine, ask, commit, load, preamble
 from layerferry.oci.image import Image as SourceImage
 from layerferry.oci.image import Layer, Platform
 from layerferry.targets.conduit import CommandConduit
 from layerferry.targets.conversation import Conversation
 from rig.processes import wait_until
 
-SHELLS = shells()
 Images = Mapping[str, Sequence[str]]
 
 
@@ -36,11 +36,6 @@ A, B, C, D = (digest(letter) for letter in "abcd")
 ONE, TWO, THREE, OTHER = (digest(name) for name in ("one", "two", "three", "other"))
 INCOMING = "localhost/layerferry:0123456789abcdef"
 NAME = "docker.io/library/app:1"
-
-
-@pytest.fixture(params=SHELLS)
-def shell(request: pytest.FixtureRequest) -> list[str]:
-    return list(SHELLS[request.param])
 
 
 @pytest.fixture(params=["command", "api"])

@@ -15,21 +15,15 @@ from pathlib import Path
 
 import pytest
 
-from contract.fake_engine import CONTAINERD, FakeEngine, ask, commit, load, preamble, shells
+from contract.fake_engine import CONTAINERD, FakeEngine, ask, commit, load, preamble
 from contract.test_host_containerd import ONE as HELD
 from contract.test_host_containerd import FakeContainerd
 from contract.test_host_script import INCOMING, NAME, ONE, TWO, A, B, C, loading
 from layerferry.targets.conversation import script
 from rig.processes import wait_until
 
-SHELLS = shells()
 WAYS = ("command", "api", "ctr")
 OTHER = "docker.io/library/victim:prod"
-
-
-@pytest.fixture(params=SHELLS)
-def shell(request: pytest.FixtureRequest) -> list[str]:
-    return list(SHELLS[request.param])
 
 
 @pytest.fixture(params=["command", "api"])

@@ -11,16 +11,13 @@ import pytest
 from fake_registry import PASSWORD, USER, FakeRegistry, fake_registry
 from layerferry.errors import SourceError
 from layerferry.oci.plan import Inventory, plan
-from layerferry.registry_client import endpoint
 from layerferry.sources.registry import RemoteSource
 from packed import Picture
 
 PICTURE = Picture.of("app", "gzip", "", "zstd")
 
 
-@pytest.fixture(autouse=True)
-def hurry(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(endpoint, "_pause", lambda *_: 0.0)
+pytestmark = pytest.mark.usefixtures("hurry")
 
 
 @pytest.fixture

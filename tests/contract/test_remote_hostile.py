@@ -31,9 +31,7 @@ _FLOOD = 64 << 20
 _ON_THE_WAY = 24 << 20
 
 
-@pytest.fixture(autouse=True)
-def hurry(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(endpoint, "_pause", lambda *_: 0.0)
+pytestmark = pytest.mark.usefixtures("hurry")
 
 
 @pytest.fixture

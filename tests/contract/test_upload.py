@@ -29,9 +29,7 @@ from packed import Compression as How
 BASE, CHANGE = layer_tar("base", 30_000), layer_tar("change", 2_000)
 
 
-@pytest.fixture(autouse=True)
-def hurry(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(endpoint, "_pause", lambda *_: 0.0)
+pytestmark = pytest.mark.usefixtures("hurry")
 
 
 @pytest.fixture

@@ -16,7 +16,6 @@ from layerferry.oci import limits
 from layerferry.oci.image import Descriptor, digest_of
 from layerferry.push.blob_cache import Memory, Seen
 from layerferry.push.request import Options
-from layerferry.registry_client import endpoint
 from layerferry.result import Result
 from packed import Compression as How
 from packed import Picture, descriptor, dumps, layer_tar, layout_files, named_entry, packed, unpacked, write_folder
@@ -27,9 +26,7 @@ _GZIP, _ZSTD = (f"application/vnd.oci.image.layer.v1.tar+{how}" for how in ("gzi
 WANTED: tuple[tuple[bytes, How], ...] = ((BASE, "gzip"), (CHANGE, "gzip"))
 
 
-@pytest.fixture(autouse=True)
-def hurry(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(endpoint, "_pause", lambda *_: 0.0)
+pytestmark = pytest.mark.usefixtures("hurry")
 
 
 @pytest.fixture

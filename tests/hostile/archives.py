@@ -13,6 +13,7 @@ from hostile.layouts import CASES as LAYOUTS
 from hostile.layouts import FILES, PICTURE, Draft
 from hostile.words import DEEP, DIGITS, LONG, NO_LISTS, NO_OBJECTS, PAINT, SPEECH, dumps
 from packed import packed, tar_of
+from ustar import header, member, octal
 
 CONFIG = f"{PICTURE.id[7:]}.json"
 PATHS = [f"{number}/layer.tar" for number in range(len(PICTURE.tars))]
@@ -27,26 +28,6 @@ class Case:
     codes: tuple[int, ...] = (3,)
     says: str = ""
     dry: bool = True
-
-
-def header(name: bytes, size: bytes, kind: bytes) -> bytes:
-    """A ustar header; `size` is the field's 12 bytes."""
-    block = bytearray(512)
-    block[: len(name)] = name
-    block[100:108], block[108:116], block[116:124] = b"0000644\0", b"0000000\0", b"0000000\0"
-    block[124 : 124 + len(size)] = size
-    block[136:148], block[148:156], block[156:157] = b"00000000000\0", b" " * 8, kind
-    block[257:265] = b"ustar\x0000"
-    block[148:156] = b"%06o\0 " % sum(block)
-    return bytes(block)
-
-
-def octal(size: int) -> bytes:
-    return b"%011o\0" % size
-
-
-def member(name: bytes, data: bytes, kind: bytes = b"0") -> bytes:
-    return header(name, octal(len(data)), kind) + data + bytes(-len(data) % 512)
 
 
 HONEST = tar_of({**FILES_OF_DOCKER, "manifest.json": dumps([RECORD])})

@@ -8,7 +8,6 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from hostile.archives import header, octal
 from hostile.serving import BROKEN_ANSWERS, SLOW_ANSWERS, Answering, Reply, Request, answer, document, endless_error
 from hostile.words import (
     DEEP,
@@ -26,6 +25,7 @@ from hostile.words import (
     dumps,
 )
 from packed import Picture, docker25, tar_of
+from ustar import header, octal
 
 SOURCE = (3,)
 PICTURE = Picture.of("app", "gzip", "gzip")

@@ -25,7 +25,7 @@ from layerferry.receive.engine import clean_environment, find_engine, find_progr
 from layerferry.receive.frames import Client
 from layerferry.receive.policy import POLICY_FILE, Policy, Rules, is_there, read_file
 from layerferry.receive.refusal import Refusal, one_line
-from layerferry.streams import stderr, stdout, take
+from layerferry.streams import keep_pipes, stderr, stdout, take
 
 _NOT_RULES = ("policy", "print_authorized_key", "program")
 
@@ -96,7 +96,7 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _serve(policy_file: Path | None, rules: Mapping[str, Any], environment: Mapping[str, str]) -> int:
-    incoming, outgoing = _take_streams()
+    incoming, outgoing = keep_pipes()
     for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGINT):
         signal.signal(number, _interrupt)
     os.umask(0o077)
@@ -146,16 +146,6 @@ def _note(journal: DecisionLog, event: str, **facts: Any) -> None:
     """Tell the journal what has happened, where nothing hangs on whether that can be kept."""
     with contextlib.suppress(LayerferryError):
         journal.write(event, **facts)
-
-
-def _take_streams() -> tuple[int, int]:
-    """Keep the client's streams to ourselves: what we start or load finds /dev/null in their place."""
-    incoming, outgoing = os.dup(0), os.dup(1)
-    null = os.open(os.devnull, os.O_RDWR)
-    os.dup2(null, 0)
-    os.dup2(null, 1)
-    os.close(null)
-    return incoming, outgoing
 
 
 def _policy(path: Path | None, rules: Mapping[str, Any]) -> Policy:

@@ -35,6 +35,7 @@ from layerferry.oci.documents import Document
 from layerferry.routes.ngrok import agent as ngrok_agent
 from layerferry.routes.ngrok.edge_check import Credentials, check_edge
 from layerferry.routes.ngrok.failures import ADVICE, explain, find_code
+from layerferry.streams import keep_pipes
 from layerferry.temporary import TemporaryFolder
 
 #: Seconds from the agent's start to an open tunnel, and for its download where that is allowed.
@@ -220,7 +221,7 @@ def keep() -> None:
     """Be the keeper: read an order, open the tunnel, answer, and hold it until the pipe ends."""
     urllib.request.install_opener(urllib.request.build_opener(BoundedHandler))
     logging.disable(logging.CRITICAL)  # pyngrok logs what the service says of a token, and with it the token
-    leash, answer = _take_pipes()
+    leash, answer = keep_pipes()  # else the agent and pyngrok's progress bar would be in them
     signal.signal(signal.SIGTERM, _leave)
     signal.signal(signal.SIGHUP, _leave)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
@@ -236,16 +237,6 @@ def keep() -> None:
         gone.wait()
     finally:
         agent.close()
-
-
-def _take_pipes() -> tuple[int, int]:
-    """Our ends of the pipes, and nothing in their old places, where the agent and pyngrok's progress bar would be."""
-    leash, answer = os.dup(0), os.dup(1)
-    nowhere = os.open(os.devnull, os.O_RDWR)
-    os.dup2(nowhere, 0)
-    os.dup2(nowhere, 1)
-    os.close(nowhere)
-    return leash, answer
 
 
 def _first_line(leash: int) -> bytes:
