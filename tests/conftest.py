@@ -7,6 +7,7 @@ A test that asks for `source`, `target` or `engine` runs once for every docker a
 """
 
 import os
+import shutil
 import sys
 from collections.abc import Generator, Iterable, Iterator
 from pathlib import Path
@@ -144,4 +145,5 @@ def source(request: pytest.FixtureRequest, rig: Rig) -> Iterator[Engine]:
 def layerferry(rig: Rig) -> Iterator[Layerferry]:
     """The command, as a user runs it. What it leaves in its temporary folder fails the test."""
     yield Layerferry(rig)
+    shutil.rmtree(rig.cache)  # the next test's pushes know of no blob
     assert rig.left_behind() == [], "layerferry left temporary files behind"

@@ -139,6 +139,7 @@ class Rig:
             "HOME": str(self.home),
             "LANG": "C.UTF-8",
             "TMPDIR": str(self.scratch),
+            "XDG_CACHE_HOME": str(self.cache),
         }
 
     @property
@@ -149,6 +150,11 @@ class Rig:
     def scratch(self) -> Path:
         """The temporary folder of processes with `environment`: what they leave behind is found here."""
         return self._folder("scratch")
+
+    @property
+    def cache(self) -> Path:
+        """Where processes with `environment` keep what they know of blobs: nothing of it lies in `home`."""
+        return self._folder("cache")
 
     def _folder(self, name: str) -> Path:
         folder = self.state / name
