@@ -244,7 +244,9 @@ class Export(Save):
                     self.received += len(chunk)
                     yield chunk
         except (DaemonRefusal, *FAULTS) as error:
-            raise SourceError(f"the docker daemon broke off reading {image.reference}: {words_of(error)}") from None
+            raise SourceError(
+                f"the docker daemon broke off reading {image.reference}: {words_of(error)}", transient=True
+            ) from None
 
 
 def _image_id(found: Document) -> Digest:
