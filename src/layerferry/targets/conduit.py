@@ -186,7 +186,6 @@ class Conduit:
         except queue.Empty:
             raise SilenceError(f"{self.name} gave no answer within {timeout:g} s") from None
         if isinstance(line, str):
-            self._heard = True
             log.note(f"< {self.name}", line)
             return line
         with contextlib.suppress(queue.Full):  # it is the last, and stays so
@@ -244,6 +243,7 @@ class Conduit:
         last: LayerferryError | None = None
         with self._process.stdout as stream:
             while line := stream.readline(limits.LINE):
+                self._heard = True
                 if len(line) == limits.LINE and not line.endswith(b"\n"):
                     last = TargetError(f"{self.name} says a line of more than {limits.LINE} bytes")
                     break
