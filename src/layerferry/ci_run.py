@@ -5,7 +5,7 @@ import signal
 import subprocess
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from types import FrameType
 from typing import TYPE_CHECKING, TextIO
 
@@ -53,21 +53,22 @@ class Context:
     settings: Settings
     environ: Mapping[str, str] = field(repr=False)
     topology: Topology
+    ssh: Ssh = field(default_factory=Ssh)
     credentials: Credentials = field(default_factory=Credentials.generate, repr=False)
 
     @classmethod
-    def look(cls, settings: Settings, environ: Mapping[str, str]) -> "Context":
-        """Detect the topology. Raises `UsageError` on a variable that cannot be read."""
-        return cls(settings, environ, detect(environ, gather(environ), registry=settings.registry))
+    def look(cls, settings: Settings, environ: Mapping[str, str], ssh: Ssh | None = None) -> "Context":
+        """Detect the topology; `ssh` says how to reach a daemon's host. Raises `UsageError` on a variable's mistake."""
+        return cls(settings, environ, detect(environ, gather(environ), registry=settings.registry), ssh or Ssh())
 
     def daemon(self) -> "Daemon":
         """The docker daemon: where the docker SDK finds one by itself, it is left to that."""
         from layerferry.sources.daemon.api import Daemon
 
         if self.environ.get("DOCKER_HOST") or self.environ.get("DOCKER_CONTEXT"):
-            return Daemon(self.environ)
+            return Daemon(self.environ, self.ssh)
         own = self.topology.daemon.environment if self.topology.daemon_reason != "docker's current context" else {}
-        return Daemon({**self.environ, **own})
+        return Daemon({**self.environ, **own}, self.ssh)
 
     def reachability(self, daemon: "Daemon", warn: Callable[[str], None] = lambda _: None) -> "Reachability":
         """What the daemon reaches of ours, as far as the settings allow it; `warn` hears of faults of our registry."""
@@ -160,7 +161,7 @@ def run(settings: Settings, environ: Mapping[str, str], *, dry_run: bool, as_jso
                 hint="LAYERFERRY_IMAGES=app:1 LAYERFERRY_TARGETS=deploy@host layerferry run",
             )
         with ssh_options(settings) as options:
-            results, seconds = _push(around, output, Ssh(options), dry_run=dry_run)
+            results, seconds = _push(replace(around, ssh=Ssh(options)), output, dry_run=dry_run)
             advised = [_advised(result, settings) for result in failures(results).values()]
     except (LayerferryError, Halt) as failed:
         error = failed.error if isinstance(failed, Halt) else failed
@@ -179,7 +180,7 @@ def run(settings: Settings, environ: Mapping[str, str], *, dry_run: bool, as_jso
     return exit_code(results)
 
 
-def _push(around: Context, output: Output, ssh: Ssh, *, dry_run: bool) -> tuple[Sequence[Result], float]:
+def _push(around: Context, output: Output, *, dry_run: bool) -> tuple[Sequence[Result], float]:
     chosen = around.settings
     wanted = [Wanted.of(image) for image in chosen.images]
     options = Options(chosen.parsed_compression, chosen.parsed_platform, dry_run=dry_run, jobs=chosen.jobs)
@@ -194,7 +195,7 @@ def _push(around: Context, output: Output, ssh: Ssh, *, dry_run: bool) -> tuple[
         output.line(f"daemon: {topology.daemon.reach} ({topology.daemon_reason})")
         with bounded(chosen.timeout):
             targets = [
-                start(stack, target, ssh, around.environ, now=number < chosen.jobs)
+                start(stack, target, around.ssh, around.environ, now=number < chosen.jobs)
                 for number, target in enumerate(_targets(chosen))
             ]
             emit = noted(report)

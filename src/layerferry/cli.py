@@ -104,7 +104,7 @@ def push(ctx: click.Context, /, words: tuple[str, ...], more: tuple[str, ...], *
             start(stack, target, ssh, settings.environment(), now=number < jobs)
             for number, target in enumerate(targets)
         ]
-        _push(images, started, **given)
+        _push(images, started, ssh, **given)
 
 
 def _open_log(path: str | None) -> None:
@@ -156,7 +156,7 @@ def _split(
     return images, targets
 
 
-def _push(images: Sequence[str], targets: Sequence[AnyTarget], *, as_json: bool, **given: Any) -> None:
+def _push(images: Sequence[str], targets: Sequence[AnyTarget], ssh: Ssh, *, as_json: bool, **given: Any) -> None:
     from layerferry.ci_run import Context, bounded
     from layerferry.push.request import Options, Wanted
     from layerferry.push.to_host import fan_out
@@ -176,7 +176,7 @@ def _push(images: Sequence[str], targets: Sequence[AnyTarget], *, as_json: bool,
         engine=engine,
         jobs=chosen.jobs,
     )
-    around = Context.look(chosen, settings.environment())
+    around = Context.look(chosen, settings.environment(), ssh)
     begin = time.monotonic()
     with _report(as_json=as_json) as report:
         with bounded(chosen.timeout):

@@ -11,15 +11,18 @@ from pathlib import Path
 from typing import Self
 
 from layerferry.chunks import ahead
+from layerferry.ci.daemon_address import find_address
 from layerferry.errors import LayerferryError, SourceError
 from layerferry.oci import limits
 from layerferry.oci.documents import Document, load
 from layerferry.oci.image import Digest, Image, Layer, Platform
 from layerferry.sources.daemon import push_tags
 from layerferry.sources.daemon.answers import members
-from layerferry.sources.daemon.client import FAULTS, DaemonClient, DaemonRefusal, find_address, first_line, words_of
+from layerferry.sources.daemon.client import FAULTS, DaemonClient, DaemonRefusal, first_line, words_of
 from layerferry.sources.daemon.history import HistoryEntry, layer_sizes
 from layerferry.sources.daemon.save_stream import Save
+from layerferry.sources.daemon.ssh_transport import with_own_hosts
+from layerferry.targets.address import Ssh
 
 _TIMEOUT = 60
 #: docker before 25 writes the whole archive to its own disk before the first byte comes.
@@ -29,6 +32,8 @@ _PROBE_TIMEOUT = 5
 #: docker's own storage drivers; with the containerd image store, an image shows a snapshotter, or nothing at all.
 _GRAPH_DRIVERS = {"overlay2", "fuse-overlayfs", "btrfs", "zfs", "vfs", "aufs", "devicemapper", "overlay"}
 _OTHER_PLATFORM = "A daemon shows, and gives, one platform of an image: pull or build the other one first."
+#: For what Go's net/http answers to plain HTTP; seen on docker 20.10 to 28.5.
+_WANTS_TLS = "Set DOCKER_TLS_VERIFY=1, and DOCKER_CERT_PATH to the folder of ca.pem, cert.pem and key.pem."
 #: Images to look at for layers whose digest the daemon knows.
 _MOST_BASES = 16
 
@@ -36,8 +41,11 @@ _MOST_BASES = 16
 class Daemon:
     """A docker daemon, reached as the docker CLI would reach it: DOCKER_HOST and TLS variables, else the context."""
 
-    def __init__(self, environ: Mapping[str, str]) -> None:
-        self._arguments, self.address = find_address(environ)
+    def __init__(self, environ: Mapping[str, str], ssh: Ssh | None = None) -> None:
+        """`ssh` says how to call it where the daemon is behind it. Raises `SourceError`, and `UsageError`."""
+        self._place = find_address(environ)
+        #: How to call ssh for its host, where it is behind one.
+        self.ssh = with_own_hosts(self._place.url, ssh or Ssh()) if self._place.url.startswith("ssh://") else Ssh()
         self._version = ""
         self._client = self._connect(_TIMEOUT)
         self._stores: dict[str, str] = {}
@@ -52,9 +60,14 @@ class Daemon:
     def close(self) -> None:
         self._client.close()
 
+    @property
+    def address(self) -> str:
+        """Where it is, for people."""
+        return self._place.shown
+
     def _connect(self, timeout: int) -> DaemonClient:
         with self._asking():
-            client = DaemonClient(self._arguments, self._version, timeout)
+            client = DaemonClient(self._place, self.ssh, self._version, timeout)
             self._version = client.api_version  # is asked for once
             return client
 
@@ -64,7 +77,8 @@ class Daemon:
         try:
             yield
         except DaemonRefusal as refusal:
-            raise SourceError(f"the docker daemon at {self.address} {what}: {refusal}") from None
+            hint = _WANTS_TLS if "HTTPS server" in str(refusal) else ""
+            raise SourceError(f"the docker daemon at {self.address} {what}: {refusal}", hint=hint) from None
         except FAULTS as error:
             raise SourceError(
                 f"the docker daemon at {self.address} does not answer ({words_of(error)})",
