@@ -144,6 +144,11 @@ class Platform:
     def __str__(self) -> str:
         return "/".join(part for part in (self.os, self.architecture, self.variant) if part)
 
+    def to_json(self) -> dict[str, str]:
+        """As the image-spec writes it (image-index.md, "platform"), and docker's API takes it."""
+        variant = {"variant": self.variant} if self.variant else {}
+        return {"os": self.os, "architecture": self.architecture, **variant}
+
     def runs(self, image: "Platform") -> bool:
         """Whether a host of this platform runs `image`; variants are not compared, as engines do not either."""
         return (self.os, self.architecture) == (image.os, image.architecture)

@@ -16,6 +16,7 @@ from layerferry.errors import LayerferryError, SourceError
 from layerferry.oci import limits
 from layerferry.oci.documents import Document, load
 from layerferry.oci.image import Digest, Image, Layer, Platform
+from layerferry.oci.manifest import pick
 from layerferry.sources.daemon import push_tags
 from layerferry.sources.daemon.answers import members
 from layerferry.sources.daemon.client import FAULTS, DaemonClient, DaemonRefusal, first_line, words_of
@@ -31,7 +32,9 @@ _SAVE_TIMEOUT = 3600
 _PROBE_TIMEOUT = 5
 #: docker's own storage drivers; with the containerd image store, an image shows a snapshotter, or nothing at all.
 _GRAPH_DRIVERS = {"overlay2", "fuse-overlayfs", "btrfs", "zfs", "vfs", "aufs", "devicemapper", "overlay"}
-_OTHER_PLATFORM = "A daemon shows, and gives, one platform of an image: pull or build the other one first."
+_OTHER_PLATFORM = "Pull or build it for that platform first: `docker pull --platform`, or `docker build --platform`."
+#: The API's version that shows each variant of an image: docker 28.1's.
+_SHOWS_VARIANTS = (1, 49)
 #: For what Go's net/http answers to plain HTTP; seen on docker 20.10 to 28.5.
 _WANTS_TLS = "Set DOCKER_TLS_VERIFY=1, and DOCKER_CERT_PATH to the folder of ca.pem, cert.pem and key.pem."
 #: Images to look at for layers whose digest the daemon knows.
@@ -50,6 +53,8 @@ class Daemon:
         self._client = self._connect(_TIMEOUT)
         self._stores: dict[str, str] = {}
         self._known: dict[str, frozenset[str]] = {}
+        #: Of a variant that the daemon does not show by itself, by its ID, that of all variants: it knows no other.
+        self._parents: dict[str, str] = {}
 
     def __enter__(self) -> Self:
         return self
@@ -65,9 +70,9 @@ class Daemon:
         """Where it is, for people."""
         return self._place.shown
 
-    def _connect(self, timeout: int) -> DaemonClient:
+    def _connect(self, timeout: int, platform: Platform | None = None) -> DaemonClient:
         with self._asking():
-            client = DaemonClient(self._place, self.ssh, self._version, timeout)
+            client = DaemonClient(self._place, self.ssh, self._version, timeout, platform)
             self._version = client.api_version  # is asked for once
             return client
 
@@ -98,21 +103,46 @@ class Daemon:
         Raises `SourceError` where there is none of that name, or it is for another platform than the one asked for.
         """
         with self._asking(f"does not show {reference}"):
-            found = Document.parse(self._find(reference), f"the daemon's answer about {reference}")
-            sizes = self._history(reference)
-        diff_ids = found.object("RootFS").digests("Layers")
-        theirs = Platform(found.word("Os"), found.word("Architecture"), found.word("Variant", ""))
-        if platform and not platform.runs(theirs):
-            raise SourceError(f"{reference} is for {theirs}, not for {platform}", hint=_OTHER_PLATFORM)
-        image = Image(reference, _image_id(found), theirs, Layer.chain(diff_ids, layer_sizes(sizes, len(diff_ids))))
-        classic = found.object("GraphDriver").text("Name", "") in _GRAPH_DRIVERS
-        self._stores[image.id] = "chain" if classic else "blob"
-        self._known[image.id] = self._find_known(image, found) if classic else frozenset(diff_ids)
+            found = Document.parse(self._find(self._client, reference), f"the daemon's answer about {reference}")
+            if platform and not pick([(_platform_of(found), True)], platform):
+                return self._inspect_variant(reference, platform, found)
+            return self._describe(self._client, reference, found)
+
+    def _inspect_variant(self, reference: str, platform: Platform, shown: Document) -> Image:
+        """Describe the image's variant for a platform, which a containerd store may have beside the one it shows."""
+        refusal = SourceError(f"{reference} is for {_platform_of(shown)}, not for {platform}", hint=_OTHER_PLATFORM)
+        if _is_classic(shown) or not self._client.is_at_least(*_SHOWS_VARIANTS):
+            raise refusal
+        with closing(self._connect(_TIMEOUT, platform)) as client:
+            try:
+                found = Document.parse(client.inspect_image(reference), f"the daemon's answer about {reference}")
+            except DaemonRefusal as said:
+                raise refusal if said.status == HTTPStatus.NOT_FOUND else said from None
+            if not pick([(_platform_of(found), True)], platform):
+                raise refusal
+            image = self._describe(client, reference, found)
+        self._parents[image.id] = _image_id(shown)
         return image
 
-    def _find(self, reference: str) -> bytes:
+    def _describe(self, client: DaemonClient, reference: str, found: Document) -> Image:
+        sizes = self._history(client, reference)
+        diff_ids = found.object("RootFS").digests("Layers")
+        theirs = _platform_of(found)
+        image = Image(reference, _image_id(found), theirs, Layer.chain(diff_ids, layer_sizes(sizes, len(diff_ids))))
+        self._stores[image.id] = "chain" if _is_classic(found) else "blob"
+        self._known[image.id] = self._find_known(image, found) if _is_classic(found) else frozenset(diff_ids)
+        return image
+
+    def _variant(self, image: Image) -> Platform | None:
+        """The platform to say with each question about an image: none where it is the one that the daemon means."""
+        return image.platform if image.id in self._parents else None
+
+    def _own_id(self, image: Image) -> str:
+        return self._parents.get(image.id, image.id)
+
+    def _find(self, client: DaemonClient, reference: str) -> bytes:
         try:
-            shown: bytes = self._client.inspect_image(reference)
+            shown: bytes = client.inspect_image(reference)
         except DaemonRefusal as refusal:
             if refusal.status != HTTPStatus.NOT_FOUND:
                 raise
@@ -122,10 +152,10 @@ class Daemon:
             ) from None
         return shown
 
-    def _history(self, reference: str) -> list[HistoryEntry]:
+    def _history(self, client: DaemonClient, reference: str) -> list[HistoryEntry]:
         """The history of an image, bottom first."""
         what = f"the daemon's history of {reference}"
-        told = Document({"entries": load(self._client.history(reference), what)}, what)
+        told = Document({"entries": load(client.history(reference), what)}, what)
         return [HistoryEntry.of(entry) for entry in reversed(told.objects("entries"))]
 
     def _find_known(self, image: Image, found: Document) -> frozenset[str]:
@@ -164,7 +194,8 @@ class Daemon:
 
     def export(self, image: Image, wanted: frozenset[str], spool: Path) -> "Export":
         """Stream the image out of the daemon (`docker save`), and pick the `wanted` layers."""
-        return Export(self._connect(_SAVE_TIMEOUT), image, wanted, spool)
+        client = self._connect(_SAVE_TIMEOUT, self._variant(image))
+        return Export(client, self._own_id(image), image, wanted, spool)
 
     def reaches(self, name: str, auth: Mapping[str, str] | None = None) -> str:
         """Ask the daemon for an image of a registry that has none; why it does not reach it, or an empty string.
@@ -191,7 +222,7 @@ class Daemon:
         `SourceError`.
         """
         name = f"{repository}:{push_tags.PUSH_TAG}"
-        with closing(self._connect(_SAVE_TIMEOUT)) as client:
+        with closing(self._connect(_SAVE_TIMEOUT, self._variant(image))) as client:
 
             def push() -> None:
                 with (
@@ -202,11 +233,12 @@ class Daemon:
                         _check_progress(line)
 
             with self._asking("could not push"):
-                found = Document.parse(client.inspect_image(image.id), f"the daemon's answer about {image.reference}")
+                shown = client.inspect_image(self._own_id(image))
+                found = Document.parse(shown, f"the daemon's answer about {image.reference}")
                 # It would go with the name that we take away.
                 if not (found.texts("RepoTags") or found.texts("RepoDigests")):
                     raise SourceError(f"{image.reference} has no name in the docker daemon, and would be lost")
-                client.tag(image.id, repository, push_tags.PUSH_TAG, force=True)
+                client.tag(self._own_id(image), repository, push_tags.PUSH_TAG, force=True)
             try:
                 yield push
             finally:
@@ -239,8 +271,10 @@ def _check_progress(line: bytes) -> None:
 class Export(Save):
     """The content of an image, read through the daemon's API. Close it when done: the daemon then stops reading."""
 
-    def __init__(self, client: DaemonClient, image: Image, wanted: frozenset[str], spool: Path) -> None:
+    def __init__(self, client: DaemonClient, name: str, image: Image, wanted: frozenset[str], spool: Path) -> None:
+        """`name` is what the daemon calls the image."""
         self._client = client
+        self._name = name
         self.received = 0
         super().__init__(image, wanted, self._read(image), spool)
 
@@ -252,12 +286,20 @@ class Export(Save):
 
     def _read(self, image: Image) -> Iterator[bytes]:
         try:
-            with closing(ahead(self._client.get_image(image.id))) as chunks:
+            with closing(ahead(self._client.get_image(self._name))) as chunks:
                 for chunk in chunks:
                     self.received += len(chunk)
                     yield chunk
         except (DaemonRefusal, *FAULTS) as error:
             raise SourceError(f"the docker daemon broke off reading {image.reference}: {words_of(error)}") from None
+
+
+def _platform_of(found: Document) -> Platform:
+    return Platform(found.word("Os"), found.word("Architecture"), found.word("Variant", ""))
+
+
+def _is_classic(found: Document) -> bool:
+    return found.object("GraphDriver").text("Name", "") in _GRAPH_DRIVERS
 
 
 def _image_id(found: Document) -> Digest:

@@ -2,6 +2,7 @@
 
 import contextlib
 import io
+import json
 import re
 from collections.abc import Iterator
 from http import HTTPStatus
@@ -17,6 +18,7 @@ from layerferry.ci.daemon_address import DaemonAddress
 from layerferry.errors import LayerferryError, SourceError
 from layerferry.oci import limits
 from layerferry.oci.documents import Document
+from layerferry.oci.image import Platform
 from layerferry.registry_client.connections import chunks_of, whole
 from layerferry.registry_client.endpoint import BROKEN
 from layerferry.sources.daemon.answers import lines
@@ -47,14 +49,20 @@ class DaemonClient(docker.APIClient):  # type: ignore[misc]
     Raises `DaemonRefusal`, one of `FAULTS`, and `SourceError`.
     """
 
-    def __init__(self, address: DaemonAddress, ssh: Ssh, version: str, timeout: int) -> None:
+    def __init__(
+        self, address: DaemonAddress, ssh: Ssh, version: str, timeout: int, platform: Platform | None = None
+    ) -> None:
         """`version` is the API's; where it is empty the daemon is asked, which the SDK would do unbounded.
+
+        With a `platform`, what is asked of an image is asked of its variant for that: inspect (from version 1.49 on),
+        history and save (1.48), push (1.46).
 
         What the SDK does here is left out: it reads docker's configuration of the user as it finds it, takes no path
         and no port of 22 from an ssh:// address, and asks for the client certificate when it is too late.
         """
         requests.Session.__init__(self)
         self.trust_env = False  # no proxy, CA bundle or .netrc of the environment is for the daemon
+        self.params = {} if platform is None else {"platform": json.dumps(platform.to_json())}
         self.timeout = timeout
         self.headers["User-Agent"] = f"layerferry/{__version__}"
         self.base_url = address.url if address.url.startswith("http") else "http://localhost"
@@ -67,6 +75,10 @@ class DaemonClient(docker.APIClient):  # type: ignore[misc]
             self.mount(scheme, adapter)
         if not version:
             self._version = _api_version(self.version(api_version=False))
+
+    def is_at_least(self, *version: int) -> bool:
+        """Whether the daemon's API has that version, or a later one."""
+        return tuple(map(int, self._version.split("."))) >= version
 
     def get_redirect_target(self, resp: requests.Response) -> None:
         """None: requests would read the body of one that leads somewhere, however long it is."""
