@@ -60,7 +60,7 @@ class Playing(socketserver.ThreadingUnixStreamServer):
     def inspect(self, replies: Mapping[str, Reply], platform: Platform | None = None) -> Image:
         self.replies |= replies
         with closing(Daemon(self.environ)) as daemon:
-            return daemon.inspect("app:1", platform)
+            return daemon.inspect("app:1", platform).image
 
     def push(self, reply: Reply) -> None:
         """Let an image be pushed to `here/x`, whatever that is."""
@@ -204,7 +204,7 @@ def test_a_daemon_of_thousands_of_images_is_asked_about_the_largest(playing: Pla
     image = playing.inspect({"/images/json": document(data), f"/images/{base}/json": shown})
     assert len([path for path in playing.asked if path.startswith("/images/sha256:")]) == 16
     with closing(Daemon(playing.environ)) as daemon:
-        assert daemon.known(daemon.inspect("app:1")) == {BASE}
+        assert daemon.inspect("app:1").known == {BASE}
     assert image.id == ID
 
 

@@ -13,8 +13,9 @@ from layerferry.compression.stream import Compression
 from layerferry.errors import ConnectError, SourceError, TargetError, UsageError, VerificationError
 from layerferry.events import Event, Planned, Warned
 from layerferry.oci.image import digest_of
+from layerferry.push.delivery import Delivery
 from layerferry.push.request import Options, Wanted
-from layerferry.push.to_registry import RegistryDelivery
+from layerferry.push.to_registry import connect_registry
 from layerferry.registry_client import endpoint
 from layerferry.result import Result
 from layerferry.sources import Source, kind_of
@@ -72,7 +73,8 @@ def push(
     wanted = [Wanted.of(reference, names) for reference in references]
     with contextlib.ExitStack() as stack:
         target = RegistryTarget(str(address), address, Link(stack, False, Direct), environ)
-        return RegistryDelivery(wanted, options or Options(), emit).run(target, opened)
+        delivery = Delivery(wanted, options or Options(), emit)
+        return delivery.run(lambda: connect_registry(target, delivery.options, emit), opened)
 
 
 def layers(registry: FakeRegistry, name: str) -> list[dict[str, Any]]:

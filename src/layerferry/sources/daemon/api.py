@@ -6,6 +6,7 @@ Whoever answers there is not believed: an answer is bounded while it is read, an
 import heapq
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing, contextmanager
+from dataclasses import dataclass, replace
 from http import HTTPStatus
 from pathlib import Path
 from typing import Self
@@ -41,6 +42,32 @@ _WANTS_TLS = "Set DOCKER_TLS_VERIFY=1, and DOCKER_CERT_PATH to the folder of ca.
 _MOST_BASES = 16
 
 
+@dataclass(frozen=True, slots=True)
+class Inspected:
+    """An image as its daemon shows it.
+
+    `store` says how the daemon stores images: `chain` (a graph driver), or `blob` (the containerd image store). `known`
+    has the diff IDs that the daemon, as far as we can see, knows a blob digest for: a push of any other layer uploads
+    it, whatever a registry claims to hold (moby, distribution/push_v2.go).
+    """
+
+    image: Image
+    store: str
+    known: frozenset[str]
+    #: The ID of all variants, where the image is one that the daemon does not show by itself: it knows no other.
+    parent: str = ""
+
+    @property
+    def name(self) -> str:
+        """What the daemon calls it."""
+        return self.parent or self.image.id
+
+    @property
+    def variant(self) -> Platform | None:
+        """What has to be said beside that name; None where it is what the daemon means by it."""
+        return self.image.platform if self.parent else None
+
+
 class Daemon:
     """A docker daemon, reached as the docker CLI would reach it: DOCKER_HOST and TLS variables, else the context."""
 
@@ -51,10 +78,6 @@ class Daemon:
         self.ssh = with_own_hosts(self._place.url, ssh or Ssh()) if self._place.url.startswith("ssh://") else Ssh()
         self._version = ""
         self._client = self._connect(_TIMEOUT)
-        self._stores: dict[str, str] = {}
-        self._known: dict[str, frozenset[str]] = {}
-        #: Of a variant that the daemon does not show by itself, by its ID, that of all variants: it knows no other.
-        self._parents: dict[str, str] = {}
 
     def __enter__(self) -> Self:
         return self
@@ -97,7 +120,7 @@ class Daemon:
         version, driver, system = (info.word(key, "") for key in ("ServerVersion", "Driver", "OSType"))
         return f"docker {version} ({driver}), {system}"
 
-    def inspect(self, reference: str, platform: Platform | None = None) -> Image:
+    def inspect(self, reference: str, platform: Platform | None = None) -> Inspected:
         """Describe an image; nothing of its layers is read.
 
         Raises `SourceError` where there is none of that name, or it is for another platform than the one asked for.
@@ -108,7 +131,7 @@ class Daemon:
                 return self._inspect_variant(reference, platform, found)
             return self._describe(self._client, reference, found)
 
-    def _inspect_variant(self, reference: str, platform: Platform, shown: Document) -> Image:
+    def _inspect_variant(self, reference: str, platform: Platform, shown: Document) -> Inspected:
         """Describe the image's variant for a platform, which a containerd store may have beside the one it shows."""
         refusal = SourceError(f"{reference} is for {_platform_of(shown)}, not for {platform}", hint=_OTHER_PLATFORM)
         if _is_classic(shown) or not self._client.is_at_least(*_SHOWS_VARIANTS):
@@ -120,25 +143,16 @@ class Daemon:
                 raise refusal if said.status == HTTPStatus.NOT_FOUND else said from None
             if not pick([(_platform_of(found), True)], platform):
                 raise refusal
-            image = self._describe(client, reference, found)
-        self._parents[image.id] = _image_id(shown)
-        return image
+            return replace(self._describe(client, reference, found), parent=_image_id(shown))
 
-    def _describe(self, client: DaemonClient, reference: str, found: Document) -> Image:
+    def _describe(self, client: DaemonClient, reference: str, found: Document) -> Inspected:
         sizes = self._history(client, reference)
         diff_ids = found.object("RootFS").digests("Layers")
-        theirs = _platform_of(found)
-        image = Image(reference, _image_id(found), theirs, Layer.chain(diff_ids, layer_sizes(sizes, len(diff_ids))))
-        self._stores[image.id] = "chain" if _is_classic(found) else "blob"
-        self._known[image.id] = self._find_known(image, found) if _is_classic(found) else frozenset(diff_ids)
-        return image
-
-    def _variant(self, image: Image) -> Platform | None:
-        """The platform to say with each question about an image: none where it is the one that the daemon means."""
-        return image.platform if image.id in self._parents else None
-
-    def _own_id(self, image: Image) -> str:
-        return self._parents.get(image.id, image.id)
+        layers = Layer.chain(diff_ids, layer_sizes(sizes, len(diff_ids)))
+        image = Image(reference, _image_id(found), _platform_of(found), layers)
+        if not _is_classic(found):
+            return Inspected(image, "blob", frozenset(diff_ids))
+        return Inspected(image, "chain", self._find_known(image, found))
 
     def _find(self, client: DaemonClient, reference: str) -> bytes:
         try:
@@ -181,21 +195,10 @@ class Daemon:
                 sizes[_image_id(row)] = row.count("Size")
         return heapq.nlargest(_MOST_BASES, sizes, key=sizes.__getitem__)
 
-    def known(self, image: Image) -> frozenset[str]:
-        """The diff IDs that the daemon, as far as we can see, knows a blob digest for.
-
-        A push of any other layer uploads it, whatever a registry claims to hold (moby, distribution/push_v2.go).
-        """
-        return self._known.get(image.id, frozenset())
-
-    def store(self, image: Image) -> str:
-        """How the daemon stores images: `chain` (a graph driver), or `blob` (the containerd image store)."""
-        return self._stores.get(image.id, "chain")
-
-    def export(self, image: Image, wanted: frozenset[str], spool: Path) -> "Export":
+    def export(self, inspected: Inspected, wanted: frozenset[str], spool: Path) -> "Export":
         """Stream the image out of the daemon (`docker save`), and pick the `wanted` layers."""
-        client = self._connect(_SAVE_TIMEOUT, self._variant(image))
-        return Export(client, self._own_id(image), image, wanted, spool)
+        client = self._connect(_SAVE_TIMEOUT, inspected.variant)
+        return Export(client, inspected, wanted, spool)
 
     def reaches(self, name: str, auth: Mapping[str, str] | None = None) -> str:
         """Ask the daemon for an image of a registry that has none; why it does not reach it, or an empty string.
@@ -214,15 +217,15 @@ class Daemon:
 
     @contextmanager
     def pushing(
-        self, image: Image, repository: str, auth: Mapping[str, str] | None = None
+        self, inspected: Inspected, repository: str, auth: Mapping[str, str] | None = None
     ) -> Iterator[Callable[[], None]]:
         """A call that lets the daemon push an image under a name in `repository`; afterwards it looks as it did before.
 
         The credentials go with the request alone: nothing is logged in, no credential helper is asked. Any of it raises
         `SourceError`.
         """
-        name = f"{repository}:{push_tags.PUSH_TAG}"
-        with closing(self._connect(_SAVE_TIMEOUT, self._variant(image))) as client:
+        name, image = f"{repository}:{push_tags.PUSH_TAG}", inspected.image
+        with closing(self._connect(_SAVE_TIMEOUT, inspected.variant)) as client:
 
             def push() -> None:
                 with (
@@ -233,12 +236,12 @@ class Daemon:
                         _check_progress(line)
 
             with self._asking("could not push"):
-                shown = client.inspect_image(self._own_id(image))
+                shown = client.inspect_image(inspected.name)
                 found = Document.parse(shown, f"the daemon's answer about {image.reference}")
                 # It would go with the name that we take away.
                 if not (found.texts("RepoTags") or found.texts("RepoDigests")):
                     raise SourceError(f"{image.reference} has no name in the docker daemon, and would be lost")
-                client.tag(self._own_id(image), repository, push_tags.PUSH_TAG, force=True)
+                client.tag(inspected.name, repository, push_tags.PUSH_TAG, force=True)
             try:
                 yield push
             finally:
@@ -271,12 +274,9 @@ def _check_progress(line: bytes) -> None:
 class Export(Save):
     """The content of an image, read through the daemon's API. Close it when done: the daemon then stops reading."""
 
-    def __init__(self, client: DaemonClient, name: str, image: Image, wanted: frozenset[str], spool: Path) -> None:
-        """`name` is what the daemon calls the image."""
+    def __init__(self, client: DaemonClient, inspected: Inspected, wanted: frozenset[str], spool: Path) -> None:
         self._client = client
-        self._name = name
-        self.received = 0
-        super().__init__(image, wanted, self._read(image), spool)
+        super().__init__(inspected.image, wanted, self._read(inspected), spool)
 
     def __enter__(self) -> Self:
         return self
@@ -284,14 +284,15 @@ class Export(Save):
     def __exit__(self, *exception: object) -> None:
         self._client.close()
 
-    def _read(self, image: Image) -> Iterator[bytes]:
+    def _read(self, inspected: Inspected) -> Iterator[bytes]:
         try:
-            with closing(ahead(self._client.get_image(self._name))) as chunks:
+            with closing(ahead(self._client.get_image(inspected.name))) as chunks:
                 for chunk in chunks:
                     self.received += len(chunk)
                     yield chunk
         except (DaemonRefusal, *FAULTS) as error:
-            raise SourceError(f"the docker daemon broke off reading {image.reference}: {words_of(error)}") from None
+            reference = inspected.image.reference
+            raise SourceError(f"the docker daemon broke off reading {reference}: {words_of(error)}") from None
 
 
 def _platform_of(found: Document) -> Platform:
