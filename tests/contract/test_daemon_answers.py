@@ -128,6 +128,33 @@ def test_an_id_without_an_algorithm_is_podmans(playing: Playing) -> None:
 
 
 @pytest.mark.parametrize(
+    ("reference", "tags", "names"),
+    [
+        ("aaaaaa", [], ()),
+        ("aaaaaa", ["app:1"], ()),
+        ("a", ["app:1"], ()),
+        ("sha256:aaaa", ["app:1"], ()),
+        ("aaaaaa", ["aaaaaa:latest"], ("docker.io/library/aaaaaa:latest",)),
+        ("aaaaaa", ["docker.io/library/aaaaaa:latest"], ("docker.io/library/aaaaaa:latest",)),
+        ("aaaaaa", ["localhost/aaaaaa:latest"], ("docker.io/library/aaaaaa:latest",)),
+        ("aaaaaa", ["aaaaaa:2"], ()),
+        ("sha256:aaaa", ["sha256:aaaa"], ("docker.io/library/sha256:aaaa",)),
+        ("cafe", [], ("docker.io/library/cafe:latest",)),
+    ],
+)
+def test_the_beginning_of_an_id_is_no_name_unless_the_daemon_has_one(
+    playing: Playing, reference: str, tags: list[str], names: tuple[str, ...]
+) -> None:
+    """As docker understands it: the name first, then the ID."""
+    playing.replies |= {
+        f"/images/{reference}/json": document({**SHOWN, "RepoTags": tags}),
+        f"/images/{reference}/history": document(HISTORY),
+    }
+    with closing(Daemon(playing.environ)) as daemon:
+        assert daemon.inspect(reference).names == names
+
+
+@pytest.mark.parametrize(
     "more",
     [
         {"Id": f"{ID}\nend\ntag {BASE} victim:prod"},

@@ -16,8 +16,8 @@ from layerferry.ci.daemon_address import find_address
 from layerferry.errors import LayerferryError, SourceError
 from layerferry.oci import limits
 from layerferry.oci.documents import Document, load
-from layerferry.oci.image import Digest, Image, Layer, Platform
-from layerferry.oci.manifest import pick
+from layerferry.oci.image import Digest, Image, Layer, Platform, may_be_image_id
+from layerferry.oci.manifest import full_name, pick
 from layerferry.sources.daemon import push_tags
 from layerferry.sources.daemon.answers import members
 from layerferry.sources.daemon.client import FAULTS, DaemonClient, DaemonRefusal, first_line, words_of
@@ -54,6 +54,8 @@ class Inspected:
     image: Image
     store: str
     known: frozenset[str]
+    #: The full name that it was asked for by; none where that was an ID, or the beginning of one.
+    names: tuple[str, ...] = ()
     #: The ID of all variants, where the image is one that the daemon does not show by itself: it knows no other.
     parent: str = ""
 
@@ -151,8 +153,8 @@ class Daemon:
         layers = Layer.chain(diff_ids, layer_sizes(sizes, len(diff_ids)))
         image = Image(reference, _image_id(found), _platform_of(found), layers)
         if not _is_classic(found):
-            return Inspected(image, "blob", frozenset(diff_ids))
-        return Inspected(image, "chain", self._find_known(image, found))
+            return Inspected(image, "blob", frozenset(diff_ids), _names(reference, found))
+        return Inspected(image, "chain", self._find_known(image, found), _names(reference, found))
 
     def _find(self, client: DaemonClient, reference: str) -> bytes:
         try:
@@ -301,6 +303,20 @@ def _platform_of(found: Document) -> Platform:
 
 def _is_classic(found: Document) -> bool:
     return found.object("GraphDriver").text("Name", "") in _GRAPH_DRIVERS
+
+
+def _names(reference: str, found: Document) -> tuple[str, ...]:
+    """What an image was called, as the daemon understood it: a name goes before the beginning of an ID.
+
+    moby, daemon/images/image.go and daemon/containerd/image.go (`resolveImage`). podman finds a name in any registry.
+    """
+    name = full_name(reference)
+    if not may_be_image_id(reference):
+        return (name,) if name else ()
+    begun = _image_id(found).startswith(f"sha256:{reference.removeprefix('sha256:')}")
+    called = name.removeprefix("docker.io/library/")
+    is_name = any(tag == called or tag.endswith(f"/{called}") for tag in found.texts("RepoTags"))
+    return (name,) if name and (is_name or not begun) else ()
 
 
 def _image_id(found: Document) -> Digest:
