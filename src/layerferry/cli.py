@@ -107,7 +107,7 @@ def push(ctx: click.Context, /, words: tuple[str, ...], more: tuple[str, ...], *
             start(stack, target, ssh, settings.environment(), now=number < jobs)
             for number, target in enumerate(targets)
         ]
-        _push(images, started, **given)
+        _push(images, started, ssh, **given)
 
 
 def _open_log(path: str | None) -> None:
@@ -159,7 +159,7 @@ def _split(
     return images, targets
 
 
-def _push(images: Sequence[str], targets: Sequence[AnyTarget], *, as_json: bool, **given: Any) -> None:
+def _push(images: Sequence[str], targets: Sequence[AnyTarget], ssh: Ssh, *, as_json: bool, **given: Any) -> None:
     from layerferry.context import Context
     from layerferry.push.request import Wanted
     from layerferry.result import exit_code, failures
@@ -169,7 +169,7 @@ def _push(images: Sequence[str], targets: Sequence[AnyTarget], *, as_json: bool,
     wanted = [Wanted.of(image, given["names"]) for image in images]
     engine = str(TargetEngine.parse(given["engine"])) if given["engine"] else ""
     chosen = settings.load({name: given[name] for name in _SETTINGS})
-    around = Context.look(chosen, settings.environment())
+    around = Context.look(chosen, settings.environment(), ssh)
     options = around.options(
         allow_platform_mismatch=given["allow_platform_mismatch"], dry_run=given["dry_run"], engine=engine
     )

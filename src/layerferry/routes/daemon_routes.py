@@ -102,6 +102,7 @@ class RoutesOfImage:
 
     def __init__(self, routes: DaemonRoutes, inspected: Inspected) -> None:
         self._routes = routes
+        self._inspected = inspected
         self._image = inspected.image
         self._store = inspected.store
         self._known = inspected.known
@@ -135,12 +136,12 @@ class RoutesOfImage:
 
     def fetch(self, plan: Plan, route: Route, wanted: frozenset[str], spool: Path) -> AbstractContextManager[Content]:
         if route.name == "export":
-            return self._routes.daemon.export(self._image, wanted, spool)
+            return self._routes.daemon.export(self._inspected, wanted, spool)
         landing = self._routes.landing
         if landing is None:
             raise RouteError(f"the route {route.name} leads nowhere", hint="`layerferry doctor` shows what does.")
         if isinstance(landing, ServiceEndpoint):
-            content: Pushed | Served = Served(self._routes.daemon, landing, self._image, wanted, spool)
+            content: Pushed | Served = Served(self._routes.daemon, landing, self._inspected, wanted, spool)
         else:
             content, self._begun = self._begun or self._pushed(landing), None
             content.want(wanted, self._budget(plan, landing))
@@ -151,7 +152,7 @@ class RoutesOfImage:
         return Pushed(
             self._image,
             repository,
-            self._routes.daemon.pushing(self._image, f"{landing.address}/{repository.name}", landing.auth),
+            self._routes.daemon.pushing(self._inspected, f"{landing.address}/{repository.name}", landing.auth),
             budget=_SLACK,
             classic=self._store == "chain",
         )
@@ -170,7 +171,7 @@ class RoutesOfImage:
             raise RouteError(f"the route {route.name} failed: {failure.message}", hint=failure.hint) from None
         warning = f"the route {route.name} failed, export goes on: {failure.message}"
         self._routes.emit(Warned(self._image.reference, warning))
-        return self._routes.daemon.export(self._image, rest, spool)
+        return self._routes.daemon.export(self._inspected, rest, spool)
 
 
 class Routed:

@@ -20,6 +20,7 @@ from layerferry.processes import child_environment, end
 from layerferry.settings import environment
 from layerferry.targets.engine_choice import TargetEngine
 from layerferry.targets.ssh_failures import explain
+from layerferry.targets.ssh_settings import told_by_ssh
 from layerferry.targets.verdict import cut
 from layerferry.temporary import LONGEST_SOCKET, TemporaryFolder, socket_parent
 
@@ -316,18 +317,7 @@ class SshConduit(Conduit):
 
     def _users_own_master(self) -> bool:
         """Whether the user's ssh_config shares connections: then we leave that as it is."""
-        try:
-            shown = subprocess.run(
-                [*self._base, "-G", "--", self._destination],
-                capture_output=True,
-                text=True,
-                check=False,
-                timeout=10,
-                env=child_environment(environment()),
-            ).stdout
-        except (OSError, subprocess.TimeoutExpired):
-            return False
-        settings = dict(line.partition(" ")[::2] for line in shown.splitlines())
+        settings = told_by_ssh([*self._base, "-G", "--", self._destination])
         return settings.get("controlpath", "none") != "none"
 
     def reverse(self, port: int) -> int | None:

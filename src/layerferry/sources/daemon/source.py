@@ -33,9 +33,8 @@ class Routes(Protocol):
 
 
 class DaemonImage(SourceImage):
-    """An image in a daemon. It is called what the user called it, and its blobs are known when it was pushed."""
+    """An image in a daemon. Its blobs are known when it was pushed."""
 
-    names = ()
     held: Mapping[str, Descriptor] = {}
 
     def __init__(self, inspected: Inspected, routes: Callable[[], Routes]) -> None:
@@ -46,6 +45,11 @@ class DaemonImage(SourceImage):
     @property
     def image(self) -> Image:
         return self._inspected.image
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """What the user called it, unless that was the beginning of its ID."""
+        return self._inspected.names
 
     @property
     def _routes(self) -> ImageRoutes:
