@@ -40,6 +40,9 @@ class FakeRegistry:
     location: str = "/uploads/{number}"
     mounts: bool = True
     forgets_tags: bool = False
+    #: How many bytes of an upload are read before nothing is heard of it any more, until this is set.
+    stalls_after: int | None = None
+    released: threading.Event = field(default_factory=threading.Event)
     #: Bytes of an upload after which its connection breaks, as often as `breaks` says.
     uploads: int = 0
     cancelled: int = 0
@@ -98,6 +101,11 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         if registry.breaks:
             registry.breaks -= 1
             self.rfile.read(registry.break_after)
+            self.close_connection = True
+            return
+        if registry.stalls_after is not None:
+            self.rfile.read(min(length, registry.stalls_after))
+            registry.released.wait()
             self.close_connection = True
             return
         data = self.rfile.read(length)
@@ -240,6 +248,7 @@ def fake_registry(**behaviour: Any) -> Iterator[FakeRegistry]:
     try:
         yield registry
     finally:
+        registry.released.set()
         server.shutdown()
         thread.join()
         server.server_close()

@@ -12,6 +12,7 @@ from fake_registry import PASSWORD, USER, FakeRegistry, fake_registry
 from layerferry.compression.stream import Compression
 from layerferry.errors import ConnectError, SourceError, TargetError, UsageError, VerificationError
 from layerferry.events import Event, Planned, Warned
+from layerferry.oci import limits
 from layerferry.oci.image import digest_of
 from layerferry.push.request import Options, Wanted
 from layerferry.push.to_registry import RegistryDelivery
@@ -52,6 +53,7 @@ def push(
     prefix: str = "",
     events: list[Event] | None = None,
     options: Options | None = None,
+    direct: Direct | None = None,
 ) -> list[Result]:
     """Push to the registry by the name of `localhost`, where plain HTTP is looked for."""
     (folder / "config.json").write_text(
@@ -71,7 +73,7 @@ def push(
     emit = (lambda _: None) if events is None else events.append
     wanted = [Wanted.of(reference, names) for reference in references]
     with contextlib.ExitStack() as stack:
-        target = RegistryTarget(str(address), address, Link(stack, False, Direct), environ)
+        target = RegistryTarget(str(address), address, Link(stack, False, lambda: direct or Direct()), environ)
         return RegistryDelivery(wanted, options or Options(), emit).run(target, opened)
 
 
@@ -266,8 +268,43 @@ def test_an_upload_that_broke_is_made_again(registry: FakeRegistry, tmp_path: Pa
     assert "app:2" not in registry.tags
 
 
+@pytest.mark.parametrize("reads", [0, 1 << 30])
+def test_an_upload_that_nothing_is_heard_of_ends_and_each_try_is_told(
+    registry: FakeRegistry, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, reads: int
+) -> None:
+    """Whether the registry takes nothing more, or takes all and says nothing. What sockets hold is less than 16 MiB."""
+    monkeypatch.setattr(limits, "SILENCE", 0.1)
+    registry.stalls_after = reads
+    events: list[Event] = []
+    large = layer_tar("large", 16 << 20)
+    with pytest.raises(ConnectError, match="does not answer: .*timed out"):
+        push(registry, tmp_path, layout(tmp_path, (large, "")), events=events, options=Options(compression=Compression.parse("none")))
+    told = [event.message for event in events if isinstance(event, Warned)]
+    assert [line.rpartition("; ")[2] for line in told] == [f"this is try {number} of 4" for number in (2, 3, 4)]
+    assert all("could not be sent" in line and "timed out" in line for line in told)
+    assert registry.uploads == 4
+    assert registry.tags == {}
+
+
+def test_no_other_try_is_made_once_the_push_is_broken_off(registry: FakeRegistry, tmp_path: Path) -> None:
+    direct = Direct()
+
+    class Events(list[Event]):
+        def append(self, event: Event) -> None:
+            super().append(event)
+            if isinstance(event, Planned):
+                registry.break_after, registry.breaks = 1_000, 100
+            if isinstance(event, Warned):
+                direct.close()
+
+    events = Events()
+    with pytest.raises(ConnectError, match="was broken off"):
+        push(registry, tmp_path, layout(tmp_path, (BASE, "gzip")), events=events, direct=direct)
+    assert len([event for event in events if isinstance(event, Warned)]) == 1
+
+
 def test_how_long_a_registry_may_be_silent_follows_from_what_it_has_to_store() -> None:
-    assert [endpoint._patience(size)[1] for size in (0, 1 << 20, 16 << 30)] == [120, 120, 120 + 1024]
+    assert [endpoint._patience(size)[1] for size in (0, 1 << 20, 16 << 30)] == [60, 60, 60 + 1024]
 
 
 @pytest.mark.parametrize(

@@ -46,8 +46,10 @@ class _RegistryItem:
     found: dict[str, Descriptor] = field(default_factory=dict)
 
 
-def open_endpoint(target: RegistryTarget, told: Callable[[str], None] = lambda _: None) -> Endpoint:
-    """The registry, through whatever leads there. `told` hears of tries that fail. Raises `LayerferryError`."""
+def open_endpoint(
+    target: RegistryTarget, told: Callable[[str], None] = lambda _: None, check: Callable[[], None] | None = None
+) -> Endpoint:
+    """The registry, through whatever leads there. `told` and `check` are the endpoint's. Raises `LayerferryError`."""
     link = target.connect()
     return Endpoint(
         target.address.domain,
@@ -56,6 +58,7 @@ def open_endpoint(target: RegistryTarget, told: Callable[[str], None] = lambda _
         relay=link if isinstance(link, Bastion) else None,
         blame=Blame(TargetError, ConnectError),
         told=told,
+        check=check,
     )
 
 
@@ -81,7 +84,8 @@ class RegistryDelivery:
             stack.callback(target.connect().close)
             source = stack.enter_context(contextlib.closing(open_source()))
             images = [source.inspect(wanted.reference, self._options.platform) for wanted in self._wanted]
-            endpoint = open_endpoint(target, lambda message: self._emit(Warned(target.name, message)))
+            told = lambda message: self._emit(Warned(target.name, message))  # noqa: E731
+            endpoint = open_endpoint(target, told, lambda: self._check(target))
             stack.callback(endpoint.close)
             engine = f"registry ({endpoint.scheme})"
             self._emit(Greeted(target.name, engine, "any platform"))

@@ -5,7 +5,6 @@ import http.client
 import ipaddress
 import re
 import socket
-import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from http import HTTPStatus
@@ -22,13 +21,10 @@ from layerferry.oci import limits
 from layerferry.registry_client import http_session
 from layerferry.registry_client.connections import done
 from layerferry.registry_client.ssh_relay import Relay
+from layerferry.registry_client.tries import PASSING, TRIES, Check, Tries
 
 #: Seconds to connect, and until an answer begins; after that, `connections` bounds how slowly it comes.
 _TIMEOUT = (15, 60)
-#: Tries of one request, or of one blob since its last byte, and seconds to wait at most where a registry says so.
-TRIES = 4
-_LONGEST_WAIT = 20.0
-PASSING = frozenset((429, 500, 502, 503, 504))
 BROKEN = (requests.RequestException, urllib3.exceptions.HTTPError, http.client.HTTPException, OSError)
 _REDIRECTS = frozenset((301, 302, 303, 307, 308))
 _LINK = re.compile(r"[\x21-\x7e]+")
@@ -52,7 +48,7 @@ class Blame:
 class Endpoint:
     """A registry. Without `plain_http` only one on this machine, or the relay's, is spoken to unencrypted.
 
-    `told` hears, in a sentence, of what goes wrong and is tried again.
+    `told` hears, in a sentence, of what goes wrong and is tried again; `check` raises where it is not to be.
     """
 
     def __init__(
@@ -64,12 +60,14 @@ class Endpoint:
         relay: Relay | None = None,
         blame: Blame | None = None,
         told: Callable[[str], None] = lambda _: None,
+        check: Check | None = None,
     ) -> None:
         self.domain = domain
         self.place = f"the registry {domain}"
         self.environ = environ
         self.blame = blame or Blame()
         self.told = told
+        self.check = check
         self.session = http_session.RegistrySession(domain, relay)
         host = "registry-1.docker.io" if domain == "docker.io" else domain
         plain = plain_http or (_is_here(urlsplit(f"//{host}").hostname or "") and self._speaks_plain(host))
@@ -146,7 +144,8 @@ class Endpoint:
         What breaks then is raised as it is: whoever has the body knows whether it can be sent again.
         """
         once = body is not None and not isinstance(body, bytes)
-        for attempt in range(TRIES if once else 1, TRIES + 1):
+        tries = Tries(0) if once else self.tries()
+        while True:
             try:
                 if method in {"GET", "HEAD"}:
                     response = self.follow(method, url, headers, by_digest=by_digest)
@@ -155,21 +154,28 @@ class Endpoint:
             except BROKEN as error:
                 if once:
                     raise
-                if attempt == TRIES or isinstance(error, requests.exceptions.SSLError):
+                if tries.last or isinstance(error, requests.exceptions.SSLError):
                     raise self.unreachable(error) from None
-                self.again(reason(error), attempt)
+                tries = self.again(reason(error), tries)
                 continue
-            if response.status_code not in PASSING or attempt == TRIES:
+            if response.status_code not in PASSING or tries.last:
                 return response
             done(response)
-            self.again(f"HTTP {response.status_code}", attempt, response.headers.get("Retry-After", ""))
-        raise AssertionError
+            tries = self.again(f"HTTP {response.status_code}", tries, response)
 
-    def again(self, why: str, attempt: int, told: str = "") -> None:
-        """Tell of a try that failed, and wait before the next; `told` is a Retry-After."""
-        log.note("registry", f"{self.place}: {why}; this was try {attempt} of {TRIES}")
-        self.told(f"{self.place}: {why}; this is try {attempt + 1} of {TRIES}")
-        time.sleep(_pause(attempt, told))
+    def tries(self) -> Tries:
+        """As many as a request has."""
+        return Tries(check=self.check)
+
+    def again(self, why: str, tries: Tries, response: requests.Response | None = None) -> Tries:
+        """The tries that are left after one that failed, once it has been told and it is time for the next."""
+        if self.check is not None:
+            self.check()
+        log.note("registry", f"{self.place}: {why}; this was try {tries.next} of {TRIES}")
+        left = tries.increment()
+        self.told(f"{self.place}: {why}; this is try {left.next} of {TRIES}")
+        left.sleep(None if response is None else response.raw)
+        return left
 
     def answer(self) -> str:
         """What it answers to whoever has no login, for people (distribution-spec, "Determining Support")."""
@@ -246,8 +252,3 @@ def _address(name: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
         address = ipaddress.ip_address(name)
         return getattr(address, "ipv4_mapped", None) or address
     return None
-
-
-def _pause(attempt: int, told: str = "") -> float:
-    """Seconds before the next try; `told` is a Retry-After (RFC 9110, section 10.2.3), dates are not followed."""
-    return min(float(told[:9]), _LONGEST_WAIT) if told.isdecimal() else 0.25 * 2.0**attempt

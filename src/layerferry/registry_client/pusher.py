@@ -18,8 +18,9 @@ from layerferry.oci import limits
 from layerferry.oci.documents import Document
 from layerferry.oci.image import Descriptor, digest_of
 from layerferry.registry_client.connections import done
-from layerferry.registry_client.endpoint import BROKEN, PASSING, TRIES
+from layerferry.registry_client.endpoint import BROKEN
 from layerferry.registry_client.repository import Repository
+from layerferry.registry_client.tries import PASSING
 
 _MOST_TAGS = 1000
 #: distribution-spec, "Pulling manifests".
@@ -92,18 +93,19 @@ class RepositoryPusher(Repository):
 
     def put_blob(self, blob: Descriptor, path: Path, told: Told) -> None:
         """Upload a file; `told` hears how many of its bytes have gone."""
-        for attempt in range(1, TRIES + 1):
+        tries = self._endpoint.tries()
+        while True:
             if not self._begun:
                 self.begin()
             location, self._begun = self._begun, ""
             joint = "&" if urlsplit(location).query else "?"
             url = f"{location}{joint}digest={quote(blob.digest)}"
             with path.open("rb") as file:
-                trouble = self._put(url, _Counted(file, blob.size, self._count, told), last=attempt == TRIES)
+                trouble = self._put(url, _Counted(file, blob.size, self._count, told), last=tries.last)
             if not trouble:
                 return
             self.cancel(location)
-            self._endpoint.again(f"{blob.digest[:19]} could not be sent ({trouble})", attempt)
+            tries = self._endpoint.again(f"{blob.digest[:19]} could not be sent ({trouble})", tries)
 
     def _put(self, url: str, body: "_Counted", *, last: bool) -> str:
         """Send a blob's bytes; why it has to be tried again, if so. Raises where it is not worth it."""

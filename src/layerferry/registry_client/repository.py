@@ -23,7 +23,7 @@ from layerferry.oci.image import Descriptor, MediaType, Name
 from layerferry.oci.manifest import INDEX_TYPES, MANIFEST_TYPES
 from layerferry.registry_client.challenge import bearer
 from layerferry.registry_client.connections import chunks_of, whole
-from layerferry.registry_client.endpoint import BROKEN, TRIES, Endpoint, UploadBody
+from layerferry.registry_client.endpoint import BROKEN, Endpoint, UploadBody
 from layerferry.registry_client.logins import Login, find_login
 
 _ACCEPT = ", ".join(sorted(MANIFEST_TYPES | INDEX_TYPES))
@@ -67,25 +67,23 @@ class Repository:
 
     def blob(self, blob: Descriptor) -> Generator[bytes, None, None]:
         """The bytes of a blob. Where the connection breaks, another goes on from there."""
-        done, tries, marked = 0, 0, 0
+        done, marked, tries = 0, 0, self._endpoint.tries()
         while done < blob.size:
             try:
                 for chunk in self._rest(blob.digest, done):
                     done += len(chunk)
                     if done - marked >= CHUNK:
-                        tries, marked = 0, done
+                        tries, marked = self._endpoint.tries(), done
                     yield chunk
                     if done > blob.size:
                         return
-                tries += 1
                 why = f"it ended after {done} of {blob.size} bytes"
             except BROKEN as error:
-                tries += 1
                 why = reason(error)
             if done < blob.size:
-                if tries >= TRIES:
+                if tries.last:
                     raise self._endpoint.blame.answer(f"{self.place} broke off {blob.digest}: {why}")
-                self._endpoint.again(f"it broke off {blob.digest[:19]} ({why})", tries)
+                tries = self._endpoint.again(f"it broke off {blob.digest[:19]} ({why})", tries)
 
     def _rest(self, digest: str, offset: int) -> Iterator[bytes]:
         """A blob from `offset` on; where a registry knows no ranges, what was read before is skipped."""
