@@ -277,8 +277,14 @@ def test_an_upload_that_nothing_is_heard_of_ends_and_each_try_is_told(
     registry.stalls_after = reads
     events: list[Event] = []
     large = layer_tar("large", 16 << 20)
-    with pytest.raises(ConnectError, match="does not answer: .*timed out"):
-        push(registry, tmp_path, layout(tmp_path, (large, "")), events=events, options=Options(compression=Compression.parse("none")))
+    with pytest.raises(ConnectError, match=r"does not answer: .*timed out"):
+        push(
+            registry,
+            tmp_path,
+            layout(tmp_path, (large, "")),
+            events=events,
+            options=Options(compression=Compression.parse("none")),
+        )
     told = [event.message for event in events if isinstance(event, Warned)]
     assert [line.rpartition("; ")[2] for line in told] == [f"this is try {number} of 4" for number in (2, 3, 4)]
     assert all("could not be sent" in line and "timed out" in line for line in told)

@@ -2,7 +2,6 @@
 
 import email.utils
 import time
-from collections.abc import Iterator
 
 import pytest
 from urllib3 import HTTPResponse
@@ -16,10 +15,10 @@ def answer(told: str | None) -> HTTPResponse:
 
 
 @pytest.fixture
-def waits(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[float]]:
+def waits(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     found: list[float] = []
     monkeypatch.setattr(time, "sleep", found.append)
-    yield found
+    return found
 
 
 def test_there_are_four_and_each_wait_is_longer_and_never_the_same(waits: list[float]) -> None:
@@ -44,7 +43,8 @@ def test_a_registry_says_how_long_within_bounds(waits: list[float], told: str, e
 
 
 @pytest.mark.parametrize(
-    "told", [None, "", "-1", "1.5", "soon", "9" * 5000 + "x", "Fri, 31 Dec 99999999999 23:59:59 GMT", "Mon, 99", "\x1b[2J"]
+    "told",
+    [None, "", "-1", "1.5", "soon", "9" * 5000 + "x", "Fri, 31 Dec 99999999999 23:59:59 GMT", "Mon, 99", "\x1b[2J"],
 )
 def test_what_is_no_time_is_none(waits: list[float], told: str | None) -> None:
     Tries().increment().sleep(answer(told))

@@ -7,12 +7,16 @@ soon. As much of the OCI distribution-spec ("Pushing manifests") as a daemon's p
 import base64
 import contextlib
 import hmac
+import http.server
 import os
 import socket
 import socketserver
 import threading
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass, field
+from http import HTTPStatus
+from types import MappingProxyType
 from typing import Any, Self
 
 from layerferry.oci import limits
@@ -21,19 +25,11 @@ from layerferry.receive.strict_json import LARGEST_DOCUMENT
 
 #: Seconds that a connection with credentials may be silent.
 _PATIENCE = 10.0
-_LONGEST_LINE = 16 << 10
-_MOST_HEADERS = 64
+#: Digits of a Content-Length that are read.
+_LONGEST_NUMBER = 9
 _MOST_MANIFESTS = 64
 #: A TLS handshake starts so (RFC 8446, 5.1).
 _TLS = b"\x16"
-_REASONS = {
-    200: "OK",
-    201: "Created",
-    400: "Bad Request",
-    401: "Unauthorized",
-    403: "Forbidden",
-    404: "Not Found",
-}
 _TAG = "learn"
 _USER = "layerferry"
 
@@ -121,9 +117,10 @@ class BlobRegistry(socketserver.ThreadingTCPServer):
             self._until.pop(request, None)
         super().shutdown_request(request)
 
-    def admits(self, request: Any, authorization: bytes) -> bool:
+    def admits(self, request: Any, authorization: str) -> bool:
         """Whether a connection has shown the credentials (RFC 7617)."""
-        if not hmac.compare_digest(authorization, f"Basic {self.login}".encode()):
+        given = authorization.encode("latin-1", "replace")
+        if not hmac.compare_digest(given, f"Basic {self.login}".encode()):
             return False
         with self._lock:
             if request in self._until:
@@ -134,65 +131,71 @@ class BlobRegistry(socketserver.ThreadingTCPServer):
         """A connection that breaks is no news."""
 
 
-class _Handler(socketserver.StreamRequestHandler):
+class _Handler(http.server.BaseHTTPRequestHandler):
     """As much of HTTP/1.1 (RFC 9112) as a daemon's push takes: requests with a Content-Length or no body."""
 
     server: BlobRegistry
     timeout = _PATIENCE
+    protocol_version = "HTTP/1.1"
+    _body = b""
 
     def handle(self) -> None:
         """Answer requests while the connection lasts."""
         if self.connection.recv(1, socket.MSG_PEEK) == _TLS:  # a daemon tries https first, and so finds out
-            self._answer(400)
-            return
-        while self._request():
-            pass
+            self.wfile.write(b"HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\n\r\n")
+        else:
+            super().handle()
 
-    def _request(self) -> bool:
-        """Answer one request; whether the connection goes on."""
-        words = self._line().decode("latin-1").split(" ")
-        headers = self._headers()
-        length = headers.get(b"content-length", b"0")
-        if len(words) != len(("method", "path", "version")) or not length.isdigit() or len(length) > 9:  # noqa: PLR2004
-            return self._answer(400, last=True)
-        if not self.server.admits(self.connection, headers.get(b"authorization", b"")):
-            return self._answer(401, 'WWW-Authenticate: Basic realm="layerferry"', last=int(length) > 0)
-        if b"transfer-encoding" in headers or int(length) > LARGEST_DOCUMENT:
-            return self._answer(403, last=True)
-        return self._route(words[0], words[1], self.rfile.read(int(length)))
+    def parse_request(self) -> bool:
+        """Read a request, whoever it is from; whether there is one that is to be answered yet."""
+        if not super().parse_request() or self.request_version == "HTTP/0.9":
+            self.close_connection = True
+            return False
+        length = self.headers.get("Content-Length", "0")
+        if not length.isdecimal() or len(length) > _LONGEST_NUMBER:
+            return self._answer(HTTPStatus.BAD_REQUEST, last=True)
+        if not self.server.admits(self.connection, self.headers.get("Authorization", "")):
+            challenge = {"WWW-Authenticate": 'Basic realm="layerferry"'}
+            return self._answer(HTTPStatus.UNAUTHORIZED, challenge, last=int(length) > 0)
+        if "Transfer-Encoding" in self.headers or int(length) > LARGEST_DOCUMENT:
+            return self._answer(HTTPStatus.FORBIDDEN, last=True)
+        self._body = self.rfile.read(int(length))
+        return True
 
-    def _headers(self) -> dict[bytes, bytes]:
-        headers: dict[bytes, bytes] = {}
-        for _ in range(_MOST_HEADERS):
-            line = self._line()
-            if not line:
-                return headers
-            name, _, value = line.partition(b":")
-            headers[name.lower()] = value.strip()
-        raise ConnectionAbortedError
+    def do_GET(self) -> None:
+        self._answer(HTTPStatus.OK if self.path in {"/v2", "/v2/"} else HTTPStatus.NOT_FOUND)
 
-    def _line(self) -> bytes:
-        line = self.rfile.readline(_LONGEST_LINE)
-        if not line.endswith(b"\n"):  # the end, or a line without one
-            raise ConnectionAbortedError
-        return line.rstrip(b"\r\n")
-
-    def _route(self, method: str, path: str, body: bytes) -> bool:
+    def do_HEAD(self) -> None:
         push = self.server.push
-        own = f"/v2/{push.repository}/" if push else " "
-        digest = path.removeprefix(f"{own}blobs/")
-        if method == "GET" and path in {"/v2", "/v2/"}:
-            return self._answer(200)
-        if push and method == "HEAD" and is_digest(digest) and len(push.asked) <= limits.LAYERS:
+        digest = self.path.removeprefix(f"/v2/{push.repository}/blobs/") if push else ""
+        if push and is_digest(digest) and len(push.asked) <= limits.LAYERS:
             push.asked.add(digest)
-            return self._answer(200, f"Docker-Content-Digest: {digest}")
-        if push and method == "PUT" and path.startswith(f"{own}manifests/"):
-            if push.take(path.removeprefix(f"{own}manifests/"), body):
-                return self._answer(201, f"Docker-Content-Digest: {digest_of(body)}")
-            return self._answer(403, last=True)
-        return self._answer(404) if method in {"GET", "HEAD"} else self._answer(403, last=True)
+            self._answer(HTTPStatus.OK, {"Docker-Content-Digest": digest})
+        else:
+            self._answer(HTTPStatus.NOT_FOUND)
 
-    def _answer(self, status: int, *headers: str, last: bool = False) -> bool:
-        lines = (f"HTTP/1.1 {status} {_REASONS[status]}", "Content-Length: 0", *headers, "", "")
-        self.wfile.write("\r\n".join(lines).encode())
-        return not last
+    def do_PUT(self) -> None:
+        push = self.server.push
+        manifests = f"/v2/{push.repository}/manifests/" if push else " "
+        if push and self.path.startswith(manifests) and push.take(self.path.removeprefix(manifests), self._body):
+            self._answer(HTTPStatus.CREATED, {"Docker-Content-Digest": digest_of(self._body)})
+        else:
+            self._answer(HTTPStatus.FORBIDDEN, last=True)
+
+    def do_POST(self) -> None:
+        """Nothing is uploaded: a daemon that wants to has not heard that all is there."""
+        self._answer(HTTPStatus.FORBIDDEN, last=True)
+
+    def _answer(
+        self, status: HTTPStatus, headers: Mapping[str, str] = MappingProxyType({}), *, last: bool = False
+    ) -> bool:
+        """Answer without a body; always False, as who answers is done."""
+        self.send_response_only(status)
+        for name, value in {"Content-Length": "0", **headers}.items():
+            self.send_header(name, value)
+        self.end_headers()
+        self.close_connection = self.close_connection or last
+        return False
+
+    def log_message(self, format: str, *arguments: object) -> None:  # noqa: A002 - its name there
+        """Nothing: stderr is the client's, and what is worth a line stands in the log of the receiver."""

@@ -1,4 +1,4 @@
-"""The tries of one request, or of one blob since its last byte: urllib3's `Retry` counts them and says how long to wait.
+"""The tries of one request, or of one blob since its last byte: urllib3's `Retry` counts them and times the waits.
 
 It is not mounted in an HTTPAdapter, which would try *every* request of a session again, a probe and a goodbye too, and
 an upload whose body has been read already; and which first reads what a failed answer still has, without a bound.
@@ -64,7 +64,7 @@ class Tries(urllib3.Retry):
 
     def get_backoff_time(self) -> float:
         """Seconds without a Retry-After. urllib3 does not wait before the second try, when all are back at once."""
-        return super().get_backoff_time() or _BACKOFF + random.random() * _JITTER
+        return super().get_backoff_time() or _BACKOFF + random.random() * _JITTER  # noqa: S311 - no secret
 
     def sleep(self, response: urllib3.BaseHTTPResponse | None = None) -> None:
         """Wait for the next try. Raises what `check` raises, where the push is broken off meanwhile."""
