@@ -47,7 +47,7 @@ class FakeRegistry:
     uploads: int = 0
     cancelled: int = 0
     #: By repository, its blobs; any repository has those of `blobs`.
-    shelves: dict[str, dict[str, bytes]] = field(default_factory=dict)
+    repositories: dict[str, dict[str, bytes]] = field(default_factory=dict)
     address: str = ""
     seen: list[tuple[str, str, Mapping[str, str]]] = field(default_factory=list)
 
@@ -123,7 +123,7 @@ class _Handler(http.server.BaseHTTPRequestHandler):
             (digest,) = parse_qs(parts.query)["digest"]
             name = parse_qs(parts.query).get("name", ["app"])[0]
             assert _digest(data) == digest
-            registry.shelves.setdefault(name, {})[digest] = data
+            registry.repositories.setdefault(name, {})[digest] = data
             self._say(201, b"")
 
     def do_DELETE(self) -> None:
@@ -134,10 +134,10 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         registry, query = self.registry, parse_qs(urlsplit(self.path).query)
         if not self._admitted():
             self._challenge()
-        elif registry.mounts and (digest := query.get("mount", [""])[0]) in registry.shelves.get(
+        elif registry.mounts and (digest := query.get("mount", [""])[0]) in registry.repositories.get(
             query.get("from", [""])[0], {}
         ):
-            registry.shelves.setdefault(name, {})[digest] = registry.shelves[query["from"][0]][digest]
+            registry.repositories.setdefault(name, {})[digest] = registry.repositories[query["from"][0]][digest]
             self._say(201, b"")
         else:
             registry.uploads += 1
@@ -193,7 +193,7 @@ class _Handler(http.server.BaseHTTPRequestHandler):
             self._say(200, data, {"Content-Type": media_type})
 
     def _blob(self, name: str, digest: str) -> None:
-        data = self.registry.blobs.get(digest, self.registry.shelves.get(name, {}).get(digest))
+        data = self.registry.blobs.get(digest, self.registry.repositories.get(name, {}).get(digest))
         if data is None:
             self._say(404, b"{}")
         elif self.registry.redirect:

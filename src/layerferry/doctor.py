@@ -83,7 +83,7 @@ def _find_route(findings: Findings, around: Context, daemon: Daemon) -> None:
     reached = ""
     with closing(around.reachability(daemon)) as reachability:
         for attempt in reachability.attempts():
-            good = attempt.landing is not None
+            good = attempt.endpoint is not None
             value = f"{attempt.name.address} {'reached' if good else attempt.trouble}"
             findings.add("daemon reaches us", value, attempt.name.reason, good=good, seconds=attempt.seconds)
             if good:

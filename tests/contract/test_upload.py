@@ -123,7 +123,7 @@ def test_archives_of_every_tool_go_up(registry: FakeRegistry, tmp_path: Path, to
     path.write_bytes(packed(ARCHIVES[tool](picture, "docker.io/library/app:1"), compression))
     (result,) = push(registry, tmp_path, f"archive:{path}", names=["app:1"])
     assert result.verified
-    diff_ids = [unpacked(registry.shelves["app"][layer["digest"]]) for layer in layers(registry, "app:1")]
+    diff_ids = [unpacked(registry.repositories["app"][layer["digest"]]) for layer in layers(registry, "app:1")]
     assert [digest_of(tar) for tar in diff_ids] == list(picture.diff_ids)
     (result,) = push(registry, tmp_path, f"archive:{path}", names=["app:2"])
     assert actions(result) == ["reuse", "reuse"]
@@ -143,7 +143,7 @@ def test_a_base_is_known_by_its_diff_id_whoever_compressed_it(registry: FakeRegi
 
 def test_a_manifest_that_outlived_its_blobs_is_not_believed(registry: FakeRegistry, tmp_path: Path) -> None:
     push(registry, tmp_path, layout(tmp_path, (BASE, "zstd"), name="app:0"))
-    del registry.shelves["app"][digest_of(packed(BASE, "zstd"))]
+    del registry.repositories["app"][digest_of(packed(BASE, "zstd"))]
     (result,) = push(registry, tmp_path, layout(tmp_path, (BASE, "gzip"), (CHANGE, "gzip")))
     assert actions(result) == ["send", "send"]
 
@@ -181,7 +181,7 @@ def test_a_second_repository_gets_its_blobs_from_the_first(
     registry.mounts = mounts
     reference = layout(tmp_path, (BASE, "gzip"))
     push(registry, tmp_path, reference, names=["one:1", "two:1"])
-    assert registry.shelves["one"] == registry.shelves["two"]
+    assert registry.repositories["one"] == registry.repositories["two"]
     assert puts(registry).count(digest_of(packed(BASE, "gzip"))) == (1 if mounts else 2)
     assert registry.tags["one:1"] == registry.tags["two:1"]
     assert registry.cancelled == (0 if mounts else 2)
@@ -194,7 +194,7 @@ def test_images_of_one_push_share_a_layer(registry: FakeRegistry, tmp_path: Path
     ]
     push(registry, tmp_path, *references)
     assert puts(registry).count(digest_of(packed(BASE, "gzip"))) == 1
-    assert len(registry.shelves["two"]) == 3
+    assert len(registry.repositories["two"]) == 3
 
 
 def test_from_one_repository_to_another_of_the_registry_nothing_is_sent(registry: FakeRegistry, tmp_path: Path) -> None:

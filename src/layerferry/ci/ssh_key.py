@@ -20,7 +20,7 @@ from layerferry.temporary import TemporaryFolder, socket_parent
 
 _PATIENCE = 5.0
 #: Not `ssh-agent COMMAND`, which looks every ten seconds whether its command lives (openssh-portable, ssh-agent.c).
-_LEASH = 'ssh-agent -D -a "$1" & read -r end; kill $!'
+_AGENT = 'ssh-agent -D -a "$1" & read -r end; kill $!'
 
 
 def keep_in_memory(stack: contextlib.ExitStack, text: str) -> Path | None:
@@ -65,12 +65,12 @@ def _start_agent(stack: contextlib.ExitStack, socket: Path, env: Mapping[str, st
         raise _no_agent("there is no ssh-agent")
     try:
         process = subprocess.Popen(
-            ["sh", "-c", _LEASH, "sh", str(socket)],
+            ["sh", "-c", _AGENT, "sh", str(socket)],
             stdin=subprocess.PIPE,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
             env=env,
-            start_new_session=True,  # what kills our whole group must not kill the leash before the agent
+            start_new_session=True,  # what kills our whole group must not kill the shell before the agent
         )
     except OSError as error:
         raise _no_agent(error.strerror or "sh cannot be started") from None
@@ -83,7 +83,7 @@ def _start_agent(stack: contextlib.ExitStack, socket: Path, env: Mapping[str, st
 
 
 def _let_go(process: "subprocess.Popen[bytes]") -> None:
-    """End the leash, and with it the agent."""
+    """End the shell, and with it the agent."""
     assert process.stdin is not None
     process.stdin.close()
     with contextlib.suppress(subprocess.TimeoutExpired):

@@ -1,7 +1,7 @@
 """The registry on our loopback that an engine pushes to: it has every blob, and takes nothing but manifests.
 
-Whoever is on this host can connect to it, so it wants credentials of this session, and who shows none is sent away
-soon. As much of the OCI distribution-spec ("Pushing manifests") as a daemon's push takes.
+Anybody on this host can connect to it, so it asks for the credentials of this session, and a connection without them
+is closed soon. It has as much of the OCI distribution-spec ("Pushing manifests") as a daemon's push needs.
 """
 
 import base64
@@ -36,9 +36,9 @@ _USER = "layerferry"
 
 @dataclass(slots=True)
 class Push:
-    """What an engine pushes under one name: the blobs that it asked for, manifests by digest, and which got the tag.
+    """The push of an engine under one name: the blobs that it asked for, manifests by digest, and which got the tag.
 
-    `void`: it has said more than one thing, or something else than it announced.
+    `void`: it has pushed more than one image, or a manifest with another digest than it announced.
     """
 
     repository: str
@@ -60,7 +60,7 @@ class Push:
 
 
 class BlobRegistry(socketserver.ThreadingTCPServer):
-    """One registry, for one push at a time. Use it as a context."""
+    """A registry for one push at a time, and a context that it listens in."""
 
     daemon_threads = True
     block_on_close = False
@@ -77,7 +77,7 @@ class BlobRegistry(socketserver.ThreadingTCPServer):
         self._until: dict[Any, float] = {}
 
     def open(self) -> tuple[Push, str]:
-        """Open a repository of its own for one push: what will be in it, and the name to push to."""
+        """Open a repository for one push, and return that push and the name to push to."""
         self.push = Push(os.urandom(16).hex())
         return self.push, f"{self.host}/{self.push.repository}:{_TAG}"
 
@@ -91,7 +91,7 @@ class BlobRegistry(socketserver.ThreadingTCPServer):
         self._hang_up(lambda _: True)
 
     def process_request(self, request: Any, client_address: Any) -> None:
-        """Answer a connection, for which the one goes that has been without credentials the longest."""
+        """Answer a connection, for which the one is closed that has been without credentials the longest."""
         with self._lock:
             self._until[request] = time.monotonic() + limits.STRANGER_SECONDS
             strangers = [until for until in self._until.values() if until < float("inf")]
@@ -100,7 +100,7 @@ class BlobRegistry(socketserver.ThreadingTCPServer):
         super().process_request(request, client_address)
 
     def service_actions(self) -> None:
-        """Send those away, every now and then, who have shown no credentials in time."""
+        """Close, every now and then, the connections that have shown no credentials in time."""
         now = time.monotonic()
         self._hang_up(lambda until: until <= now)
 
@@ -128,11 +128,11 @@ class BlobRegistry(socketserver.ThreadingTCPServer):
         return True
 
     def handle_error(self, request: Any, client_address: Any) -> None:
-        """A connection that breaks is no news."""
+        """Do nothing: a connection that breaks is no error of the push."""
 
 
 class _Handler(http.server.BaseHTTPRequestHandler):
-    """As much of HTTP/1.1 (RFC 9112) as a daemon's push takes: requests with a Content-Length or no body."""
+    """A handler for requests with a Content-Length or no body (RFC 9112): a daemon's push makes no others."""
 
     server: BlobRegistry
     timeout = _PATIENCE

@@ -1,7 +1,8 @@
 """The tries of one request, or of one blob since its last byte: urllib3's `Retry` counts them and times the waits.
 
-It is not mounted in an HTTPAdapter, which would try *every* request of a session again, a probe and a goodbye too, and
-an upload whose body has been read already; and which first reads what a failed answer still has, without a bound.
+The loops around it are ours, in `Endpoint`. Mounted in an HTTPAdapter it would try *every* request of a session again,
+also one that probes, or an upload whose body has been read; and before the next try urllib3 reads the body of the
+response that failed, without a bound.
 """
 
 import random

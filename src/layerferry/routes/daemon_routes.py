@@ -98,9 +98,9 @@ class DaemonRoutes:
     def _reach_ours(self) -> Reached:
         trouble = ""
         for attempt in self._reachability.attempts():
-            if attempt.landing:
-                self._landing = attempt.landing
-                return Reached("registry", attempt.landing.address)
+            if attempt.endpoint:
+                self._landing = attempt.endpoint
+                return Reached("registry", attempt.endpoint.address)
             trouble = trouble or f"the daemon does not reach {attempt.name.address} ({attempt.trouble})"
         return Reached(trouble=trouble)
 

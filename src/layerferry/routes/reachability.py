@@ -57,7 +57,7 @@ class Attempt:
     name: DaemonName
     trouble: str
     seconds: float
-    landing: RegistryEndpoint | None = None
+    endpoint: RegistryEndpoint | None = None
 
 
 class Reachability:
@@ -109,13 +109,13 @@ class Reachability:
         for name in self._topology.own_names(loopback.port):
             start = time.monotonic()
             try:
-                landing = self._land(name, loopback)
-                trouble = self._ask(landing)
+                endpoint = self._endpoint_at(name, loopback)
+                trouble = self._ask(endpoint)
             except LayerferryError as error:
                 yield Attempt(name, error.message, time.monotonic() - start)
             else:
-                shown = DaemonName(landing.address, name.reason, name.forward)
-                yield Attempt(shown, trouble, time.monotonic() - start, None if trouble else landing)
+                shown = DaemonName(endpoint.address, name.reason, name.forward)
+                yield Attempt(shown, trouble, time.monotonic() - start, None if trouble else endpoint)
 
     @property
     def service_is_set(self) -> bool:
@@ -153,10 +153,10 @@ class Reachability:
                 install=self._ngrok.install,
             )
         )
-        landing = RegistryEndpoint("ngrok", registry, tunnel.host, self._credentials)
-        if trouble := self._ask(landing):
+        endpoint = RegistryEndpoint("ngrok", registry, tunnel.host, self._credentials)
+        if trouble := self._ask(endpoint):
             raise RouteError(f"the daemon does not reach the tunnel: {trouble}")
-        return landing
+        return endpoint
 
     def _registry(self, host: str) -> Registry:
         """Our registry on an address of ours; there is one for each, since none listens on more than it has to."""
@@ -181,7 +181,7 @@ class Reachability:
     def _fault(self, error: Exception) -> None:
         self._warn(log.fault(error))
 
-    def _land(self, name: DaemonName, loopback: Registry) -> RegistryEndpoint:
+    def _endpoint_at(self, name: DaemonName, loopback: Registry) -> RegistryEndpoint:
         host, _ = split_address(name.address)
         if name.forward:
             port = self._forward(loopback.port)
@@ -201,11 +201,11 @@ class Reachability:
             raise RouteError(f"{conduit.name} forwards no port back to us")
         return forwarded
 
-    def _ask(self, landing: RegistryEndpoint) -> str:
+    def _ask(self, endpoint: RegistryEndpoint) -> str:
         """Why the daemon does not reach a registry of ours, or an empty string. It must be ours that it has reached."""
-        self._awaited, self._heard = landing.registry.repository().name, False
+        self._awaited, self._heard = endpoint.registry.repository().name, False
         name = self._awaited
-        trouble = self._daemon.reaches(f"{landing.address}/{name}:probe", landing.auth)
+        trouble = self._daemon.reaches(f"{endpoint.address}/{name}:probe", endpoint.auth)
         if not trouble and not self._heard:
             return "another registry answers there"
         return trouble

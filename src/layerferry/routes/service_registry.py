@@ -1,4 +1,4 @@
-"""A registry service of the job as the landing: the daemon pushes all of the image, and we read what is missing."""
+"""A registry service of the job as the endpoint: the daemon pushes all of the image, and we read what is missing."""
 
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, closing
@@ -30,12 +30,12 @@ class Served:
     """The content of one image, out of a registry service that the daemon has pushed to. A `delta_archive.Content`."""
 
     def __init__(
-        self, daemon: Daemon, landing: ServiceEndpoint, image: Image, wanted: frozenset[str], spool: Path
+        self, daemon: Daemon, endpoint: ServiceEndpoint, image: Image, wanted: frozenset[str], spool: Path
     ) -> None:
         self.pending = set(wanted)
         self.descriptors: Mapping[str, Descriptor] = {}
         self._daemon = daemon
-        self._landing = landing
+        self._endpoint = endpoint
         self._image = image
         self._spool = spool
         self._stack = ExitStack()
@@ -61,16 +61,16 @@ class Served:
         return self._content.received if self._content else 0
 
     def blobs(self) -> Iterator[Blob]:
-        landing = self._landing
-        with self._daemon.pushing(self._image, f"{landing.address}/{landing.repository}") as push:
+        endpoint = self._endpoint
+        with self._daemon.pushing(self._image, f"{endpoint.address}/{endpoint.repository}") as push:
             push()
-        source = self._stack.enter_context(closing(RemoteSource(landing.environ)))
-        reference = f"registry:{landing.url.removeprefix('https://')}/{landing.repository}:{PUSH_TAG}"
+        source = self._stack.enter_context(closing(RemoteSource(endpoint.environ)))
+        reference = f"registry:{endpoint.url.removeprefix('https://')}/{endpoint.repository}:{PUSH_TAG}"
         served = source.inspect(reference, self._image.platform)
         if served.diff_ids != self._image.diff_ids:
-            raise SourceError(f"the registry service at {landing.url} serves another image than was pushed")
+            raise SourceError(f"the registry service at {endpoint.url} serves another image than was pushed")
         nothing_there = plan(served, Inventory())
-        route = Route("registry", landing.address)
+        route = Route("registry", endpoint.address)
         self._content = self._stack.enter_context(
             source.fetch(nothing_there, route, frozenset(self.pending), self._spool)
         )

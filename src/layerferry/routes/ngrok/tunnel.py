@@ -221,13 +221,13 @@ def keep() -> None:
     """Be the keeper: read an order, open the tunnel, answer, and hold it until the pipe ends."""
     urllib.request.install_opener(urllib.request.build_opener(BoundedHandler))
     logging.disable(logging.CRITICAL)  # pyngrok logs what the service says of a token, and with it the token
-    leash, answer = keep_pipes()  # else the agent and pyngrok's progress bar would be in them
+    order_pipe, answer = keep_pipes()  # else the agent and pyngrok's progress bar would be in them
     signal.signal(signal.SIGTERM, _leave)
     signal.signal(signal.SIGHUP, _leave)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    order = json.loads(_first_line(leash))
+    order = json.loads(_first_line(order_pipe))
     opened, gone = threading.Event(), threading.Event()
-    threading.Thread(target=_watch, args=(leash, opened, gone, Path(order["folder"])), daemon=True).start()
+    threading.Thread(target=_watch, args=(order_pipe, opened, gone, Path(order["folder"])), daemon=True).start()
     agent = _Agent(order)
     try:
         reply = agent.open()
@@ -239,19 +239,19 @@ def keep() -> None:
         agent.close()
 
 
-def _first_line(leash: int) -> bytes:
+def _first_line(order_pipe: int) -> bytes:
     data = b""
     while not data.endswith(b"\n"):
-        byte = os.read(leash, 1)
+        byte = os.read(order_pipe, 1)
         if not byte:
             sys.exit(0)
         data += byte
     return data
 
 
-def _watch(leash: int, opened: threading.Event, gone: threading.Event, folder: Path) -> None:
+def _watch(order_pipe: int, opened: threading.Event, gone: threading.Event, folder: Path) -> None:
     """Wait for the other end to go, give the main thread a moment if it listens, and end the session for good."""
-    while os.read(leash, 1):
+    while os.read(order_pipe, 1):
         pass
     gone.set()
     if opened.is_set():
