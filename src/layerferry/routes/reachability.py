@@ -1,4 +1,4 @@
-"""What a daemon reaches of ours: registries that we start, and the daemon's own word on each of their addresses."""
+"""The registries of ours that a daemon reaches: it is asked about each of their addresses."""
 
 import secrets
 import shutil
@@ -22,13 +22,13 @@ from layerferry.sources.daemon.api import Daemon
 from layerferry.targets.conduit import SshConduit, SshTarget
 from layerferry.temporary import TemporaryFolder
 
-#: What our registry's challenge says; an edge that shows it has let a request without credentials through.
+#: The realm of our registry's challenge; an edge that shows it has let a request without credentials through.
 _REALM = "layerferry"
 
 
 @dataclass(frozen=True, slots=True)
 class Ngrok:
-    """What a tunnel needs. An empty token: the agent's own configuration has it."""
+    """The settings of a tunnel. With an empty token, the agent's own configuration has it."""
 
     token: str = field(default="", repr=False)
     domain: str = ""
@@ -52,7 +52,7 @@ class RegistryEndpoint:
 
 @dataclass(frozen=True, slots=True)
 class Attempt:
-    """An address that the daemon was asked about. `trouble` is empty where it reaches us; `seconds` it took to tell."""
+    """An address that the daemon was asked about. `trouble` is why it does not reach us; empty where it does."""
 
     name: DaemonName
     trouble: str
@@ -61,9 +61,9 @@ class Attempt:
 
 
 class Reachability:
-    """Our registries, for as long as it is open; all of them ask for the same `credentials`.
+    """The registries of ours, until `close`; all of them ask for the same `credentials`.
 
-    `warn` hears in a sentence of a fault of theirs, in whichever thread.
+    `warn` gets a sentence on each error of ours in them, in whichever thread.
     """
 
     def __init__(
@@ -159,7 +159,7 @@ class Reachability:
         return endpoint
 
     def _registry(self, host: str) -> Registry:
-        """Our registry on an address of ours; there is one for each, since none listens on more than it has to."""
+        """The registry on one address of ours; each address has its own, since none listens on more than it has to."""
         if host not in self._registries:
             spool = Path(self._stack.enter_context(TemporaryFolder()))
             self._registries[host] = self._stack.enter_context(
@@ -192,7 +192,7 @@ class Reachability:
         return RegistryEndpoint("registry", loopback, name.address, self._credentials)
 
     def _forward(self, port: int) -> int:
-        """Let the daemon's host forward a port of its loopback to ours, through an ssh session of its own."""
+        """Forward a port of the daemon's loopback to ours, through an ssh session to its host; that port."""
         url = self._topology.daemon.url
         conduit = self._stack.enter_context(SshConduit(SshTarget.parse(url), command="exec cat"))
         conduit.wait_until_up()

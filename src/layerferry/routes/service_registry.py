@@ -1,4 +1,4 @@
-"""A registry service of the job as the endpoint: the daemon pushes all of the image, and we read what is missing."""
+"""The content of an image by way of a registry service: the daemon pushes all of it, we read what is missing."""
 
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, closing
@@ -27,7 +27,7 @@ class ServiceEndpoint:
 
 
 class Served:
-    """The content of one image, out of a registry service that the daemon has pushed to. A `delta_archive.Content`."""
+    """The content of one image, from a registry service that the daemon has pushed to. A `delta_archive.Content`."""
 
     def __init__(
         self, daemon: Daemon, endpoint: ServiceEndpoint, image: Image, wanted: frozenset[str], spool: Path
