@@ -3,7 +3,6 @@
 import contextlib
 import signal
 import sys
-import time
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -136,7 +135,7 @@ def _through(targets: list[str | tuple[str, ...]], via: str) -> list[str | tuple
 
 
 def _with_material(stack: contextlib.ExitStack, ssh: Ssh) -> Ssh:
-    from layerferry.ci_run import ssh_options
+    from layerferry.context import ssh_options
 
     options = stack.enter_context(ssh_options(settings.load()))
     return replace(ssh, options=(*ssh.options, *options))
@@ -157,10 +156,8 @@ def _split(
 
 
 def _push(images: Sequence[str], targets: Sequence[AnyTarget], *, as_json: bool, **given: Any) -> None:
-    from layerferry.ci_run import Context, bounded
-    from layerferry.push.request import Options, Wanted
-    from layerferry.push.to_host import fan_out
-    from layerferry.report import noted
+    from layerferry.context import Context
+    from layerferry.push.request import Wanted
     from layerferry.result import exit_code, failures
 
     if given["names"] and len(images) > 1:
@@ -168,21 +165,12 @@ def _push(images: Sequence[str], targets: Sequence[AnyTarget], *, as_json: bool,
     wanted = [Wanted.of(image, given["names"]) for image in images]
     engine = str(TargetEngine.parse(given["engine"])) if given["engine"] else ""
     chosen = settings.load({name: given[name] for name in ("route", "platform", "compression", "timeout", "jobs")})
-    options = Options(
-        compression=chosen.parsed_compression,
-        platform=chosen.parsed_platform,
-        allow_platform_mismatch=given["allow_platform_mismatch"],
-        dry_run=given["dry_run"],
-        engine=engine,
-        jobs=chosen.jobs,
-    )
     around = Context.look(chosen, settings.environment())
-    begin = time.monotonic()
+    options = around.options(
+        allow_platform_mismatch=given["allow_platform_mismatch"], dry_run=given["dry_run"], engine=engine
+    )
     with _report(as_json=as_json) as report:
-        with bounded(chosen.timeout):
-            emit = noted(report)
-            results = fan_out(wanted, targets, options, emit, lambda: around.source(emit), tell=report.delivered)
-        report.finish(results, time.monotonic() - begin)
+        results, _ = around.push(wanted, targets, options, report)
     for error in failures(results):
         stderr().complain(error)
     _end(exit_code(results))
@@ -239,7 +227,7 @@ def receive(arguments: tuple[str, ...]) -> None:
 @_DEBUG
 def doctor(target: str | None, *, via: str, as_json: bool, log: str | None, **ssh: Any) -> None:
     """Show what is where and what reaches what, the route that would be taken, and why. Sends nothing."""
-    from layerferry.ci_run import bounded
+    from layerferry.context import bounded
     from layerferry.doctor import examine, show
     from layerferry.targets.registry_address import check_via, through
 

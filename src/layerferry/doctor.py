@@ -9,7 +9,7 @@ from typing import Any
 from layerferry.ci.escape import cleaned
 from layerferry.ci.probes import probe
 from layerferry.ci.topology import Reach
-from layerferry.ci_run import Context
+from layerferry.context import Context
 from layerferry.errors import LayerferryError, RouteError
 from layerferry.push.to_registry import open_endpoint
 from layerferry.routes.ngrok import agent as ngrok_agent

@@ -3,15 +3,8 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from layerferry.oci.content import Route
 from layerferry.oci.plan import Plan
-
-
-@dataclass(frozen=True, slots=True)
-class Route:
-    """The route of an image's bytes out of the source, and the reason for it."""
-
-    name: str
-    reason: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,5 +52,5 @@ class Warned:
     message: str
 
 
-Event = Route | Greeted | Planned | Sending | Loading | Warned
+Event = Greeted | Planned | Sending | Loading | Warned
 Emit = Callable[[Event], None]

@@ -64,7 +64,7 @@ def measure(rig: Rig, kind: str, runs: int, megabytes: int) -> tuple[float, floa
         name = built(rig, engine, megabytes, number)
         daemon = Daemon({"DOCKER_HOST": engine.host})
         with tempfile.TemporaryDirectory() as spool, Registry(spool=Path(spool), limit=10_000 * MB) as registry:
-            image = daemon.inspect(name)
+            image = daemon.inspect(name).image
             saves.append(image.size / seconds(partial(saved, daemon, image)))
             repository = registry.repository()
             push = partial(pushed, daemon, image, registry, repository)

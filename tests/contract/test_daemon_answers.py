@@ -60,7 +60,7 @@ class Playing(socketserver.ThreadingUnixStreamServer):
     def inspect(self, replies: Mapping[str, Reply], platform: Platform | None = None) -> Image:
         self.replies |= replies
         with closing(Daemon(self.environ)) as daemon:
-            return daemon.inspect("app:1", platform)
+            return daemon.inspect("app:1", platform).image
 
     def push(self, reply: Reply) -> None:
         """Let an image be pushed to `here/x`, whatever that is."""
@@ -70,7 +70,7 @@ class Playing(socketserver.ThreadingUnixStreamServer):
             f"/images/{ID}/tag": document(b"", "201 Created"),
             f"/images/here/x:{PUSH_TAG}": document([]),
         }
-        with closing(Daemon(self.environ)) as daemon, daemon.pushing(daemon.inspect("app:1"), "here/x") as push:
+        with closing(Daemon(self.environ)) as daemon, daemon.pushing(daemon.inspect("app:1").image, "here/x") as push:
             push()
 
 
@@ -204,7 +204,7 @@ def test_a_daemon_of_thousands_of_images_is_asked_about_the_largest(playing: Pla
     image = playing.inspect({"/images/json": document(data), f"/images/{base}/json": shown})
     assert len([path for path in playing.asked if path.startswith("/images/sha256:")]) == 16
     with closing(Daemon(playing.environ)) as daemon:
-        assert daemon.known(daemon.inspect("app:1")) == {BASE}
+        assert daemon.inspect("app:1").known == {BASE}
     assert image.id == ID
 
 
@@ -261,7 +261,7 @@ def test_a_push_does_not_wait_for_ever_though_it_talks(
 def test_a_daemon_that_has_gone_is_told_so(playing: Playing) -> None:
     """Its socket is gone, too: `No such file or directory` alone says nothing."""
     with closing(Daemon(playing.environ)) as daemon:
-        image = daemon.inspect("app:1")
+        image = daemon.inspect("app:1").image
         Path(playing.environ["DOCKER_HOST"].removeprefix("unix://")).unlink()
         answers = pytest.raises(SourceError, match=r"the docker daemon at unix://\S+ does not answer")
         with answers as caught, daemon.pushing(image, "here/x") as push:

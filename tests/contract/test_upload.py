@@ -14,8 +14,9 @@ from layerferry.errors import ConnectError, SourceError, TargetError, UsageError
 from layerferry.events import Event, Planned, Warned
 from layerferry.oci import limits
 from layerferry.oci.image import digest_of
+from layerferry.push.delivery import Delivery
 from layerferry.push.request import Options, Wanted
-from layerferry.push.to_registry import RegistryDelivery
+from layerferry.push.to_registry import connect_registry
 from layerferry.registry_client import endpoint
 from layerferry.result import Result
 from layerferry.sources import Source, kind_of
@@ -74,7 +75,8 @@ def push(
     wanted = [Wanted.of(reference, names) for reference in references]
     with contextlib.ExitStack() as stack:
         target = RegistryTarget(str(address), address, Link(stack, False, lambda: direct or Direct()), environ)
-        return RegistryDelivery(wanted, options or Options(), emit).run(target, opened)
+        delivery = Delivery(wanted, options or Options(), emit)
+        return delivery.run(lambda: connect_registry(target, delivery.options, emit), opened)
 
 
 def layers(registry: FakeRegistry, name: str) -> list[dict[str, Any]]:
@@ -277,14 +279,9 @@ def test_an_upload_that_nothing_is_heard_of_ends_and_each_try_is_told(
     registry.stalls_after = reads
     events: list[Event] = []
     large = layer_tar("large", 16 << 20)
+    options = Options(compression=Compression.parse("none"))
     with pytest.raises(ConnectError, match=r"does not answer: .*timed out"):
-        push(
-            registry,
-            tmp_path,
-            layout(tmp_path, (large, "")),
-            events=events,
-            options=Options(compression=Compression.parse("none")),
-        )
+        push(registry, tmp_path, layout(tmp_path, (large, "")), events=events, options=options)
     told = [event.message for event in events if isinstance(event, Warned)]
     assert [line.rpartition("; ")[2] for line in told] == [f"this is try {number} of 4" for number in (2, 3, 4)]
     assert all("could not be sent" in line and "timed out" in line for line in told)

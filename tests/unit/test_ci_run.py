@@ -16,9 +16,9 @@ import layerferry.sources.daemon.api
 from layerferry import ci_run
 from layerferry.ci.machine import Machine
 from layerferry.ci.topology import detect
-from layerferry.ci_run import Context, ssh_options
+from layerferry.context import Context, ssh_options
 from layerferry.errors import ConnectError, UnknownHostKeyError, UsageError
-from layerferry.events import Route
+from layerferry.oci.content import Route
 from layerferry.result import Result
 from layerferry.settings.values import Settings
 

@@ -10,9 +10,10 @@ from typing import Any, cast
 import pytest
 
 from layerferry.errors import ConnectError, DeadlineError, Halt, Interrupted, LayerferryError, TargetError
-from layerferry.push import to_host as module
+from layerferry.push import fan_out as module
+from layerferry.push.delivery import Delivery
+from layerferry.push.fan_out import fan_out
 from layerferry.push.request import NO_ROUTE, Options, Wanted
-from layerferry.push.to_host import fan_out
 from layerferry.result import Result, exit_code, failures
 from layerferry.targets.address import AnyTarget, Target
 from layerferry.targets.link import Link
@@ -60,7 +61,7 @@ def hosts(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., Hosts]]:
 
         def make(*names: str) -> Hosts:
             made = Hosts(stack, *names)
-            monkeypatch.setattr(module, "_deliver", made.deliver)
+            monkeypatch.setattr(module, "deliver", made.deliver)
             return made
 
         yield make
@@ -162,7 +163,7 @@ def test_a_single_target_has_the_signals_error(monkeypatch: pytest.MonkeyPatch) 
             def run(*_: object, raised: BaseException = raised) -> list[Result]:
                 raise raised
 
-            monkeypatch.setattr(module.Delivery, "run", run)
+            monkeypatch.setattr(Delivery, "run", run)
             (one, two) = fan_out(WANTED, [target], Options(), lambda _: None, lambda: pytest.fail("no source"))
             assert one.error is two.error
             assert isinstance(one.error, DeadlineError | Interrupted)

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 
 from layerferry.compression.stream import Compression
 from layerferry.errors import UsageError
-from layerferry.events import Route
+from layerferry.oci.content import Route
 from layerferry.oci.image import Name, Platform, is_image_id
 from layerferry.sources import kind_of
 

@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, Protocol, Self
 
 from layerferry.ci.escape import cleaned, json_text
-from layerferry.events import Emit, Event, Greeted, Loading, Planned, Route, Warned
+from layerferry.events import Emit, Event, Greeted, Loading, Planned, Warned
 from layerferry.log import note
 from layerferry.report import lines
 from layerferry.report.running_log import Log
@@ -23,8 +23,6 @@ def noted(emit: Emit) -> Emit:
                 note("step", f"planned: {lines.planned(event)}")
             case Loading():
                 note("step", f"sent: {event.target}")
-            case Route():
-                note("step", lines.route(event))
             case Warned():
                 note("warning", f"{event.target}: {event.message}")
         emit(event)

@@ -2,7 +2,8 @@
 
 from collections.abc import Iterator, Sequence
 
-from layerferry.events import Greeted, Planned, Route
+from layerferry.events import Greeted, Planned
+from layerferry.oci.content import Route
 from layerferry.oci.image import Name
 from layerferry.oci.plan import Action
 from layerferry.result import Result, size

@@ -7,8 +7,7 @@ from pathlib import Path
 from typing import Self
 
 from layerferry.errors import SourceError
-from layerferry.events import Route
-from layerferry.oci.delta_archive import Blob, Content
+from layerferry.oci.content import Blob, Content, Summary
 from layerferry.oci.image import Descriptor, Image
 from layerferry.oci.plan import Inventory, plan
 from layerferry.sources.daemon.api import Daemon
@@ -27,13 +26,12 @@ class ServiceEndpoint:
 
 
 class Served:
-    """The content of one image, from a registry service that the daemon has pushed to. A `delta_archive.Content`."""
+    """The content of one image, from a registry service that the daemon has pushed to."""
 
     def __init__(
         self, daemon: Daemon, endpoint: ServiceEndpoint, image: Image, wanted: frozenset[str], spool: Path
     ) -> None:
         self.pending = set(wanted)
-        self.descriptors: Mapping[str, Descriptor] = {}
         self._daemon = daemon
         self._endpoint = endpoint
         self._image = image
@@ -47,34 +45,35 @@ class Served:
     def __exit__(self, *exception: object) -> None:
         self._stack.close()
 
-    @property
-    def config(self) -> bytes:
-        assert self._content is not None, "blobs() has not ended"
-        return self._content.config
-
-    @property
-    def manifest(self) -> tuple[str, bytes] | None:
-        return self._content.manifest if self._content else None
-
-    @property
-    def received(self) -> int:
-        return self._content.received if self._content else 0
-
     def blobs(self) -> Iterator[Blob]:
         endpoint = self._endpoint
         with self._daemon.pushing(self._image, f"{endpoint.address}/{endpoint.repository}") as push:
             push()
         source = self._stack.enter_context(closing(RemoteSource(endpoint.environ)))
         reference = f"registry:{endpoint.url.removeprefix('https://')}/{endpoint.repository}:{PUSH_TAG}"
-        served = source.inspect(reference, self._image.platform)
-        if served.diff_ids != self._image.diff_ids:
+        served = source.open(reference, self._image.platform)
+        if served.image.diff_ids != self._image.diff_ids:
             raise SourceError(f"the registry service at {endpoint.url} serves another image than was pushed")
-        nothing_there = plan(served, Inventory())
-        route = Route("registry", endpoint.address)
+        nothing_there = plan(served.image, Inventory())
+        route = served.choose(nothing_there)
         self._content = self._stack.enter_context(
-            source.fetch(nothing_there, route, frozenset(self.pending), self._spool)
+            served.fetch(nothing_there, route, frozenset(self.pending), self._spool)
         )
-        self.descriptors = self._content.descriptors
         for blob in self._content.blobs():
             self.pending.discard(blob.diff_id)
             yield blob
+
+    def finish(self) -> Summary:
+        if self._content is None:
+            raise SourceError(f"nothing was read of the registry service at {self._endpoint.url}")
+        return self._content.finish()
+
+    @property
+    def descriptors(self) -> Mapping[str, Descriptor]:
+        """The descriptors of the layers that are known so far."""
+        return self._content.finish().descriptors if self._content else {}
+
+    @property
+    def received(self) -> int:
+        """The bytes that were read so far."""
+        return self._content.finish().received if self._content else 0

@@ -6,6 +6,7 @@ Whoever answers there is not believed: an answer is bounded while it is read, an
 import heapq
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing, contextmanager
+from dataclasses import dataclass
 from http import HTTPStatus
 from pathlib import Path
 from typing import Self
@@ -33,6 +34,20 @@ _OTHER_PLATFORM = "A daemon shows, and gives, one platform of an image: pull or 
 _MOST_BASES = 16
 
 
+@dataclass(frozen=True, slots=True)
+class Inspected:
+    """An image as its daemon shows it.
+
+    `store` says how the daemon stores images: `chain` (a graph driver), or `blob` (the containerd image store). `known`
+    has the diff IDs that the daemon, as far as we can see, knows a blob digest for: a push of any other layer uploads
+    it, whatever a registry claims to hold (moby, distribution/push_v2.go).
+    """
+
+    image: Image
+    store: str
+    known: frozenset[str]
+
+
 class Daemon:
     """A docker daemon, reached as the docker CLI would reach it: DOCKER_HOST and TLS variables, else the context."""
 
@@ -40,8 +55,6 @@ class Daemon:
         self._arguments, self.address = find_address(environ)
         self._version = ""
         self._client = self._connect(_TIMEOUT)
-        self._stores: dict[str, str] = {}
-        self._known: dict[str, frozenset[str]] = {}
 
     def __enter__(self) -> Self:
         return self
@@ -78,7 +91,7 @@ class Daemon:
         version, driver, system = (info.word(key, "") for key in ("ServerVersion", "Driver", "OSType"))
         return f"docker {version} ({driver}), {system}"
 
-    def inspect(self, reference: str, platform: Platform | None = None) -> Image:
+    def inspect(self, reference: str, platform: Platform | None = None) -> Inspected:
         """Describe an image; nothing of its layers is read.
 
         Raises `SourceError` where there is none of that name, or it is for another platform than the one asked for.
@@ -92,9 +105,9 @@ class Daemon:
             raise SourceError(f"{reference} is for {theirs}, not for {platform}", hint=_OTHER_PLATFORM)
         image = Image(reference, _image_id(found), theirs, Layer.chain(diff_ids, layer_sizes(sizes, len(diff_ids))))
         classic = found.object("GraphDriver").text("Name", "") in _GRAPH_DRIVERS
-        self._stores[image.id] = "chain" if classic else "blob"
-        self._known[image.id] = self._find_known(image, found) if classic else frozenset(diff_ids)
-        return image
+        if not classic:
+            return Inspected(image, "blob", frozenset(diff_ids))
+        return Inspected(image, "chain", self._find_known(image, found))
 
     def _find(self, reference: str) -> bytes:
         try:
@@ -136,17 +149,6 @@ class Daemon:
             if row.texts("RepoDigests") and row.count("Size") <= most:
                 sizes[_image_id(row)] = row.count("Size")
         return heapq.nlargest(_MOST_BASES, sizes, key=sizes.__getitem__)
-
-    def known(self, image: Image) -> frozenset[str]:
-        """The diff IDs that the daemon, as far as we can see, knows a blob digest for.
-
-        A push of any other layer uploads it, whatever a registry claims to hold (moby, distribution/push_v2.go).
-        """
-        return self._known.get(image.id, frozenset())
-
-    def store(self, image: Image) -> str:
-        """How the daemon stores images: `chain` (a graph driver), or `blob` (the containerd image store)."""
-        return self._stores.get(image.id, "chain")
 
     def export(self, image: Image, wanted: frozenset[str], spool: Path) -> "Export":
         """Stream the image out of the daemon (`docker save`), and pick the `wanted` layers."""
@@ -227,7 +229,6 @@ class Export(Save):
 
     def __init__(self, client: DaemonClient, image: Image, wanted: frozenset[str], spool: Path) -> None:
         self._client = client
-        self.received = 0
         super().__init__(image, wanted, self._read(image), spool)
 
     def __enter__(self) -> Self:
