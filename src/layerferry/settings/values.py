@@ -1,4 +1,4 @@
-"""The settings themselves: each with its variables, what it says, and its default. `model` reads and checks them."""
+"""The list of the settings: each with its variables, its help and its default. `model` reads and checks them."""
 
 import dataclasses
 from collections.abc import Iterator, Mapping
@@ -24,7 +24,7 @@ def _setting(default: Any, says: str, *older: str, secret: bool = False, **bound
 
 @dataclass(frozen=True)
 class Settings:
-    """Everything that a pipeline may set, each as LAYERFERRY_ and its name in capitals."""
+    """The settings that a pipeline may have, each as LAYERFERRY_ and its name in capitals."""
 
     images: tuple[str, ...] = _setting((), "Images to push, separated by commas, spaces or newlines.")
     targets: tuple[str, ...] = _setting((), "Where to: `[user@]host[:port]`, or `registry://host[/prefix][?via=host]`.")
@@ -81,7 +81,7 @@ class Settings:
 
     @property
     def known_secrets(self) -> tuple[str, ...]:
-        """Every secret value, used or not, to be masked before anything else is said."""
+        """The secret values, used or not, to be masked before anything else is written."""
         values = (getattr(self, field.name) for field in FIELDS if field.metadata["secret"])
         return tuple(value for value in values if value and value.lower() not in SWITCHES)
 
@@ -90,7 +90,7 @@ FIELDS = dataclasses.fields(Settings)
 
 
 def variables(name: str) -> tuple[str, ...]:
-    """The environment's names for a setting, the one that counts first."""
+    """The variables of a setting, the one that counts first."""
     return (PREFIX + name.upper(), *next(field.metadata["older"] for field in FIELDS if field.name == name))
 
 
@@ -102,7 +102,7 @@ def are_set(environ: Mapping[str, str]) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class Origin:
-    """A setting, its value with secrets masked, and where it comes from."""
+    """The origin of a setting, and its value, with secrets masked."""
 
     variable: str
     value: str
@@ -110,7 +110,7 @@ class Origin:
 
 
 def origins(settings: Settings, environ: Mapping[str, str], overrides: Mapping[str, Any]) -> Iterator[Origin]:
-    """Where each setting came from: the command line, a variable of the environment, or our default."""
+    """The origin of each setting: the command line, a variable of the environment, or our default."""
     for field in FIELDS:
         value = getattr(settings, field.name)
         names = variables(field.name)
