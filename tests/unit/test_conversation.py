@@ -165,7 +165,9 @@ def test_a_greeting_that_lacks_a_fact_is_no_greeting(missing: str) -> None:
         Conversation(FakeConduit(*lines, "end")).greeting()
 
 
-@pytest.mark.parametrize("line", ["platform", "platform linux", "platform //", "engine", "store"])
+@pytest.mark.parametrize(
+    "line", ["platform", "platform linux", "platform //", "engine", "store", "store chains", "store CHAIN"]
+)
 def test_a_fact_without_a_value_is_no_fact(line: str) -> None:
     lines = [line if known.startswith(line.partition(" ")[0]) else known for known in GREETING]
     with pytest.raises(TargetError, match="does not say what engine"):

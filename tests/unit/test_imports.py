@@ -38,7 +38,7 @@ OUTSIDE: Mapping[str, tuple[str, ...]] = {
 }
 
 #: What plan and route choice may use: nothing that reads, writes, waits or asks.
-PURE_MODULES = ("oci.image", "oci.plan", "routes.choose")
+PURE_MODULES = ("oci.image", "oci.plan", "oci.store_kind", "routes.choose")
 PURE_IMPORTS = {
     "collections.abc",
     "dataclasses",

@@ -17,6 +17,7 @@ from layerferry.oci.delta_archive import Archive, ArchiveBytes, ArchivedImage, C
 from layerferry.oci.image import MEDIA_TYPE_LAYER_ZSTD, Image, Platform
 from layerferry.oci.manifest import SeveralPlatformsError, pick
 from layerferry.oci.plan import Plan, complete, plan
+from layerferry.oci.store_kind import StoreKind
 from layerferry.push.request import NO_ROUTE, Options, Wanted, nameless
 from layerferry.result import Bytes, Result
 from layerferry.sources import Source
@@ -115,7 +116,7 @@ class Delivery:
             if holding is None:
                 raise TargetError(f"{conversation.target} does not say what it has of {image.reference}")
             there = image.id if holding.present else knowledge.same(image, holding)
-            if there or (greeting.store != "blob" and (there := _under_another_id(source, image, holding))):
+            if there or (greeting.store is not StoreKind.BLOB and (there := _under_another_id(source, image, holding))):
                 items.append(_HostItem(wanted, image, complete(image), present=True, image_id=there))
             else:
                 here = inventory(image, holding, greeting.store, knowledge)

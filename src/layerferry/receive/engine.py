@@ -12,6 +12,7 @@ from pathlib import Path
 
 from layerferry.errors import LayerferryError
 from layerferry.oci.image import Name, Platform, is_digest
+from layerferry.oci.store_kind import StoreKind
 from layerferry.receive import command
 from layerferry.receive.command import Bounds, Ended, OverrunError
 from layerferry.receive.refusal import Refusal, one_line
@@ -77,10 +78,7 @@ class Shown:
 
 @dataclass(frozen=True, slots=True)
 class Engine:
-    """`store` is what it finds layers by, as in the greeting: `chain`, `layer` or `blob`.
-
-    Each question raises `Refusal`, of kind `engine`, where the engine does not answer it.
-    """
+    """A container engine. Each question raises `Refusal`, of kind `engine`, where the engine does not answer it."""
 
     kind: str
     command: tuple[str, ...]
@@ -88,7 +86,7 @@ class Engine:
     version: str
     platform: Platform
     driver: str
-    store: str
+    store: StoreKind
 
     def names(self) -> Iterator[tuple[str, Name]]:
         """Every image's ID with each of its names."""
@@ -214,7 +212,7 @@ def _probe(argv: tuple[str, ...], environment: Mapping[str, str]) -> Engine:
     except (LayerferryError, ValueError):
         raise Refusal(f"{kind} info does not say its platform", kind="engine") from None
     blob = "io.containerd.snapshotter.v1" in more
-    store = "layer" if podman else "blob" if blob else "chain"
+    store = StoreKind.LAYER if podman else StoreKind.BLOB if blob else StoreKind.CHAIN
     return Engine(kind, argv, environment, version, runs, driver, store)
 
 

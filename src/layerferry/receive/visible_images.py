@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from layerferry.oci.image import Descriptor, chain_ids
+from layerferry.oci.store_kind import StoreKind
 from layerferry.receive.engine import Engine
 from layerferry.receive.policy import Policy
 
@@ -30,7 +31,7 @@ class Ask:
 class VisibleImages:
     """`images` has the diff IDs of what the client may know of, by the engine's image ID."""
 
-    store: str
+    store: StoreKind
     images: Mapping[str, tuple[str, ...]]
     #: What was learned of a containerd store's blobs, by the engine's image ID.
     lessons: Mapping[str, "BlobDigests"] = field(default_factory=dict)
@@ -45,9 +46,9 @@ class VisibleImages:
         self._layers = frozenset(layer for layers in self.images.values() for layer in layers)
 
     @property
-    def told_store(self) -> str:
+    def told_store(self) -> StoreKind:
         """What the client hears. Of a containerd store we know the blobs ourselves, so that a diff ID will do."""
-        return "layer" if self._blobs else self.store
+        return StoreKind.LAYER if self._blobs else self.store
 
     def present(self, image_id: str) -> str:
         """The engine's ID of an image that the client calls by its config's digest, or by that ID; or nothing."""
@@ -66,10 +67,10 @@ class VisibleImages:
         if self.present(ask.id):
             return [*lines, "present"]
         holder, depth = self._best(ask.diff_ids)
-        if self.store == "blob" and self._blobs:
+        if self.store is StoreKind.BLOB and self._blobs:
             depth = next((n for n, layer in enumerate(ask.diff_ids[:depth]) if layer not in self._blobs), depth)
         lines.append(f"chain {depth} {holder}".rstrip())
-        if self.store != "chain":
+        if self.store is not StoreKind.CHAIN:
             lines += self._loose(ask.diff_ids[depth:])
         return lines
 
@@ -102,9 +103,11 @@ class VisibleImages:
     def stand_in(self, layer: Descriptor, diff_ids: Sequence[str], position: int) -> Descriptor | None:
         """What a manifest names for a layer that is not in the archive; None unless the client may count on it."""
         diff_id = diff_ids[position]
-        if self.store == "blob":
+        if self.store is StoreKind.BLOB:
             return self._blobs.get(diff_id)
-        here = diff_id in self._layers if self.store == "layer" else chain_ids(diff_ids)[position] in self._chains
+        here = (
+            diff_id in self._layers if self.store is StoreKind.LAYER else chain_ids(diff_ids)[position] in self._chains
+        )
         return layer if here and layer.digest == diff_id else None
 
 
@@ -112,7 +115,7 @@ def take_stock(engine: Engine, policy: Policy, asks: Sequence[Ask]) -> VisibleIm
     """Look at what is here, and learn what it takes to reuse it."""
     visible = {image_id for image_id, name in engine.names() if policy.shows(name, image_id)}
     stock = VisibleImages(engine.store, engine.layers(visible) if visible else {})
-    if engine.store != "blob" or not (holders := stock.holders(asks)):
+    if engine.store is not StoreKind.BLOB or not (holders := stock.holders(asks)):
         return stock
     from layerferry.receive.blob_digests import teacher  # noqa: PLC0415 - most hosts do not need it
 

@@ -11,6 +11,7 @@ from layerferry.events import Emit, Route, Warned
 from layerferry.oci.delta_archive import Blob, Content
 from layerferry.oci.image import Descriptor, Image
 from layerferry.oci.plan import Plan
+from layerferry.oci.store_kind import StoreKind
 from layerferry.routes.choose import RATES, Reached, choose, costs
 from layerferry.routes.reachability import Reachability, RegistryEndpoint
 from layerferry.routes.service_registry import Served, ServiceEndpoint
@@ -125,7 +126,7 @@ class DaemonRoutes:
             repository,
             self._daemon.pushing(image, f"{landing.address}/{repository.name}", landing.auth),
             budget=_SLACK,
-            classic=self._daemon.store(image) == "chain",
+            classic=self._daemon.store(image) is StoreKind.CHAIN,
         )
 
     def _budget(self, plan: Plan) -> int:

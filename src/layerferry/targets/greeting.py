@@ -18,10 +18,10 @@ from layerferry.oci.image import (
     Word,
     is_digest,
 )
+from layerferry.oci.store_kind import StoreKind
 
 #: What a manifest of ours may name: of an encrypted or a foreign layer we know too little.
 _LAYER_TYPES = frozenset({MEDIA_TYPE_LAYER, MEDIA_TYPE_LAYER_GZIP, MEDIA_TYPE_LAYER_ZSTD, *DOCKER_LAYER_TYPES})
-_STORES = frozenset({"chain", "layer", "blob"})
 #: Facts of today are five, and three lines are said of an image beside those for its layers.
 _FACTS, _LINES_AN_IMAGE, _LINES_A_LAYER = 64, 8, 4
 _WORDS_OF_A_FACT = 16
@@ -50,12 +50,12 @@ class Holding:
 
 @dataclass(frozen=True, slots=True)
 class Greeting:
-    """A target's answer to our ask. `store` is `chain`, `layer` or `blob`; `holdings` goes by asked image ID."""
+    """A target's answer to our ask. `holdings` goes by asked image ID."""
 
     engine: str
     version: str
     driver: str
-    store: str
+    store: StoreKind
     platform: Platform
     accept: tuple[str, ...]
     #: What the engine unpacks of layers: `tar`, `gzip`, `zstd`. docker before 23 knows no zstd.
@@ -77,7 +77,7 @@ class Greeting:
     def store_name(self) -> str:
         if self.engine in {"ctr", "k3s"}:
             return f"namespace {self.driver}"
-        return "containerd store" if self.store == "blob" else self.driver
+        return "containerd store" if self.store is StoreKind.BLOB else self.driver
 
 
 class Reader:
@@ -135,11 +135,11 @@ class Reader:
     def _greeting(self) -> Greeting:
         try:
             engine, version, driver = (*map(Word, self._facts["engine"][:3]), "", "")[:3]
-            platform, store = Platform.parse(self._facts["platform"][0]), self._facts["store"][0]
+            platform, store = Platform.parse(self._facts["platform"][0]), StoreKind(self._facts["store"][0])
             accept, layers, capability = (_words(self._facts, key) for key in ("accept", "layers", "capability"))
         except (KeyError, IndexError, ValueError, LayerferryError):
-            engine = store = ""
-        if not engine or store not in _STORES:
+            engine = ""
+        if not engine:
             raise TargetError(f"{self._target} does not say what engine it has")
         held, blobs = self._holdings, self._blobs
         return Greeting(engine, version, driver, store, platform, accept, layers, held, blobs, capability)

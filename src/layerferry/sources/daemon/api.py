@@ -15,6 +15,7 @@ from layerferry.errors import LayerferryError, SourceError
 from layerferry.oci import limits
 from layerferry.oci.documents import Document, load
 from layerferry.oci.image import Digest, Image, Layer, Platform
+from layerferry.oci.store_kind import StoreKind
 from layerferry.sources.daemon import push_tags
 from layerferry.sources.daemon.answers import members
 from layerferry.sources.daemon.client import FAULTS, DaemonClient, DaemonRefusal, find_address, first_line, words_of
@@ -40,7 +41,7 @@ class Daemon:
         self._arguments, self.address = find_address(environ)
         self._version = ""
         self._client = self._connect(_TIMEOUT)
-        self._stores: dict[str, str] = {}
+        self._stores: dict[str, StoreKind] = {}
         self._known: dict[str, frozenset[str]] = {}
 
     def __enter__(self) -> Self:
@@ -92,7 +93,7 @@ class Daemon:
             raise SourceError(f"{reference} is for {theirs}, not for {platform}", hint=_OTHER_PLATFORM)
         image = Image(reference, _image_id(found), theirs, Layer.chain(diff_ids, layer_sizes(sizes, len(diff_ids))))
         classic = found.object("GraphDriver").text("Name", "") in _GRAPH_DRIVERS
-        self._stores[image.id] = "chain" if classic else "blob"
+        self._stores[image.id] = StoreKind.CHAIN if classic else StoreKind.BLOB
         self._known[image.id] = self._find_known(image, found) if classic else frozenset(diff_ids)
         return image
 
@@ -144,9 +145,9 @@ class Daemon:
         """
         return self._known.get(image.id, frozenset())
 
-    def store(self, image: Image) -> str:
-        """How the daemon stores images: `chain` (a graph driver), or `blob` (the containerd image store)."""
-        return self._stores.get(image.id, "chain")
+    def store(self, image: Image) -> StoreKind:
+        """How the daemon stores an image: `CHAIN` (a graph driver), or `BLOB` (the containerd image store)."""
+        return self._stores.get(image.id, StoreKind.CHAIN)
 
     def export(self, image: Image, wanted: frozenset[str], spool: Path) -> "Export":
         """Stream the image out of the daemon (`docker save`), and pick the `wanted` layers."""

@@ -9,6 +9,7 @@ from layerferry.events import Route
 from layerferry.oci.delta_archive import Content
 from layerferry.oci.image import Descriptor, Image, Platform
 from layerferry.oci.plan import Plan
+from layerferry.oci.store_kind import StoreKind
 from layerferry.sources.daemon.api import Daemon
 
 
@@ -49,7 +50,7 @@ class DaemonSource:
 
     def config_id(self, image: Image) -> str:
         """A containerd store's image ID is another one; then a push that moves nothing tells it."""
-        return image.id if self._daemon.store(image) == "chain" else self._routes.config_id(image)
+        return image.id if self._daemon.store(image) is StoreKind.CHAIN else self._routes.config_id(image)
 
     def expect(self, plans: Sequence[Plan]) -> None:
         """Nothing is read ahead."""
