@@ -14,7 +14,8 @@ class StoreKind(StrEnum):
     #: podman: by diff ID, in whatever chain, however the layer was compressed when it came. Any layer may be left out
     #: (containers/image, storage/storage_dest.go, `tryReusingBlobAsPending`; design.md, fact 1).
     LAYER = "layer"
-    #: containerd, docker's containerd image store among it: by the digest of the blob as it was stored. A layer may be
-    #: left out where the manifest names the very blob that the store has, with its size and media type: one that names
-    #: another is loaded without a word, and is broken (containerd, core/images/archive/importer.go; design.md, facts 3, 4).
+    #: containerd, and so docker's containerd image store: by the digest of the blob as it was stored. A layer may be
+    #: left out where the manifest names the very blob that the store has, with its size and media type. A manifest that
+    #: names another is loaded without a word, and is broken (containerd, core/images/archive/importer.go; design.md,
+    #: facts 3 and 4).
     BLOB = "blob"
