@@ -8,8 +8,9 @@ import pytest
 from layerferry.errors import ConnectError, LayerferryError, SourceError, TargetError, VerificationError
 from layerferry.oci import limits
 from layerferry.oci.image import Descriptor, Image, Layer, Platform
+from layerferry.protocol import FRAME
 from layerferry.targets.conduit import Conduit, SilenceError
-from layerferry.targets.conversation import FRAME, Conversation, script
+from layerferry.targets.conversation import Conversation, script
 from layerferry.targets.greeting import Greeting, Holding, Place
 from layerferry.targets.verdict import verdict
 

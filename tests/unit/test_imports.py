@@ -19,7 +19,7 @@ STOREYS = (
     ("settings", "tar_headers"),
     ("ci", "compression", "chunks", "result"),
     ("events", "disk", "oci", "temporary"),
-    ("errors", "processes", "causes"),
+    ("errors", "processes", "causes", "protocol"),
 )
 
 #: One room for each outside dependency. Two rows have a second door:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from layerferry.oci.image import Descriptor, chain_ids
 from layerferry.oci.store_kind import StoreKind
+from layerferry.protocol import Reply
 from layerferry.receive.engine import Engine
 from layerferry.receive.policy import Policy
 
@@ -63,13 +64,13 @@ class VisibleImages:
 
     def answer(self, ask: Ask) -> list[str]:
         """The lines of the answer to `ask`."""
-        lines = [f"image {ask.id}"]
+        lines = [f"{Reply.IMAGE} {ask.id}"]
         if self.present(ask.id):
-            return [*lines, "present"]
+            return [*lines, Reply.PRESENT]
         holder, depth = self._best(ask.diff_ids)
         if self.store is StoreKind.BLOB and self._blobs:
             depth = next((n for n, layer in enumerate(ask.diff_ids[:depth]) if layer not in self._blobs), depth)
-        lines.append(f"chain {depth} {holder}".rstrip())
+        lines.append(f"{Reply.CHAIN} {depth} {holder}".rstrip())
         if self.store is not StoreKind.CHAIN:
             lines += self._loose(ask.diff_ids[depth:])
         return lines
@@ -87,7 +88,7 @@ class VisibleImages:
         found = []
         for layer in wanted:
             holder = next(image_id for image_id, layers in self.images.items() if layer in layers)
-            found.append(f"loose {layer} {self.images[holder].index(layer)} {holder}")
+            found.append(f"{Reply.LOOSE} {layer} {self.images[holder].index(layer)} {holder}")
         return found
 
     def holders(self, asks: Sequence[Ask]) -> list[str]:
