@@ -10,7 +10,7 @@ from pathlib import Path
 
 from layerferry.protocol import VERSION
 from layerferry.targets.conduit import BOOTSTRAP
-from layerferry.targets.conversation import script
+from layerferry.targets.host.script import script
 
 #: Docker's answer to the script's `info`: version, platform, driver and what it says of its store.
 OVERLAY2 = "28.5.2 linux/x86_64 overlay2 extfs true false true"

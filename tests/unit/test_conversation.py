@@ -10,8 +10,9 @@ from layerferry.oci import limits
 from layerferry.oci.image import Descriptor, Image, Layer, Platform
 from layerferry.protocol import FRAME
 from layerferry.targets.conduit import Conduit, SilenceError
-from layerferry.targets.conversation import Conversation, script
+from layerferry.targets.conversation import Conversation
 from layerferry.targets.greeting import Greeting, Holding, Place
+from layerferry.targets.host.script import script
 from layerferry.targets.verdict import verdict
 
 A, B, C = (f"sha256:{letter * 64}" for letter in "abc")

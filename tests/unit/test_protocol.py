@@ -10,7 +10,7 @@ from layerferry import protocol
 from layerferry.oci.store_kind import StoreKind
 from layerferry.protocol import Capability, Fact, Reply, Verb, VerdictKind
 from layerferry.targets import verdict
-from layerferry.targets.conversation import script
+from layerferry.targets.host.script import script
 
 PAGE = (Path(__file__).parents[2] / "docs" / "protocol.md").read_text(encoding="utf-8")
 SCRIPT = script().decode()
@@ -51,7 +51,7 @@ def said(pattern: str) -> set[str]:
 
 
 def test_the_host_script_says_the_words_of_the_module() -> None:
-    words = said(r"\bsay ['\"]?([a-z]+)(?=[ '\"$;]|$)") | said(r'print "([a-z]+)", of\[')
+    words = said(r"\bsay ['\"]?([a-z]+)(?=[ '\"$;]|$)") | said(r'print "([a-z]+)",of\[')
     assert words - {"told"} == {*Fact, *Reply}, "`told` is said to itself"
     assert f"layerferry {protocol.VERSION} sh" in SCRIPT
 

@@ -183,8 +183,8 @@ class Engine:
 def find_engine(engine: str, environment: Mapping[str, str], *, sole: bool = False) -> Engine:
     """The engine `engine`, a name or a path, or the first of docker and podman that answers; raises `Refusal`.
 
-    As host.sh does, it tries without and with `sudo -n`. With `sole`, podman does not stand in for a docker that is
-    installed and does not answer: a name that is taken in the one is free in the other.
+    As the host script does, it tries without and with `sudo -n`. With `sole`, podman does not stand in for a docker
+    that is installed and does not answer: a name that is taken in the one is free in the other.
     """
     trouble = ""
     for program in (engine,) if engine else ("docker", "podman"):

@@ -9,7 +9,6 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from importlib.resources import files
 
 from layerferry import log
 from layerferry.compression.stream import in_blocks
@@ -19,6 +18,7 @@ from layerferry.oci.image import Image, is_digest
 from layerferry.protocol import FRAME, SIGN_OF_LIFE, VERSION, Capability, Reply, Verb
 from layerferry.targets.conduit import Conduit, SilenceError
 from layerferry.targets.greeting import Greeting, Reader
+from layerferry.targets.host.script import script
 from layerferry.targets.verdict import cut, is_verdict, verdict
 
 _WORD = re.compile(r"[!-~]+")
@@ -252,10 +252,3 @@ class Conversation:
 
 def _before(line: str) -> str:
     return f"Before that, it printed: {cut(line, 200)}"
-
-
-def script() -> bytes:
-    """host.sh as it is sent: without comments and blank lines."""
-    text = files("layerferry.targets").joinpath("host.sh").read_text(encoding="utf-8")
-    lines = (line.strip() for line in text.splitlines())
-    return "".join(f"{line}\n" for line in lines if line and not line.startswith("#")).encode()
