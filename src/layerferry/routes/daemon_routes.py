@@ -11,6 +11,7 @@ from layerferry.errors import LayerferryError, RouteError, SourceError
 from layerferry.events import Emit, Warned
 from layerferry.oci.content import Blob, Content, Route, Summary
 from layerferry.oci.plan import Plan
+from layerferry.oci.store_kind import StoreKind
 from layerferry.routes.choose import RATES, Reached, choose, costs
 from layerferry.routes.reachability import Reachability, RegistryEndpoint
 from layerferry.routes.service_registry import Served, ServiceEndpoint
@@ -154,7 +155,7 @@ class RoutesOfImage:
             repository,
             self._routes.daemon.pushing(self._inspected, f"{endpoint.address}/{repository.name}", endpoint.auth),
             budget=_SLACK,
-            classic=self._store == "chain",
+            classic=self._store is StoreKind.CHAIN,
         )
 
     def _budget(self, plan: Plan, endpoint: RegistryEndpoint) -> int:
