@@ -30,6 +30,10 @@ cli_layers() {
   xargs $cli image inspect --format "$id{{range .RootFS.Layers}} {{.}}{{end}}" 2>/dev/null
 }
 
+cli_folders() {
+  $cli image inspect --format '{{with .GraphDriver.Data}}{{.UpperDir}}{{with .LowerDir}}:{{.}}{{end}}{{end}}' "$1"
+}
+
 cli_show() { printf '%s\n' "$@" | cli_layers; }
 
 cli_load() { exec $cli load; }
