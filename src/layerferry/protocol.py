@@ -24,9 +24,17 @@ One session does everything. It is lines of text until an archive starts (`>` is
     > learn IMAGE NAME TOKEN BASIC            where blobs are not told: let the daemon push IMAGE to us as NAME, with
                                               these credentials, in docker's two forms of them
     < learned yes|no
+    > program BASE64                          where layers are to be patched: what the target's python3 is to run
+    < end
+    > probe                                   and frames: what comes is thrown away
+    < end                                     they were all here
+    > files sha256:… IMAGE…                   the files of the layers of IMAGE… that the asked image does not have
+    < = BASE85 | end                          their digests
+    > match blocks|pieces                     and frames: the paths of some files
+    < = BASE85 | end                          the digests of the parts of those that are here
     > tag IMAGE NAME                          an image ID, or a throw-away name, gets a name
     > expect INCOMING sha256:… sha256:…       the header: a throw-away name, and the diff IDs that it must show
-    > load zstd                               and the archive follows: LENGTH, bytes, LENGTH, bytes, 0
+    > load zstd | load patch-zstd             and the archive, or a recipe of it, follows: LENGTH, bytes, LENGTH, bytes, 0
     > -                                         a sign of life, between frames and between lines (`idle`)
     < alive                                     one while the engine works, each 10 s (`alive`)
     < loaded INCOMING sha256:… | end          the engine shows just the expected layers under this image ID
@@ -64,6 +72,10 @@ class Verb(StrEnum):
     LAYER = "layer"
     END = "end"
     LEARN = "learn"
+    PROGRAM = "program"
+    PROBE = "probe"
+    FILES = "files"
+    MATCH = "match"
     EXPECT = "expect"
     LOAD = "load"
     TAG = "tag"
@@ -78,6 +90,7 @@ class Fact(StrEnum):
     PLATFORM = "platform"
     ACCEPT = "accept"
     LAYERS = "layers"
+    PATCH = "patch"
     CAPABILITY = "capability"
 
 
@@ -91,6 +104,7 @@ class Reply(StrEnum):
     LOOSE = "loose"
     BLOB = "blob"
     LEARNED = "learned"
+    DATA = "="
     LOADED = "loaded"
     END = "end"
     DONE = "done"

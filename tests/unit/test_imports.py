@@ -13,7 +13,7 @@ ROOT = Path(layerferry.__file__).parent
 #: Rooms, top to bottom. A module imports from rooms further down, from those further right in its row, or from its own.
 STOREYS = (
     ("__main__", "cli", "doctor", "ci_run", "context"),
-    ("push", "routes"),
+    ("push", "routes", "patch"),
     ("sources", "targets", "report", "receive"),
     ("registry_client", "embedded_registry", "streams", "process_socket", "log"),
     ("settings", "tar_headers"),

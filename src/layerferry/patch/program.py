@@ -18,7 +18,7 @@ import re
 import stat
 import sys
 import zlib
-from typing import Any, Callable, Iterator, List, Optional, Tuple  # noqa: UP035 - 3.6 has no others
+from typing import Any, Callable, Iterator, Tuple  # noqa: UP035 - 3.6 has no others
 
 #: Bytes of a file that is worth a digest; a smaller one is sent.
 SMALLEST = 64
@@ -81,10 +81,10 @@ def varint(number: int) -> bytes:
     return bytes(out)
 
 
-def files(folders: "List[str]") -> "List[Tuple[bytes, bytes]]":
+def files(folders: "list[str]") -> "list[tuple[bytes, bytes]]":
     """The files below the folders, in an order that does not change: the path in its layer, and the whole path."""
     found = []
-    for folder in folders:
+    for folder in dict.fromkeys(folders):
         root = os.fsencode(folder)
         for path, below, names in os.walk(root):
             below.sort()
@@ -103,7 +103,7 @@ def said(data: bytes) -> None:
     sys.stdout.flush()
 
 
-def sign(here: "List[Tuple[bytes, bytes]]") -> None:
+def sign(here: "list[tuple[bytes, bytes]]") -> None:
     held = b""
     for _, path in here:
         whole = hashlib.blake2b(digest_size=DIGEST)
@@ -117,9 +117,9 @@ def sign(here: "List[Tuple[bytes, bytes]]") -> None:
     said(held)
 
 
-def cut(here: "List[Tuple[bytes, bytes]]", by: "Callable[[Any], Iterator[Tuple[int, int]]]") -> None:
+def cut(here: "list[tuple[bytes, bytes]]", by: "Callable[[Any], Iterator[tuple[int, int]]]") -> None:
     """Print, of the file of each path that stdin has: its number and one more, its size, and its parts' digests."""
-    paths = {path: number for number, (path, _) in enumerate(here)}
+    paths = {path: number for number, (path, _) in reversed(list(enumerate(here)))}
     held = b""
     for path in zlib.decompress(sys.stdin.buffer.read()).split(b"\0"):
         number = paths.get(path)
@@ -141,11 +141,11 @@ def cut(here: "List[Tuple[bytes, bytes]]", by: "Callable[[Any], Iterator[Tuple[i
 class Recipe:
     """Expands a recipe."""
 
-    def __init__(self, here: "List[Tuple[bytes, bytes]]", source: Any, sink: "Callable[[bytes], Any]") -> None:
+    def __init__(self, here: "list[tuple[bytes, bytes]]", source: Any, sink: "Callable[[bytes], Any]") -> None:
         self.here = here
         self.source = source
         self.sink = sink
-        self.layer: Optional[Any] = None
+        self.layer: Any | None = None
         self.last = -1
         self.open = (-1, None)  # type: Any
 
@@ -210,7 +210,7 @@ class Recipe:
                 raise ValueError("the recipe is none")
 
 
-def main(mode: str, folders: "List[str]") -> None:
+def main(mode: str, folders: "list[str]") -> None:
     here = files(folders)
     if mode == "sign":
         sign(here)

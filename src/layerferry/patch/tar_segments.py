@@ -13,7 +13,7 @@ from typing import IO
 _BLOCK = 512
 #: Bytes of a pax header or a long name that is read for the path in it.
 _EXTENSION = 1 << 20
-_REGULAR = b"\x00" b"07"
+_REGULAR = b"\x0007"
 _PAX_PATH = re.compile(rb"(?:^|\n)[0-9]+ path=([^\n]*)\n")
 _PAX_SIZE = re.compile(rb"(?:^|\n)[0-9]+ (?:size|GNU\.sparse\.[a-z]+)=")
 

@@ -65,6 +65,8 @@ class Greeting:
     #: By diff ID, the blobs that the target's store has for the layers that were asked for, as far as it tells.
     blobs: dict[str, Descriptor] = field(default_factory=dict)
     capability: tuple[str, ...] = ()
+    #: The compressions that a recipe of an archive may have; none where nothing is patched.
+    patch: tuple[str, ...] = ()
 
     def __str__(self) -> str:
         return f"{self.engine} {self.version.partition('+')[0]} ({self.store_name})"
@@ -136,15 +138,15 @@ class Reader:
         try:
             engine, version, driver = (*map(Word, self._facts[Fact.ENGINE][:3]), "", "")[:3]
             platform, store = Platform.parse(self._facts[Fact.PLATFORM][0]), StoreKind(self._facts[Fact.STORE][0])
-            accept, layers, capability = (
-                _words(self._facts, key) for key in (Fact.ACCEPT, Fact.LAYERS, Fact.CAPABILITY)
+            accept, layers, capability, patch = (
+                _words(self._facts, key) for key in (Fact.ACCEPT, Fact.LAYERS, Fact.CAPABILITY, Fact.PATCH)
             )
         except (KeyError, IndexError, ValueError, LayerferryError):
             engine = ""
         if not engine:
             raise TargetError(f"{self._target} does not say what engine it has")
         held, blobs = self._holdings, self._blobs
-        return Greeting(engine, version, driver, store, platform, accept, layers, held, blobs, capability)
+        return Greeting(engine, version, driver, store, platform, accept, layers, held, blobs, capability, patch)
 
 
 def _words(facts: Mapping[str, list[str]], key: str) -> tuple[str, ...]:
