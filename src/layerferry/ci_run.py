@@ -3,6 +3,7 @@
 import contextlib
 import subprocess
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import TextIO
 
 from layerferry import log
@@ -47,7 +48,7 @@ def run(settings: Settings, environ: Mapping[str, str], *, dry_run: bool, as_jso
                 hint="LAYERFERRY_IMAGES=app:1 LAYERFERRY_TARGETS=deploy@host layerferry run",
             )
         with ssh_options(settings) as options:
-            results, seconds = _push(around, output, Ssh(options), dry_run=dry_run)
+            results, seconds = _push(replace(around, ssh=Ssh(options)), output, dry_run=dry_run)
             advised = [_advised(result, settings) for result in failures(results).values()]
     except (LayerferryError, Halt) as failed:
         error = failed.error if isinstance(failed, Halt) else failed
@@ -66,7 +67,7 @@ def run(settings: Settings, environ: Mapping[str, str], *, dry_run: bool, as_jso
     return exit_code(results)
 
 
-def _push(around: Context, output: Output, ssh: Ssh, *, dry_run: bool) -> tuple[Sequence[Result], float]:
+def _push(around: Context, output: Output, *, dry_run: bool) -> tuple[Sequence[Result], float]:
     chosen, topology = around.settings, around.topology
     wanted = [Wanted.of(image) for image in chosen.images]
     with (
@@ -77,7 +78,7 @@ def _push(around: Context, output: Output, ssh: Ssh, *, dry_run: bool) -> tuple[
         output.line(f"CI: {topology.provider} ({topology.provider_reason})")
         output.line(f"daemon: {topology.daemon.reach} ({topology.daemon_reason})")
         targets = [
-            start(stack, target, ssh, around.environ, now=number < chosen.jobs)
+            start(stack, target, around.ssh, around.environ, now=number < chosen.jobs)
             for number, target in enumerate(_targets(chosen))
         ]
         return around.push(wanted, targets, around.options(dry_run=dry_run), report)

@@ -24,7 +24,7 @@ from layerferry.settings import environment
 from layerferry.settings.values import Settings
 from layerferry.sources import Source
 from layerferry.sources.by_kind import Sources
-from layerferry.targets.address import AnyTarget
+from layerferry.targets.address import AnyTarget, Ssh
 
 if TYPE_CHECKING:
     from layerferry.routes.daemon_routes import DaemonRoutes
@@ -45,21 +45,22 @@ class Context:
     settings: Settings
     environ: Mapping[str, str] = field(repr=False)
     topology: Topology
+    ssh: Ssh = field(default_factory=Ssh)
     credentials: Credentials = field(default_factory=Credentials.generate, repr=False)
 
     @classmethod
-    def look(cls, settings: Settings, environ: Mapping[str, str]) -> "Context":
-        """Detect the topology. Raises `UsageError` on a variable that cannot be read."""
-        return cls(settings, environ, detect(environ, gather(environ), registry=settings.registry))
+    def look(cls, settings: Settings, environ: Mapping[str, str], ssh: Ssh | None = None) -> "Context":
+        """Detect the topology; `ssh` is how to call it for a daemon. Raises `UsageError` on a variable's mistake."""
+        return cls(settings, environ, detect(environ, gather(environ), registry=settings.registry), ssh or Ssh())
 
     def daemon(self) -> "Daemon":
         """The docker daemon: where the docker SDK finds one by itself, it is left to that."""
         from layerferry.sources.daemon.api import Daemon
 
         if self.environ.get("DOCKER_HOST") or self.environ.get("DOCKER_CONTEXT"):
-            return Daemon(self.environ)
+            return Daemon(self.environ, self.ssh)
         own = self.topology.daemon.environment if self.topology.daemon_reason != "docker's current context" else {}
-        return Daemon({**self.environ, **own})
+        return Daemon({**self.environ, **own}, self.ssh)
 
     def reachability(self, daemon: "Daemon", warn: Callable[[str], None] = lambda _: None) -> "Reachability":
         """What the daemon reaches of ours, as far as the settings allow it; `warn` hears of faults of our registry."""
@@ -103,7 +104,13 @@ class Context:
     def options(self, **chosen: Any) -> Options:
         """How to push, as the settings say, and what the command line alone can say."""
         settings = self.settings
-        return Options(settings.parsed_compression, settings.parsed_platform, jobs=settings.jobs, **chosen)
+        return Options(
+            settings.parsed_compression,
+            settings.parsed_platform,
+            jobs=settings.jobs,
+            retries=settings.retries,
+            **chosen,
+        )
 
     def push(
         self, wanted: Sequence[Wanted], targets: Sequence[AnyTarget], options: Options, report: Report

@@ -54,7 +54,7 @@ class Findings:
 def examine(settings: Settings, environ: Mapping[str, str], target: str | None, ssh: Ssh) -> Findings:
     """Look at all of them. What fails is a finding, not an error."""
     findings = Findings()
-    around = Context.look(settings, environ)
+    around = Context.look(settings, environ, ssh)
     topology = around.topology
     findings.add("CI", str(topology.provider), topology.provider_reason)
     findings.add("container", str(topology.container or "none"), topology.container_reason)

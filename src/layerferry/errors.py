@@ -17,14 +17,18 @@ from typing import ClassVar
 
 
 class LayerferryError(Exception):
-    """An error: one sentence that says what failed and where, and `hint`, what to do about it."""
+    """An error: one sentence that says what failed and where, and `hint`, what to do about it.
+
+    `transient` tells that the same may well work in a moment: a line that broke, not a key that was refused.
+    """
 
     exit_code: ClassVar[int] = 1
 
-    def __init__(self, message: str, *, hint: str = "") -> None:
+    def __init__(self, message: str, *, hint: str = "", transient: bool = False) -> None:
         super().__init__(message)
         self.message = message
         self.hint = hint
+        self.transient = transient
 
 
 class Halt(BaseException):

@@ -70,7 +70,7 @@ class Playing(socketserver.ThreadingUnixStreamServer):
             f"/images/{ID}/tag": document(b"", "201 Created"),
             f"/images/here/x:{PUSH_TAG}": document([]),
         }
-        with closing(Daemon(self.environ)) as daemon, daemon.pushing(daemon.inspect("app:1").image, "here/x") as push:
+        with closing(Daemon(self.environ)) as daemon, daemon.pushing(daemon.inspect("app:1"), "here/x") as push:
             push()
 
 
@@ -125,6 +125,33 @@ def test_an_honest_answer_is_an_image(playing: Playing) -> None:
 
 def test_an_id_without_an_algorithm_is_podmans(playing: Playing) -> None:
     assert playing.inspect({"/images/app:1/json": document({**SHOWN, "Id": ID[7:]})}).id == ID
+
+
+@pytest.mark.parametrize(
+    ("reference", "tags", "names"),
+    [
+        ("aaaaaa", [], ()),
+        ("aaaaaa", ["app:1"], ()),
+        ("a", ["app:1"], ()),
+        ("sha256:aaaa", ["app:1"], ()),
+        ("aaaaaa", ["aaaaaa:latest"], ("docker.io/library/aaaaaa:latest",)),
+        ("aaaaaa", ["docker.io/library/aaaaaa:latest"], ("docker.io/library/aaaaaa:latest",)),
+        ("aaaaaa", ["localhost/aaaaaa:latest"], ("docker.io/library/aaaaaa:latest",)),
+        ("aaaaaa", ["aaaaaa:2"], ()),
+        ("sha256:aaaa", ["sha256:aaaa"], ("docker.io/library/sha256:aaaa",)),
+        ("cafe", [], ("docker.io/library/cafe:latest",)),
+    ],
+)
+def test_the_beginning_of_an_id_is_no_name_unless_the_daemon_has_one(
+    playing: Playing, reference: str, tags: list[str], names: tuple[str, ...]
+) -> None:
+    """As docker understands it: the name first, then the ID."""
+    playing.replies |= {
+        f"/images/{reference}/json": document({**SHOWN, "RepoTags": tags}),
+        f"/images/{reference}/history": document(HISTORY),
+    }
+    with closing(Daemon(playing.environ)) as daemon:
+        assert daemon.inspect(reference).names == names
 
 
 @pytest.mark.parametrize(
@@ -261,7 +288,7 @@ def test_a_push_does_not_wait_for_ever_though_it_talks(
 def test_a_daemon_that_has_gone_is_told_so(playing: Playing) -> None:
     """Its socket is gone, too: `No such file or directory` alone says nothing."""
     with closing(Daemon(playing.environ)) as daemon:
-        image = daemon.inspect("app:1").image
+        image = daemon.inspect("app:1")
         Path(playing.environ["DOCKER_HOST"].removeprefix("unix://")).unlink()
         answers = pytest.raises(SourceError, match=r"the docker daemon at unix://\S+ does not answer")
         with answers as caught, daemon.pushing(image, "here/x") as push:

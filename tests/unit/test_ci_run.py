@@ -40,7 +40,7 @@ def around(environ: Mapping[str, str], machine: Machine | None = None, **setting
 def dialled(monkeypatch: pytest.MonkeyPatch) -> list[Mapping[str, str]]:
     """The environments that a daemon was looked for in."""
     seen: list[Mapping[str, str]] = []
-    monkeypatch.setattr(layerferry.sources.daemon.api, "Daemon", seen.append)
+    monkeypatch.setattr(layerferry.sources.daemon.api, "Daemon", lambda environ, _ssh: seen.append(environ))
     return seen
 
 

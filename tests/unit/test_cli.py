@@ -69,7 +69,7 @@ def calls(monkeypatch: pytest.MonkeyPatch) -> Iterator[Calls]:
             for item in wanted
         ]
 
-    def look(chosen: Any, environ: object) -> Any:
+    def look(chosen: Any, environ: object, ssh: Ssh) -> Any:
         calls.chosen = chosen
         return Context(chosen, {}, detect({}, Machine()))
 

@@ -5,7 +5,6 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from ipaddress import ip_address
-from urllib.parse import urlsplit
 
 from layerferry.ci import providers
 from layerferry.ci.machine import Machine
@@ -15,8 +14,6 @@ from layerferry.errors import UsageError
 #: The port of docker's own registry image.
 REGISTRY_PORT = 5000
 _LARGEST_PORT = 65535
-#: Schemes of a daemon after which there is a path, which may have any character.
-_PATHS = frozenset({"unix", "npipe", "fd"})
 
 #: Providers with GitHub's job model: a job on a machine finds its services published on the loopback.
 _GITHUB_LIKE = (providers.GITHUB, providers.GITEA, providers.FORGEJO)
@@ -129,24 +126,6 @@ def read_address(text: str, setting: str) -> str:
     if not host or "/" in address or not 0 < port <= _LARGEST_PORT or re.search(r"[\s@]", address):
         raise UsageError(f"{setting} is not an address of a registry", hint="Write it as host:port.")
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
-
-
-def check_daemon_url(url: str, origin: str) -> str:
-    """Check a daemon's address. Raises `UsageError`, which names `origin` and repeats no password."""
-    if not url.isprintable():
-        raise UsageError(f"{origin} has a control character in it")
-    scheme, _, rest = url.rpartition("://")
-    if scheme not in _PATHS and ":" in rest.rpartition("@")[0]:
-        raise UsageError(
-            f"{origin} has a password in it", hint="Nothing takes one there. Use a key for ssh://, TLS for tcp://."
-        )
-    try:
-        urlsplit(url)
-    except ValueError:
-        raise UsageError(
-            f"{origin} is not the address of a daemon", hint="Write unix://PATH, tcp://HOST:PORT or ssh://[USER@]HOST."
-        ) from None
-    return url
 
 
 def split_address(address: str) -> tuple[str, int]:

@@ -12,9 +12,10 @@ from ipaddress import IPv4Address
 from urllib.parse import urlsplit
 
 from layerferry.ci import providers
+from layerferry.ci.daemon_address import check_daemon_url, wants_tls
 from layerferry.ci.machine import Machine
 from layerferry.ci.providers import Provider
-from layerferry.ci.services import ServiceContainer, check_daemon_url, find_services, is_loopback, split_address
+from layerferry.ci.services import ServiceContainer, find_services, is_loopback, split_address
 
 _PLAIN_PORT, _TLS_PORT = 2375, 2376
 #: The providers whose `docker` service is an engine of the job's own, at the host where docker's image looks for it.
@@ -212,14 +213,14 @@ def find_daemon(
     if env.get("DOCKER_HOST"):
         url = check_daemon_url(env["DOCKER_HOST"], "DOCKER_HOST")
         return _daemon(url, env, machine), f"DOCKER_HOST={url}"
-    if machine.context_host:
+    if machine.context or machine.context_host:
         url = check_daemon_url(machine.context_host, "docker's current context")
         return _daemon(url, env, machine), "docker's current context"
     if machine.sockets:
         return DaemonLocation(Reach.SOCKET, f"unix://{machine.sockets[0]}"), f"{machine.sockets[0]} exists"
     linked = "DOCKER_PORT_2375_TCP" in env or "DOCKER_PORT_2376_TCP" in env
     if linked or (provider in _DIND_PROVIDERS and container is not None):
-        tls = bool(env.get("DOCKER_TLS_VERIFY")) or _certificates(env, machine) != ""
+        tls = wants_tls(env) or _certificates(env, machine) != ""
         url = f"tcp://docker:{_TLS_PORT if tls else _PLAIN_PORT}"
         certain = "a linked docker service" if linked else "no socket: a docker service is assumed"
         return _daemon(url, env, machine), f"{certain}, {'with' if tls else 'without'} TLS"
@@ -237,14 +238,19 @@ def _daemon(url: str, env: Mapping[str, str], machine: Machine) -> DaemonLocatio
     if parts.scheme not in {"tcp", "http", "https"}:
         return DaemonLocation(Reach.NONE, url)
     certificates = _certificates(env, machine)
-    tls = bool(env.get("DOCKER_TLS_VERIFY")) or parts.scheme == "https" or certificates != ""
+    tls = wants_tls(env) or parts.scheme == "https" or certificates != ""
     local = is_loopback(host) or is_loopback(machine.resolve(host))
     folder = certificates or env.get("DOCKER_CERT_PATH", "")
     return DaemonLocation(Reach.LOOPBACK if local else Reach.REMOTE, url, host, tls, folder if tls else "")
 
 
 def _certificates(env: Mapping[str, str], machine: Machine) -> str:
-    """The folder of client certificates that docker's images look for: $DOCKER_TLS_CERTDIR/client, if it is whole."""
+    """The folder of client certificates that docker's images look for: $DOCKER_TLS_CERTDIR/client, if it is whole.
+
+    Not where the user has named another one.
+    """
+    if env.get("DOCKER_CERT_PATH"):
+        return ""
     folder = f"{env['DOCKER_TLS_CERTDIR']}/client" if env.get("DOCKER_TLS_CERTDIR") else ""
     return folder if folder in machine.tls_folders else ""
 

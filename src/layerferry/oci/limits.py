@@ -123,7 +123,7 @@ NAMED = 1800.0
 #: For what a target said before it hung up.
 LAST_WORDS = 5.0
 LAST_WORDS_LINES = 1_000
-#: Between two signs of life of ours; host.sh ends itself after 300 s without any.
+#: Between two signs of life of ours; the host script ends itself after 300 s without any.
 HEARTBEAT = 15.0
 # The log of a run.
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from layerferry.oci.image import Name
+from layerferry.protocol import VerdictKind
 from layerferry.receive import command, locks
 from layerferry.receive.command import Bounds, OverrunError
 from layerferry.receive.engine import Engine
@@ -46,7 +47,7 @@ def settle(engine: Engine, tags: Sequence[tuple[str, Name]], *, immutable: bool)
     for image, name in tags:
         shown = engine.inspect(image)
         if shown is None:
-            raise Refusal("the image has gone", kind="tag")
+            raise Refusal("the image has gone", kind=VerdictKind.TAG)
         if ids.setdefault(name.tagged, shown.id) != shown.id:
             raise Refusal(f"{name.familiar} is to name two images")
         before = engine.inspect(name.tagged) if immutable else None

@@ -1,4 +1,4 @@
-"""The receiver's end of the conversation (`layerferry.targets.conversation` describes it): every word is checked.
+"""The receiver's end of the conversation (`layerferry.protocol` describes it): every word is checked.
 
 The script is skipped. Unknown words in the ask are skipped too, since a later version of the client sends them before
 it has read our version; after it they are refused. An archive comes at most once, and the engine gets no byte of it
@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 from layerferry.errors import LayerferryError
 from layerferry.oci.image import Name, is_digest
+from layerferry.protocol import VERSION, Fact, Reply, Verb, VerdictKind
 from layerferry.receive.byte_limits import Day, Meter
 from layerferry.receive.decision_log import DecisionLog
 from layerferry.receive.decompression import Expander
@@ -29,8 +30,6 @@ if TYPE_CHECKING:
 # We greet before we load what only an archive needs: hence the imports inside functions.
 # ruff: noqa: PLC0415
 
-#: The version that `layerferry.targets.conversation` has; a test holds the two to each other.
-PROTOCOL = 1
 _LARGEST_SCRIPT = 1 << 20
 #: Seconds to the preamble, which a client sends as soon as it is connected. Others, such as scp, wait for us to speak.
 _HELLO = 30.0
@@ -91,7 +90,7 @@ class Dialogue:
     def _fail(self, error: Refusal) -> int:
         self._note("failed", kind=error.kind, text=error.message)
         with contextlib.suppress(LayerferryError):
-            self.client.say(f"failed {error.kind} {one_line(error.message)}")
+            self.client.say(f"{Reply.FAILED} {error.kind} {one_line(error.message)}")
         self.client.drain()
         return 1
 
@@ -114,9 +113,9 @@ class Dialogue:
     def _hello(self) -> None:
         match self.client.read_line(_HELLO).split(" "):
             case [":", "layerferry", version, length] if version.isdigit() and length.isdigit():
-                self.client.say(f"layerferry {PROTOCOL} receive")
-                if version != str(PROTOCOL):
-                    raise Refusal(f"this is protocol {PROTOCOL}, not {version[:9]}")
+                self.client.say(f"layerferry {VERSION} receive")
+                if version != str(VERSION):
+                    raise Refusal(f"this is protocol {VERSION}, not {version[:9]}")
                 if len(length) > len(str(_LARGEST_SCRIPT)) or int(length) > _LARGEST_SCRIPT:
                     raise Refusal("the script is too long")
                 self.client.skip(int(length))
@@ -126,19 +125,19 @@ class Dialogue:
     def _read_ask(self) -> tuple[list[Ask], str]:
         asks: list[tuple[str, list[str]]] = []
         engine = ""
-        while (words := self.client.read_line().split(" ")) != ["end"]:
+        while (words := self.client.read_line().split(" ")) != [Verb.END]:
             match words:
-                case ["image", image_id] if is_digest(image_id) and len(asks) < _MOST_IMAGES:
+                case [Verb.IMAGE, image_id] if is_digest(image_id) and len(asks) < _MOST_IMAGES:
                     asks.append((image_id, []))
-                case ["layer", diff_id] if is_digest(diff_id) and asks and len(asks[-1][1]) < _MOST_LAYERS:
+                case [Verb.LAYER, diff_id] if is_digest(diff_id) and asks and len(asks[-1][1]) < _MOST_LAYERS:
                     asks[-1][1].append(diff_id)
-                case ["engine", engine]:
+                case [Verb.ENGINE, engine]:
                     pass
-                case ["dry-run"]:
+                case [Verb.DRY_RUN]:
                     self._dry_run = True
-                case ["name", text]:
+                case [Verb.NAME, text]:
                     self._allowed(text)
-                case ["image" | "layer", *_]:
+                case [Verb.IMAGE | Verb.LAYER, *_]:
                     raise Refusal("the ask is broken")
         return [Ask(image_id, tuple(diff_ids)) for image_id, diff_ids in asks], engine
 
@@ -151,34 +150,34 @@ class Dialogue:
 
     def _greet(self, engine: Engine, visible: VisibleImages, asks: list[Ask]) -> None:
         lines = [
-            f"engine {engine.kind} {engine.version} {engine.driver}",
-            f"store {visible.told_store}",
-            f"platform {engine.platform}",
-            f"accept {' '.join(self.host.expander.methods)}",
+            f"{Fact.ENGINE} {engine.kind} {engine.version} {engine.driver}",
+            f"{Fact.STORE} {visible.told_store}",
+            f"{Fact.PLATFORM} {engine.platform}",
+            f"{Fact.ACCEPT} {' '.join(self.host.expander.methods)}",
         ]
         for ask in asks:
             lines += visible.answer(ask)
             if here := visible.present(ask.id):
                 self._offered[ask.id] = here
         self.decisions.write("asked", images=[ask.id for ask in asks], present=list(self._offered))
-        self.client.say(*lines, "end")
+        self.client.say(*lines, Reply.END)
 
     def _obey(self, engine: Engine, visible: VisibleImages) -> int:
         """Carry out commands, up to `done`; the exit code."""
         while True:
             words = self.client.read_line().split(" ")
-            if self._dry_run and words[0] != "learn":
+            if self._dry_run and words[0] != Verb.LEARN:
                 raise Refusal("nothing is changed in a dry run")
             match words:
-                case ["learn", *_]:
-                    self.client.say("learned no")  # a client does not choose where an image is pushed to
-                case ["expect", name, *diff_ids] if not self._loaded and not self._tags:
+                case [Verb.LEARN, *_]:
+                    self.client.say(f"{Reply.LEARNED} no")  # a client does not choose where an image is pushed to
+                case [Verb.EXPECT, name, *diff_ids] if not self._loaded and not self._tags:
                     self._expect(name, tuple(diff_ids))
-                case ["load", method] if self._expected and not self._loaded and not self._tags:
+                case [Verb.LOAD, method] if self._expected and not self._loaded and not self._tags:
                     self._load(engine, visible, method)
-                case ["tag", image, name] if not self._expected or self._loaded:
+                case [Verb.TAG, image, name] if not self._expected or self._loaded:
                     self._tag(visible, image, name)
-                case ["done"] if not self._expected or self._loaded:
+                case [Verb.DONE] if not self._expected or self._loaded:
                     self._done(engine)
                     return 0
                 case [word, *_]:
@@ -212,12 +211,14 @@ class Dialogue:
                 self._incoming = [image.name for image in images]
                 engine.load(archive(spooled, images))
         except OSError as error:
-            raise Refusal(error.strerror or "the archive cannot be kept", kind="load") from None
+            raise Refusal(error.strerror or "the archive cannot be kept", kind=VerdictKind.LOAD) from None
         finally:
             meter.settle()
         shown = [self._verified(engine, image) for image in images]
         self._loaded = {image.incoming: image for image in images}
-        self.client.say(*(f"loaded {image.incoming} {told}" for image, told in zip(images, shown, strict=True)), "end")
+        self.client.say(
+            *(f"{Reply.LOADED} {image.incoming} {told}" for image, told in zip(images, shown, strict=True)), Reply.END
+        )
 
     def _admit(self, engine: Engine, images: tuple["CheckedImage", ...]) -> None:
         for image in images:
@@ -233,9 +234,9 @@ class Dialogue:
         """
         shown = engine.inspect(image.name)
         if shown is None:
-            raise Refusal("the engine does not show what it loaded", kind="verify")
+            raise Refusal("the engine does not show what it loaded", kind=VerdictKind.VERIFY)
         if shown.diff_ids != image.diff_ids or shown.id not in {image.ids[0], image.descriptor.digest}:
-            raise Refusal("the engine shows another image than was sent", kind="verify")
+            raise Refusal("the engine shows another image than was sent", kind=VerdictKind.VERIFY)
         return shown.id if shown.id in image.ids else image.ids[0]
 
     def _allowed(self, text: str, *ids: str) -> Name:
@@ -274,7 +275,7 @@ class Dialogue:
         self._drop(engine)
         if self.policy.run:
             self._run_command(given)
-        self.client.say("done")
+        self.client.say(Reply.DONE)
 
     def _write_on(self, event: str, **facts: object) -> None:
         """Log an event once the names are given: a client that hears of a failure must hear that they are."""
@@ -292,7 +293,7 @@ class Dialogue:
             outcome = run_command(self.policy.run, {**self.host.environment, **facts}, self.policy.run_timeout)
             self._write_on("ran", image=name, status=outcome.status, text=outcome.told)
             if outcome.status != 0:
-                raise Refusal(f"{name} is named, but what should follow ended with {outcome}", kind="run")
+                raise Refusal(f"{name} is named, but what should follow ended with {outcome}", kind=VerdictKind.RUN)
 
     @property
     def _state(self) -> Path:

@@ -5,12 +5,12 @@ import select
 import time
 from collections.abc import Iterator
 
+from layerferry.protocol import LONGEST_FRAME
 from layerferry.receive.refusal import HungUp, Refusal
 
 #: Bytes. `expect` is the longest line: a throw-away name and all diff IDs of an image, 72 bytes each.
 LONGEST_LINE = 64 << 10
 MOST_LINES = 20_000
-LONGEST_FRAME = 16 << 20
 _READ = 256 << 10
 #: A pipe that poll(2) calls writable takes as much without blocking (pipe(7), PIPE_BUF).
 _WRITE = 4096

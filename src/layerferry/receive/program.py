@@ -18,6 +18,7 @@ from types import FrameType
 from typing import Any, NoReturn
 
 from layerferry.errors import Interrupted, LayerferryError, OutputError, UsageError
+from layerferry.protocol import Reply, VerdictKind
 from layerferry.receive.decision_log import DecisionLog
 from layerferry.receive.decompression import Expander
 from layerferry.receive.dialogue import Dialogue, Host
@@ -107,7 +108,9 @@ def _serve(policy_file: Path | None, rules: Mapping[str, Any], environment: Mapp
         client = Client(incoming, outgoing, idle=policy.idle, until=until)
         decisions = DecisionLog(policy.log, **_facts(policy, environment))
     except LayerferryError as error:
-        Client(incoming, outgoing, idle=60.0, until=until).say(f"failed refused {one_line(error.message)}")
+        Client(incoming, outgoing, idle=60.0, until=until).say(
+            f"{Reply.FAILED} {VerdictKind.REFUSED} {one_line(error.message)}"
+        )
         return 1
     try:
         return _converse(client, policy, decisions, environment)
@@ -125,7 +128,7 @@ def _converse(client: Client, policy: Policy, decisions: DecisionLog, environmen
     try:
         decisions.write("start", command=environment.get("SSH_ORIGINAL_COMMAND", ""))
     except Refusal as error:
-        client.say(f"failed refused {error.message}")
+        client.say(f"{Reply.FAILED} {VerdictKind.REFUSED} {error.message}")
         return 1
     code = 1
     try:
@@ -136,7 +139,7 @@ def _converse(client: Client, policy: Policy, decisions: DecisionLog, environmen
         import traceback  # noqa: PLC0415
 
         _note(decisions, "fault", text=traceback.format_exc(limit=-3))
-        client.say("failed internal the receiver's log says why")
+        client.say(f"{Reply.FAILED} {VerdictKind.INTERNAL} the receiver's log says why")
     finally:
         _note(decisions, "end", code=code, seconds=round(time.monotonic() - start, 3))
     return code

@@ -9,6 +9,8 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from layerferry.oci.image import Descriptor, chain_ids
+from layerferry.oci.store_kind import StoreKind
+from layerferry.protocol import Reply
 from layerferry.receive.engine import Engine
 from layerferry.receive.policy import Policy
 
@@ -30,7 +32,7 @@ class Ask:
 class VisibleImages:
     """The images that the client may know of: `images` has their diff IDs, by the engine's image ID."""
 
-    store: str
+    store: StoreKind
     images: Mapping[str, tuple[str, ...]]
     #: The blobs that a containerd store has of them, by the engine's image ID.
     learned: Mapping[str, "BlobDigests"] = field(default_factory=dict)
@@ -45,9 +47,9 @@ class VisibleImages:
         self._layers = frozenset(layer for layers in self.images.values() for layer in layers)
 
     @property
-    def told_store(self) -> str:
-        """The store that the client is told: `layer` for a containerd store whose blobs we know by their diff IDs."""
-        return "layer" if self._blobs else self.store
+    def told_store(self) -> StoreKind:
+        """The kind that the client is told: `LAYER` for a containerd store whose blobs we know by their diff IDs."""
+        return StoreKind.LAYER if self._blobs else self.store
 
     def present(self, image_id: str) -> str:
         """The engine's ID of an image that the client calls by its config's digest, or by that ID; empty for none."""
@@ -62,14 +64,14 @@ class VisibleImages:
 
     def answer(self, ask: Ask) -> list[str]:
         """The lines of the answer to `ask`."""
-        lines = [f"image {ask.id}"]
+        lines = [f"{Reply.IMAGE} {ask.id}"]
         if self.present(ask.id):
-            return [*lines, "present"]
+            return [*lines, Reply.PRESENT]
         holder, depth = self._best(ask.diff_ids)
-        if self.store == "blob" and self._blobs:
+        if self.store is StoreKind.BLOB and self._blobs:
             depth = next((n for n, layer in enumerate(ask.diff_ids[:depth]) if layer not in self._blobs), depth)
-        lines.append(f"chain {depth} {holder}".rstrip())
-        if self.store != "chain":
+        lines.append(f"{Reply.CHAIN} {depth} {holder}".rstrip())
+        if self.store is not StoreKind.CHAIN:
             lines += self._loose(ask.diff_ids[depth:])
         return lines
 
@@ -86,7 +88,7 @@ class VisibleImages:
         found = []
         for layer in wanted:
             holder = next(image_id for image_id, layers in self.images.items() if layer in layers)
-            found.append(f"loose {layer} {self.images[holder].index(layer)} {holder}")
+            found.append(f"{Reply.LOOSE} {layer} {self.images[holder].index(layer)} {holder}")
         return found
 
     def holders(self, asks: Sequence[Ask]) -> list[str]:
@@ -102,9 +104,11 @@ class VisibleImages:
     def stand_in(self, layer: Descriptor, diff_ids: Sequence[str], position: int) -> Descriptor | None:
         """The blob that a manifest names for a layer that is not in the archive; None unless the client may know it."""
         diff_id = diff_ids[position]
-        if self.store == "blob":
+        if self.store is StoreKind.BLOB:
             return self._blobs.get(diff_id)
-        here = diff_id in self._layers if self.store == "layer" else chain_ids(diff_ids)[position] in self._chains
+        here = (
+            diff_id in self._layers if self.store is StoreKind.LAYER else chain_ids(diff_ids)[position] in self._chains
+        )
         return layer if here and layer.digest == diff_id else None
 
 
@@ -112,7 +116,7 @@ def find_visible_images(engine: Engine, policy: Policy, asks: Sequence[Ask]) -> 
     """The images that the client may know of; of a containerd store, with the blobs that it takes to reuse them."""
     ids = {image_id for image_id, name in engine.names() if policy.shows(name, image_id)}
     visible = VisibleImages(engine.store, engine.layers(ids) if ids else {})
-    if engine.store != "blob" or not (holders := visible.holders(asks)):
+    if engine.store is not StoreKind.BLOB or not (holders := visible.holders(asks)):
         return visible
     from layerferry.receive.blob_digests import open_registry  # noqa: PLC0415 - most hosts do not need it
 

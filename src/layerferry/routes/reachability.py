@@ -19,7 +19,8 @@ from layerferry.routes.ngrok.edge_check import Credentials
 from layerferry.routes.ngrok.tunnel import open_tunnel
 from layerferry.routes.service_registry import ServiceEndpoint
 from layerferry.sources.daemon.api import Daemon
-from layerferry.targets.conduit import SshConduit, SshTarget
+from layerferry.sources.daemon.ssh_transport import ssh_target
+from layerferry.targets.conduit import SshConduit
 from layerferry.temporary import TemporaryFolder
 
 #: The realm of our registry's challenge; an edge that shows it has let a request without credentials through.
@@ -194,7 +195,8 @@ class Reachability:
     def _forward(self, port: int) -> int:
         """Forward a port of the daemon's loopback to ours, through an ssh session to its host; that port."""
         url = self._topology.daemon.url
-        conduit = self._stack.enter_context(SshConduit(SshTarget.parse(url), command="exec cat"))
+        to_host = SshConduit(ssh_target(url), **self._daemon.ssh.arguments, command="exec cat")
+        conduit = self._stack.enter_context(to_host)
         conduit.wait_until_up()
         forwarded = conduit.reverse(port)
         if forwarded is None:

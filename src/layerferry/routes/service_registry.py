@@ -8,9 +8,9 @@ from typing import Self
 
 from layerferry.errors import SourceError
 from layerferry.oci.content import Blob, Content, Summary
-from layerferry.oci.image import Descriptor, Image
+from layerferry.oci.image import Descriptor
 from layerferry.oci.plan import Inventory, plan
-from layerferry.sources.daemon.api import Daemon
+from layerferry.sources.daemon.api import Daemon, Inspected
 from layerferry.sources.daemon.push_tags import PUSH_TAG
 from layerferry.sources.registry import RemoteSource
 
@@ -29,12 +29,13 @@ class Served:
     """The content of one image, from a registry service that the daemon has pushed to."""
 
     def __init__(
-        self, daemon: Daemon, endpoint: ServiceEndpoint, image: Image, wanted: frozenset[str], spool: Path
+        self, daemon: Daemon, endpoint: ServiceEndpoint, inspected: Inspected, wanted: frozenset[str], spool: Path
     ) -> None:
         self.pending = set(wanted)
         self._daemon = daemon
         self._endpoint = endpoint
-        self._image = image
+        self._inspected = inspected
+        self._image = inspected.image
         self._spool = spool
         self._stack = ExitStack()
         self._content: Content | None = None
@@ -47,7 +48,7 @@ class Served:
 
     def blobs(self) -> Iterator[Blob]:
         endpoint = self._endpoint
-        with self._daemon.pushing(self._image, f"{endpoint.address}/{endpoint.repository}") as push:
+        with self._daemon.pushing(self._inspected, f"{endpoint.address}/{endpoint.repository}") as push:
             push()
         source = self._stack.enter_context(closing(RemoteSource(endpoint.environ)))
         reference = f"registry:{endpoint.url.removeprefix('https://')}/{endpoint.repository}:{PUSH_TAG}"

@@ -74,6 +74,7 @@ class _Checks(BaseSettings):
         "ssh_accept_new_host_key",
         "timeout",
         "jobs",
+        "retries",
         "summary",
         "dotenv",
         "log",

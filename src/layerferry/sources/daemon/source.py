@@ -8,6 +8,7 @@ from typing import Protocol
 from layerferry.oci.content import Content, Route
 from layerferry.oci.image import Descriptor, Image, Platform
 from layerferry.oci.plan import Plan
+from layerferry.oci.store_kind import StoreKind
 from layerferry.sources import Source, SourceImage
 from layerferry.sources.daemon.api import Daemon, Inspected
 
@@ -33,9 +34,8 @@ class Routes(Protocol):
 
 
 class DaemonImage(SourceImage):
-    """An image in a daemon. It is called what the user called it, and its blobs are known when it was pushed."""
+    """An image in a daemon. Its blobs are known when it was pushed."""
 
-    names = ()
     held: Mapping[str, Descriptor] = {}
 
     def __init__(self, inspected: Inspected, routes: Callable[[], Routes]) -> None:
@@ -48,13 +48,18 @@ class DaemonImage(SourceImage):
         return self._inspected.image
 
     @property
+    def names(self) -> tuple[str, ...]:
+        """What the user called it, unless that was the beginning of its ID."""
+        return self._inspected.names
+
+    @property
     def _routes(self) -> ImageRoutes:
         self._opened = self._opened or self._open_routes().of(self._inspected)
         return self._opened
 
     def fetch_config_id(self) -> str:
         """A containerd store's image ID is another one; then a push that moves nothing tells it."""
-        return self.image.id if self._inspected.store == "chain" else self._routes.fetch_config_id()
+        return self.image.id if self._inspected.store is StoreKind.CHAIN else self._routes.fetch_config_id()
 
     def choose(self, plan: Plan) -> Route:
         return self._routes.choose(plan)
