@@ -40,6 +40,11 @@ OTHER_WORDS = {
     "transport": "route",
     "downloaded layers": "received",
 }
+#: Words that name a thing by another one. What is meant has a word of OCI, docker, OpenSSH or HTTP.
+METAPHORS = (
+    "cargo|consignment|goodbye|journal|knock|landing|leash|lessons?|luggage|parcels?|seats?|shel(?:f|ves)|stock|tape"
+    "|voyage"
+)
 
 
 def image(*, stored: bool = False) -> Image:
@@ -108,6 +113,16 @@ def test_help_settings_and_readme_have_one_word_for_one_thing() -> None:
     for where, text in [*options(cli), *settings, ("README", README)]:
         found = {word for word in OTHER_WORDS if re.search(rf"\b{word}\b", text, re.IGNORECASE)}
         assert found == set(), f"{where}: {[(word, OTHER_WORDS[word]) for word in found]}"
+
+
+def test_no_source_and_no_document_has_a_metaphor_for_a_thing() -> None:
+    paths = [
+        path for top in ("src", "docs") for path in (ROOT / top).rglob("*") if path.suffix in {".py", ".sh", ".md"}
+    ]
+    assert len(paths) > 100
+    words = re.compile(rf"(?<![a-z])(?:{METAPHORS})(?![a-z])", re.IGNORECASE)
+    found = [(path.name, words.findall(text)) for path in paths if words.search(text := path.read_text("utf-8"))]
+    assert found == []
 
 
 def test_the_routes_are_the_same_in_help_settings_readme_and_glossary() -> None:
