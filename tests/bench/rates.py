@@ -18,10 +18,9 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from layerferry.embedded_registry import PushRepository, Registry
-from layerferry.oci.image import Image
 from layerferry.oci.store_kind import StoreKind
 from layerferry.routes.choose import RATES
-from layerferry.sources.daemon.api import Daemon
+from layerferry.sources.daemon.api import Daemon, Inspected
 from rig import DOCKERS, Engine, Noise, Rig, Text, cannot_run
 
 MB = 1_000_000
@@ -45,13 +44,15 @@ def seconds(work: Callable[[], object]) -> float:
     return time.monotonic() - began
 
 
-def saved(daemon: Daemon, image: Image) -> None:
+def saved(daemon: Daemon, image: Inspected) -> None:
     with tempfile.TemporaryDirectory() as spool, daemon.export(image, frozenset(), Path(spool)) as export:
         for _ in export._read(image):
             pass
 
 
-def pushed(daemon: Daemon, image: Image, registry: Registry, repository: PushRepository, *, everything: bool) -> None:
+def pushed(
+    daemon: Daemon, image: Inspected, registry: Registry, repository: PushRepository, *, everything: bool
+) -> None:
     if everything:
         repository.claim_all()
     with daemon.pushing(image, f"127.0.0.1:{registry.port}/{repository.name}") as push:
@@ -66,10 +67,10 @@ def measure(rig: Rig, kind: str, runs: int, megabytes: int) -> tuple[float, floa
         daemon = Daemon({"DOCKER_HOST": engine.host})
         with tempfile.TemporaryDirectory() as spool, Registry(spool=Path(spool), limit=10_000 * MB) as registry:
             image = daemon.inspect(name)
-            saves.append(image.size / seconds(partial(saved, daemon, image)))
+            saves.append(image.image.size / seconds(partial(saved, daemon, image)))
             repository = registry.repository()
             push = partial(pushed, daemon, image, registry, repository)
-            uploads.append(image.size / seconds(partial(push, everything=False)))
+            uploads.append(image.image.size / seconds(partial(push, everything=False)))
             pushes.append(seconds(partial(push, everything=True)))
         daemon.close()
         engine.clear()

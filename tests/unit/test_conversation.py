@@ -304,7 +304,7 @@ def test_names_are_set_and_the_end_is_awaited() -> None:
     conduit = FakeConduit("layerferry 1 sh", "done")
     conversation = Conversation(conduit)
     conversation._hello()
-    conversation.commit({INCOMING: ["app:1", "app:2"], ONE: ["app:3"]})
+    conversation.commit({INCOMING: ["app:1", "app:2"], ONE: ["app:3"]}.items())
     expected = f"tag {INCOMING} app:1\ntag {INCOMING} app:2\ntag {ONE} app:3\ndone\n"
     assert conduit.said.decode() == expected
 
@@ -314,7 +314,7 @@ def test_anything_but_the_expected_word_is_an_error(line: str) -> None:
     conversation = Conversation(FakeConduit("layerferry 1 sh", line))
     conversation._hello()
     with pytest.raises(ConnectError, match="where 'done' should stand"):
-        conversation.commit({INCOMING: ["app:1"]})
+        conversation.commit({INCOMING: ["app:1"]}.items())
 
 
 @pytest.mark.parametrize(("line", "expected"), [("learned yes", True), ("learned no", False), ("what?", False)])
@@ -414,7 +414,7 @@ def test_what_is_not_one_word_is_not_said(bad: str) -> None:
     conversation = Conversation(conduit)
     conversation._hello()
     with pytest.raises(SourceError, match="is not one word"):
-        conversation.commit({ONE: ["app:1", bad]})
+        conversation.commit({ONE: ["app:1", bad]}.items())
     with pytest.raises(SourceError, match="is not one word"):
         conversation.load({INCOMING: [A, bad]}, "zstd", [b"x"])
     with pytest.raises(SourceError, match="is not one word"):
@@ -559,7 +559,7 @@ def test_a_target_that_lives_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> N
     conduit.lines = deque([*["alive"] * 60, f"loaded {INCOMING} {ONE}", "end", *["alive"] * 60, "done"])
     clock.step = 10
     assert conversation.load({INCOMING: [A]}, "none", [b"x"]) == {INCOMING: ONE}
-    conversation.commit({INCOMING: ["app:1"]})
+    conversation.commit({INCOMING: ["app:1"]}.items())
 
 
 @pytest.mark.parametrize("line", ["hello", "", "alive", "done"])

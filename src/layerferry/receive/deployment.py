@@ -1,4 +1,4 @@
-"""What follows a verified push: the names, and the policy's command."""
+"""The steps after a verified push: the names, and the policy's command."""
 
 import contextlib
 import os
@@ -18,7 +18,7 @@ _TOLD = 2000
 
 @contextlib.contextmanager
 def exclusively(folder: Path) -> Iterator[None]:
-    """Let one session at a time look whether a name is free and take it; raises `Refusal` where that cannot be."""
+    """Hold the lock under which a name is looked at and given; raises `Refusal` where it cannot be taken."""
     try:
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         descriptor = os.open(folder / "names.lock", os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
@@ -39,7 +39,7 @@ def _no_lock() -> Refusal:
 
 
 def settle(engine: Engine, tags: Sequence[tuple[str, Name]], *, immutable: bool) -> dict[str, str]:
-    """Which image ID each name is to get; `tags` names images by the engine's name or ID for them.
+    """The image ID that each name is to get; `tags` has the engine's name or ID of an image with each name.
 
     With `immutable`, no name moves from one image to another, and none is given if one of them would.
     """
@@ -58,7 +58,7 @@ def settle(engine: Engine, tags: Sequence[tuple[str, Name]], *, immutable: bool)
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """How a command ended: its exit status, None where it took too long, and the end of what it told."""
+    """The exit status of a command, None where it took too long, and the end of its output."""
 
     status: int | None
     told: str
@@ -68,7 +68,7 @@ class Outcome:
 
 
 def run_command(argv: Sequence[str], environment: Mapping[str, str], patience: float) -> Outcome:
-    """Run the policy's command. It hears nothing from the client, and says nothing to it."""
+    """Run the policy's command, which neither reads from the client nor writes to it."""
     try:
         done = command.run(argv, environment, Bounds(seconds=patience, tail=_TOLD), folder="/")
     except OverrunError:

@@ -1,8 +1,8 @@
-"""The conversation, from the target's end (`layerferry.protocol` tells it), with every word of it judged.
+"""The receiver's end of the conversation (`layerferry.protocol` describes it): every word is checked.
 
-The script is skipped. Unknown words in the ask are skipped too, since a client of tomorrow sends them before it has
-read what we are; later ones are refused. An archive comes at most once, and the engine sees no byte of it before all is
-checked. Names are looked at one by one, and none is given before `done`.
+The script is skipped. Unknown words in the ask are skipped too, since a later version of the client sends them before
+it has read our version; after it they are refused. An archive comes at most once, and the engine gets no byte of it
+before all of it is checked. Each name is checked, and none is given before `done`.
 """
 
 import contextlib
@@ -22,7 +22,7 @@ from layerferry.receive.engine import Engine
 from layerferry.receive.frames import Client
 from layerferry.receive.policy import Policy
 from layerferry.receive.refusal import HungUp, Refusal, one_line
-from layerferry.receive.visible_images import Ask, VisibleImages, take_stock
+from layerferry.receive.visible_images import Ask, VisibleImages, find_visible_images
 
 if TYPE_CHECKING:
     from layerferry.receive.archive_spool import CheckedImage
@@ -40,7 +40,7 @@ _LONGEST_NAME = 400
 
 @dataclass(frozen=True, slots=True)
 class Host:
-    """What a session works with: this host's programs and folders."""
+    """The programs and folders of this host that a session works with."""
 
     find_engine: Callable[[str], Engine]
     expander: Expander
@@ -50,12 +50,12 @@ class Host:
 
 @dataclass(slots=True)
 class Dialogue:
-    """One session with one client. `run` it once."""
+    """A session with one client. `run` is called once."""
 
     client: Client
     policy: Policy
     host: Host
-    journal: DecisionLog
+    decisions: DecisionLog
     #: The client has said that nothing is to be changed, before any word that its source might have made.
     _dry_run: bool = False
     _expected: dict[str, tuple[str, ...]] = field(default_factory=dict)
@@ -67,15 +67,15 @@ class Dialogue:
     _tags: list[tuple[str, Name]] = field(default_factory=list)
 
     def run(self) -> int:
-        """Hold the conversation; the process's exit code. Whatever happens, no throw-away name stays."""
+        """Hold the conversation, and return the exit code of the process. At its end no throw-away name is left."""
         try:
             self._hello()
             asks, wanted_engine = self._read_ask()
             engine = self.host.find_engine(self._engine(wanted_engine))
-            stock = take_stock(engine, self.policy, asks)
+            visible = find_visible_images(engine, self.policy, asks)
             with self._tidied(engine):
-                self._greet(engine, stock, asks)
-                return self._obey(engine, stock)
+                self._greet(engine, visible, asks)
+                return self._obey(engine, visible)
         except HungUp:
             self._note("hung up", loaded=len(self._loaded))
             return 1 if self._loaded or self._expected else 0
@@ -83,9 +83,9 @@ class Dialogue:
             return self._fail(error)
 
     def _note(self, event: str, **facts: object) -> None:
-        """Tell the journal what has happened, where nothing hangs on whether that can be kept."""
+        """Log an event that is over, whether or not its line can be written."""
         with contextlib.suppress(LayerferryError):
-            self.journal.write(event, **facts)
+            self.decisions.write(event, **facts)
 
     def _fail(self, error: Refusal) -> int:
         self._note("failed", kind=error.kind, text=error.message)
@@ -104,7 +104,7 @@ class Dialogue:
             signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
     def _drop(self, engine: Engine) -> None:
-        """Take our throw-away names away; the journal hears of one that the engine keeps."""
+        """Remove our throw-away names; one that the engine keeps is logged."""
         kept = [name for name in self._incoming if not engine.remove(name)]
         self._incoming = []
         if kept:
@@ -142,28 +142,28 @@ class Dialogue:
         return [Ask(image_id, tuple(diff_ids)) for image_id, diff_ids in asks], engine
 
     def _engine(self, wanted: str) -> str:
-        """The policy's engine, or else the client's."""
+        """The engine that the policy names, or else the client."""
         fixed = self.policy.engine
         if wanted not in {"", "docker", "podman"} or (fixed and wanted not in {"", Path(fixed).name}):
             raise Refusal(f"engine {wanted[:40]} is not offered")
         return fixed or wanted
 
-    def _greet(self, engine: Engine, stock: VisibleImages, asks: list[Ask]) -> None:
+    def _greet(self, engine: Engine, visible: VisibleImages, asks: list[Ask]) -> None:
         lines = [
             f"{Fact.ENGINE} {engine.kind} {engine.version} {engine.driver}",
-            f"{Fact.STORE} {stock.told_store}",
+            f"{Fact.STORE} {visible.told_store}",
             f"{Fact.PLATFORM} {engine.platform}",
             f"{Fact.ACCEPT} {' '.join(self.host.expander.methods)}",
         ]
         for ask in asks:
-            lines += stock.answer(ask)
-            if here := stock.present(ask.id):
+            lines += visible.answer(ask)
+            if here := visible.present(ask.id):
                 self._offered[ask.id] = here
-        self.journal.write("asked", images=[ask.id for ask in asks], present=list(self._offered))
+        self.decisions.write("asked", images=[ask.id for ask in asks], present=list(self._offered))
         self.client.say(*lines, Reply.END)
 
-    def _obey(self, engine: Engine, stock: VisibleImages) -> int:
-        """Commands, up to `done`."""
+    def _obey(self, engine: Engine, visible: VisibleImages) -> int:
+        """Carry out commands, up to `done`; the exit code."""
         while True:
             words = self.client.read_line().split(" ")
             if self._dry_run and words[0] != Verb.LEARN:
@@ -174,9 +174,9 @@ class Dialogue:
                 case [Verb.EXPECT, name, *diff_ids] if not self._loaded and not self._tags:
                     self._expect(name, tuple(diff_ids))
                 case [Verb.LOAD, method] if self._expected and not self._loaded and not self._tags:
-                    self._load(engine, stock, method)
+                    self._load(engine, visible, method)
                 case [Verb.TAG, image, name] if not self._expected or self._loaded:
-                    self._tag(stock, image, name)
+                    self._tag(visible, image, name)
                 case [Verb.DONE] if not self._expected or self._loaded:
                     self._done(engine)
                     return 0
@@ -190,7 +190,7 @@ class Dialogue:
             raise Refusal("the header is broken")
         self._expected[name] = diff_ids
 
-    def _load(self, engine: Engine, stock: VisibleImages, method: str) -> None:
+    def _load(self, engine: Engine, visible: VisibleImages, method: str) -> None:
         import tempfile
 
         from layerferry.receive.archive_spool import ArchiveSpool, archive, check
@@ -202,14 +202,14 @@ class Dialogue:
             with tempfile.TemporaryFile(dir=self.policy.spool, prefix="layerferry-") as spool:
                 if day is not None:
                     day.charge(0)
-                cargo = ArchiveSpool(spool, self.host.expander, meter)
-                cargo.take(self.client.frames(), method)
+                spooled = ArchiveSpool(spool, self.host.expander, meter)
+                spooled.take(self.client.frames(), method)
                 meter.settle()
-                images = check(cargo, self._expected, stock)
+                images = check(spooled, self._expected, visible)
                 self._admit(engine, images)
-                self.journal.write("checked", images=[image.ids[0] for image in images], bytes=meter.spent)
+                self.decisions.write("checked", images=[image.ids[0] for image in images], bytes=meter.spent)
                 self._incoming = [image.name for image in images]
-                engine.load(archive(cargo, images))
+                engine.load(archive(spooled, images))
         except OSError as error:
             raise Refusal(error.strerror or "the archive cannot be kept", kind=VerdictKind.LOAD) from None
         finally:
@@ -228,9 +228,9 @@ class Dialogue:
                 raise Refusal(f"images for {image.platform} are not taken here")
 
     def _verified(self, engine: Engine, image: "CheckedImage") -> str:
-        """The image ID, in the client's words: it does not know of a manifest that names blobs of ours.
+        """The image ID that the client knows: not that of a manifest which names blobs of ours.
 
-        An engine may say that it loaded what it did not: docker 28.5 does, when a blob is absent.
+        An engine may report a load that failed as done: docker 28.5 does, when a blob is absent.
         """
         shown = engine.inspect(image.name)
         if shown is None:
@@ -240,7 +240,7 @@ class Dialogue:
         return shown.id if shown.id in image.ids else image.ids[0]
 
     def _allowed(self, text: str, *ids: str) -> Name:
-        """`text` as a name that the policy allows, as far as it can be told."""
+        """The name `text`; raises `Refusal` where the policy does not allow it (for the image with `ids`)."""
         try:
             name = Name.parse(text[:_LONGEST_NAME])
         except LayerferryError:
@@ -251,24 +251,24 @@ class Dialogue:
             raise Refusal(f"the name {name.familiar} is not allowed here")
         return name
 
-    def _tag(self, stock: VisibleImages, image: str, text: str) -> None:
+    def _tag(self, visible: VisibleImages, image: str, text: str) -> None:
         if len(self._tags) == _MOST_IMAGES:
             raise Refusal("there are too many names")
         if image in self._loaded:
-            consignment = self._loaded[image]
-            self._tags.append((consignment.name, self._allowed(text, *consignment.ids)))
+            loaded = self._loaded[image]
+            self._tags.append((loaded.name, self._allowed(text, *loaded.ids)))
         elif here := self._offered.get(image):
-            self._tags.append((here, self._allowed(text, *stock.ids(here))))
+            self._tags.append((here, self._allowed(text, *visible.ids(here))))
         else:
             raise Refusal(f"there is no {image[:80]!r} to give a name to")
 
     def _done(self, engine: Engine) -> None:
-        """Give the names, which the journal has heard of before: it tells `naming`, and `named` once they are given."""
+        """Give the names. The log has a line `naming` before, and a line `named` once they are given."""
         from layerferry.receive.deployment import exclusively, settle
 
         with exclusively(self._state) if self.policy.immutable_tags else contextlib.nullcontext():
             given = settle(engine, self._tags, immutable=self.policy.immutable_tags)
-            self.journal.write("naming", images=given)
+            self.decisions.write("naming", images=given)
             for image, name in self._tags:
                 engine.tag(image, name.tagged)
         self._confirm(engine)
@@ -286,9 +286,9 @@ class Dialogue:
                 raise Refusal(f"the name {name.familiar} shows another image", kind=VerdictKind.VERIFY)
 
     def _write_on(self, event: str, **facts: object) -> None:
-        """Add an event once the names are given: a client that hears of no end must hear of that."""
+        """Log an event once the names are given: a client that hears of a failure must hear that they are."""
         try:
-            self.journal.write(event, **facts)
+            self.decisions.write(event, **facts)
         except Refusal as error:
             raise Refusal(f"the images have their names, but {error.message}") from None
 

@@ -1,7 +1,7 @@
-"""The container engine of this host, through its own command line: arguments as lists, never a shell.
+"""The container engine of this host, by its command line: arguments as lists, never a shell.
 
-What it says is looked at with its exit status. That it fails means nothing but that it failed: an image is absent only
-where the engine says so in words that we know.
+Its output counts together with its exit status. A status alone says that it failed and nothing else: an image is absent
+only where the engine says so in words that we know.
 """
 
 import os
@@ -57,13 +57,13 @@ _DRIVER = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 
 
 def clean_environment(environment: Mapping[str, str]) -> dict[str, str]:
-    """What is handed down to programs that we start."""
+    """The environment of the programs that we start."""
     kept = {name: environment[name] for name in _VARIABLES if name in environment}
     return {**kept, "PATH": f"{environment.get('PATH', '')}:{_PATH}".strip(":"), "LC_ALL": "C"}
 
 
 def find_program(name: str, environment: Mapping[str, str]) -> str:
-    """The path of a program, or nothing: `shutil.which` without the compressors that `shutil` loads."""
+    """The path of a program, or an empty string: `shutil.which` without the modules that `shutil` loads."""
     folders = [""] if "/" in name else environment["PATH"].split(":")
     paths = (f"{folder}/{name}" if folder else name for folder in folders)
     return next((path for path in paths if path.startswith("/") and os.access(path, os.X_OK)), "")
@@ -71,7 +71,7 @@ def find_program(name: str, environment: Mapping[str, str]) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Shown:
-    """What the engine shows of an image: its ID, and its layers' diff IDs, bottom first."""
+    """An image as the engine shows it: its ID, and its layers' diff IDs, bottom first."""
 
     id: str
     diff_ids: tuple[str, ...]
@@ -90,7 +90,7 @@ class Engine:
     store: StoreKind
 
     def names(self) -> Iterator[tuple[str, Name]]:
-        """Every image's ID with each of its names."""
+        """The ID of every image, with each of its names."""
         shown = self._ask("image", "ls", "--no-trunc", "--format", "{{.ID}} {{.Repository}}:{{.Tag}}")
         for line in shown.splitlines():
             image_id, _, text = line.strip().partition(" ")
@@ -112,7 +112,7 @@ class Engine:
         return found
 
     def inspect(self, name: str) -> Shown | None:
-        """What goes by `name`, if anything does: None only where the engine says that nothing does."""
+        """The image with the name `name`; None only where the engine says that there is none."""
         shown = self._show([name])
         return shown[0] if shown else None
 
@@ -124,7 +124,7 @@ class Engine:
         self._ask("tag", image, name, kind=VerdictKind.TAG)
 
     def remove(self, name: str) -> bool:
-        """Take a name away, and the image with it if it has no other. Whether the name is gone."""
+        """Remove a name, and the image too if it has no other; whether the name is gone."""
         try:
             done = self._run("image", "rm", name)
         except Refusal:
@@ -163,7 +163,7 @@ class Engine:
         return done.out.decode(errors="replace")
 
     def _say(self, done: Ended, *, kind: VerdictKind) -> None:
-        """Raise what the engine says where it says that it failed."""
+        """Raise `Refusal` with the engine's words where its status says that it failed."""
         if done.status:
             raise Refusal(_told(done) or f"{self.kind} failed with status {done.status}", kind=kind)
 
@@ -239,12 +239,12 @@ def _run(
 
 
 def _told(done: Ended) -> str:
-    """The end of what a program that failed has to say."""
+    """The end of the stderr, or else the stdout, of a program that failed."""
     return one_line((done.err.strip() or done.out.strip())[-_TOLD:].decode(errors="replace"))
 
 
 def _is_absent(done: Ended, names: Sequence[str]) -> bool:
-    """Whether an engine failed for no other reason than that some of `names` are no images of its."""
+    """Whether an engine failed for no other reason than that it has no image with some of `names`."""
     lines = [line.strip() for line in done.err.decode(errors="replace").splitlines()]
     said = [line for line in lines if line and not _ASIDE.fullmatch(line)]
     absent = {_absent(line) for line in said}

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from layerferry.errors import RouteError
-from layerferry.events import Route
+from layerferry.oci.content import Route
 from layerferry.oci.plan import Plan
 from layerferry.oci.store_kind import StoreKind
 

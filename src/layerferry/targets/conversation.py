@@ -160,9 +160,9 @@ class Conversation:
             raise VerificationError(f"{self.target} does not say what it loaded")
         return shown
 
-    def commit(self, names: Mapping[str, Iterable[str]]) -> None:
+    def commit(self, names: Iterable[tuple[str, Iterable[str]]]) -> None:
         """Give images, by ID or throw-away name, their names, and drop the throw-away ones."""
-        self._say(*((Verb.TAG, image, name) for image, wanted in names.items() for name in wanted), (Verb.DONE,))
+        self._say(*((Verb.TAG, image, name) for image, wanted in names for name in wanted), (Verb.DONE,))
         if (line := self._answer("its engine to give the names", limits.NAMED)) != Reply.DONE:
             raise ConnectError(f"{self.target} says {cut(line, 200)!r} where 'done' should stand")
         self._over.set()

@@ -47,16 +47,25 @@ def verdict(target: str, line: str) -> LayerferryError:
     error, message, hint = _KINDS.get(kind, (TargetError, f"failed to {cut(kind, 40)}".rstrip(), ""))
     if error is TargetError:
         message, hint = _better(kind, text.lower()) or (message, hint)
-    return error(f"{target}: {message} ({cut(text, limits.SHOWN)})" if text else f"{target}: {message}", hint=hint)
+    return error(
+        f"{target}: {message} ({cut(text, limits.SHOWN)})" if text else f"{target}: {message}",
+        hint=hint,
+        transient=kind == VerdictKind.STOPPED or (kind == VerdictKind.LOAD and _is_gone(text.lower())),
+    )
 
 
 def _better(kind: str, text: str) -> tuple[str, str] | None:
     for alternatives, message, advice in _ENGINE_FAILURES:
         if any(all(word in text for word in words) for words in alternatives):
             return message, advice
-    if kind == VerdictKind.LOAD and any(word in text for word in _GONE):
+    if kind == VerdictKind.LOAD and _is_gone(text):
         return "the engine refused the image", f"If an image was removed there meanwhile, push again. {_UNTOUCHED}"
     return None
+
+
+def _is_gone(text: str) -> bool:
+    """Whether an image that was built on has been removed: a further try finds that out, and sends its layers."""
+    return any(word in text for word in _GONE)
 
 
 def cut(text: str, most: int) -> str:
