@@ -34,7 +34,7 @@ Json = dict[str, Any]
 def look(engine: Engine) -> Json:
     """All that a push might leave on an engine and its machine: names, digests, nameless images, containers, files.
 
-    A podman that is only a target has no API service, and is asked through its command.
+    A podman that is only a target has no API service: its lists are read as they are stored.
     """
     folders = ("/tmp", "/var/tmp", "/root", "/etc/docker", "/dev/shm")
     files = engine.machine.run("find", *folders, "-type", "f", "-not", "-path", "*/.local/share/fish/*")
@@ -42,9 +42,8 @@ def look(engine: Engine) -> Json:
         images = engine.images() | dict.fromkeys(engine.leases)
         containers = engine.ctr("containers", "ls", "-q").split()
     elif engine.kind.program == "podman":
-        rows = json.loads(engine.docker("images", "--all", "--format", "json"))
-        images = {row["Id"]: (row.get("Names"), row.get("RepoDigests")) for row in rows}
-        containers = engine.docker("ps", "--all", "--external", "--quiet").split()
+        images = {row["id"]: (row.get("names"), row.get("digest")) for row in engine.podman_rows("images")}
+        containers = sorted(row["id"] for row in engine.podman_rows("containers"))
     else:
         rows = engine.api.get("/images/json?all=1")
         images = {row["Id"]: (row["RepoTags"], row["RepoDigests"]) for row in rows}
@@ -140,7 +139,10 @@ class Scene:
         shop = self.rig.workshop
         large = Text(size, self.seed) if size < 10_000_000 else Noise(size, self.seed)
         image = shop.image([shop.layer({"usr/large": large}), self.layer(name="usr/small")])
-        name = self.registry().push("base:1", image, compression="gzip-9" if size < 10_000_000 else "gzip-1")
+        repository = f"base-{hashlib.sha256(self.seed.encode()).hexdigest()[:12]}"
+        name = self.rig.common_registry.push(
+            f"{repository}:1", image, compression="gzip-9" if size < 10_000_000 else "gzip-0"
+        )
         for engine in (self.source, self.target):
             engine.pull(name)
         return name

@@ -321,7 +321,7 @@ def cable(network: Process, engine: Engine) -> None:
 def pull_base(rig: Rig, engine: Engine, layer: Layer) -> str:
     """Let an engine pull the base from a registry in its own network; returns its name there."""
     registry = rig.registry()
-    name = registry.push("topology-base:1", rig.workshop.image([layer]), compression="gzip-1")
+    name = registry.push("topology-base:1", rig.workshop.image([layer]), compression="gzip-0")
     beside = None
     if engine.machine.network:
         enter = ["nsenter", "--target", str(engine.machine.init.pid), "--net", "--"]

@@ -15,7 +15,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any, Literal, cast
 
-Compression = Literal["none", "gzip-1", "gzip-6", "gzip-9"]
+#: Level 0 stores: as quick as can be, and still another blob than docker's.
+Compression = Literal["none", "gzip-0", "gzip-1", "gzip-6", "gzip-9"]
 
 _CHUNK = 1 << 20
 _CREATED = "2024-02-29T12:00:00Z"
