@@ -12,14 +12,13 @@ import tarfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import pytest
 
 from rig import Containerd, Engine, Layer, Noise, Registry, Rig, RigError, Sshd, Text
 from rig.command import Layerferry, Run
-from rig.processes import wait_until
+from rig.processes import command_lines, wait_until
 from rig.ssh import start_sshd
 
 APP = "push-test/app:1"
@@ -61,11 +60,8 @@ def running(engine: Engine) -> set[int]:
 def our_ssh(rig: Rig) -> list[str]:
     """The ssh processes of this rig's hosts that still run on this side."""
     found = []
-    for file in Path("/proc").glob("[0-9]*/cmdline"):
-        try:
-            words = file.read_bytes().split(b"\0")
-        except OSError:
-            continue
+    for _, line in command_lines():
+        words = line.split(b"\0")
         if words[0].endswith(b"ssh") and str(rig.ssh.config).encode() in words:
             found.append(b" ".join(words).decode(errors="replace"))
     return found

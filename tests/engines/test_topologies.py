@@ -27,7 +27,7 @@ from typing import Any
 import pytest
 
 from rig import Engine, Layer, Noise, Rig
-from rig.processes import Process, wait_until
+from rig.processes import Process, command_lines, wait_until
 
 INSIDE, ROUTER, PUBLIC = "10.214.7.1", "198.51.100.7", "203.0.113.10"
 SERVICE_PORT = 5000
@@ -91,9 +91,7 @@ class Watch:
 
     def _look(self) -> None:
         while not self._done.is_set():
-            for folder in Path("/proc").glob("[0-9]*"):
-                with contextlib.suppress(OSError):
-                    self.seen.add((folder / "cmdline").read_bytes())
+            self.seen.update(line for _, line in command_lines())
             self._done.wait(0.02)
 
     def stop(self) -> frozenset[bytes]:

@@ -212,9 +212,12 @@ class Workshop:
         }
         return Image(_json(config), own)
 
+    def crowd_layer(self) -> Layer:
+        return self.layer({"crowd": b"the same for all of them"})
+
     def crowd(self, count: int) -> dict[str, Image]:
         """`count` small images by name, which share one layer."""
-        layer = self.layer({"crowd": b"the same for all of them"})
+        layer = self.crowd_layer()
         return {f"crowd:{number:05}": self.image([layer], labels={"n": str(number)}) for number in range(count)}
 
     def archive(self, images: Mapping[str, Image], *, compression: Compression = "none") -> Path:
