@@ -1,143 +1,31 @@
-"""`layerferry run`, the CI step: all of it from variables. `Context` wires daemon, sources, routes and output."""
+"""`layerferry run`, the CI step: all of it from variables."""
 
 import contextlib
-import signal
 import subprocess
-import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
-from types import FrameType
-from typing import TYPE_CHECKING, TextIO
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import TextIO
 
 from layerferry import log
 from layerferry.ci import providers, summary
 from layerferry.ci.dialects import open_output
-from layerferry.ci.machine import gather
-from layerferry.ci.output import Output, Wishes
-from layerferry.ci.ssh_identity import open_identity
-from layerferry.ci.topology import Topology, detect
-from layerferry.errors import DeadlineError, Halt, LayerferryError, UnknownHostKeyError, UsageError
-from layerferry.events import Emit, Warned
+from layerferry.ci.output import Output
+from layerferry.context import Context, ssh_options
+from layerferry.errors import Halt, LayerferryError, UnknownHostKeyError, UsageError
 from layerferry.processes import child_environment
-from layerferry.push.request import Options, Wanted
-from layerferry.push.to_host import fan_out
-from layerferry.report import JsonReport, PlainReport, document, noted
+from layerferry.push.request import Wanted
+from layerferry.report import JsonReport, PlainReport, document
 from layerferry.result import Result, exit_code, failures
-from layerferry.routes.ngrok.edge_check import Credentials
 from layerferry.settings import environment
 from layerferry.settings.values import Settings
-from layerferry.sources import Source
-from layerferry.sources.by_kind import Sources
 from layerferry.streams import stderr, stdout
 from layerferry.targets.address import Ssh, host_of, start
 from layerferry.targets.conduit import SshTarget
 
-if TYPE_CHECKING:
-    from layerferry.routes.daemon_routes import DaemonRoutes
-    from layerferry.routes.reachability import Reachability
-    from layerferry.sources.daemon.api import Daemon
-
-# Each kind of source, and what leads out of a daemon, is loaded when it is needed: hence the imports inside functions.
+# A registry as a target is loaded when there is one.
 # ruff: noqa: PLC0415
 
 _SCAN_SECONDS = 5
-
-
-@dataclass(frozen=True, slots=True)
-class Context:
-    """The settings, the environment that they come from, and what was found around us.
-
-    `credentials` are for our registries of this run: made beforehand, so that they are masked before anything is said.
-    """
-
-    settings: Settings
-    environ: Mapping[str, str] = field(repr=False)
-    topology: Topology
-    credentials: Credentials = field(default_factory=Credentials.generate, repr=False)
-
-    @classmethod
-    def look(cls, settings: Settings, environ: Mapping[str, str]) -> "Context":
-        """Detect the topology. Raises `UsageError` on a variable that cannot be read."""
-        return cls(settings, environ, detect(environ, gather(environ), registry=settings.registry))
-
-    def daemon(self) -> "Daemon":
-        """The docker daemon: where the docker SDK finds one by itself, it is left to that."""
-        from layerferry.sources.daemon.api import Daemon
-
-        if self.environ.get("DOCKER_HOST") or self.environ.get("DOCKER_CONTEXT"):
-            return Daemon(self.environ)
-        own = self.topology.daemon.environment if self.topology.daemon_reason != "docker's current context" else {}
-        return Daemon({**self.environ, **own})
-
-    def reachability(self, daemon: "Daemon", warn: Callable[[str], None] = lambda _: None) -> "Reachability":
-        """What the daemon reaches of ours, as far as the settings allow it; `warn` hears of faults of our registry."""
-        from layerferry.routes.reachability import Ngrok, Reachability
-
-        chosen = self.settings
-        ngrok = Ngrok(chosen.ngrok_token, chosen.ngrok_domain, chosen.ngrok_install) if chosen.wants_ngrok else None
-        return Reachability(daemon, self.topology, self.environ, ngrok, self.credentials, warn=warn)
-
-    def source(self, emit: Emit) -> Source:
-        """The sources of the images, each opened when an image of its kind is asked for."""
-
-        def daemon() -> Source:
-            from layerferry.sources.daemon.source import DaemonSource
-
-            return DaemonSource(self.daemon(), lambda daemon: self._routes(daemon, emit))
-
-        def oci() -> Source:
-            from layerferry.sources.files.layout import LayoutSource
-
-            return LayoutSource()
-
-        def archive() -> Source:
-            from layerferry.sources.files.image_archive import ArchiveSource
-
-            return ArchiveSource()
-
-        def registry() -> Source:
-            from layerferry.sources.registry import RemoteSource
-
-            return RemoteSource(self.environ)
-
-        return Sources({"daemon": daemon, "oci": oci, "archive": archive, "registry": registry})
-
-    def _routes(self, daemon: "Daemon", emit: Emit) -> "DaemonRoutes":
-        from layerferry.routes.daemon_routes import DaemonRoutes
-
-        reachability = self.reachability(daemon, lambda told: emit(Warned("this machine", told)))
-        return DaemonRoutes(daemon, reachability, self.settings.route, emit)
-
-    def output(self, stream: TextIO) -> Output:
-        """The CI's own dialect; secrets are masked before anything else is said."""
-        wishes = Wishes(summary=self.settings.summary, dotenv=self.settings.dotenv)
-        output = open_output(self.topology.provider, stream, self.environ, wishes=wishes)
-        output.mask(*self.settings.known_secrets, *self.credentials.secrets)
-        return output
-
-
-@contextlib.contextmanager
-def ssh_options(settings: Settings) -> Iterator[tuple[str, ...]]:
-    """The key and known hosts of the settings as ssh's `-o` values; their files are gone afterwards."""
-    accept = ("StrictHostKeyChecking=accept-new",) if settings.ssh_accept_new_host_key else ()
-    with open_identity(environment(), key=settings.ssh_key, known_hosts=settings.ssh_known_hosts) as identity:
-        yield (*accept, *identity.options)
-
-
-@contextlib.contextmanager
-def bounded(seconds: float) -> Iterator[None]:
-    """Halt with a `DeadlineError` after so many seconds, wherever the push is then; 0 is no bound."""
-
-    def ring(_number: int, _frame: FrameType | None) -> None:
-        raise Halt(DeadlineError(f"gave up after {seconds:g} s", hint="LAYERFERRY_TIMEOUT or --timeout sets it."))
-
-    before = signal.signal(signal.SIGALRM, ring)
-    signal.setitimer(signal.ITIMER_REAL, seconds)
-    try:
-        yield
-    finally:
-        signal.setitimer(signal.ITIMER_REAL, 0)
-        signal.signal(signal.SIGALRM, before)
 
 
 def complain(error: LayerferryError, environ: Mapping[str, str], stream: TextIO) -> None:
@@ -160,7 +48,7 @@ def run(settings: Settings, environ: Mapping[str, str], *, dry_run: bool, as_jso
                 hint="LAYERFERRY_IMAGES=app:1 LAYERFERRY_TARGETS=deploy@host layerferry run",
             )
         with ssh_options(settings) as options:
-            results, seconds = _push(around, output, Ssh(options), dry_run=dry_run)
+            results, seconds = _push(replace(around, ssh=Ssh(options)), output, dry_run=dry_run)
             advised = [_advised(result, settings) for result in failures(results).values()]
     except (LayerferryError, Halt) as failed:
         error = failed.error if isinstance(failed, Halt) else failed
@@ -179,29 +67,21 @@ def run(settings: Settings, environ: Mapping[str, str], *, dry_run: bool, as_jso
     return exit_code(results)
 
 
-def _push(around: Context, output: Output, ssh: Ssh, *, dry_run: bool) -> tuple[Sequence[Result], float]:
-    chosen = around.settings
+def _push(around: Context, output: Output, *, dry_run: bool) -> tuple[Sequence[Result], float]:
+    chosen, topology = around.settings, around.topology
     wanted = [Wanted.of(image) for image in chosen.images]
-    options = Options(chosen.parsed_compression, chosen.parsed_platform, dry_run=dry_run, jobs=chosen.jobs)
-    begin = time.monotonic()
     with (
         output.group("layerferry"),
         PlainReport(output.line, output.warning) as report,
         contextlib.ExitStack() as stack,
     ):
-        topology = around.topology
         output.line(f"CI: {topology.provider} ({topology.provider_reason})")
         output.line(f"daemon: {topology.daemon.reach} ({topology.daemon_reason})")
-        with bounded(chosen.timeout):
-            targets = [
-                start(stack, target, ssh, around.environ, now=number < chosen.jobs)
-                for number, target in enumerate(_targets(chosen))
-            ]
-            emit = noted(report)
-            results = fan_out(wanted, targets, options, emit, lambda: around.source(emit), tell=report.delivered)
-        seconds = time.monotonic() - begin
-        report.finish(results, seconds)
-    return results, seconds
+        targets = [
+            start(stack, target, around.ssh, around.environ, now=number < chosen.jobs)
+            for number, target in enumerate(_targets(chosen))
+        ]
+        return around.push(wanted, targets, around.options(dry_run=dry_run), report)
 
 
 def _targets(settings: Settings) -> Sequence[str]:

@@ -3,7 +3,6 @@
 import contextlib
 import signal
 import sys
-import time
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -34,6 +33,9 @@ _LOG = click.option("--log", metavar="FILE", help="Append a log of the run to it
 
 #: click 8.1 shows the help, and ends well.
 _NO_ARGUMENTS: Any = getattr(click.exceptions, "NoArgsIsHelpError", ())
+
+#: Options of `push` that are settings.
+_SETTINGS = ("route", "platform", "compression", "timeout", "jobs", "retries")
 
 
 class PushCommand(click.Command):
@@ -78,6 +80,7 @@ def cli() -> None:
 @click.option("--ssh-option", "ssh_options", multiple=True, metavar="KEY=VALUE", help="ssh's -o.  [repeatable]")
 @click.option("--ssh-config", type=click.Path(exists=True, dir_okay=False, path_type=Path), help="ssh's -F.")
 @click.option("--jobs", type=int, metavar="N", help="How many targets to push to at once.  [default: 8]")
+@click.option("--retries", type=int, metavar="N", help="Further tries where a connection breaks.  [default: 3]")
 @click.option("--timeout", type=float, metavar="SECONDS", help="Give up after this long.  [default: never]")
 @click.option("--dry-run", is_flag=True, help="Show what would be sent, and send nothing.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object, and nothing else, on stdout.")
@@ -104,7 +107,7 @@ def push(ctx: click.Context, /, words: tuple[str, ...], more: tuple[str, ...], *
             start(stack, target, ssh, settings.environment(), now=number < jobs)
             for number, target in enumerate(targets)
         ]
-        _push(images, started, **given)
+        _push(images, started, ssh, **given)
 
 
 def _open_log(path: str | None) -> None:
@@ -136,7 +139,7 @@ def _through(targets: list[str | tuple[str, ...]], via: str) -> list[str | tuple
 
 
 def _with_material(stack: contextlib.ExitStack, ssh: Ssh) -> Ssh:
-    from layerferry.ci_run import ssh_options
+    from layerferry.context import ssh_options
 
     options = stack.enter_context(ssh_options(settings.load()))
     return replace(ssh, options=(*ssh.options, *options))
@@ -156,33 +159,22 @@ def _split(
     return images, targets
 
 
-def _push(images: Sequence[str], targets: Sequence[AnyTarget], *, as_json: bool, **given: Any) -> None:
-    from layerferry.ci_run import Context, bounded
-    from layerferry.push.request import Options, Wanted
-    from layerferry.push.to_host import fan_out
-    from layerferry.report import noted
+def _push(images: Sequence[str], targets: Sequence[AnyTarget], ssh: Ssh, *, as_json: bool, **given: Any) -> None:
+    from layerferry.context import Context
+    from layerferry.push.request import Wanted
     from layerferry.result import exit_code, failures
 
     if given["names"] and len(images) > 1:
         raise UsageError("--name goes with one image", hint="Push them one by one, or tag them at the source.")
     wanted = [Wanted.of(image, given["names"]) for image in images]
     engine = str(TargetEngine.parse(given["engine"])) if given["engine"] else ""
-    chosen = settings.load({name: given[name] for name in ("route", "platform", "compression", "timeout", "jobs")})
-    options = Options(
-        compression=chosen.parsed_compression,
-        platform=chosen.parsed_platform,
-        allow_platform_mismatch=given["allow_platform_mismatch"],
-        dry_run=given["dry_run"],
-        engine=engine,
-        jobs=chosen.jobs,
+    chosen = settings.load({name: given[name] for name in _SETTINGS})
+    around = Context.look(chosen, settings.environment(), ssh)
+    options = around.options(
+        allow_platform_mismatch=given["allow_platform_mismatch"], dry_run=given["dry_run"], engine=engine
     )
-    around = Context.look(chosen, settings.environment())
-    begin = time.monotonic()
     with _report(as_json=as_json) as report:
-        with bounded(chosen.timeout):
-            emit = noted(report)
-            results = fan_out(wanted, targets, options, emit, lambda: around.source(emit), tell=report.delivered)
-        report.finish(results, time.monotonic() - begin)
+        results, _ = around.push(wanted, targets, options, report)
     for error in failures(results):
         stderr().complain(error)
     _end(exit_code(results))
@@ -239,7 +231,7 @@ def receive(arguments: tuple[str, ...]) -> None:
 @_DEBUG
 def doctor(target: str | None, *, via: str, as_json: bool, log: str | None, **ssh: Any) -> None:
     """Show what is where and what reaches what, the route that would be taken, and why. Sends nothing."""
-    from layerferry.ci_run import bounded
+    from layerferry.context import bounded
     from layerferry.doctor import examine, show
     from layerferry.targets.registry_address import check_via, through
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from layerferry.errors import DeadlineError, Interrupted, LayerferryError
-from layerferry.events import Route
+from layerferry.oci.content import Route
 from layerferry.oci.plan import Step
 
 

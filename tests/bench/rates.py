@@ -18,9 +18,9 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from layerferry.embedded_registry import PushRepository, Registry
-from layerferry.oci.image import Image
+from layerferry.oci.store_kind import StoreKind
 from layerferry.routes.choose import RATES
-from layerferry.sources.daemon.api import Daemon
+from layerferry.sources.daemon.api import Daemon, Inspected
 from rig import DOCKERS, Engine, Noise, Rig, Text, cannot_run
 
 MB = 1_000_000
@@ -44,13 +44,15 @@ def seconds(work: Callable[[], object]) -> float:
     return time.monotonic() - began
 
 
-def saved(daemon: Daemon, image: Image) -> None:
+def saved(daemon: Daemon, image: Inspected) -> None:
     with tempfile.TemporaryDirectory() as spool, daemon.export(image, frozenset(), Path(spool)) as export:
         for _ in export._read(image):
             pass
 
 
-def pushed(daemon: Daemon, image: Image, registry: Registry, repository: PushRepository, *, everything: bool) -> None:
+def pushed(
+    daemon: Daemon, image: Inspected, registry: Registry, repository: PushRepository, *, everything: bool
+) -> None:
     if everything:
         repository.claim_all()
     with daemon.pushing(image, f"127.0.0.1:{registry.port}/{repository.name}") as push:
@@ -65,10 +67,10 @@ def measure(rig: Rig, kind: str, runs: int, megabytes: int) -> tuple[float, floa
         daemon = Daemon({"DOCKER_HOST": engine.host})
         with tempfile.TemporaryDirectory() as spool, Registry(spool=Path(spool), limit=10_000 * MB) as registry:
             image = daemon.inspect(name)
-            saves.append(image.size / seconds(partial(saved, daemon, image)))
+            saves.append(image.image.size / seconds(partial(saved, daemon, image)))
             repository = registry.repository()
             push = partial(pushed, daemon, image, registry, repository)
-            uploads.append(image.size / seconds(partial(push, everything=False)))
+            uploads.append(image.image.size / seconds(partial(push, everything=False)))
             pushes.append(seconds(partial(push, everything=True)))
         daemon.close()
         engine.clear()
@@ -87,7 +89,7 @@ def main() -> None:
     with Rig() as rig:
         for kind in DOCKERS:
             save, upload, push = measure(rig, kind, options.runs, options.megabytes)
-            model = RATES["chain" if kind.endswith("overlay2") else "blob"]
+            model = RATES[StoreKind.CHAIN if kind.endswith("overlay2") else StoreKind.BLOB]
             says = f"{model.save / MB:.0f} {model.upload / MB:.0f} {model.push:g}"
             print(f"{kind:<20} {save / MB:10.1f} {upload / MB:12.1f} {push:8.3f}   {says}", flush=True)
 

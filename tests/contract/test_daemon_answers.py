@@ -60,7 +60,7 @@ class Playing(socketserver.ThreadingUnixStreamServer):
     def inspect(self, replies: Mapping[str, Reply], platform: Platform | None = None) -> Image:
         self.replies |= replies
         with closing(Daemon(self.environ)) as daemon:
-            return daemon.inspect("app:1", platform)
+            return daemon.inspect("app:1", platform).image
 
     def push(self, reply: Reply) -> None:
         """Let an image be pushed to `here/x`, whatever that is."""
@@ -125,6 +125,33 @@ def test_an_honest_answer_is_an_image(playing: Playing) -> None:
 
 def test_an_id_without_an_algorithm_is_podmans(playing: Playing) -> None:
     assert playing.inspect({"/images/app:1/json": document({**SHOWN, "Id": ID[7:]})}).id == ID
+
+
+@pytest.mark.parametrize(
+    ("reference", "tags", "names"),
+    [
+        ("aaaaaa", [], ()),
+        ("aaaaaa", ["app:1"], ()),
+        ("a", ["app:1"], ()),
+        ("sha256:aaaa", ["app:1"], ()),
+        ("aaaaaa", ["aaaaaa:latest"], ("docker.io/library/aaaaaa:latest",)),
+        ("aaaaaa", ["docker.io/library/aaaaaa:latest"], ("docker.io/library/aaaaaa:latest",)),
+        ("aaaaaa", ["localhost/aaaaaa:latest"], ("docker.io/library/aaaaaa:latest",)),
+        ("aaaaaa", ["aaaaaa:2"], ()),
+        ("sha256:aaaa", ["sha256:aaaa"], ("docker.io/library/sha256:aaaa",)),
+        ("cafe", [], ("docker.io/library/cafe:latest",)),
+    ],
+)
+def test_the_beginning_of_an_id_is_no_name_unless_the_daemon_has_one(
+    playing: Playing, reference: str, tags: list[str], names: tuple[str, ...]
+) -> None:
+    """As docker understands it: the name first, then the ID."""
+    playing.replies |= {
+        f"/images/{reference}/json": document({**SHOWN, "RepoTags": tags}),
+        f"/images/{reference}/history": document(HISTORY),
+    }
+    with closing(Daemon(playing.environ)) as daemon:
+        assert daemon.inspect(reference).names == names
 
 
 @pytest.mark.parametrize(
@@ -204,7 +231,7 @@ def test_a_daemon_of_thousands_of_images_is_asked_about_the_largest(playing: Pla
     image = playing.inspect({"/images/json": document(data), f"/images/{base}/json": shown})
     assert len([path for path in playing.asked if path.startswith("/images/sha256:")]) == 16
     with closing(Daemon(playing.environ)) as daemon:
-        assert daemon.known(daemon.inspect("app:1")) == {BASE}
+        assert daemon.inspect("app:1").known == {BASE}
     assert image.id == ID
 
 

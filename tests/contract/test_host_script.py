@@ -557,7 +557,7 @@ def test_the_conversation_holds_over_a_plain_shell_that_reads_its_script_from_st
         greeting = conversation.greeting()
         assert greeting.holdings[ONE].depth == 1
         assert conversation.load({INCOMING: [A, B]}, "none", [b"some ", b"archive"]) == {INCOMING: ONE}
-        conversation.commit({INCOMING: [NAME, "second:2"]})
+        conversation.commit({INCOMING: [NAME, "second:2"]}.items())
     assert engine.loaded == b"some archive"
     tagged = [call for call in engine.calls if not call.startswith("image inspect")]
     assert tagged[-3:] == [f"tag {INCOMING} {NAME}", f"tag {INCOMING} second:2", f"image rm {INCOMING}"]

@@ -39,10 +39,10 @@ def login(registry: FakeRegistry, user: str = USER, password: str = PASSWORD) ->
 def pull(registry: FakeRegistry, environ: Mapping[str, str], spool: Path, *wanted: int) -> dict[str, bytes]:
     reference = f"registry:{registry.address}/app:1"
     with contextlib.closing(RemoteSource(environ)) as source:
-        image = source.inspect(reference)
-        planned = plan(image, Inventory())
-        chosen = frozenset(image.diff_ids[number] for number in wanted)
-        with source.fetch(planned, source.choose(planned), chosen, spool) as content:
+        found = source.open(reference)
+        planned = plan(found.image, Inventory())
+        chosen = frozenset(found.image.diff_ids[number] for number in wanted)
+        with found.fetch(planned, found.choose(planned), chosen, spool) as content:
             return {blob.diff_id: b"".join(blob.chunks) for blob in content.blobs()}
 
 
@@ -160,7 +160,7 @@ def test_a_manifest_by_digest_has_that_digest(registry: FakeRegistry, tmp_path: 
     other = "sha256:" + "0" * 64
     registry.blobs[other] = PICTURE.manifest
     with pytest.raises(SourceError, match=f"damaged: what should be {other}"):
-        RemoteSource(environment(tmp_path, {})).inspect(f"registry:{registry.address}/app@{other}")
+        RemoteSource(environment(tmp_path, {})).open(f"registry:{registry.address}/app@{other}")
 
 
 def test_an_endless_manifest_is_not_read_to_its_end(registry: FakeRegistry, tmp_path: Path) -> None:
@@ -173,4 +173,4 @@ def test_nobody_answers(tmp_path: Path) -> None:
     with fake_registry() as registry:
         address = registry.address
     with pytest.raises(SourceError, match=f"the registry {address} does not answer: Connection refused"):
-        RemoteSource({"HOME": str(tmp_path)}).inspect(f"registry:{address}/app:1")
+        RemoteSource({"HOME": str(tmp_path)}).open(f"registry:{address}/app:1")

@@ -13,12 +13,12 @@ import pytest
 
 from fake_registry import PASSWORD, USER, fake_registry
 from layerferry.errors import SourceError
-from layerferry.events import Route
-from layerferry.oci.delta_archive import Archive, ArchivedImage, Content
+from layerferry.oci.content import Content, Route
+from layerferry.oci.delta_archive import Archive, ArchivedImage
 from layerferry.oci.image import Platform
 from layerferry.oci.manifest import SeveralPlatformsError
 from layerferry.oci.plan import Inventory, plan
-from layerferry.registry_client import endpoint
+from layerferry.registry_client import tries
 from layerferry.sources import Source
 from layerferry.sources.files.image_archive import ArchiveSource
 from layerferry.sources.files.layout import LayoutSource
@@ -104,7 +104,7 @@ BY_DIGEST = ["layout", "archive docker25", "archive oci-archive", "archive oci-a
 
 @pytest.fixture
 def place(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Place]:
-    monkeypatch.setattr(endpoint, "_pause", lambda *_: 0.0)
+    monkeypatch.setattr(tries, "_pause", lambda *_: None)
     with contextlib.ExitStack() as stack:
         yield Place(tmp_path, request.param, stack)
 
@@ -129,21 +129,22 @@ def picture_for(place: Place) -> Picture:
 
 @contextlib.contextmanager
 def opened(source: Source, reference: str, wanted: frozenset[str], spool: Path) -> Iterator[Content]:
-    image = source.inspect(reference)
-    planned = plan(image, Inventory())
-    with source.fetch(planned, source.choose(planned), wanted, spool) as content:
+    found = source.open(reference)
+    planned = plan(found.image, Inventory())
+    with found.fetch(planned, found.choose(planned), wanted, spool) as content:
         yield content
 
 
 def read(content: Content) -> dict[str, bytes]:
     """By diff ID, the bytes of each blob, which are those that its descriptor says."""
-    found = {}
+    found, told = {}, {}
     for blob in content.blobs():
         data = b"".join(blob.chunks)
         assert (len(data), digest_of(data)) == (blob.descriptor.size, blob.descriptor.digest)
         assert blob.diff_id not in found
-        assert content.descriptors[blob.diff_id] == blob.descriptor
         found[blob.diff_id] = data
+        told[blob.diff_id] = blob.descriptor
+    assert told.items() <= dict(content.finish().descriptors).items()
     return found
 
 
@@ -151,7 +152,7 @@ def read(content: Content) -> dict[str, bytes]:
 def test_describes_the_image(place: Place) -> None:
     picture = picture_for(place)
     source, reference = place.put(picture)
-    image = source.inspect(reference)
+    image = source.open(reference).image
     assert (image.reference, image.id, image.platform) == (reference, picture.id, AMD64)
     assert image.diff_ids == picture.diff_ids
     assert [layer.size for layer in image.layers] == [len(layer) for layer in picture.layers]
@@ -160,9 +161,9 @@ def test_describes_the_image(place: Place) -> None:
 @kinds(*ALL)
 def test_knows_the_name_that_the_source_gives(place: Place) -> None:
     source, reference = place.put(picture_for(place))
-    image = source.inspect(reference)
-    names = source.names(image)
-    assert names == ((reference.removeprefix("registry:"),) if "registry" in place.kind else (NAME,))
+    assert source.open(reference).names == (
+        (reference.removeprefix("registry:"),) if "registry" in place.kind else (NAME,)
+    )
 
 
 @kinds(*ALL)
@@ -172,8 +173,9 @@ def test_gives_the_wanted_layers_as_they_are_stored(place: Place, spool: Path) -
     wanted = frozenset((picture.diff_ids[0], picture.diff_ids[2]))
     with opened(source, reference, wanted, spool) as content:
         assert read(content) == {picture.diff_ids[number]: picture.layers[number] for number in (0, 2)}
-        assert content.received == len(picture.layers[0]) + len(picture.layers[2])
-        assert content.config == picture.config
+        summary = content.finish()
+        assert summary.received == len(picture.layers[0]) + len(picture.layers[2])
+        assert (summary.config, summary.route) == (picture.config, None)
     assert list(spool.iterdir()) == []
 
 
@@ -191,8 +193,8 @@ def test_reads_no_layer_where_none_is_wanted(place: Place, spool: Path) -> None:
     source, reference = place.put(picture_for(place))
     with opened(source, reference, frozenset(), spool) as content:
         assert read(content) == {}
-        assert content.received == 0
-        assert content.config
+        assert content.finish().received == 0
+        assert content.finish().config
 
 
 @kinds(*BY_DIGEST)
@@ -200,7 +202,7 @@ def test_keeps_the_manifest(place: Place, spool: Path) -> None:
     picture = picture_for(place)
     source, reference = place.put(picture)
     with opened(source, reference, frozenset(picture.diff_ids), spool) as content:
-        image = source.inspect(reference)
+        image = source.open(reference).image
         archive = Archive([ArchivedImage(plan(image, Inventory()), content, "localhost/layerferry:in")])
         for _ in archive.pieces():
             pass
@@ -276,13 +278,13 @@ def test_picks_the_platform(place: Place, spool: Path) -> None:
     amd64 = Picture.of("amd", "gzip")
     arm64 = Picture.of("arm", "gzip", architecture="arm64", variant="v8")
     source, reference = place.put_index(*index_of([amd64, arm64]))
-    image = source.inspect(reference, ARM64)
-    assert (image.id, image.diff_ids) == (arm64.id, arm64.diff_ids)
-    planned = plan(image, Inventory())
-    with source.fetch(planned, Route("direct", ""), frozenset(image.diff_ids), spool) as content:
+    found = source.open(reference, ARM64)
+    assert (found.image.id, found.image.diff_ids) == (arm64.id, arm64.diff_ids)
+    planned = plan(found.image, Inventory())
+    with found.fetch(planned, Route("direct", ""), frozenset(found.image.diff_ids), spool) as content:
         assert read(content) == {arm64.diff_ids[0]: arm64.layers[0]}
-        assert content.manifest == (arm64.manifest_type, arm64.manifest)
-    assert source.inspect(reference, AMD64).id == amd64.id
+        assert content.finish().manifest == (arm64.manifest_type, arm64.manifest)
+    assert source.open(reference, AMD64).image.id == amd64.id
 
 
 @kinds(*INDEXED)
@@ -290,7 +292,7 @@ def test_asks_for_a_platform_where_there_are_several(place: Place) -> None:
     pictures = [Picture.of("amd", "gzip"), Picture.of("arm", "gzip", architecture="arm64")]
     source, reference = place.put_index(*index_of(pictures))
     with pytest.raises(SeveralPlatformsError) as caught:
-        source.inspect(reference)
+        source.open(reference)
     assert caught.value.choices == (AMD64, ARM64)
     assert "linux/amd64, linux/arm64" in caught.value.message
     assert "--platform" in caught.value.hint
@@ -300,21 +302,21 @@ def test_asks_for_a_platform_where_there_are_several(place: Place) -> None:
 def test_takes_the_only_platform_beside_its_attestation(place: Place) -> None:
     picture = Picture.of("arm", "gzip", architecture="arm64")
     source, reference = place.put_index(*index_of([picture]))
-    assert source.inspect(reference).id == picture.id
+    assert source.open(reference).image.id == picture.id
 
 
 @kinds(*INDEXED)
 def test_reads_the_config_where_the_index_tells_no_platform(place: Place) -> None:
     arm64 = Picture.of("arm", "gzip", architecture="arm64")
     source, reference = place.put_index(*index_of([Picture.of("amd", ""), arm64], platforms=False))
-    assert source.inspect(reference, ARM64).id == arm64.id
+    assert source.open(reference, ARM64).image.id == arm64.id
 
 
 @kinds(*ALL)
 def test_tells_the_choices_where_there_is_no_such_platform(place: Place) -> None:
     source, reference = place.put(picture_for(place))
     with pytest.raises(SourceError, match="is not there for linux/arm") as caught:
-        source.inspect(reference, ARM)
+        source.open(reference, ARM)
     assert "linux/amd64" in caught.value.hint
 
 
@@ -324,7 +326,7 @@ def test_passes_over_platforms_that_are_not_there(place: Place) -> None:
     arm64 = Picture.of("arm", "gzip", architecture="arm64")
     index, blobs = index_of([Picture.of("amd", ""), arm64])
     source, reference = place.put_index(index, {digest_of(index): index} | arm64.documents)
-    assert source.inspect(reference).id == arm64.id
+    assert source.open(reference).image.id == arm64.id
     assert blobs
 
 
@@ -334,7 +336,7 @@ def test_reads_dockers_media_types(place: Place, spool: Path) -> None:
     source, reference = place.put(picture)
     with opened(source, reference, frozenset(picture.diff_ids), spool) as content:
         read(content)
-        types = [content.descriptors[diff_id].media_type for diff_id in picture.diff_ids]
+        types = [content.finish().descriptors[diff_id].media_type for diff_id in picture.diff_ids]
     assert types == ["application/vnd.oci.image.layer.v1.tar+gzip", "application/vnd.oci.image.layer.v1.tar"]
 
 
@@ -348,4 +350,4 @@ def test_refuses_what_is_no_image(place: Place) -> None:
     entry = descriptor(Picture.of().manifest_type, manifest)
     source, reference = place._store(entry, Picture.of().manifest_type, manifest, blobs)
     with pytest.raises(SourceError, match=r"no container image, but application/vnd\.cncf\.helm"):
-        source.inspect(reference.removesuffix(":1") if place.kind == "layout" else reference)
+        source.open(reference.removesuffix(":1") if place.kind == "layout" else reference)

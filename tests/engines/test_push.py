@@ -44,6 +44,17 @@ def test_an_image_that_is_there_is_only_tagged_and_nothing_is_read_from_the_sour
     assert first["bytes"]["received"] > 300_000
 
 
+@pytest.mark.kinds(target=EACH_STORE)
+def test_two_names_of_an_image_that_is_there_are_both_given(scene: Scene) -> None:
+    scene.load([scene.layer(300_000)])
+    there = scene.push(APP).result["image_id"]
+    names = ("push-test/one:3", "push-test/two:3")
+    for name in names:
+        scene.source.docker("tag", APP, name)
+    scene.push(*names, scene.target.ssh_alias, to="")
+    assert {id_of(scene.target, name) for name in names} == {there}
+
+
 # A delta: one small layer, on a base that both sides pulled, compressed by another gzip than docker's.
 
 

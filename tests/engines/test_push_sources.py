@@ -106,9 +106,9 @@ def assert_whole(target: Engine, name: str, image: Picture, folder: Path) -> Non
     else:
         saved = target.save(name)
     path.write_bytes(saved)
-    source = ArchiveSource()
-    planned = plan(source.inspect(f"archive:{path}"), Inventory())
-    with source.fetch(planned, source.choose(planned), frozenset(image.diff_ids), folder) as content:
+    found = ArchiveSource().open(f"archive:{path}")
+    planned = plan(found.image, Inventory())
+    with found.fetch(planned, found.choose(planned), frozenset(image.diff_ids), folder) as content:
         tars = {blob.diff_id: unpacked(b"".join(blob.chunks)) for blob in content.blobs()}
     assert [digest_of(tars[diff_id]) for diff_id in image.diff_ids] == list(image.diff_ids)
 

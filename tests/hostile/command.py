@@ -42,6 +42,7 @@ class Command:
 
     def __call__(self, *words: str | bytes, env: Mapping[str, str] | None = None, shell: str = "") -> Outcome:
         environment = {"PATH": os.environ["PATH"], "LANG": "C.UTF-8", "HOME": str(self.home), "TMPDIR": str(self.spool)}
+        environment["LAYERFERRY_RETRIES"] = "0"  # who lies once is not asked again
         argv = fork_server.command(*words)
         start: Callable[..., subprocess.Popen[bytes]] = fork_server.start
         if shell:

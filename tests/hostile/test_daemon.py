@@ -57,5 +57,21 @@ def test_an_honest_daemon_is_believed(playing: Playing, layerferry: Command, tmp
     assert record.read_text().endswith("\ndone\n")
 
 
+def test_the_beginning_of_an_id_needs_a_name(playing: Playing, layerferry: Command, tmp_path: Path) -> None:
+    """It was taken for a name, and the target's image was called `9f2c41`."""
+    short, record = daemon.PICTURE.id[7:13], tmp_path / "heard"
+    shown = {
+        f"/images/{short}/json": daemon.HONEST["/images/app:1/json"],
+        f"/images/{short}/history": daemon.HONEST["/images/app:1/history"],
+    }
+    playing.play(daemon.Case("short", shown).answering())
+    words = ("--route", "export", "--", *honest(record))
+    refused = layerferry("push", short, *words, env={"DOCKER_HOST": playing.address})
+    one_sentence(refused, (2,), f"{short} has no name to give it on the target")
+    only_asked(record)
+    named = layerferry("push", short, "--name", "app:2", *words, env={"DOCKER_HOST": playing.address})
+    one_sentence(named, (0,), "app:2 is sha256:")
+
+
 def test_there_are_enough_of_them() -> None:
     assert len({case.name for case in daemon.CASES}) == len(daemon.CASES) >= 60

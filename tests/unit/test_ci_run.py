@@ -16,9 +16,9 @@ import layerferry.sources.daemon.api
 from layerferry import ci_run
 from layerferry.ci.machine import Machine
 from layerferry.ci.topology import detect
-from layerferry.ci_run import Context, ssh_options
+from layerferry.context import Context, ssh_options
 from layerferry.errors import ConnectError, UnknownHostKeyError, UsageError
-from layerferry.events import Route
+from layerferry.oci.content import Route
 from layerferry.result import Result
 from layerferry.settings.values import Settings
 
@@ -40,7 +40,7 @@ def around(environ: Mapping[str, str], machine: Machine | None = None, **setting
 def dialled(monkeypatch: pytest.MonkeyPatch) -> list[Mapping[str, str]]:
     """The environments that a daemon was looked for in."""
     seen: list[Mapping[str, str]] = []
-    monkeypatch.setattr(layerferry.sources.daemon.api, "Daemon", seen.append)
+    monkeypatch.setattr(layerferry.sources.daemon.api, "Daemon", lambda environ, _ssh: seen.append(environ))
     return seen
 
 

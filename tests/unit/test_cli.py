@@ -5,16 +5,17 @@ import signal
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
-import layerferry.ci_run
 import layerferry.cli
-import layerferry.push.to_host
+import layerferry.context
+from layerferry.ci.machine import Machine
+from layerferry.ci.topology import detect
 from layerferry.cli import main
 from layerferry.compression.stream import Compression, Method
+from layerferry.context import Context
 from layerferry.errors import (
     ConnectError,
     Halt,
@@ -26,7 +27,7 @@ from layerferry.errors import (
     UsageError,
     VerificationError,
 )
-from layerferry.events import Route
+from layerferry.oci.content import Route
 from layerferry.oci.image import Platform
 from layerferry.push.request import Options, Wanted
 from layerferry.result import Result
@@ -68,13 +69,13 @@ def calls(monkeypatch: pytest.MonkeyPatch) -> Iterator[Calls]:
             for item in wanted
         ]
 
-    def look(chosen: Any, environ: object) -> Any:
+    def look(chosen: Any, environ: object, ssh: Ssh) -> Any:
         calls.chosen = chosen
-        return SimpleNamespace(source=lambda emit: None)
+        return Context(chosen, {}, detect({}, Machine()))
 
     monkeypatch.setattr(layerferry.cli, "start", start)
-    monkeypatch.setattr(layerferry.push.to_host, "fan_out", fan_out)
-    monkeypatch.setattr(layerferry.ci_run, "Context", SimpleNamespace(look=look))
+    monkeypatch.setattr(layerferry.context, "fan_out", fan_out)
+    monkeypatch.setattr(Context, "look", look)
     handlers = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGALRM)}
     yield calls
     for number, handler in handlers.items():
@@ -307,7 +308,7 @@ def test_the_time_limit_is_a_failure_to_connect_and_is_taken_back_afterwards(
         signal.raise_signal(signal.SIGALRM)
         return []
 
-    monkeypatch.setattr(layerferry.push.to_host, "fan_out", fan_out)
+    monkeypatch.setattr(layerferry.context, "fan_out", fan_out)
     run("app:1", "host", "--timeout", "600", code=4)
     assert 590 < seen[0] <= 600
     assert signal.getitimer(signal.ITIMER_REAL)[0] == 0
@@ -325,5 +326,13 @@ def test_ssh_starts_before_the_rest_is_loaded() -> None:
     """The settings' model alone takes longer to load than ssh to start."""
     source = Path(layerferry.cli.__file__).read_text(encoding="utf-8")
     top = [line for line in source.splitlines() if line.startswith(("import ", "from "))]
-    for heavy in ("layerferry.push.to_host", "layerferry.report", "layerferry.ci_run", "pydantic", "docker", "rich"):
+    for heavy in (
+        "layerferry.push",
+        "layerferry.report",
+        "layerferry.context",
+        "layerferry.ci_run",
+        "pydantic",
+        "docker",
+        "rich",
+    ):
         assert not [line for line in top if heavy in line]

@@ -8,9 +8,11 @@ import pytest
 from layerferry.errors import ConnectError, LayerferryError, SourceError, TargetError, VerificationError
 from layerferry.oci import limits
 from layerferry.oci.image import Descriptor, Image, Layer, Platform
+from layerferry.protocol import FRAME
 from layerferry.targets.conduit import Conduit, SilenceError
-from layerferry.targets.conversation import FRAME, Conversation, script
+from layerferry.targets.conversation import Conversation
 from layerferry.targets.greeting import Greeting, Holding, Place
+from layerferry.targets.host.script import script
 from layerferry.targets.verdict import verdict
 
 A, B, C = (f"sha256:{letter * 64}" for letter in "abc")
@@ -165,7 +167,9 @@ def test_a_greeting_that_lacks_a_fact_is_no_greeting(missing: str) -> None:
         Conversation(FakeConduit(*lines, "end")).greeting()
 
 
-@pytest.mark.parametrize("line", ["platform", "platform linux", "platform //", "engine", "store"])
+@pytest.mark.parametrize(
+    "line", ["platform", "platform linux", "platform //", "engine", "store", "store chains", "store CHAIN"]
+)
 def test_a_fact_without_a_value_is_no_fact(line: str) -> None:
     lines = [line if known.startswith(line.partition(" ")[0]) else known for known in GREETING]
     with pytest.raises(TargetError, match="does not say what engine"):
@@ -300,7 +304,7 @@ def test_names_are_set_and_the_end_is_awaited() -> None:
     conduit = FakeConduit("layerferry 1 sh", "done")
     conversation = Conversation(conduit)
     conversation._hello()
-    conversation.commit({INCOMING: ["app:1", "app:2"], ONE: ["app:3"]})
+    conversation.commit({INCOMING: ["app:1", "app:2"], ONE: ["app:3"]}.items())
     expected = f"tag {INCOMING} app:1\ntag {INCOMING} app:2\ntag {ONE} app:3\ndone\n"
     assert conduit.said.decode() == expected
 
@@ -310,7 +314,7 @@ def test_anything_but_the_expected_word_is_an_error(line: str) -> None:
     conversation = Conversation(FakeConduit("layerferry 1 sh", line))
     conversation._hello()
     with pytest.raises(ConnectError, match="where 'done' should stand"):
-        conversation.commit({INCOMING: ["app:1"]})
+        conversation.commit({INCOMING: ["app:1"]}.items())
 
 
 @pytest.mark.parametrize(("line", "expected"), [("learned yes", True), ("learned no", False), ("what?", False)])
@@ -410,7 +414,7 @@ def test_what_is_not_one_word_is_not_said(bad: str) -> None:
     conversation = Conversation(conduit)
     conversation._hello()
     with pytest.raises(SourceError, match="is not one word"):
-        conversation.commit({ONE: ["app:1", bad]})
+        conversation.commit({ONE: ["app:1", bad]}.items())
     with pytest.raises(SourceError, match="is not one word"):
         conversation.load({INCOMING: [A, bad]}, "zstd", [b"x"])
     with pytest.raises(SourceError, match="is not one word"):
@@ -555,7 +559,7 @@ def test_a_target_that_lives_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> N
     conduit.lines = deque([*["alive"] * 60, f"loaded {INCOMING} {ONE}", "end", *["alive"] * 60, "done"])
     clock.step = 10
     assert conversation.load({INCOMING: [A]}, "none", [b"x"]) == {INCOMING: ONE}
-    conversation.commit({INCOMING: ["app:1"]})
+    conversation.commit({INCOMING: ["app:1"]}.items())
 
 
 @pytest.mark.parametrize("line", ["hello", "", "alive", "done"])

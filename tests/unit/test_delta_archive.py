@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 
-from layerferry.oci.delta_archive import Archive, ArchivedImage, Blob
+from layerferry.oci.content import Blob, Summary
+from layerferry.oci.delta_archive import Archive, ArchivedImage
 from layerferry.oci.image import MEDIA_TYPE_LAYER, MEDIA_TYPE_LAYER_GZIP, Descriptor, Image, Layer, Platform, digest_of
 from layerferry.oci.plan import Inventory, plan
 
@@ -30,6 +31,9 @@ class Fixed:
             diff_id: Descriptor(MEDIA_TYPE_LAYER, diff_id, len(data)) for diff_id, data in zip(IDS, LAYERS, strict=True)
         }
     )
+
+    def finish(self) -> Summary:
+        return Summary(self.config, self.descriptors, self.manifest, self.received)
 
     def blobs(self) -> Iterator[Blob]:
         for diff_id, data in zip(IDS, LAYERS, strict=True):

@@ -13,7 +13,7 @@ from layerferry import disk
 from layerferry.compression.stream import Compression
 from layerferry.disk import KeptFile
 from layerferry.errors import SourceError
-from layerferry.oci.delta_archive import Blob
+from layerferry.oci.content import Blob
 from layerferry.oci.image import MEDIA_TYPE_LAYER_GZIP, Descriptor, digest_of
 from layerferry.push.kept_layers import KeptLayers
 

@@ -1,7 +1,7 @@
 import pytest
 
 from layerferry.errors import UsageError
-from layerferry.oci.image import Layer, Name, Platform, chain_ids, digest_of, is_image_id
+from layerferry.oci.image import Layer, Name, Platform, chain_ids, digest_of, is_image_id, may_be_image_id
 
 A, B = (f"sha256:{letter * 64}" for letter in "ab")
 
@@ -63,6 +63,16 @@ def test_image_ids_are_told_from_names(text: str) -> None:
 @pytest.mark.parametrize("text", ["cafe", "app:2", "0123456789ag"])
 def test_short_or_other_words_are_no_image_ids(text: str) -> None:
     assert not is_image_id(text)
+
+
+@pytest.mark.parametrize("text", ["cafe", "9f2c41", "a", "sha256:9f2c", A, "f" * 64])
+def test_what_may_be_the_beginning_of_an_image_id_is_known(text: str) -> None:
+    assert may_be_image_id(text)
+
+
+@pytest.mark.parametrize("text", ["cafe:1", "Cafe", "library/cafe", "cafes", "a" * 65, ""])
+def test_what_cannot_be_one_is_too(text: str) -> None:
+    assert not may_be_image_id(text)
 
 
 def test_uname_and_go_mean_the_same_machine() -> None:

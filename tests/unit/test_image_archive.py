@@ -29,7 +29,7 @@ def tarball(folder: Path, data: bytes) -> Tarball:
 
 
 def inspect(folder: Path, data: bytes, name: str = "") -> str:
-    return ArchiveSource().inspect(f"archive:{written(folder, data)}{name}").id
+    return ArchiveSource().open(f"archive:{written(folder, data)}{name}").image.id
 
 
 def records(*layers: str, config: str = "config.json", names: tuple[str, ...] = ("app:1",)) -> bytes:
@@ -115,9 +115,9 @@ def test_a_compressed_tar_of_many_documents_is_not_kept(tmp_path: Path, monkeypa
 
 def test_there_is_no_archive(tmp_path: Path) -> None:
     with pytest.raises(SourceError, match="there is no archive"):
-        ArchiveSource().inspect(f"archive:{tmp_path}/nothing.tar")
+        ArchiveSource().open(f"archive:{tmp_path}/nothing.tar")
     with pytest.raises(SourceError, match="there is no archive"):
-        ArchiveSource().inspect(f"archive:{tmp_path}")
+        ArchiveSource().open(f"archive:{tmp_path}")
 
 
 def two_images() -> tuple[Picture, bytes]:
@@ -159,7 +159,7 @@ def test_a_config_is_what_its_name_says(tmp_path: Path) -> None:
 def test_an_image_without_a_name(tmp_path: Path) -> None:
     data = podman(PICTURE, "app:1").replace(b'"RepoTags": ["app:1"]', b'"RepoTags": null     ')
     source = ArchiveSource()
-    assert source.names(source.inspect(f"archive:{written(tmp_path, data)}")) == ()
+    assert source.open(f"archive:{written(tmp_path, data)}").names == ()
 
 
 def test_an_image_without_layers(tmp_path: Path) -> None:

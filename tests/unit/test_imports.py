@@ -12,14 +12,14 @@ ROOT = Path(layerferry.__file__).parent
 
 #: Rooms, top to bottom. A module imports from rooms further down, from those further right in its row, or from its own.
 STOREYS = (
-    ("__main__", "cli", "doctor", "ci_run"),
+    ("__main__", "cli", "doctor", "ci_run", "context"),
     ("push", "routes"),
     ("sources", "targets", "report", "receive"),
     ("registry_client", "embedded_registry", "streams", "process_socket", "log"),
     ("settings", "tar_headers"),
     ("ci", "compression", "chunks", "result"),
     ("events", "disk", "oci", "temporary"),
-    ("errors", "processes", "causes"),
+    ("errors", "processes", "causes", "protocol"),
 )
 
 #: One room for each outside dependency. Two rows have a second door:
@@ -38,7 +38,7 @@ OUTSIDE: Mapping[str, tuple[str, ...]] = {
 }
 
 #: What plan and route choice may use: nothing that reads, writes, waits or asks.
-PURE_MODULES = ("oci.image", "oci.plan", "routes.choose")
+PURE_MODULES = ("oci.content", "oci.image", "oci.plan", "oci.store_kind", "routes.choose")
 PURE_IMPORTS = {
     "collections.abc",
     "dataclasses",

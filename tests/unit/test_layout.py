@@ -41,57 +41,57 @@ def test_the_longest_path_that_is_there_goes(tmp_path: Path, text: str, path: st
 
 @pytest.mark.parametrize("selector", ["1", "app:1", "docker.io/library/app:1"])
 def test_an_image_goes_by_its_tag_and_by_its_name(tmp_path: Path, selector: str) -> None:
-    assert LayoutSource().inspect(f"{two_images(tmp_path)}:{selector}").id == ONE.id
+    assert LayoutSource().open(f"{two_images(tmp_path)}:{selector}").image.id == ONE.id
 
 
 def test_an_image_goes_by_its_digest(tmp_path: Path) -> None:
     digest = descriptor("", TWO.manifest)["digest"]
-    assert LayoutSource().inspect(f"{two_images(tmp_path)}@{digest}").id == TWO.id
+    assert LayoutSource().open(f"{two_images(tmp_path)}@{digest}").image.id == TWO.id
 
 
 def test_several_images_need_a_tag(tmp_path: Path) -> None:
     with pytest.raises(SourceError, match="has several images") as caught:
-        LayoutSource().inspect(two_images(tmp_path))
+        LayoutSource().open(two_images(tmp_path))
     assert "docker.io/library/app:1, docker.io/library/web:2" in caught.value.hint
 
 
 def test_a_tag_that_two_images_have_is_not_enough(tmp_path: Path) -> None:
     reference = two_images(tmp_path, second="docker.io/library/web:1")
     with pytest.raises(SourceError, match="has several images"):
-        LayoutSource().inspect(f"{reference}:1")
-    assert LayoutSource().inspect(f"{reference}:web:1").id == TWO.id
+        LayoutSource().open(f"{reference}:1")
+    assert LayoutSource().open(f"{reference}:web:1").image.id == TWO.id
 
 
 def test_an_unknown_tag_tells_the_others(tmp_path: Path) -> None:
     with pytest.raises(SourceError, match="has no '3'") as caught:
-        LayoutSource().inspect(f"{two_images(tmp_path)}:3")
+        LayoutSource().open(f"{two_images(tmp_path)}:3")
     assert "web:2" in caught.value.hint
 
 
 def test_two_names_of_one_image_are_no_choice(tmp_path: Path) -> None:
     entries = [named_entry(ONE, "docker.io/library/app:1"), named_entry(ONE, "docker.io/library/app:latest")]
     write_folder(tmp_path, layout_files(entries, ONE.documents))
-    assert LayoutSource().inspect(f"oci:{tmp_path}").id == ONE.id
+    assert LayoutSource().open(f"oci:{tmp_path}").image.id == ONE.id
 
 
 def test_podmans_name_is_a_whole_one(tmp_path: Path) -> None:
     entry = descriptor(ONE.manifest_type, ONE.manifest, annotations={"org.opencontainers.image.ref.name": "app:1"})
     write_folder(tmp_path, layout_files([entry], ONE.documents))
     source = LayoutSource()
-    assert source.names(source.inspect(f"oci:{tmp_path}:1")) == ("docker.io/library/app:1",)
+    assert source.open(f"oci:{tmp_path}:1").names == ("docker.io/library/app:1",)
 
 
 def test_a_bare_tag_is_no_name(tmp_path: Path) -> None:
     entry = descriptor(ONE.manifest_type, ONE.manifest, annotations={"org.opencontainers.image.ref.name": "1"})
     write_folder(tmp_path, layout_files([entry], ONE.documents))
     source = LayoutSource()
-    assert source.names(source.inspect(f"oci:{tmp_path}:1")) == ()
+    assert source.open(f"oci:{tmp_path}:1").names == ()
 
 
 @pytest.mark.parametrize("reference", ["oci:{}/nowhere", "oci:{}/nowhere:1"])
 def test_there_is_no_layout(tmp_path: Path, reference: str) -> None:
     with pytest.raises(SourceError, match=r"there is no OCI layout|is no OCI layout"):
-        LayoutSource().inspect(reference.format(tmp_path))
+        LayoutSource().open(reference.format(tmp_path))
 
 
 @pytest.mark.parametrize(
@@ -101,7 +101,7 @@ def test_there_is_no_layout(tmp_path: Path, reference: str) -> None:
 def test_an_index_that_is_none(tmp_path: Path, index: bytes) -> None:
     (tmp_path / "index.json").write_bytes(index)
     with pytest.raises(SourceError, match=r"damaged|no image"):
-        LayoutSource().inspect(f"oci:{tmp_path}")
+        LayoutSource().open(f"oci:{tmp_path}")
 
 
 @pytest.mark.parametrize(
@@ -117,7 +117,7 @@ def test_a_digest_leads_nowhere_else(tmp_path: Path, digest: str, message: str) 
     entry = {"mediaType": ONE.manifest_type, "digest": digest, "size": 3}
     write_folder(tmp_path, layout_files([entry], ONE.documents))
     with pytest.raises(SourceError, match=message):
-        LayoutSource().inspect(f"oci:{tmp_path}")
+        LayoutSource().open(f"oci:{tmp_path}")
 
 
 @pytest.mark.parametrize("what", ["index.json", "blob", "folder"])
@@ -128,14 +128,14 @@ def test_a_link_that_leads_out_is_refused(tmp_path: Path, what: str) -> None:
     (inside / name).rename(outside)
     (inside / name).symlink_to(outside)
     with pytest.raises(SourceError, match="is refused"):
-        LayoutSource().inspect(f"oci:{inside}")
+        LayoutSource().open(f"oci:{inside}")
 
 
 def test_a_link_within_is_followed(tmp_path: Path) -> None:
     write_folder(tmp_path, layout_files([named_entry(ONE, "app:1")], ONE.documents))
     (tmp_path / "blobs").rename(tmp_path / "kept")
     (tmp_path / "blobs").symlink_to("kept")
-    assert LayoutSource().inspect(f"oci:{tmp_path}").id == ONE.id
+    assert LayoutSource().open(f"oci:{tmp_path}").image.id == ONE.id
 
 
 def test_a_pipe_is_no_blob(tmp_path: Path) -> None:
@@ -144,7 +144,7 @@ def test_a_pipe_is_no_blob(tmp_path: Path) -> None:
     blob.unlink()
     os.mkfifo(blob)
     with pytest.raises(SourceError, match="is refused"):
-        LayoutSource().inspect(f"oci:{tmp_path}")
+        LayoutSource().open(f"oci:{tmp_path}")
 
 
 def test_encrypted_layers_are_refused(tmp_path: Path) -> None:
@@ -158,7 +158,7 @@ def test_encrypted_layers_are_refused(tmp_path: Path) -> None:
     entry = descriptor(ONE.manifest_type, manifest)
     write_folder(tmp_path, layout_files([entry], ONE.documents | {entry["digest"]: manifest}))
     with pytest.raises(SourceError, match="encrypted"):
-        LayoutSource().inspect(f"oci:{tmp_path}")
+        LayoutSource().open(f"oci:{tmp_path}")
 
 
 def test_a_config_that_names_other_layers_is_damaged(tmp_path: Path) -> None:
@@ -166,7 +166,7 @@ def test_a_config_that_names_other_layers_is_damaged(tmp_path: Path) -> None:
     entry = descriptor(ONE.manifest_type, manifest)
     write_folder(tmp_path, layout_files([entry], ONE.documents | {entry["digest"]: manifest}))
     with pytest.raises(SourceError, match="names 1 layers, it has 0"):
-        LayoutSource().inspect(f"oci:{tmp_path}")
+        LayoutSource().open(f"oci:{tmp_path}")
 
 
 # What is no layout, or none that honest tools write: a sentence each.
@@ -229,10 +229,10 @@ def test_a_member_of_a_wrong_shape_is_a_sentence(tmp_path: Path, where: str, key
     absent = (where, key) not in {("manifest", "annotations"), ("config", "config")}
     unread = key not in READ[where] and (absent or value not in NO_JSON)
     if unread or (key in TEXTS and value == b'"x"'):
-        assert LayoutSource().inspect(reference).diff_ids == ONE.diff_ids
+        assert LayoutSource().open(reference).image.diff_ids == ONE.diff_ids
         return
     with pytest.raises(SourceError) as caught:
-        LayoutSource().inspect(reference)
+        LayoutSource().open(reference)
     assert len(caught.value.message) < 2_000
     assert "\n" not in caught.value.message
 
@@ -265,7 +265,7 @@ def test_indexes_of_indexes_are_bounded_in_all(tmp_path: Path, monkeypatch: pyte
 
     monkeypatch.setattr(Layout, "document", document)
     with pytest.raises(SourceError, match="its indexes have more than 4000 entries"):
-        LayoutSource().inspect(f"oci:{tmp_path}")
+        LayoutSource().open(f"oci:{tmp_path}")
     assert len(reads) == len(set(reads)) < 40
 
 
@@ -274,7 +274,7 @@ def test_an_index_that_is_named_often_is_read_once(tmp_path: Path) -> None:
     outer = dumps({"manifests": [entries_of(inner)] * 300})
     blobs = {digest_of(data): data for data in (inner, outer)} | ONE.documents
     write_folder(tmp_path, layout_files([entries_of(outer)] * 300, blobs))
-    assert LayoutSource().inspect(f"oci:{tmp_path}").id == ONE.id
+    assert LayoutSource().open(f"oci:{tmp_path}").image.id == ONE.id
 
 
 def test_documents_are_bounded_in_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -284,7 +284,7 @@ def test_documents_are_bounded_in_all(tmp_path: Path, monkeypatch: pytest.Monkey
     blobs = {digest: data for picture in pictures for digest, data in picture.documents.items()}
     write_folder(tmp_path, layout_files(entries, blobs))
     with pytest.raises(SourceError, match="its documents have more than 2000 bytes"):
-        LayoutSource().inspect(f"oci:{tmp_path}")
+        LayoutSource().open(f"oci:{tmp_path}")
 
 
 def test_platforms_are_bounded(tmp_path: Path) -> None:
@@ -295,7 +295,7 @@ def test_platforms_are_bounded(tmp_path: Path) -> None:
     blobs = {digest_of(ONE.manifest + b" " * n): ONE.manifest + b" " * n for n in range(limits.PLATFORMS + 1)}
     write_folder(tmp_path, layout_files(entries, blobs | ONE.documents))
     with pytest.raises(SourceError, match="is there for 201 platforms"):
-        LayoutSource().inspect(f"oci:{tmp_path}")
+        LayoutSource().open(f"oci:{tmp_path}")
 
 
 def test_many_choices_are_a_short_sentence(tmp_path: Path) -> None:
@@ -306,7 +306,7 @@ def test_many_choices_are_a_short_sentence(tmp_path: Path) -> None:
     blobs = {digest_of(ONE.manifest + b" " * n): ONE.manifest + b" " * n for n in range(100)}
     write_folder(tmp_path, layout_files(entries, blobs | ONE.documents))
     with pytest.raises(SourceError, match=r" and 88 more$") as caught:
-        LayoutSource().inspect(f"oci:{tmp_path}")
+        LayoutSource().open(f"oci:{tmp_path}")
     assert len(caught.value.message) < 2_000
 
 
@@ -314,14 +314,14 @@ def test_many_choices_are_a_short_sentence(tmp_path: Path) -> None:
 def test_an_artifact_type_that_is_an_images_config_is_an_image(tmp_path: Path, artifact: str) -> None:
     """crane, ko and kaniko copy it from the config's media type."""
     write_folder(tmp_path, layout_files([named_entry(ONE, "app:1") | {"artifactType": artifact}], ONE.documents))
-    assert LayoutSource().inspect(f"oci:{tmp_path}").id == ONE.id
+    assert LayoutSource().open(f"oci:{tmp_path}").image.id == ONE.id
 
 
 def test_an_artifact_of_another_type_is_none(tmp_path: Path) -> None:
     entry = named_entry(ONE, "app:1") | {"artifactType": "application/vnd.cyclonedx+json"}
     write_folder(tmp_path, layout_files([entry], ONE.documents))
     with pytest.raises(SourceError, match="has no image"):
-        LayoutSource().inspect(f"oci:{tmp_path}")
+        LayoutSource().open(f"oci:{tmp_path}")
 
 
 @pytest.mark.parametrize("media_type", ["", "application/json", "application/octet-stream", "text/plain"])
@@ -334,7 +334,7 @@ def test_without_a_media_type_the_content_decides(tmp_path: Path, media_type: st
     blobs = ONE.documents | {digest_of(data): data, digest_of(index): index}
     write_folder(tmp_path, layout_files([entry], blobs))
     source = LayoutSource()
-    assert source.inspect(f"oci:{tmp_path}").id == ONE.id
+    assert source.open(f"oci:{tmp_path}").image.id == ONE.id
 
 
 @pytest.mark.parametrize(
@@ -352,7 +352,7 @@ def test_what_two_readers_would_read_in_two_ways_is_refused(
     entry = descriptor(ONE.manifest_type, data) if kind == "manifest" else entries_of(data)
     write_folder(tmp_path, layout_files([entry], ONE.documents | {digest_of(data): data}))
     with pytest.raises(SourceError, match=message):
-        LayoutSource().inspect(f"oci:{tmp_path}")
+        LayoutSource().open(f"oci:{tmp_path}")
 
 
 def test_what_is_wrong_with_a_document_is_told(tmp_path: Path) -> None:
@@ -360,10 +360,10 @@ def test_what_is_wrong_with_a_document_is_told(tmp_path: Path) -> None:
     size = len(ONE.manifest)
     write_folder(tmp_path, layout_files([entry | {"size": size + 3}], ONE.documents))
     with pytest.raises(SourceError, match=f"{entry['digest']} has {size} bytes, and is said to have {size + 3}$"):
-        LayoutSource().inspect(f"oci:{tmp_path}")
+        LayoutSource().open(f"oci:{tmp_path}")
     (tmp_path / "blobs/sha256" / str(entry["digest"]).removeprefix("sha256:")).write_bytes(b"{}")
     with pytest.raises(SourceError, match=f"what should be {entry['digest']} is {digest_of(b'{}')}$"):
-        LayoutSource().inspect(f"oci:{tmp_path}")
+        LayoutSource().open(f"oci:{tmp_path}")
 
 
 @pytest.mark.parametrize("system", [{"os": ""}, {"architecture": ""}])
@@ -371,14 +371,14 @@ def test_a_config_that_does_not_say_for_which_system_it_is_is_damaged(tmp_path: 
     picture = Picture((b"",), ("",), **system)  # type: ignore[arg-type]
     write_folder(tmp_path, layout_files([named_entry(picture, "app:1")], picture.documents))
     with pytest.raises(SourceError, match="does not say for which system and architecture it is"):
-        LayoutSource().inspect(f"oci:{tmp_path}")
+        LayoutSource().open(f"oci:{tmp_path}")
 
 
 @pytest.mark.parametrize("name", ["x" * 300, "x/" * 3000, "a\0b", "loop"])
 def test_a_path_that_leads_nowhere_is_a_sentence(tmp_path: Path, name: str) -> None:
     (tmp_path / "loop").symlink_to("loop")
     with pytest.raises(SourceError, match=r"there is no OCI layout|cannot be read"):
-        LayoutSource().inspect(f"oci:{tmp_path}/{name}")
+        LayoutSource().open(f"oci:{tmp_path}/{name}")
 
 
 @pytest.mark.parametrize("what", ["index.json", "blobs/sha256"])
@@ -387,7 +387,7 @@ def test_a_link_that_leads_to_itself_is_a_sentence(tmp_path: Path, what: str) ->
     (tmp_path / what).rename(tmp_path / "other")
     (tmp_path / what).symlink_to(tmp_path / what)
     with pytest.raises(SourceError):
-        LayoutSource().inspect(f"oci:{tmp_path}")
+        LayoutSource().open(f"oci:{tmp_path}")
 
 
 def test_an_image_without_layers_may_say_so_in_two_ways(tmp_path: Path) -> None:
@@ -396,5 +396,5 @@ def test_an_image_without_layers_may_say_so_in_two_ways(tmp_path: Path) -> None:
         manifest = dumps(json.loads(picture.manifest) | {"layers": json.loads(layers)})
         blobs = picture.documents | {digest_of(manifest): manifest}
         write_folder(tmp_path, layout_files([descriptor(picture.manifest_type, manifest)], blobs))
-        image = LayoutSource().inspect(f"oci:{tmp_path}")
+        image = LayoutSource().open(f"oci:{tmp_path}").image
         assert image.layers == ()

@@ -10,7 +10,8 @@ import pytest
 from rich.console import Console
 
 from layerferry.errors import TargetError
-from layerferry.events import Greeted, Loading, Planned, Route, Sending, Warned
+from layerferry.events import Greeted, Loading, Planned, Sending, Warned
+from layerferry.oci.content import Route
 from layerferry.oci.image import Image, Layer, Platform
 from layerferry.oci.plan import Inventory, Plan, plan
 from layerferry.report import JsonReport, PlainReport, document, lines

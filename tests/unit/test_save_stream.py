@@ -69,7 +69,7 @@ SHAPES = {
 def test_wanted_layers_come_out_and_others_do_not(files: dict[str, bytes], tmp_path: Path) -> None:
     save = Save(image(), frozenset(IDS[1:]), tar(files), tmp_path)
     assert read(save) == dict(zip(IDS[1:], LAYERS[1:], strict=True))
-    assert save.config == CONFIG
+    assert save.finish().config == CONFIG
     assert list(tmp_path.iterdir()) == []
 
 
@@ -85,10 +85,10 @@ def test_compressed_blobs_keep_their_digest_and_learn_their_diff_id(kind: str, t
     blobs = [gzip.compress(data, mtime=0) for data in LAYERS]
     save = Save(image("sha256:" + "9" * 64), frozenset(IDS[:2]), tar(layout(blobs, kind)), tmp_path)
     assert read(save) == dict(zip(IDS[:2], blobs[:2], strict=True))
-    descriptor = save.descriptors[IDS[0]]
+    descriptor = save.finish().descriptors[IDS[0]]
     assert descriptor.digest == digest_of(blobs[0])
     assert descriptor.media_type == "application/vnd.oci.image.layer.v1.tar+gzip"
-    assert save.config == CONFIG
+    assert save.finish().config == CONFIG
 
 
 def test_the_stream_is_left_when_all_has_come(tmp_path: Path) -> None:

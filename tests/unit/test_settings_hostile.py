@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 
 from layerferry import settings
+from layerferry.ci.daemon_address import check_daemon_url
 from layerferry.ci.machine import Machine
-from layerferry.ci.services import check_daemon_url
 from layerferry.ci.ssh_identity import read_key, read_known_hosts
 from layerferry.ci.topology import detect
 from layerferry.errors import UsageError

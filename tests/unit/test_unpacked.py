@@ -1,7 +1,7 @@
 """Layers that are unpacked on their way, for engines that cannot."""
 
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -10,7 +10,7 @@ import zstandard
 from layerferry import disk
 from layerferry.errors import SourceError
 from layerferry.oci import limits
-from layerferry.oci.delta_archive import Blob
+from layerferry.oci.content import Blob, Summary
 from layerferry.oci.image import MEDIA_TYPE_LAYER, MEDIA_TYPE_LAYER_GZIP, MEDIA_TYPE_LAYER_ZSTD, Descriptor
 from layerferry.sources.unpacked import Unpacked
 from packed import Picture, digest_of
@@ -29,9 +29,9 @@ class Content:
     def __init__(self, *layers: bytes) -> None:
         self._layers = layers or PICTURE.layers
 
-    @property
-    def descriptors(self) -> Mapping[str, Descriptor]:
-        return {blob.diff_id: blob.descriptor for blob in self.blobs()}
+    def finish(self) -> Summary:
+        descriptors = {blob.diff_id: blob.descriptor for blob in self.blobs()}
+        return Summary(self.config, descriptors, self.manifest, self.received)
 
     def blobs(self) -> Iterator[Blob]:
         for diff_id, media_type, layer in zip(PICTURE.diff_ids, TYPES, self._layers, strict=True):
@@ -44,8 +44,9 @@ def test_unpacks_the_named_types_and_no_other(tmp_path: Path) -> None:
     blobs = [(blob.descriptor, b"".join(blob.chunks)) for blob in content.blobs()]
     assert [data for _, data in blobs] == [PICTURE.tars[0], *PICTURE.layers[1:]]
     assert blobs[0][0] == Descriptor(MEDIA_TYPE_LAYER, PICTURE.diff_ids[0], len(PICTURE.tars[0]))
-    assert list(content.descriptors.values()) == [descriptor for descriptor, _ in blobs]
-    assert (content.config, content.manifest, content.received) == (Content.config, Content.manifest, 7)
+    summary = content.finish()
+    assert list(summary.descriptors.values()) == [descriptor for descriptor, _ in blobs]
+    assert (summary.config, summary.manifest, summary.received) == (Content.config, Content.manifest, 7)
     assert list(tmp_path.iterdir()) == []
 
 

@@ -1,29 +1,26 @@
-"""What a look at this machine tells about where we run: files are read here, and judged in `topology`."""
+"""The facts about this machine that tell where we run: files are read here, and judged in `topology`."""
 
-import hashlib
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from layerferry.ci.daemon_address import below, context_endpoint, context_name, is_complete
 from layerferry.errors import LayerferryError
-from layerferry.oci.documents import load
 
 #: Files whose existence says that this is a container: docker's, and podman's.
 CONTAINER_MARKS = ("/.dockerenv", "/run/.containerenv")
-#: Where a client certificate of docker:dind is complete (docker-library/docker, docker-entrypoint.sh, `_should_tls`).
-TLS_FILES = ("ca.pem", "cert.pem", "key.pem")
 
 _LARGEST = 1 << 20
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Machine:
-    """Facts about this machine, as values, so that detection stays pure.
+    """The facts about this machine, as values, so that detection stays pure.
 
     `sockets` are paths of engine sockets that exist, most usual first. `addresses` are this machine's IPv4 addresses
-    without loopback. `tls_folders` are folders that hold a whole client certificate. `context_host` is the address in
-    docker's current context, "" where that is the default one.
+    without loopback. `tls_folders` are folders that hold a whole client certificate. `context` is the name of docker's
+    current context and `context_host` the address in it, "" where that is the default one.
     """
 
     marks: frozenset[str] = frozenset()
@@ -33,17 +30,18 @@ class Machine:
     hosts: str = ""
     addresses: tuple[str, ...] = ()
     tls_folders: frozenset[str] = frozenset()
+    context: str = ""
     context_host: str = ""
 
     def resolve(self, name: str) -> str:
-        """The first address that /etc/hosts gives for `name`, or "". Links and pods name their services there."""
+        """The first address that /etc/hosts has for `name`, or "": links and pods have their services there."""
         for address, names in self._hosts():
             if name in names:
                 return address
         return ""
 
     def host_names(self) -> tuple[str, ...]:
-        """All names in /etc/hosts, in order."""
+        """The names in /etc/hosts, in order."""
         return tuple(name for _, names in self._hosts() for name in names)
 
     def _hosts(self) -> list[tuple[str, list[str]]]:
@@ -53,15 +51,17 @@ class Machine:
 
 def gather(env: Mapping[str, str], *, root: Path = Path("/")) -> Machine:
     """Read the facts below `root`; what cannot be read is absent, never an error."""
+    context, context_host = _context(env, root)
     return Machine(
-        marks=frozenset(mark for mark in CONTAINER_MARKS if _below(root, mark).exists()),
-        sockets=tuple(path for path in _socket_paths(env) if _below(root, path).is_socket()),
-        cgroup=_read(_below(root, "/proc/self/cgroup")),
-        mountinfo=_read(_below(root, "/proc/self/mountinfo")) or _read(_below(root, "/proc/1/mountinfo")),
-        hosts=_read(_below(root, "/etc/hosts")),
-        addresses=local_addresses(_read(_below(root, "/proc/net/fib_trie"))),
-        tls_folders=frozenset(folder for folder in _tls_candidates(env) if _is_complete(_below(root, folder))),
-        context_host=_context_host(env, root),
+        marks=frozenset(mark for mark in CONTAINER_MARKS if below(root, mark).exists()),
+        sockets=tuple(path for path in _socket_paths(env) if below(root, path).is_socket()),
+        cgroup=_read(below(root, "/proc/self/cgroup")),
+        mountinfo=_read(below(root, "/proc/self/mountinfo")) or _read(below(root, "/proc/1/mountinfo")),
+        hosts=_read(below(root, "/etc/hosts")),
+        addresses=local_addresses(_read(below(root, "/proc/net/fib_trie"))),
+        tls_folders=frozenset(folder for folder in _tls_candidates(env) if is_complete(below(root, folder))),
+        context=context,
+        context_host=context_host,
     )
 
 
@@ -79,7 +79,7 @@ def local_addresses(fib_trie: str) -> tuple[str, ...]:
 
 
 def _socket_paths(env: Mapping[str, str]) -> list[str]:
-    """Engine sockets in the order to prefer: docker's, rootless docker's, Docker Desktop's, podman's."""
+    """The engine sockets in the order to prefer: docker's, rootless docker's, Docker Desktop's, podman's."""
     runtime = env.get("XDG_RUNTIME_DIR") or f"/run/user/{os.getuid()}"
     home = env.get("HOME", "")
     paths = ["/var/run/docker.sock", "/run/docker.sock", f"{runtime}/docker.sock"]
@@ -92,43 +92,13 @@ def _tls_candidates(env: Mapping[str, str]) -> list[str]:
     return folders + [folder for folder in (env.get("DOCKER_CERT_PATH"), "/certs/client") if folder]
 
 
-def _is_complete(folder: Path) -> bool:
+def _context(env: Mapping[str, str], root: Path) -> tuple[str, str]:
+    """The name of docker's current context and where it points; "" for the default one, and where it cannot be read."""
+    name = context_name(env, root)
     try:
-        return all((folder / name).stat().st_size > 0 for name in TLS_FILES)
-    except OSError:
-        return False
-
-
-def _context_host(env: Mapping[str, str], root: Path) -> str:
-    """Where docker's current context points, "" for the default one (docker/cli, cli/context/store)."""
-    base = env.get("DOCKER_CONFIG") or (f"{env['HOME']}/.docker" if env.get("HOME") else "")
-    if not base:
-        return ""
-    folder = _below(root, base)
-    name = env.get("DOCKER_CONTEXT") or _member(_json(folder / "config.json"), "currentContext")
-    if name in {"", "default"}:
-        return ""
-    meta = folder / "contexts" / "meta" / hashlib.sha256(name.encode(errors="surrogatepass")).hexdigest() / "meta.json"
-    endpoints = _json(meta).get("Endpoints")
-    docker = endpoints.get("docker") if isinstance(endpoints, dict) else None
-    return _member(docker, "Host") if isinstance(docker, dict) else ""
-
-
-def _member(document: Mapping[str, object], name: str) -> str:
-    value = document.get(name)
-    return value if isinstance(value, str) else ""
-
-
-def _json(path: Path) -> dict[str, object]:
-    try:
-        document = load(_read(path) or "{}", str(path))
+        return name, context_endpoint(name, env, root)[0] if name else ""
     except LayerferryError:
-        return {}
-    return document if isinstance(document, dict) else {}
-
-
-def _below(root: Path, path: str) -> Path:
-    return root / path.lstrip("/")
+        return name, ""
 
 
 def _read(path: Path) -> str:

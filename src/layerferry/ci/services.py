@@ -1,11 +1,10 @@
-"""Where a registry service of this job may be, and how sure that is."""
+"""The addresses at which this job may have a registry service, and how certain each is."""
 
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from ipaddress import ip_address
-from urllib.parse import urlsplit
 
 from layerferry.ci import providers
 from layerferry.ci.machine import Machine
@@ -15,8 +14,6 @@ from layerferry.errors import UsageError
 #: The port of docker's own registry image.
 REGISTRY_PORT = 5000
 _LARGEST_PORT = 65535
-#: Schemes of a daemon after which there is a path, which may have any character.
-_PATHS = frozenset({"unix", "npipe", "fd"})
 
 #: Providers with GitHub's job model: a job on a machine finds its services published on the loopback.
 _GITHUB_LIKE = (providers.GITHUB, providers.GITEA, providers.FORGEJO)
@@ -27,7 +24,7 @@ _AZURE_PORT = re.compile(rf"AGENT_SERVICES_(?P<name>\w*REGISTRY\w*)_PORTS_{REGIS
 
 
 class Certainty(StrEnum):
-    """How we know of a service."""
+    """The source of a service's address."""
 
     SET = "set by the user"
     SEEN = "seen in the environment"
@@ -36,9 +33,9 @@ class Certainty(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class ServiceContainer:
-    """A registry service as the job names it (`address`, host:port). A guessed one has to answer before it counts.
+    """A registry service by the job's name for it (`address`, host:port). A guessed one counts once it has answered.
 
-    `resolved` is the address behind the name, where /etc/hosts tells it.
+    `resolved` is the address of the name, where /etc/hosts has it.
     """
 
     address: str
@@ -48,7 +45,7 @@ class ServiceContainer:
 
     @property
     def is_public(self) -> bool:
-        """Whether the name means the same to everybody: a domain name or an address, no alias of this job."""
+        """Whether the name is the same everywhere: a domain name or an address, no alias of this job."""
         host, _ = split_address(self.address)
         return not is_loopback(host) and ("." in host or ":" in host) and not host.endswith((".internal", ".local"))
 
@@ -62,7 +59,7 @@ def find_services(
     in_container: bool = False,
     daemon_host: str = "",
 ) -> tuple[ServiceContainer, ...]:
-    """The registry services to consider, in order. One that the user named is the only one.
+    """The registry services to probe, in order. One that the user named is the only one.
 
     Raises `UsageError` on an address or a port that cannot be read.
     """
@@ -131,26 +128,8 @@ def read_address(text: str, setting: str) -> str:
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
-def check_daemon_url(url: str, origin: str) -> str:
-    """A daemon's address, if it can be one. Raises `UsageError`, which names `origin` and repeats no password."""
-    if not url.isprintable():
-        raise UsageError(f"{origin} has a control character in it")
-    scheme, _, rest = url.rpartition("://")
-    if scheme not in _PATHS and ":" in rest.rpartition("@")[0]:
-        raise UsageError(
-            f"{origin} has a password in it", hint="Nothing takes one there. Use a key for ssh://, TLS for tcp://."
-        )
-    try:
-        urlsplit(url)
-    except ValueError:
-        raise UsageError(
-            f"{origin} is not the address of a daemon", hint="Write unix://PATH, tcp://HOST:PORT or ssh://[USER@]HOST."
-        ) from None
-    return url
-
-
 def split_address(address: str) -> tuple[str, int]:
-    """Host without brackets, and port; the registry's usual one where none is given, -1 where it is no number."""
+    """The host without brackets, and the port: 5000 where there is none, -1 where it is no number."""
     match = re.fullmatch(r"(?:\[(?P<six>[^\]]+)\]|(?P<host>[^:]*))(?::(?P<port>.*))?", address)
     if match is None:
         return address, REGISTRY_PORT

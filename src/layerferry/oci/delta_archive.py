@@ -10,8 +10,8 @@ import json
 import tarfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol
 
+from layerferry.oci.content import Blob, Content, Summary
 from layerferry.oci.image import (
     MEDIA_TYPE_CONFIG,
     MEDIA_TYPE_INDEX,
@@ -25,42 +25,6 @@ from layerferry.oci.plan import Plan
 
 _BLOCK = 512
 _END = bytes(2 * _BLOCK)
-
-
-@dataclass(frozen=True, slots=True)
-class Blob:
-    """One layer's bytes on their way: `chunks` has exactly `descriptor.size` bytes.
-
-    `packed` is the same as a zstd stream, where somebody has it so already; one of the two is read.
-    """
-
-    diff_id: str
-    descriptor: Descriptor
-    chunks: Iterable[bytes]
-    packed: Iterable[bytes] | None = None
-
-
-class Content(Protocol):
-    """What a source gives of one image, once the plan is known."""
-
-    def blobs(self) -> Iterator[Blob]:
-        """Yield each wanted layer once, in the source's own order; each is read to its end before the next."""
-
-    @property
-    def config(self) -> bytes:
-        """The image's config; known at the latest when `blobs` has ended."""
-
-    @property
-    def descriptors(self) -> Mapping[str, Descriptor]:
-        """By diff ID, each layer as the source holds it; known at the latest when `blobs` has ended."""
-
-    @property
-    def manifest(self) -> tuple[str, bytes] | None:
-        """The source's own manifest and its media type, where it has one; known when `blobs` has ended."""
-
-    @property
-    def received(self) -> int:
-        """Bytes read out of the source so far."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,28 +74,28 @@ class ArchiveBytes:
         return self.stands_for if self.packed else len(self.data)
 
 
-def describe(parcel: ArchivedImage, sent: Mapping[str, Descriptor]) -> Manifest:
-    """The OCI manifest of an image whose sent layers are `sent`.
+def describe(plan: Plan, summary: Summary, sent: Mapping[str, Descriptor], incoming: str = "") -> Manifest:
+    """The OCI manifest of an image whose sent layers are `sent`, by diff ID.
 
     A reused layer goes by the target's own blob where its store keys on blobs. Elsewhere it goes by its diff ID:
     podman finds a layer by that, and classic docker does not look.
     """
     layers = tuple(
         sent.get(layer.diff_id)
-        or parcel.plan.inventory.blobs.get(layer.diff_id)
-        or _plain(layer, parcel.content.descriptors.get(layer.diff_id))
-        for layer in parcel.plan.image.layers
+        or plan.inventory.blobs.get(layer.diff_id)
+        or _plain(layer, summary.descriptors.get(layer.diff_id))
+        for layer in plan.image.layers
     )
-    config = parcel.content.config
-    if own := _own(parcel.content.manifest, layers):
-        return Manifest(parcel.incoming, *own, config, layers)
+    config = summary.config
+    if own := _own(summary.manifest, layers):
+        return Manifest(incoming, *own, config, layers)
     document = {
         "schemaVersion": 2,
         "mediaType": MEDIA_TYPE_MANIFEST,
         "config": Descriptor(MEDIA_TYPE_CONFIG, digest_of(config), len(config)).to_json(),
         "layers": [layer.to_json() for layer in layers],
     }
-    return Manifest(parcel.incoming, MEDIA_TYPE_MANIFEST, _json(document), config, layers)
+    return Manifest(incoming, MEDIA_TYPE_MANIFEST, _json(document), config, layers)
 
 
 def _own(manifest: tuple[str, bytes] | None, layers: Sequence[Descriptor]) -> tuple[str, bytes] | None:
@@ -148,27 +112,32 @@ def _plain(layer: Layer, held: Descriptor | None) -> Descriptor:
 
 
 class Archive:
-    """The delta archive of some images. Iterate `pieces` to its end; `manifests` is known then.
+    """The delta archive of some images. Read `pieces` to its end; `manifests` and `summaries` are known then.
 
     `packed` tells that it goes out as zstd, so that what is packed already may be taken as it is.
     """
 
-    def __init__(self, parcels: Iterable[ArchivedImage], *, packed: bool = False) -> None:
-        self.parcels = tuple(parcels)
+    def __init__(self, images: Sequence[ArchivedImage], *, packed: bool = False) -> None:
+        self._images = images
         self._packed = packed
         self.manifests: tuple[Manifest, ...] = ()
+        self.summaries: tuple[Summary, ...] = ()
         #: By diff ID, what the archive holds.
         self.sent: dict[str, Descriptor] = {}
 
     def pieces(self) -> Iterator[ArchiveBytes]:
         yield ArchiveBytes(_header("oci-layout", len(_LAYOUT)) + _padded(_LAYOUT))
-        for parcel in self.parcels:
-            for blob in parcel.content.blobs():
+        for image in self._images:
+            for blob in image.content.blobs():
                 if blob.diff_id in self.sent:
                     raise AssertionError(f"{blob.diff_id} comes twice")
                 yield from _blob(blob, blob.packed if self._packed else None)
                 self.sent[blob.diff_id] = blob.descriptor
-        self.manifests = tuple(describe(parcel, self.sent) for parcel in self.parcels)
+        self.summaries = tuple(image.content.finish() for image in self._images)
+        self.manifests = tuple(
+            describe(image.plan, summary, self.sent, image.incoming)
+            for image, summary in zip(self._images, self.summaries, strict=True)
+        )
         yield ArchiveBytes(b"".join(self._descriptions()) + _END)
 
     def _descriptions(self) -> Iterator[bytes]:

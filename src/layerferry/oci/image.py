@@ -144,6 +144,11 @@ class Platform:
     def __str__(self) -> str:
         return "/".join(part for part in (self.os, self.architecture, self.variant) if part)
 
+    def to_json(self) -> dict[str, str]:
+        """As the image-spec writes it (image-index.md, "platform"), and docker's API takes it."""
+        variant = {"variant": self.variant} if self.variant else {}
+        return {"os": self.os, "architecture": self.architecture, **variant}
+
     def runs(self, image: "Platform") -> bool:
         """Whether a host of this platform runs `image`; variants are not compared, as engines do not either."""
         return (self.os, self.architecture) == (image.os, image.architecture)
@@ -211,6 +216,7 @@ _REFERENCE = re.compile(
 #: Characters of domain and path together (distribution/reference, `RepositoryNameTotalLengthMax`, which has 255, and
 #: with `docker.io/library/` before it).
 _LONGEST_REPOSITORY = 255 + len("docker.io/library/")
+_SHORT_ID = re.compile(r"(?:sha256:)?[0-9a-f]{1,64}")
 _IMAGE_ID = re.compile(r"(?:sha256:)?(?P<hex>[0-9a-f]{12,64})")
 
 
@@ -255,6 +261,11 @@ class Name:
     def familiar(self) -> str:
         """The name as docker shows it: `app:latest`."""
         return self.tagged.removeprefix("docker.io/").removeprefix("library/")
+
+
+def may_be_image_id(text: str) -> bool:
+    """Whether `text` may be the beginning of an image ID as well as a name: `cafe`, `9f2c41`, `sha256:9f2c`."""
+    return _SHORT_ID.fullmatch(text) is not None
 
 
 def is_image_id(text: str) -> bool:

@@ -39,7 +39,7 @@ def unpack(chunks: Iterable[bytes], place: str, most: int) -> Seen:
     return Seen(layer.digest, Descriptor(media_type, stored.digest, stored.size))
 
 
-def read(shelf: RepositoryPusher, blob: Descriptor, check: Callable[[], None]) -> Seen | None:
+def read(pusher: RepositoryPusher, blob: Descriptor, check: Callable[[], None]) -> Seen | None:
     """Read a blob out of a registry, and tell what it is; None where it is not to be had, or unpacks to too much.
 
     `check` raises where the push was broken off.
@@ -52,8 +52,8 @@ def read(shelf: RepositoryPusher, blob: Descriptor, check: Callable[[], None]) -
 
     most = max(limits.UNPACKED_AT_LEAST, limits.RATIO * blob.size)
     try:
-        with contextlib.closing(shelf.blob(blob)) as chunks:
-            seen = unpack(watched(chunks), shelf.place, most)
+        with contextlib.closing(pusher.blob(blob)) as chunks:
+            seen = unpack(watched(chunks), pusher.place, most)
     except (SourceError, TargetError):
         return None
     return seen if seen.blob.digest == blob.digest else None

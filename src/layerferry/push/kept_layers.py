@@ -14,7 +14,8 @@ from layerferry.chunks import CHUNK, ChunkReader, checked, chunks_of, unpacked
 from layerferry.compression.stream import Compression, Method, compress
 from layerferry.disk import KeptFile
 from layerferry.errors import LayerferryError, SourceError
-from layerferry.oci.delta_archive import ArchiveBytes, Blob
+from layerferry.oci.content import Blob
+from layerferry.oci.delta_archive import ArchiveBytes
 from layerferry.oci.image import MEDIA_TYPE_LAYER_ZSTD, Descriptor
 
 

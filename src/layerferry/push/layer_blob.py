@@ -12,7 +12,8 @@ from layerferry.compression.stream import Compression, Method, compress
 from layerferry.disk import KeptFile
 from layerferry.errors import SourceError
 from layerferry.oci import limits
-from layerferry.oci.delta_archive import ArchiveBytes, Blob
+from layerferry.oci.content import Blob
+from layerferry.oci.delta_archive import ArchiveBytes
 from layerferry.oci.image import MEDIA_TYPE_LAYER, MEDIA_TYPE_LAYER_GZIP, MEDIA_TYPE_LAYER_ZSTD, Descriptor
 from layerferry.push.blob_cache import Seen
 from layerferry.push.blob_proof import unpack

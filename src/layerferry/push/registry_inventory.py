@@ -54,13 +54,13 @@ class Look:
 
 
 def look(
-    shelf: RepositoryPusher, tags: Iterable[str], image: Image, held: Mapping[str, Descriptor], how: Look
+    pusher: RepositoryPusher, tags: Iterable[str], image: Image, held: Mapping[str, Descriptor], how: Look
 ) -> RegistryInventory:
     """Find out. `held` are the source's own blobs by diff ID, and go first: with them an image keeps its digest."""
     twin: Found | None = None
     said: list[Mapping[str, Descriptor]] = []
-    for tag in _tags(shelf, list(tags)):
-        found, ids = _read(shelf, tag, image.platform)
+    for tag in _tags(pusher, list(tags)):
+        found, ids = _read(pusher, tag, image.platform)
         if found is None:
             continue
         if found.image.diff_ids == image.diff_ids:
@@ -71,7 +71,7 @@ def look(
         said.append(found.descriptors)
         if all(any(layer.diff_id in blobs for blobs in said) for layer in image.layers):
             break
-    known = _Known(shelf, image, held, [*([twin.descriptors] if twin else []), *said], how)
+    known = _Known(pusher, image, held, [*([twin.descriptors] if twin else []), *said], how)
     known.prove()
     same = twin if twin and _is_all_of(twin, known) else None
     return RegistryInventory(known.chosen, same, known.why)
@@ -82,20 +82,20 @@ class _Known:
 
     def __init__(
         self,
-        shelf: RepositoryPusher,
+        pusher: RepositoryPusher,
         image: Image,
         held: Mapping[str, Descriptor],
         said: Sequence[Mapping[str, Descriptor]],
         how: Look,
     ) -> None:
-        self._shelf = shelf
+        self._pusher = pusher
         self._held = held
         self._how = how
         self._layers = {layer.diff_id: layer for layer in image.layers}
         self._said = {diff_id: _each(diff_id, said) for diff_id in self._layers}
         named = {blob.digest for blobs in self._said.values() for blob in blobs}
         ours = {held[diff_id].digest for diff_id in self._layers if diff_id in held}
-        self._sizes = _sizes(shelf, named | ours)
+        self._sizes = _sizes(pusher, named | ours)
         self.blobs: dict[str, list[Descriptor]] = {diff_id: list(self._certain(diff_id)) for diff_id in self._layers}
         self.why: dict[str, str] = {}
 
@@ -126,7 +126,7 @@ class _Known:
         cost = sum(claims[0].size for layer, claims in open_questions if claims[0].size <= self._cost(layer))
         if cost > _UNKNOWN_SIZE and self._how.reads:
             self._how.told(
-                f"that {self._shelf.place} has {len(open_questions)} layers is only said by other images there: "
+                f"that {self._pusher.place} has {len(open_questions)} layers is only said by other images there: "
                 f"{cost / 1e6:.0f} MB are read to check it, this once"
             )
         for layer, claims in open_questions:
@@ -149,7 +149,7 @@ class _Known:
                 self.blobs[layer.diff_id] = [blob]
                 self.why[layer.diff_id] = f"another image there says so, and {blob.size} bytes would be read to check"
                 return
-            seen = proof.read(self._shelf, blob, self._how.check)
+            seen = proof.read(self._pusher, blob, self._how.check)
             if seen is not None:
                 self._how.memory.add(seen)
             if seen is not None and seen.diff_id == layer.diff_id:
@@ -186,20 +186,20 @@ def _each(diff_id: str, known: Sequence[Mapping[str, Descriptor]]) -> list[Descr
     return list(dict.fromkeys(blobs[diff_id] for blobs in known if diff_id in blobs))
 
 
-def _sizes(shelf: RepositoryPusher, digests: Iterable[str]) -> dict[str, int]:
+def _sizes(pusher: RepositoryPusher, digests: Iterable[str]) -> dict[str, int]:
     """The sizes of those that are there, 0 where that is not told. A manifest may outlive its blobs."""
     asked = sorted(digests)
     with ThreadPoolExecutor(_ASKERS) as pool:
-        pairs = zip(asked, pool.map(shelf.size, asked), strict=True)
+        pairs = zip(asked, pool.map(pusher.size, asked), strict=True)
         return {digest: size for digest, size in pairs if size is not None}
 
 
-def _tags(shelf: RepositoryPusher, wanted: Sequence[str]) -> Iterator[str]:
+def _tags(pusher: RepositoryPusher, wanted: Sequence[str]) -> Iterator[str]:
     """The wanted tags, then `latest`, then what reads like the newest versions: a registry does not tell their age."""
     yield from wanted
     others: list[str] = []
     with contextlib.suppress(SourceError, TargetError):
-        others = sorted(set(shelf.tags()) - set(wanted), key=_version, reverse=True)
+        others = sorted(set(pusher.tags()) - set(wanted), key=_version, reverse=True)
     yield from sorted(others, key=lambda tag: tag != "latest")[:_MOST_OTHERS]
 
 
@@ -209,15 +209,15 @@ def _version(tag: str) -> list[tuple[int, int, str]]:
     return [(1, int(part), "") if part.isdecimal() else (0, 0, part) for part in parts]
 
 
-def _read(shelf: RepositoryPusher, tag: str, platform: Platform) -> tuple[Found | None, set[str]]:
+def _read(pusher: RepositoryPusher, tag: str, platform: Platform) -> tuple[Found | None, set[str]]:
     """The image of a tag for a platform, and the digests of its manifest and index.
 
     None where there is none; nor where this login may not see it: whether it may push is told when it does.
     """
-    store = RemoteStore(shelf)
+    store = RemoteStore(pusher)
     try:
         root = store.root(tag, "")
-        name = Name(shelf.name.domain, shelf.name.path, tag)
+        name = Name(pusher.name.domain, pusher.name.path, tag)
         found = find(store, [root], name.tagged, platform)
     except (SourceError, TargetError):
         return None, set()

@@ -5,8 +5,8 @@ from dataclasses import dataclass, field
 
 from layerferry.compression.stream import Compression
 from layerferry.errors import UsageError
-from layerferry.events import Route
-from layerferry.oci.image import Name, Platform, is_image_id
+from layerferry.oci.content import Route
+from layerferry.oci.image import Name, Platform, is_image_id, may_be_image_id
 from layerferry.sources import kind_of
 
 #: Nothing is fetched for an image that is there already.
@@ -33,7 +33,8 @@ class Wanted:
         name = None if is_image_id(reference) else Name.parse(reference)
         if name is None or (name.digest and not name.tag):
             raise nameless(reference)
-        return cls(reference, (name.tagged,))
+        # Only the daemon can tell a name from the beginning of an ID.
+        return cls(reference, () if may_be_image_id(reference) else (name.tagged,))
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +48,8 @@ class Options:
     engine: str = ""
     #: Targets that are pushed to at once.
     jobs: int = 8
+    #: Further tries, where one fails of something that may pass.
+    retries: int = 3
 
 
 def nameless(reference: str) -> UsageError:

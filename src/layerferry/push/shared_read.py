@@ -11,35 +11,38 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Self
 
 from layerferry.compression.stream import Compression
 from layerferry.errors import LayerferryError, SourceError
-from layerferry.events import Route
-from layerferry.oci.delta_archive import Blob, Content
+from layerferry.oci.content import Blob, Content, Route, Summary
 from layerferry.oci.image import Descriptor, Image, Platform
 from layerferry.oci.plan import Action, Inventory, Plan, Step
 from layerferry.push.kept_layers import KeptLayers
-from layerferry.sources import Source
+from layerferry.sources import Source, SourceImage
 from layerferry.temporary import TemporaryFolder
 
 #: Seconds that targets which know what they lack wait for those that still connect.
-_PATIENCE = 3.0
+_WAIT_FOR_OTHERS = 3.0
 #: Seconds that an interrupted read has to end by itself.
-_LAST_BREATH = 15.0
+_LAST_WAIT = 15.0
 
 
-@dataclass(frozen=True, slots=True)
-class _KnownContent:
-    """What is known of an image that was read."""
+class _SharedImage:
+    """An image of the one source, and what has become known of it by reading it."""
 
-    config: bytes
-    descriptors: Mapping[str, Descriptor]
-    manifest: tuple[str, bytes] | None
-    received: int
-    route: Route | None
+    def __init__(self, opened: SourceImage) -> None:
+        self.opened = opened
+        self.summary: Summary | None = None
+
+    def add(self, summary: Summary) -> None:
+        """Take in what a further read of other layers has told."""
+        if (before := self.summary) is not None:
+            descriptors = {**before.descriptors, **summary.descriptors}
+            summary = replace(summary, descriptors=descriptors, received=before.received + summary.received)
+        self.summary = summary
 
 
 @dataclass(slots=True)
@@ -48,15 +51,15 @@ class _Round:
 
     #: When the first of them has joined.
     began: float = math.inf
-    plans: dict[str, Plan] = field(default_factory=dict)
-    routes: dict[str, Route | LayerferryError] = field(default_factory=dict)
+    plans: dict[_SharedImage, Plan] = field(default_factory=dict)
+    routes: dict[_SharedImage, Route | LayerferryError] = field(default_factory=dict)
     closed: bool = False
     started: bool = False
     error: LayerferryError | None = None
 
-    def add(self, plan: Plan) -> None:
-        before = self.plans.get(plan.image.id)
-        self.plans[plan.image.id] = _wanting(plan.image, plan.wanted | (before.wanted if before else frozenset()))
+    def add(self, image: _SharedImage, plan: Plan) -> None:
+        before = self.plans.get(image)
+        self.plans[image] = _wanting(plan.image, plan.wanted | (before.wanted if before else frozenset()))
 
 
 def _wanting(image: Image, wanted: frozenset[str]) -> Plan:
@@ -65,8 +68,8 @@ def _wanting(image: Image, wanted: frozenset[str]) -> Plan:
     return Plan(image, tuple(steps), Inventory())
 
 
-class Shared:
-    """Opens one source for `at_once` targets at a time; each has a `seat`. Safe to be used from several threads."""
+class SharedSource:
+    """Opens one source for `at_once` targets at a time; each has a `reader`. Safe to be used from several threads."""
 
     def __init__(self, open_source: Callable[[], Source], compression: Compression, at_once: int) -> None:
         self._stack = contextlib.ExitStack()
@@ -77,13 +80,11 @@ class Shared:
         #: Guards everything below, and tells of its changes.
         self._news = threading.Condition()
         self._compression = compression
-        self._inspected: dict[tuple[str, Platform | None], Image | LayerferryError] = {}
-        self._names: dict[tuple[str, str], tuple[str, ...]] = {}
+        self._images: dict[tuple[str, Platform | None], _SharedImage | LayerferryError] = {}
         self._prepared = False
         self._at_once = self._undecided = at_once
-        self._seated = 0
+        self._readers = 0
         self._round = _Round()
-        self._known: dict[str, _KnownContent] = {}
         self._reading: contextlib.ExitStack | None = None
         self._thread: threading.Thread | None = None
         self._closed = False
@@ -105,54 +106,43 @@ class Shared:
     def __exit__(self, *exception: object) -> None:
         self.break_off()
         if self._thread is not None:
-            self._thread.join(_LAST_BREATH)
+            self._thread.join(_LAST_WAIT)
         if self._source is not None:
             self._source.close()
         self._stack.close()
 
-    def seat(self) -> "SharedReader":
+    def reader(self) -> "SharedReader":
         """A target's view of the source. Close it: others wait for who has one and does not say what it lacks."""
         with self._news:
-            self._seated += 1
-            if self._seated > self._at_once:
+            self._readers += 1
+            if self._readers > self._at_once:
                 self._undecided += 1
         return SharedReader(self)
 
-    # What the seats ask for.
+    # What the readers ask for.
 
     def _opened(self) -> Source:
         """The one source; hold `_use` while it is used."""
         self._source = self._source or self._open_source()
         return self._source
 
-    def inspect(self, reference: str, platform: Platform | None) -> Image:
+    def open(self, reference: str, platform: Platform | None) -> _SharedImage:
         key = reference, platform
-        if key not in self._inspected:  # who comes while a layer is read need not wait for it
+        if key not in self._images:  # who comes while a layer is read need not wait for it
             with self._use:
-                if key not in self._inspected:
+                if key not in self._images:
                     try:
-                        self._inspected[key] = self._opened().inspect(reference, platform)
+                        self._images[key] = _SharedImage(self._opened().open(reference, platform))
                     except LayerferryError as error:
-                        self._inspected[key] = error
-        found = self._inspected[key]
+                        self._images[key] = error
+        found = self._images[key]
         if isinstance(found, LayerferryError):
             raise found
         return found
 
-    def names(self, image: Image) -> tuple[str, ...]:
-        key = image.reference, image.id
-        if key not in self._names:
-            with self._use:
-                self._names[key] = self._opened().names(image)
-        return self._names[key]
-
-    def held(self, image: Image) -> Mapping[str, Descriptor]:
+    def fetch_config_id(self, image: _SharedImage) -> str:
         with self._use:
-            return self._opened().held(image)
-
-    def config_id(self, image: Image) -> str:
-        with self._use:
-            return self._opened().config_id(image)
+            return image.opened.fetch_config_id()
 
     def prepare(self) -> None:
         if not self._prepared:
@@ -160,17 +150,17 @@ class Shared:
                 self._opened().prepare()
                 self._prepared = True
 
-    def join(self, plans: Sequence[Plan]) -> _Round:
+    def join(self, plans: Sequence[tuple[_SharedImage, Plan]]) -> _Round:
         """Say what one target lacks, and wait for the others that are at work."""
         with self._news:
             here = self._round
             here.began = min(here.began, time.monotonic())
-            for plan in plans:
-                here.add(plan)
+            for image, plan in plans:
+                here.add(image, plan)
             self._undecided -= 1
             self._news.notify_all()
             while self._undecided > 0 and not here.closed and not self._closed:
-                if not self._news.wait(max(0.0, here.began + _PATIENCE - time.monotonic())):
+                if not self._news.wait(max(0.0, here.began + _WAIT_FOR_OTHERS - time.monotonic())):
                     break
             if not here.closed:
                 here.closed = True
@@ -184,15 +174,15 @@ class Shared:
             self._undecided -= 1
             self._news.notify_all()
 
-    def route(self, here: _Round, image: Image) -> Route:
+    def route(self, here: _Round, image: _SharedImage) -> Route:
         with self._use:
-            for plan in here.plans.values():
-                if plan.image.id not in here.routes:
+            for other, plan in here.plans.items():
+                if other not in here.routes:
                     try:
-                        here.routes[plan.image.id] = self._opened().choose(self._lacking(plan))
+                        here.routes[other] = other.opened.choose(self._lacking(plan))
                     except LayerferryError as error:
-                        here.routes[plan.image.id] = error
-        route = here.routes[image.id]
+                        here.routes[other] = error
+        route = here.routes[image]
         if isinstance(route, LayerferryError):
             raise route
         return route
@@ -210,12 +200,12 @@ class Shared:
     def blobs(self, here: _Round, wanted: frozenset[str]) -> Iterator[Blob]:
         return self._layers.blobs(wanted, lambda: self._wait(here))
 
-    def known(self, here: _Round, image: Image) -> _KnownContent:
+    def summary(self, here: _Round, image: _SharedImage) -> Summary:
         """What reading an image has told; waits until it has been read."""
         with self._news:
-            while image.id not in self._known:
+            while image.summary is None:
                 self._wait(here)
-            return self._known[image.id]
+            return image.summary
 
     def _wait(self, here: _Round) -> None:
         if here.error is not None:
@@ -237,9 +227,9 @@ class Shared:
             if before is not None:
                 before.join()
             with self._use:
-                for plan in here.plans.values():
+                for image, plan in here.plans.items():
                     if not self._closed:
-                        self._read_image(self._lacking(plan), here.routes[plan.image.id])
+                        self._read_image(image, self._lacking(plan), here.routes[image])
         except LayerferryError as error:
             here.error = error
         except OSError as error:
@@ -251,76 +241,89 @@ class Shared:
                 self._layers.forget_parts(here.error)
                 self._news.notify_all()
 
-    def _read_image(self, plan: Plan, route: Route | LayerferryError) -> None:
-        image = plan.image
-        if isinstance(route, LayerferryError) or (image.id in self._known and not plan.wanted):
+    def _read_image(self, image: _SharedImage, plan: Plan, route: Route | LayerferryError) -> None:
+        if isinstance(route, LayerferryError) or (image.summary is not None and not plan.wanted):
             return
         folder = Path(tempfile.mkdtemp(dir=self._spool))
         with contextlib.ExitStack() as stack:
             with self._news:
                 self._reading = stack
-            content = stack.enter_context(self._opened().fetch(plan, route, plan.wanted, folder))
+            content = stack.enter_context(image.opened.fetch(plan, route, plan.wanted, folder))
             for blob in content.blobs():
                 self._layers.keep(blob, self._go_on)
-            known = self._known.get(image.id)
-            received = content.received + (known.received if known else 0)
-            descriptors = {**(known.descriptors if known else {}), **content.descriptors}
-            instead = getattr(content, "route", None)
-            told = _KnownContent(content.config, descriptors, content.manifest, received, instead)
+            summary = content.finish()
             with self._news:
                 self._reading = None
-                self._known[image.id] = told
+                image.add(summary)
                 self._news.notify_all()
 
 
-class SharedReader:
-    """One target's view of a shared source. A `sources.Source`."""
+class SharedReader(Source):
+    """One target's view of a shared source."""
 
-    def __init__(self, shared: Shared) -> None:
-        self._shared = shared
+    def __init__(self, shared: SharedSource) -> None:
+        self.shared = shared
         self._round: _Round | None = None
         self._left = False
 
-    def inspect(self, reference: str, platform: Platform | None = None) -> Image:
-        return self._shared.inspect(reference, platform)
-
-    def names(self, image: Image) -> tuple[str, ...]:
-        return self._shared.names(image)
-
-    def held(self, image: Image) -> Mapping[str, Descriptor]:
-        return self._shared.held(image)
-
-    def config_id(self, image: Image) -> str:
-        return self._shared.config_id(image)
+    def open(self, reference: str, platform: Platform | None = None) -> SourceImage:
+        return _ReadersImage(self, self.shared.open(reference, platform))
 
     def prepare(self) -> None:
-        self._shared.prepare()
+        self.shared.prepare()
 
-    def expect(self, plans: Sequence[Plan]) -> None:
-        if not self._left:
+    def expect(self, plans: Sequence[tuple[SourceImage, Plan]]) -> None:
+        self.join([(image.shared, plan) for image, plan in plans if isinstance(image, _ReadersImage)])
+
+    def join(self, plans: Sequence[tuple[_SharedImage, Plan]]) -> _Round:
+        """The round that is for all that this target lacks: the first call says what that is."""
+        if self._round is None:
             self._left = True
-            self._round = self._shared.join(plans)
-
-    def choose(self, plan: Plan) -> Route:
-        assert self._round is not None, "expect() comes before choose()"
-        return self._shared.route(self._round, plan.image)
-
-    def fetch(self, plan: Plan, route: Route, wanted: frozenset[str], spool: Path) -> AbstractContextManager[Content]:
-        del route, spool
-        assert self._round is not None, "expect() comes before fetch()"
-        self._shared.start(self._round)
-        return contextlib.nullcontext(_Taken(self._shared, self._round, plan.image, wanted))
+            self._round = self.shared.join(plans)
+        return self._round
 
     def close(self) -> None:
         if not self._left:
             self._left = True
-            self._shared.leave()
+            self.shared.leave()
 
 
-class _Taken:
-    """The content of one image, for one target. A `delta_archive.Content`."""
+class _ReadersImage(SourceImage):
+    """A shared image, for one target."""
 
-    def __init__(self, shared: Shared, here: _Round, image: Image, wanted: frozenset[str]) -> None:
+    def __init__(self, reader: SharedReader, shared: _SharedImage) -> None:
+        self._reader = reader
+        self.shared = shared
+
+    @property
+    def image(self) -> Image:
+        return self.shared.opened.image
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        return self.shared.opened.names
+
+    @property
+    def held(self) -> Mapping[str, Descriptor]:
+        return self.shared.opened.held
+
+    def fetch_config_id(self) -> str:
+        return self._reader.shared.fetch_config_id(self.shared)
+
+    def choose(self, plan: Plan) -> Route:
+        return self._reader.shared.route(self._reader.join([(self.shared, plan)]), self.shared)
+
+    def fetch(self, plan: Plan, route: Route, wanted: frozenset[str], spool: Path) -> AbstractContextManager[Content]:
+        del route, spool
+        here = self._reader.join([(self.shared, plan)])
+        self._reader.shared.start(here)
+        return contextlib.nullcontext(_SharedContent(self._reader.shared, here, self.shared, wanted))
+
+
+class _SharedContent:
+    """The content of one image, for one target."""
+
+    def __init__(self, shared: SharedSource, here: _Round, image: _SharedImage, wanted: frozenset[str]) -> None:
         self._shared = shared
         self._round = here
         self._image = image
@@ -329,26 +332,5 @@ class _Taken:
     def blobs(self) -> Iterator[Blob]:
         return self._shared.blobs(self._round, self._wanted)
 
-    @property
-    def _known(self) -> _KnownContent:
-        return self._shared.known(self._round, self._image)
-
-    @property
-    def config(self) -> bytes:
-        return self._known.config
-
-    @property
-    def descriptors(self) -> Mapping[str, Descriptor]:
-        return self._known.descriptors
-
-    @property
-    def manifest(self) -> tuple[str, bytes] | None:
-        return self._known.manifest
-
-    @property
-    def received(self) -> int:
-        return self._known.received
-
-    @property
-    def route(self) -> Route | None:
-        return self._known.route
+    def finish(self) -> Summary:
+        return self._shared.summary(self._round, self._image)

@@ -1,20 +1,21 @@
 """The routes out of a docker daemon: whichever suits; where that fails, another one goes on."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack, suppress
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Self
 
 from layerferry.errors import LayerferryError, RouteError, SourceError
-from layerferry.events import Emit, Route, Warned
-from layerferry.oci.delta_archive import Blob, Content
-from layerferry.oci.image import Descriptor, Image
+from layerferry.events import Emit, Warned
+from layerferry.oci.content import Blob, Content, Route, Summary
 from layerferry.oci.plan import Plan
+from layerferry.oci.store_kind import StoreKind
 from layerferry.routes.choose import RATES, Reached, choose, costs
 from layerferry.routes.reachability import Reachability, RegistryEndpoint
 from layerferry.routes.service_registry import Served, ServiceEndpoint
-from layerferry.sources.daemon.api import Daemon
+from layerferry.sources.daemon.api import Daemon, Inspected
 from layerferry.sources.daemon.push_capture import Pushed
 
 #: Bytes of manifests, configs and small layers that a push may upload beyond what the plan wants.
@@ -24,66 +25,44 @@ _NEVER = 24 * 3600.0
 
 
 class DaemonRoutes:
-    """What leads out of a daemon, a `sources.daemon.source.Routes`. `asked` is `auto` or a route's name."""
+    """What leads out of a daemon. `asked` is `auto` or a route's name.
+
+    The endpoint that the daemon pushes to is found once, and serves all images.
+    """
 
     def __init__(self, daemon: Daemon, reachability: Reachability, asked: str, emit: Emit) -> None:
-        self._daemon = daemon
+        self.daemon = daemon
+        self.asked = asked
+        self.emit = emit
         self._reachability = reachability
-        self._asked = asked
-        self._emit = emit
-        self._landing: RegistryEndpoint | ServiceEndpoint | None = None
+        self._stack = ExitStack()
+        self.endpoint: RegistryEndpoint | ServiceEndpoint | None = None
         self._reached: Reached | None = None
-        self._learned: dict[str, Pushed] = {}
 
-    def choose(self, plan: Plan) -> Route:
-        image = plan.image
-        reached = self._reach_once(image)
-        return choose(self._asked, plan, self._daemon.store(image), self._daemon.known(image), reached)
-
-    def config_id(self, image: Image) -> str:
-        """The digest of the image's config, as a push of no layer tells it; empty where that does not work."""
-        # What is wrong will be told when the image is fetched.
-        with suppress(LayerferryError), ExitStack() as stack:
-            self._reach_once(image)
-            if isinstance(self._landing, RegistryEndpoint):
-                pushed = stack.enter_context(self._pushed(self._landing, image))
-                config = pushed.learn()
-                stack.pop_all()
-                self._learned[image.id] = pushed
-                return config
-        return ""
-
-    def fetch(self, plan: Plan, route: Route, wanted: frozenset[str], spool: Path) -> AbstractContextManager[Content]:
-        if route.name == "export":
-            return self._daemon.export(plan.image, wanted, spool)
-        assert self._landing is not None, "choose() comes before fetch()"
-        if isinstance(self._landing, ServiceEndpoint):
-            content: Pushed | Served = Served(self._daemon, self._landing, plan.image, wanted, spool)
-        else:
-            content = self._learned.pop(plan.image.id, None) or self._pushed(self._landing, plan.image)
-            content.want(wanted, self._budget(plan))
-        return Routed(content, partial(self._instead, plan.image, route, spool))
+    def of(self, inspected: Inspected) -> "RoutesOfImage":
+        return self._stack.enter_context(RoutesOfImage(self, inspected))
 
     def close(self) -> None:
-        for pushed in self._learned.values():
-            with pushed:
-                pass
+        self._stack.close()
         self._reachability.close()
-        if self._landing is not None and (said := self._daemon.sweep()):
-            self._emit(Warned("the docker daemon", said))
+        if self.endpoint is not None and (said := self.daemon.sweep()):
+            self.emit(Warned("the docker daemon", said))
 
-    def _reach_once(self, image: Image) -> Reached:
+    def reach(self, reference: str) -> Reached:
+        """Find the best endpoint: a registry of ours, the job's service registry, a tunnel where one is allowed.
+
+        Raises `RouteError` where a tunnel was asked for by name, and there is none.
+        """
         if self._reached is None:
-            self._reached = self._reach(image)
+            self._reached = self._reach(reference)
         return self._reached
 
-    def _reach(self, image: Image) -> Reached:
-        """Find the best landing: a registry of ours, the job's service registry, a tunnel where one is allowed."""
-        if self._asked == "export":
+    def _reach(self, reference: str) -> Reached:
+        if self.asked == "export":
             return Reached()
         trouble = ""
-        if self._asked != "ngrok":
-            ours_first = self._asked == "auto" or not self._reachability.service_is_set
+        if self.asked != "ngrok":
+            ours_first = self.asked == "auto" or not self._reachability.service_is_set
             for find in (
                 (self._reach_ours, self._reach_service) if ours_first else (self._reach_service, self._reach_ours)
             ):
@@ -91,64 +70,113 @@ class DaemonRoutes:
                 if reached.route:
                     return reached
                 trouble = trouble or reached.trouble
-        if self._asked == "ngrok" or (self._asked == "auto" and self._reachability.has_ngrok):
-            return self._reach_through_ngrok(image, trouble)
+        if self.asked == "ngrok" or (self.asked == "auto" and self._reachability.has_ngrok):
+            return self._reach_through_ngrok(reference, trouble)
         return Reached(trouble=trouble)
 
     def _reach_ours(self) -> Reached:
         trouble = ""
         for attempt in self._reachability.attempts():
-            if attempt.landing:
-                self._landing = attempt.landing
-                return Reached("registry", attempt.landing.address)
+            if attempt.endpoint:
+                self.endpoint = attempt.endpoint
+                return Reached("registry", attempt.endpoint.address)
             trouble = trouble or f"the daemon does not reach {attempt.name.address} ({attempt.trouble})"
         return Reached(trouble=trouble)
 
     def _reach_service(self) -> Reached:
-        self._landing = self._reachability.service()
-        return Reached("registry", self._landing.address, whole=True) if self._landing else Reached()
+        self.endpoint = self._reachability.service()
+        return Reached("registry", self.endpoint.address, whole=True) if self.endpoint else Reached()
 
-    def _reach_through_ngrok(self, image: Image, trouble: str) -> Reached:
+    def _reach_through_ngrok(self, reference: str, trouble: str) -> Reached:
         try:
-            self._landing = self._reachability.tunnel()
+            self.endpoint = self._reachability.tunnel()
         except RouteError as failure:
-            if self._asked == "ngrok":
+            if self.asked == "ngrok":
                 raise
-            self._emit(Warned(image.reference, f"no tunnel: {failure.message}. {failure.hint}".strip()))
+            self.emit(Warned(reference, f"no tunnel: {failure.message}. {failure.hint}".strip()))
             return Reached(trouble=f"{trouble}, and the tunnel failed")
-        return Reached("ngrok", self._landing.address, trouble)
+        return Reached("ngrok", self.endpoint.address, trouble)
 
-    def _pushed(self, landing: RegistryEndpoint, image: Image) -> Pushed:
-        repository = landing.registry.repository()
+
+class RoutesOfImage:
+    """What leads one image out of its daemon. A context: a push that has begun ends with it."""
+
+    def __init__(self, routes: DaemonRoutes, inspected: Inspected) -> None:
+        self._routes = routes
+        self._inspected = inspected
+        self._image = inspected.image
+        self._store = inspected.store
+        self._known = inspected.known
+        #: A push that has told the config's digest, and can go on.
+        self._begun: Pushed | None = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        if self._begun is not None:
+            with self._begun:
+                self._begun = None
+
+    def choose(self, plan: Plan) -> Route:
+        reached = self._routes.reach(self._image.reference)
+        return choose(self._routes.asked, plan, self._store, self._known, reached)
+
+    def fetch_config_id(self) -> str:
+        """The digest of the image's config, as a push of no layer tells it; empty where that does not work."""
+        # What is wrong will be told when the image is fetched.
+        with suppress(LayerferryError), ExitStack() as stack:
+            self._routes.reach(self._image.reference)
+            if isinstance(self._routes.endpoint, RegistryEndpoint):
+                pushed = stack.enter_context(self._pushed(self._routes.endpoint))
+                config = pushed.learn()
+                stack.pop_all()
+                self._begun = pushed
+                return config
+        return ""
+
+    def fetch(self, plan: Plan, route: Route, wanted: frozenset[str], spool: Path) -> AbstractContextManager[Content]:
+        if route.name == "export":
+            return self._routes.daemon.export(self._inspected, wanted, spool)
+        endpoint = self._routes.endpoint
+        if endpoint is None:
+            raise RouteError(f"the route {route.name} leads nowhere", hint="`layerferry doctor` shows what does.")
+        if isinstance(endpoint, ServiceEndpoint):
+            content: Pushed | Served = Served(self._routes.daemon, endpoint, self._inspected, wanted, spool)
+        else:
+            content, self._begun = self._begun or self._pushed(endpoint), None
+            content.want(wanted, self._budget(plan, endpoint))
+        return Routed(content, partial(self._instead, route, spool))
+
+    def _pushed(self, endpoint: RegistryEndpoint) -> Pushed:
+        repository = endpoint.registry.repository()
         return Pushed(
-            image,
+            self._image,
             repository,
-            self._daemon.pushing(image, f"{landing.address}/{repository.name}", landing.auth),
+            self._routes.daemon.pushing(self._inspected, f"{endpoint.address}/{repository.name}", endpoint.auth),
             budget=_SLACK,
-            classic=self._daemon.store(image) == "chain",
+            classic=self._store is StoreKind.CHAIN,
         )
 
-    def _budget(self, plan: Plan) -> int:
+    def _budget(self, plan: Plan, endpoint: RegistryEndpoint) -> int:
         """Bytes that a push may upload before another route would have been the better choice."""
-        store = self._daemon.store(plan.image)
-        bounded = (
-            self._asked == "auto" and isinstance(self._landing, RegistryEndpoint) and self._landing.route == "registry"
-        )
-        regret = costs(plan, store, self._daemon.known(plan.image)).regret if bounded else _NEVER
-        return int(plan.delta + _SLACK + regret * RATES[store].upload)
+        bounded = self._routes.asked == "auto" and endpoint.route == "registry"
+        regret = costs(plan, self._store, self._known).regret if bounded else _NEVER
+        return int(plan.delta + _SLACK + regret * RATES[self._store].upload)
 
     def _instead(
-        self, image: Image, route: Route, spool: Path, failure: SourceError, rest: frozenset[str]
+        self, route: Route, spool: Path, failure: SourceError, rest: frozenset[str]
     ) -> AbstractContextManager[Content]:
         """What takes a failed push's place: `export` in auto, an error where the route was asked for by name."""
-        if self._asked != "auto":
+        if self._routes.asked != "auto":
             raise RouteError(f"the route {route.name} failed: {failure.message}", hint=failure.hint) from None
-        self._emit(Warned(image.reference, f"the route {route.name} failed, export goes on: {failure.message}"))
-        return self._daemon.export(image, rest, spool)
+        warning = f"the route {route.name} failed, export goes on: {failure.message}"
+        self._routes.emit(Warned(self._image.reference, warning))
+        return self._routes.daemon.export(self._inspected, rest, spool)
 
 
 class Routed:
-    """A push's content; where the push fails, what is pending comes another way. A `delta_archive.Content`."""
+    """A push's content; where the push fails, what is pending comes another way."""
 
     def __init__(
         self, pushed: Pushed | Served, instead: Callable[[SourceError, frozenset[str]], AbstractContextManager[Content]]
@@ -156,9 +184,8 @@ class Routed:
         self._stack = ExitStack()
         self._pushed = pushed
         self._instead = instead
-        self._content: Content = pushed
-        #: The route that took the place of the one that was chosen, if one had to.
-        self.route: Route | None = None
+        self._other: Content | None = None
+        self._failure = ""
 
     def __enter__(self) -> Self:
         self._stack.enter_context(self._pushed)
@@ -167,28 +194,22 @@ class Routed:
     def __exit__(self, *exception: object) -> None:
         self._stack.close()
 
-    @property
-    def config(self) -> bytes:
-        return self._content.config
-
-    @property
-    def descriptors(self) -> Mapping[str, Descriptor]:
-        return {**self._pushed.descriptors, **self._content.descriptors}
-
-    @property
-    def manifest(self) -> tuple[str, bytes] | None:
-        return self._content.manifest
-
-    @property
-    def received(self) -> int:
-        other = self._content.received if self._content is not self._pushed else 0
-        return self._pushed.received + other
-
     def blobs(self) -> Iterator[Blob]:
         try:
             yield from self._pushed.blobs()
         except SourceError as failure:
-            self._content = self._stack.enter_context(self._instead(failure, frozenset(self._pushed.pending)))
-            self.route = Route("export", f"another route failed: {failure.message}")
-        if self._content is not self._pushed:
-            yield from self._content.blobs()
+            self._failure = failure.message
+            self._other = self._stack.enter_context(self._instead(failure, frozenset(self._pushed.pending)))
+        if self._other is not None:
+            yield from self._other.blobs()
+
+    def finish(self) -> Summary:
+        if self._other is None:
+            return self._pushed.finish()
+        summary = self._other.finish()
+        return replace(
+            summary,
+            descriptors={**self._pushed.descriptors, **summary.descriptors},
+            received=self._pushed.received + summary.received,
+            route=Route("export", f"another route failed: {self._failure}"),
+        )

@@ -1,4 +1,4 @@
-"""A registry service of the job as the landing: the daemon pushes all of the image, and we read what is missing."""
+"""The content of an image by way of a registry service: the daemon pushes all of it, we read what is missing."""
 
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, closing
@@ -7,11 +7,10 @@ from pathlib import Path
 from typing import Self
 
 from layerferry.errors import SourceError
-from layerferry.events import Route
-from layerferry.oci.delta_archive import Blob, Content
-from layerferry.oci.image import Descriptor, Image
+from layerferry.oci.content import Blob, Content, Summary
+from layerferry.oci.image import Descriptor
 from layerferry.oci.plan import Inventory, plan
-from layerferry.sources.daemon.api import Daemon
+from layerferry.sources.daemon.api import Daemon, Inspected
 from layerferry.sources.daemon.push_tags import PUSH_TAG
 from layerferry.sources.registry import RemoteSource
 
@@ -27,16 +26,16 @@ class ServiceEndpoint:
 
 
 class Served:
-    """The content of one image, out of a registry service that the daemon has pushed to. A `delta_archive.Content`."""
+    """The content of one image, from a registry service that the daemon has pushed to."""
 
     def __init__(
-        self, daemon: Daemon, landing: ServiceEndpoint, image: Image, wanted: frozenset[str], spool: Path
+        self, daemon: Daemon, endpoint: ServiceEndpoint, inspected: Inspected, wanted: frozenset[str], spool: Path
     ) -> None:
         self.pending = set(wanted)
-        self.descriptors: Mapping[str, Descriptor] = {}
         self._daemon = daemon
-        self._landing = landing
-        self._image = image
+        self._endpoint = endpoint
+        self._inspected = inspected
+        self._image = inspected.image
         self._spool = spool
         self._stack = ExitStack()
         self._content: Content | None = None
@@ -47,34 +46,35 @@ class Served:
     def __exit__(self, *exception: object) -> None:
         self._stack.close()
 
-    @property
-    def config(self) -> bytes:
-        assert self._content is not None, "blobs() has not ended"
-        return self._content.config
-
-    @property
-    def manifest(self) -> tuple[str, bytes] | None:
-        return self._content.manifest if self._content else None
-
-    @property
-    def received(self) -> int:
-        return self._content.received if self._content else 0
-
     def blobs(self) -> Iterator[Blob]:
-        landing = self._landing
-        with self._daemon.pushing(self._image, f"{landing.address}/{landing.repository}") as push:
+        endpoint = self._endpoint
+        with self._daemon.pushing(self._inspected, f"{endpoint.address}/{endpoint.repository}") as push:
             push()
-        source = self._stack.enter_context(closing(RemoteSource(landing.environ)))
-        reference = f"registry:{landing.url.removeprefix('https://')}/{landing.repository}:{PUSH_TAG}"
-        served = source.inspect(reference, self._image.platform)
-        if served.diff_ids != self._image.diff_ids:
-            raise SourceError(f"the registry service at {landing.url} serves another image than was pushed")
-        nothing_there = plan(served, Inventory())
-        route = Route("registry", landing.address)
+        source = self._stack.enter_context(closing(RemoteSource(endpoint.environ)))
+        reference = f"registry:{endpoint.url.removeprefix('https://')}/{endpoint.repository}:{PUSH_TAG}"
+        served = source.open(reference, self._image.platform)
+        if served.image.diff_ids != self._image.diff_ids:
+            raise SourceError(f"the registry service at {endpoint.url} serves another image than was pushed")
+        nothing_there = plan(served.image, Inventory())
+        route = served.choose(nothing_there)
         self._content = self._stack.enter_context(
-            source.fetch(nothing_there, route, frozenset(self.pending), self._spool)
+            served.fetch(nothing_there, route, frozenset(self.pending), self._spool)
         )
-        self.descriptors = self._content.descriptors
         for blob in self._content.blobs():
             self.pending.discard(blob.diff_id)
             yield blob
+
+    def finish(self) -> Summary:
+        if self._content is None:
+            raise SourceError(f"nothing was read of the registry service at {self._endpoint.url}")
+        return self._content.finish()
+
+    @property
+    def descriptors(self) -> Mapping[str, Descriptor]:
+        """The descriptors of the layers that are known so far."""
+        return self._content.finish().descriptors if self._content else {}
+
+    @property
+    def received(self) -> int:
+        """The bytes that were read so far."""
+        return self._content.finish().received if self._content else 0

@@ -8,7 +8,8 @@ from layerferry.oci.image import Descriptor, Name, Platform, digest_of
 from layerferry.oci.manifest import IndexEntry, find, media_type_of
 from layerferry.registry_client.endpoint import Endpoint
 from layerferry.registry_client.repository import Repository
-from layerferry.sources.digest_store import Described, DirectSource, Stored
+from layerferry.sources import Source, SourceImage
+from layerferry.sources.digest_store import DirectImage
 
 
 class RemoteStore:
@@ -46,20 +47,17 @@ class RemoteStore:
             yield blob, self._repository.blob(blob)
 
 
-class RemoteSource(DirectSource):
-    """A `sources.Source` for references of the form `registry:[http://]HOST/NAME[:TAG][@DIGEST]`.
+class RemoteSource(Source):
+    """A source for references of the form `registry:[http://]HOST/NAME[:TAG][@DIGEST]`.
 
     `http://` is for a registry without TLS on another machine. The user's logins are found through `environ`.
     """
 
-    reason = "the registry is read from here"
-
     def __init__(self, environ: Mapping[str, str]) -> None:
-        super().__init__()
         self._environ = environ
         self._roots: dict[str, tuple[RemoteStore, IndexEntry]] = {}
 
-    def describe(self, reference: str, platform: Platform | None) -> Described:
+    def open(self, reference: str, platform: Platform | None = None) -> SourceImage:
         text = reference.removeprefix("registry:")
         name = Name.parse(text.removeprefix("http:").removeprefix("https:").removeprefix("//"))
         if reference not in self._roots:
@@ -69,8 +67,7 @@ class RemoteSource(DirectSource):
             full_name = name.tagged if name.tag or not name.digest else ""
             self._roots[reference] = store, replace(root, full_name=full_name)
         store, root = self._roots[reference]
-        found = find(store, [root], reference, platform)
-        return Described(found, lambda wanted, _spool: Stored(found, wanted, store))
+        return DirectImage.stored(find(store, [root], reference, platform), "the registry is read from here", store)
 
     def close(self) -> None:
         for store, _ in self._roots.values():

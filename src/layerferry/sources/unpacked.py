@@ -4,7 +4,8 @@ A tar header tells a layer's size before its bytes, so each is unpacked to the s
 its diff ID then, and is checked before a byte is sent.
 """
 
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator
+from dataclasses import replace
 from io import BufferedReader
 from pathlib import Path
 
@@ -22,12 +23,12 @@ from layerferry.chunks import (
 )
 from layerferry.disk import KeptFile
 from layerferry.errors import SourceError
-from layerferry.oci.delta_archive import Blob, Content
+from layerferry.oci.content import Blob, Content, Summary
 from layerferry.oci.image import MEDIA_TYPE_LAYER, Descriptor
 
 
 class Unpacked:
-    """A content whose layers of the given media types come as plain tars. A `delta_archive.Content`."""
+    """A content whose layers of the given media types come as plain tars."""
 
     def __init__(self, content: Content, media_types: Collection[str], spool: Path) -> None:
         self._content = content
@@ -35,25 +36,13 @@ class Unpacked:
         self._spool = spool
         self._plain: dict[str, Descriptor] = {}
 
-    @property
-    def config(self) -> bytes:
-        return self._content.config
-
-    @property
-    def descriptors(self) -> Mapping[str, Descriptor]:
-        return {**self._content.descriptors, **self._plain}
-
-    @property
-    def manifest(self) -> tuple[str, bytes] | None:
-        return self._content.manifest
-
-    @property
-    def received(self) -> int:
-        return self._content.received
-
     def blobs(self) -> Iterator[Blob]:
         for blob in self._content.blobs():
             yield self._unpack(blob) if blob.descriptor.media_type in self._media_types else blob
+
+    def finish(self) -> Summary:
+        summary = self._content.finish()
+        return replace(summary, descriptors={**summary.descriptors, **self._plain})
 
     def _unpack(self, blob: Blob) -> Blob:
         path = self._spool / f"{blob.diff_id.removeprefix('sha256:')}.tar"

@@ -6,20 +6,26 @@ Whoever answers there is not believed: an answer is bounded while it is read, an
 import heapq
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing, contextmanager
+from dataclasses import dataclass, replace
 from http import HTTPStatus
 from pathlib import Path
 from typing import Self
 
 from layerferry.chunks import ahead
+from layerferry.ci.daemon_address import find_address
 from layerferry.errors import LayerferryError, SourceError
 from layerferry.oci import limits
 from layerferry.oci.documents import Document, load
-from layerferry.oci.image import Digest, Image, Layer, Platform
+from layerferry.oci.image import Digest, Image, Layer, Platform, may_be_image_id
+from layerferry.oci.manifest import full_name, pick
+from layerferry.oci.store_kind import StoreKind
 from layerferry.sources.daemon import push_tags
 from layerferry.sources.daemon.answers import members
-from layerferry.sources.daemon.client import FAULTS, DaemonClient, DaemonRefusal, find_address, first_line, words_of
+from layerferry.sources.daemon.client import FAULTS, DaemonClient, DaemonRefusal, first_line, words_of
 from layerferry.sources.daemon.history import HistoryEntry, layer_sizes
 from layerferry.sources.daemon.save_stream import Save
+from layerferry.sources.daemon.ssh_transport import with_own_hosts
+from layerferry.targets.address import Ssh
 
 _TIMEOUT = 60
 #: docker before 25 writes the whole archive to its own disk before the first byte comes.
@@ -28,20 +34,53 @@ _SAVE_TIMEOUT = 3600
 _PROBE_TIMEOUT = 5
 #: docker's own storage drivers; with the containerd image store, an image shows a snapshotter, or nothing at all.
 _GRAPH_DRIVERS = {"overlay2", "fuse-overlayfs", "btrfs", "zfs", "vfs", "aufs", "devicemapper", "overlay"}
-_OTHER_PLATFORM = "A daemon shows, and gives, one platform of an image: pull or build the other one first."
+_OTHER_PLATFORM = "Pull or build it for that platform first: `docker pull --platform`, or `docker build --platform`."
+#: The API's version that shows each variant of an image: docker 28.1's.
+_SHOWS_VARIANTS = (1, 49)
+#: For what Go's net/http answers to plain HTTP; seen on docker 20.10 to 28.5.
+_WANTS_TLS = "Set DOCKER_TLS_VERIFY=1, and DOCKER_CERT_PATH to the folder of ca.pem, cert.pem and key.pem."
 #: Images to look at for layers whose digest the daemon knows.
 _MOST_BASES = 16
+
+
+@dataclass(frozen=True, slots=True)
+class Inspected:
+    """An image as its daemon shows it.
+
+    `store` says how the daemon stores images: `chain` (a graph driver), or `blob` (the containerd image store). `known`
+    has the diff IDs that the daemon, as far as we can see, knows a blob digest for: a push of any other layer uploads
+    it, whatever a registry claims to hold (moby, distribution/push_v2.go).
+    """
+
+    image: Image
+    store: StoreKind
+    known: frozenset[str]
+    #: The full name that it was asked for by; none where that was an ID, or the beginning of one.
+    names: tuple[str, ...] = ()
+    #: The ID of all variants, where the image is one that the daemon does not show by itself: it knows no other.
+    parent: str = ""
+
+    @property
+    def name(self) -> str:
+        """What the daemon calls it."""
+        return self.parent or self.image.id
+
+    @property
+    def variant(self) -> Platform | None:
+        """What has to be said beside that name; None where it is what the daemon means by it."""
+        return self.image.platform if self.parent else None
 
 
 class Daemon:
     """A docker daemon, reached as the docker CLI would reach it: DOCKER_HOST and TLS variables, else the context."""
 
-    def __init__(self, environ: Mapping[str, str]) -> None:
-        self._arguments, self.address = find_address(environ)
+    def __init__(self, environ: Mapping[str, str], ssh: Ssh | None = None) -> None:
+        """`ssh` says how to call it where the daemon is behind it. Raises `SourceError`, and `UsageError`."""
+        self._place = find_address(environ)
+        #: How to call ssh for its host, where it is behind one.
+        self.ssh = with_own_hosts(self._place.url, ssh or Ssh()) if self._place.url.startswith("ssh://") else Ssh()
         self._version = ""
         self._client = self._connect(_TIMEOUT)
-        self._stores: dict[str, str] = {}
-        self._known: dict[str, frozenset[str]] = {}
 
     def __enter__(self) -> Self:
         return self
@@ -52,9 +91,14 @@ class Daemon:
     def close(self) -> None:
         self._client.close()
 
-    def _connect(self, timeout: int) -> DaemonClient:
+    @property
+    def address(self) -> str:
+        """Where it is, for people."""
+        return self._place.shown
+
+    def _connect(self, timeout: int, platform: Platform | None = None) -> DaemonClient:
         with self._asking():
-            client = DaemonClient(self._arguments, self._version, timeout)
+            client = DaemonClient(self._place, self.ssh, self._version, timeout, platform)
             self._version = client.api_version  # is asked for once
             return client
 
@@ -64,7 +108,8 @@ class Daemon:
         try:
             yield
         except DaemonRefusal as refusal:
-            raise SourceError(f"the docker daemon at {self.address} {what}: {refusal}") from None
+            hint = _WANTS_TLS if "HTTPS server" in str(refusal) else ""
+            raise SourceError(f"the docker daemon at {self.address} {what}: {refusal}", hint=hint) from None
         except FAULTS as error:
             raise SourceError(
                 f"the docker daemon at {self.address} does not answer ({words_of(error)})",
@@ -78,27 +123,43 @@ class Daemon:
         version, driver, system = (info.word(key, "") for key in ("ServerVersion", "Driver", "OSType"))
         return f"docker {version} ({driver}), {system}"
 
-    def inspect(self, reference: str, platform: Platform | None = None) -> Image:
+    def inspect(self, reference: str, platform: Platform | None = None) -> Inspected:
         """Describe an image; nothing of its layers is read.
 
         Raises `SourceError` where there is none of that name, or it is for another platform than the one asked for.
         """
         with self._asking(f"does not show {reference}"):
-            found = Document.parse(self._find(reference), f"the daemon's answer about {reference}")
-            sizes = self._history(reference)
-        diff_ids = found.object("RootFS").digests("Layers")
-        theirs = Platform(found.word("Os"), found.word("Architecture"), found.word("Variant", ""))
-        if platform and not platform.runs(theirs):
-            raise SourceError(f"{reference} is for {theirs}, not for {platform}", hint=_OTHER_PLATFORM)
-        image = Image(reference, _image_id(found), theirs, Layer.chain(diff_ids, layer_sizes(sizes, len(diff_ids))))
-        classic = found.object("GraphDriver").text("Name", "") in _GRAPH_DRIVERS
-        self._stores[image.id] = "chain" if classic else "blob"
-        self._known[image.id] = self._find_known(image, found) if classic else frozenset(diff_ids)
-        return image
+            found = Document.parse(self._find(self._client, reference), f"the daemon's answer about {reference}")
+            if platform and not pick([(_platform_of(found), True)], platform):
+                return self._inspect_variant(reference, platform, found)
+            return self._describe(self._client, reference, found)
 
-    def _find(self, reference: str) -> bytes:
+    def _inspect_variant(self, reference: str, platform: Platform, shown: Document) -> Inspected:
+        """Describe the image's variant for a platform, which a containerd store may have beside the one it shows."""
+        refusal = SourceError(f"{reference} is for {_platform_of(shown)}, not for {platform}", hint=_OTHER_PLATFORM)
+        if _is_classic(shown) or not self._client.is_at_least(*_SHOWS_VARIANTS):
+            raise refusal
+        with closing(self._connect(_TIMEOUT, platform)) as client:
+            try:
+                found = Document.parse(client.inspect_image(reference), f"the daemon's answer about {reference}")
+            except DaemonRefusal as said:
+                raise refusal if said.status == HTTPStatus.NOT_FOUND else said from None
+            if not pick([(_platform_of(found), True)], platform):
+                raise refusal
+            return replace(self._describe(client, reference, found), parent=_image_id(shown))
+
+    def _describe(self, client: DaemonClient, reference: str, found: Document) -> Inspected:
+        sizes = self._history(client, reference)
+        diff_ids = found.object("RootFS").digests("Layers")
+        layers = Layer.chain(diff_ids, layer_sizes(sizes, len(diff_ids)))
+        image = Image(reference, _image_id(found), _platform_of(found), layers)
+        if not _is_classic(found):
+            return Inspected(image, StoreKind.BLOB, frozenset(diff_ids), _names(reference, found))
+        return Inspected(image, StoreKind.CHAIN, self._find_known(image, found), _names(reference, found))
+
+    def _find(self, client: DaemonClient, reference: str) -> bytes:
         try:
-            shown: bytes = self._client.inspect_image(reference)
+            shown: bytes = client.inspect_image(reference)
         except DaemonRefusal as refusal:
             if refusal.status != HTTPStatus.NOT_FOUND:
                 raise
@@ -108,10 +169,10 @@ class Daemon:
             ) from None
         return shown
 
-    def _history(self, reference: str) -> list[HistoryEntry]:
+    def _history(self, client: DaemonClient, reference: str) -> list[HistoryEntry]:
         """The history of an image, bottom first."""
         what = f"the daemon's history of {reference}"
-        told = Document({"entries": load(self._client.history(reference), what)}, what)
+        told = Document({"entries": load(client.history(reference), what)}, what)
         return [HistoryEntry.of(entry) for entry in reversed(told.objects("entries"))]
 
     def _find_known(self, image: Image, found: Document) -> frozenset[str]:
@@ -137,20 +198,10 @@ class Daemon:
                 sizes[_image_id(row)] = row.count("Size")
         return heapq.nlargest(_MOST_BASES, sizes, key=sizes.__getitem__)
 
-    def known(self, image: Image) -> frozenset[str]:
-        """The diff IDs that the daemon, as far as we can see, knows a blob digest for.
-
-        A push of any other layer uploads it, whatever a registry claims to hold (moby, distribution/push_v2.go).
-        """
-        return self._known.get(image.id, frozenset())
-
-    def store(self, image: Image) -> str:
-        """How the daemon stores images: `chain` (a graph driver), or `blob` (the containerd image store)."""
-        return self._stores.get(image.id, "chain")
-
-    def export(self, image: Image, wanted: frozenset[str], spool: Path) -> "Export":
+    def export(self, inspected: Inspected, wanted: frozenset[str], spool: Path) -> "Export":
         """Stream the image out of the daemon (`docker save`), and pick the `wanted` layers."""
-        return Export(self._connect(_SAVE_TIMEOUT), image, wanted, spool)
+        client = self._connect(_SAVE_TIMEOUT, inspected.variant)
+        return Export(client, inspected, wanted, spool)
 
     def reaches(self, name: str, auth: Mapping[str, str] | None = None) -> str:
         """Ask the daemon for an image of a registry that has none; why it does not reach it, or an empty string.
@@ -169,15 +220,15 @@ class Daemon:
 
     @contextmanager
     def pushing(
-        self, image: Image, repository: str, auth: Mapping[str, str] | None = None
+        self, inspected: Inspected, repository: str, auth: Mapping[str, str] | None = None
     ) -> Iterator[Callable[[], None]]:
         """A call that lets the daemon push an image under a name in `repository`; afterwards it looks as it did before.
 
         The credentials go with the request alone: nothing is logged in, no credential helper is asked. Any of it raises
         `SourceError`.
         """
-        name = f"{repository}:{push_tags.PUSH_TAG}"
-        with closing(self._connect(_SAVE_TIMEOUT)) as client:
+        name, image = f"{repository}:{push_tags.PUSH_TAG}", inspected.image
+        with closing(self._connect(_SAVE_TIMEOUT, inspected.variant)) as client:
 
             def push() -> None:
                 with (
@@ -188,11 +239,12 @@ class Daemon:
                         _check_progress(line)
 
             with self._asking("could not push"):
-                found = Document.parse(client.inspect_image(image.id), f"the daemon's answer about {image.reference}")
+                shown = client.inspect_image(inspected.name)
+                found = Document.parse(shown, f"the daemon's answer about {image.reference}")
                 # It would go with the name that we take away.
                 if not (found.texts("RepoTags") or found.texts("RepoDigests")):
                     raise SourceError(f"{image.reference} has no name in the docker daemon, and would be lost")
-                client.tag(image.id, repository, push_tags.PUSH_TAG, force=True)
+                client.tag(inspected.name, repository, push_tags.PUSH_TAG, force=True)
             try:
                 yield push
             finally:
@@ -225,10 +277,9 @@ def _check_progress(line: bytes) -> None:
 class Export(Save):
     """The content of an image, read through the daemon's API. Close it when done: the daemon then stops reading."""
 
-    def __init__(self, client: DaemonClient, image: Image, wanted: frozenset[str], spool: Path) -> None:
+    def __init__(self, client: DaemonClient, inspected: Inspected, wanted: frozenset[str], spool: Path) -> None:
         self._client = client
-        self.received = 0
-        super().__init__(image, wanted, self._read(image), spool)
+        super().__init__(inspected.image, wanted, self._read(inspected), spool)
 
     def __enter__(self) -> Self:
         return self
@@ -236,14 +287,39 @@ class Export(Save):
     def __exit__(self, *exception: object) -> None:
         self._client.close()
 
-    def _read(self, image: Image) -> Iterator[bytes]:
+    def _read(self, inspected: Inspected) -> Iterator[bytes]:
         try:
-            with closing(ahead(self._client.get_image(image.id))) as chunks:
+            with closing(ahead(self._client.get_image(inspected.name))) as chunks:
                 for chunk in chunks:
                     self.received += len(chunk)
                     yield chunk
         except (DaemonRefusal, *FAULTS) as error:
-            raise SourceError(f"the docker daemon broke off reading {image.reference}: {words_of(error)}") from None
+            reference = inspected.image.reference
+            raise SourceError(
+                f"the docker daemon broke off reading {reference}: {words_of(error)}", transient=True
+            ) from None
+
+
+def _platform_of(found: Document) -> Platform:
+    return Platform(found.word("Os"), found.word("Architecture"), found.word("Variant", ""))
+
+
+def _is_classic(found: Document) -> bool:
+    return found.object("GraphDriver").text("Name", "") in _GRAPH_DRIVERS
+
+
+def _names(reference: str, found: Document) -> tuple[str, ...]:
+    """What an image was called, as the daemon understood it: a name goes before the beginning of an ID.
+
+    moby, daemon/images/image.go and daemon/containerd/image.go (`resolveImage`). podman finds a name in any registry.
+    """
+    name = full_name(reference)
+    if not may_be_image_id(reference):
+        return (name,) if name else ()
+    begun = _image_id(found).startswith(f"sha256:{reference.removeprefix('sha256:')}")
+    called = name.removeprefix("docker.io/library/")
+    is_name = any(tag == called or tag.endswith(f"/{called}") for tag in found.texts("RepoTags"))
+    return (name,) if name and (is_name or not begun) else ()
 
 
 def _image_id(found: Document) -> Digest:

@@ -1,30 +1,30 @@
-"""The docker SDK's client, which lives here alone: where the daemon is, and answers that are bounded."""
+"""The docker SDK's client, which lives here alone: its questions, and answers that are bounded."""
 
 import contextlib
 import io
+import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from http import HTTPStatus
-from pathlib import Path
 from typing import Any
 
 import docker
 import docker.errors
 import requests
-from docker.context import ContextAPI
 
-from layerferry import log
+from layerferry import __version__, log
 from layerferry.causes import reason
-from layerferry.ci.services import check_daemon_url
+from layerferry.ci.daemon_address import DaemonAddress
 from layerferry.errors import LayerferryError, SourceError
 from layerferry.oci import limits
 from layerferry.oci.documents import Document
+from layerferry.oci.image import Platform
 from layerferry.registry_client.connections import chunks_of, whole
 from layerferry.registry_client.endpoint import BROKEN
 from layerferry.sources.daemon.answers import lines
-from layerferry.sources.daemon.ssh_transport import BoundedAdapter, DialAdapter
+from layerferry.sources.daemon.ssh_transport import DialAdapter, TcpAdapter
+from layerferry.targets.address import Ssh
 
-_DEFAULT = "unix:///var/run/docker.sock"
 #: The API's version for the one question that has none; docker 19.03's.
 _OLDEST = "1.40"
 #: Bytes of an image that are read at once.
@@ -33,8 +33,6 @@ _PIECE = 256 << 10
 _SAID = 300
 #: What the SDK, requests and urllib3 raise where a daemon is not there, or answers otherwise than HTTP has it.
 FAULTS = (docker.errors.DockerException, *BROKEN, ValueError)
-#: And where they read docker's configuration of the user, which they take as they find it.
-_MISCONFIGURED = (*FAULTS, TypeError, KeyError, AttributeError, RecursionError)
 
 
 class DaemonRefusal(Exception):  # noqa: N818 - it is an answer
@@ -51,24 +49,36 @@ class DaemonClient(docker.APIClient):  # type: ignore[misc]
     Raises `DaemonRefusal`, one of `FAULTS`, and `SourceError`.
     """
 
-    def __init__(self, arguments: Mapping[str, Any], version: str, timeout: int) -> None:
-        """`version` is the API's; where it is empty the daemon is asked, which the SDK would do unbounded."""
-        url = str(arguments.get("base_url", _DEFAULT))
-        dialled = url.startswith("ssh://")
-        base = {"base_url": "http://localhost:2375"} if dialled else {}
-        try:
-            super().__init__(**{**arguments, **base}, version=version or _OLDEST, timeout=timeout)
-        except _MISCONFIGURED as error:
-            raise docker.errors.DockerException(words_of(error)) from None
+    def __init__(
+        self, address: DaemonAddress, ssh: Ssh, version: str, timeout: int, platform: Platform | None = None
+    ) -> None:
+        """`version` is the API's; where it is empty the daemon is asked, which the SDK would do unbounded.
+
+        With a `platform`, what is asked of an image is asked of its variant for that: inspect (from version 1.49 on),
+        history and save (1.48), push (1.46).
+
+        What the SDK does here is left out: it reads docker's configuration of the user as it finds it, takes no path
+        and no port of 22 from an ssh:// address, and asks for the client certificate when it is too late.
+        """
+        requests.Session.__init__(self)
+        self.trust_env = False  # no proxy, CA bundle or .netrc of the environment is for the daemon
+        self.params = {} if platform is None else {"platform": json.dumps(platform.to_json())}
+        self.timeout = timeout
+        self.headers["User-Agent"] = f"layerferry/{__version__}"
+        self.base_url = address.url if address.url.startswith("http") else "http://localhost"
+        self._general_configs: dict[str, Any] = {}
+        self._version = version or _OLDEST
         self.hooks["response"].append(log.answered("daemon"))
-        if dialled or self.base_url.startswith("http+docker://"):
-            adapter: Any = self.get_adapter(self.base_url)
-            self.mount(self.base_url, DialAdapter(url if dialled else f"unix://{adapter.socket_path}"))
-        else:
-            self.mount("http://", BoundedAdapter())
-            self.mount("https://", BoundedAdapter())
+        dialled = self.base_url != address.url
+        adapter = DialAdapter(address.url, ssh) if dialled else TcpAdapter(address.tls)
+        for scheme in ("http://", "https://"):
+            self.mount(scheme, adapter)
         if not version:
             self._version = _api_version(self.version(api_version=False))
+
+    def is_at_least(self, *version: int) -> bool:
+        """Whether the daemon's API has that version, or a later one."""
+        return tuple(map(int, self._version.split("."))) >= version
 
     def get_redirect_target(self, resp: requests.Response) -> None:
         """None: requests would read the body of one that leads somewhere, however long it is."""
@@ -123,45 +133,6 @@ def _api_version(data: bytes) -> str:
     if not re.fullmatch(r"[0-9]{1,3}\.[0-9]{1,3}", version):
         raise told.damaged("its ApiVersion is none")
     return version
-
-
-def find_address(environ: Mapping[str, str]) -> tuple[dict[str, Any], str]:
-    """The SDK's arguments, and the address for people. DOCKER_HOST goes before the context, as in the docker CLI."""
-    host = check_daemon_url(environ.get("DOCKER_HOST", ""), "DOCKER_HOST")
-    arguments: dict[str, Any] = {}
-    _check_configuration(environ)
-    if not host:
-        try:
-            context = ContextAPI.get_context(environ.get("DOCKER_CONTEXT") or None)
-        except _MISCONFIGURED as error:
-            raise SourceError(f"the docker context cannot be read: {words_of(error)}") from None
-        if context is None:
-            raise SourceError(
-                f"there is no docker context {environ.get('DOCKER_CONTEXT')!r}", hint="`docker context ls` shows them."
-            )
-        host = check_daemon_url(context.Host or "", "the docker context")
-        if context.TLSConfig:
-            arguments["tls"] = context.TLSConfig
-    elif environ.get("DOCKER_TLS_VERIFY") or environ.get("DOCKER_CERT_PATH"):
-        try:
-            arguments = docker.utils.kwargs_from_env(environment=dict(environ))
-        except _MISCONFIGURED as error:
-            raise SourceError(f"the docker daemon at {host} cannot be asked: {words_of(error)}") from None
-    if host:
-        arguments.setdefault("base_url", host)
-    return arguments, host or _DEFAULT
-
-
-def _check_configuration(environ: Mapping[str, str]) -> None:
-    """Raise `SourceError` where what the SDK will read is no file: it would wait for a pipe, or read a device."""
-    folder = environ.get("DOCKER_CONFIG") or f"{environ.get('HOME') or Path.home()}/.docker"
-    path = Path(folder, "config.json")
-    try:
-        fits = not path.exists() or (path.is_file() and path.stat().st_size <= limits.DOCUMENT)
-    except (OSError, ValueError):  # it cannot be read, or leads in a circle: the SDK does without it, too
-        return
-    if not fits:
-        raise SourceError(f"docker's configuration {path} is no file of at most {limits.DOCUMENT} bytes")
 
 
 def words_of(error: Exception) -> str:

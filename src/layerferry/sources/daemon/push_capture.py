@@ -16,7 +16,7 @@ from layerferry.chunks import bytes_of
 from layerferry.embedded_registry import PushedManifest, PushRepository
 from layerferry.errors import SourceError
 from layerferry.oci import limits
-from layerferry.oci.delta_archive import Blob
+from layerferry.oci.content import Blob, Summary
 from layerferry.oci.image import Descriptor, Image
 
 #: Seconds. A push ends by itself, with a manifest or an error; the bound on its bytes ends it earlier.
@@ -27,7 +27,7 @@ Pushing = AbstractContextManager[Callable[[], None]]
 
 
 class Pushed:
-    """The content of one image, out of a daemon's pushes into `repository`. A `delta_archive.Content`.
+    """The content of one image, out of a daemon's pushes into `repository`.
 
     `pushing` gives a call that lets the daemon push, and returns when it has; it raises `SourceError`. `budget` is in
     bytes: what a push may upload. A `classic` store goes on to ask for a denied layer under other digests that it knows
@@ -41,7 +41,7 @@ class Pushed:
     ) -> None:
         self.pending: set[str] = set()
         self.descriptors: dict[str, Descriptor] = {}
-        self.manifest: tuple[str, bytes] | None = None
+        self._manifest: tuple[str, bytes] | None = None
         self._image = image
         self._repository = repository
         self._pushing = pushing
@@ -68,15 +68,6 @@ class Pushed:
         if kind is None:
             tidying.result()
 
-    @property
-    def config(self) -> bytes:
-        assert self._data is not None, "blobs() has not ended"
-        return self._data
-
-    @property
-    def received(self) -> int:
-        return self._before + self._repository.received
-
     def learn(self) -> str:
         """Let the daemon push what it knows no digest for, and no more; the digest of the image's config."""
         if self._config is None:
@@ -95,6 +86,16 @@ class Pushed:
         if self._config is not None and (self.pending or self._data is None):
             yield from self._deny(self._config)
         self._tidying = self._other.submit(self._stack.close)  # while the target loads
+
+    @property
+    def received(self) -> int:
+        """Bytes that the daemon has uploaded so far."""
+        return self._before + self._repository.received
+
+    def finish(self) -> Summary:
+        if self._data is None:
+            raise SourceError(f"the daemon did not push the config of {self._image.reference}")
+        return Summary(self._data, self.descriptors, self._manifest, self.received)
 
     def _deny(self, config: Descriptor) -> Iterator[Blob]:
         """The second push: it finds just what is wanted missing. Blobs go on while others still arrive."""
@@ -143,7 +144,7 @@ class Pushed:
         manifest = self._of_platform(self._repository.manifest(_ENDLESS))
         if manifest.config is None or len(manifest.layers) != len(self._image.layers):
             raise SourceError(f"the daemon pushed another image than {self._image.reference}")
-        self.manifest = manifest.media_type, manifest.data
+        self._manifest = manifest.media_type, manifest.data
         for diff_id, layer in zip(self._image.diff_ids, manifest.layers, strict=True):
             self.descriptors[diff_id] = layer.in_oci_words
         if config := self._repository.blobs.get(manifest.config.digest):

@@ -18,7 +18,8 @@ from layerferry.chunks import ChunkReader, Hashed, chunks_of, copied, drain, exh
 from layerferry.disk import KeptFile
 from layerferry.errors import SourceError
 from layerferry.oci import limits
-from layerferry.oci.delta_archive import Blob, blob_path
+from layerferry.oci.content import Blob, Summary
+from layerferry.oci.delta_archive import blob_path
 from layerferry.oci.documents import Document
 from layerferry.oci.image import (
     MEDIA_TYPE_LAYER,
@@ -56,7 +57,7 @@ def legacy_ids(diff_ids: Iterable[str]) -> tuple[str, ...]:
 
 
 class Save:
-    """The content of one image, out of a `docker save` stream. A `delta_archive.Content`."""
+    """The content of one image, out of a `docker save` stream."""
 
     def __init__(self, image: Image, wanted: frozenset[str], stream: Iterable[bytes], spool: Path) -> None:
         self._image = image
@@ -70,14 +71,10 @@ class Save:
         self._place = f"the daemon's archive of {image.reference}"
         self._config: bytes | None = None
         self._emitted: set[str] = set()
-        self.descriptors: dict[str, Descriptor] = {}
-        self.manifest: tuple[str, bytes] | None = None
-
-    @property
-    def config(self) -> bytes:
-        if self._config is None:
-            raise SourceError(f"{self._place} has no config")
-        return self._config
+        self._descriptors: dict[str, Descriptor] = {}
+        self._manifest: tuple[str, bytes] | None = None
+        #: Bytes; whoever gives the stream counts them.
+        self.received = 0
 
     def blobs(self) -> Iterator[Blob]:
         try:
@@ -91,6 +88,11 @@ class Save:
         yield from self._resolve()
         if lacking := self._wanted - self._emitted:
             raise SourceError(f"{self._place} lacks layer {min(lacking)}")
+
+    def finish(self) -> Summary:
+        if self._config is None:
+            raise SourceError(f"{self._place} has no config")
+        return Summary(self._config, self._descriptors, self._manifest, self.received)
 
     def _complete(self) -> bool:
         """Whether the rest of the stream can be left: a classic store's image ID names the config."""
@@ -165,7 +167,7 @@ class Save:
                 rootfs = self._document(config).object("rootfs")
                 if rootfs.members and tuple(rootfs.digests("diff_ids")) == self._image.diff_ids:
                     self._config = config
-                    self.manifest = manifest.media_type("mediaType", MEDIA_TYPE_MANIFEST), data
+                    self._manifest = manifest.media_type("mediaType", MEDIA_TYPE_MANIFEST), data
                     return manifest.objects("layers")
         return ()
 
@@ -178,7 +180,7 @@ class Save:
             return Document({}, what)
 
     def _offer(self, blob: Blob) -> Iterator[Blob]:
-        self.descriptors.setdefault(blob.diff_id, blob.descriptor)
+        self._descriptors.setdefault(blob.diff_id, blob.descriptor)
         if blob.diff_id in self._wanted and blob.diff_id not in self._emitted:
             self._emitted.add(blob.diff_id)
             yield blob

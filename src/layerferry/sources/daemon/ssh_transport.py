@@ -1,45 +1,82 @@
-"""HTTP to a docker daemon at a unix socket, or behind ssh: `docker system dial-stdio`, as docker's own client does.
+"""HTTP to a docker daemon: at a unix socket, over TCP, or behind ssh with `docker system dial-stdio`, as docker has it.
 
 The SDK's transport for ssh wants paramiko even where it does not use it, knows no timeout, and splits hosts on `:`;
-neither of its transports bounds an answer.
+none of its transports bounds an answer.
 """
 
 import http.client
+import shlex
 import socket
+import ssl
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
 import requests
 import urllib3
 from requests.adapters import HTTPAdapter
 
+from layerferry.ci.daemon_address import DaemonTls, SshAddress
+from layerferry.errors import SourceError
 from layerferry.process_socket import Piped, last_line
 from layerferry.registry_client.connections import Bounded, BoundedTls, pools
+from layerferry.targets.address import Ssh
+from layerferry.targets.conduit import SshTarget, ssh_words
+from layerferry.targets.ssh_settings import told_by_ssh
+
+_KNOWN_HOSTS = "UserKnownHostsFile="
 
 
-def command(url: str) -> list[str]:
-    """The command line for an ssh:// address; raises `ValueError` on one without a host or with an odd one."""
-    parts = urlsplit(url)
-    host, user = parts.hostname or "", parts.username or ""
-    if not host or host.startswith("-") or user.startswith("-"):
-        raise ValueError("it names no host")
-    port = ["-p", str(parts.port)] if parts.port else []
-    return ["ssh", *(["-l", user] if user else []), *port, "--", host, "docker system dial-stdio"]
+def ssh_target(url: str) -> SshTarget:
+    """The host of an ssh:// address, as any other host that ssh connects to."""
+    address = SshAddress.parse(url)
+    return SshTarget(f"{address.user}@{address.host}" if address.user else address.host, address.port)
+
+
+def command(url: str, ssh: Ssh) -> list[str]:
+    """The command line for an ssh:// address, with the options, key and known hosts of every other ssh of ours."""
+    address = SshAddress.parse(url)
+    words = ssh_words(SshTarget(address.host, address.port), **ssh.arguments)
+    host = ["-l", address.user] if address.user else []
+    socket = [f"--host=unix://{address.socket}"] if address.socket else []
+    return [*words, *host, "--", address.host, shlex.join(["docker", *socket, "system", "dial-stdio"])]
+
+
+def with_own_hosts(url: str, ssh: Ssh) -> Ssh:
+    """How to call ssh for a daemon's host: known hosts of this job's go before the user's own, and replace none.
+
+    For a target they are all there is; but docker's client knows its daemon's host by the user's, and so do we.
+    """
+    if not any(option.startswith(_KNOWN_HOSTS) for option in ssh.options):
+        return ssh
+    own = _known_hosts(ssh_target(url), ssh.config)
+    kept = [option for option in ssh.options if not option.startswith("GlobalKnownHostsFile=")]
+    return replace(
+        ssh,
+        options=tuple(" ".join((option, *own)) if option.startswith(_KNOWN_HOSTS) else option for option in kept),
+    )
+
+
+def _known_hosts(target: SshTarget, config: Path | None) -> tuple[str, ...]:
+    """The files that the user's own ssh has for a host."""
+    told = told_by_ssh([*ssh_words(target, config=config), "-G", "--", target.destination])
+    files = f"{told.get('userknownhostsfile', '')} {told.get('globalknownhostsfile', '')}".split()
+    return tuple(file for file in files if file != "none")
 
 
 class DialAdapter(HTTPAdapter):
     """Sends every request to the daemon at `url`, unix:// or ssh://, whatever host the request names."""
 
-    def __init__(self, url: str) -> None:
-        self._pool = _Pool(_connection(url))
+    def __init__(self, url: str, ssh: Ssh) -> None:
+        self._pool = _Pool(_connection(url, ssh))
         super().__init__()
 
     def get_connection_with_tls_context(self, *_: Any, **__: Any) -> urllib3.HTTPConnectionPool:
         return self._pool
 
     def request_url(self, request: requests.PreparedRequest, proxies: Mapping[str, str] | None) -> str:
-        """The path alone: a proxy of the environment is for other hosts."""
+        """The path alone: no proxy stands between."""
         del proxies
         return request.path_url
 
@@ -48,18 +85,51 @@ class DialAdapter(HTTPAdapter):
         super().close()
 
 
-class BoundedAdapter(HTTPAdapter):
-    """Sends requests as they are sent otherwise, through connections whose answers are bounded."""
+class TcpAdapter(HTTPAdapter):
+    """Sends requests over TCP, with TLS where it is asked for. Raises `SourceError` on a certificate that is none."""
+
+    def __init__(self, tls: DaemonTls | None) -> None:
+        self._context = None if tls is None else _context(tls)
+        super().__init__()
 
     def init_poolmanager(self, *arguments: Any, **options: Any) -> None:
-        super().init_poolmanager(*arguments, **options)
+        super().init_poolmanager(*arguments, **options, ssl_context=self._context)
         self.poolmanager.pool_classes_by_scheme = pools(Bounded, BoundedTls)
 
-    def proxy_manager_for(self, proxy: Any, **options: Any) -> Any:
-        manager = super().proxy_manager_for(proxy, **options)
-        if not str(proxy).lower().startswith("socks"):  # those have connections of their own
-            manager.pool_classes_by_scheme = pools(Bounded, BoundedTls)
-        return manager
+    def get_connection_with_tls_context(
+        self, request: requests.PreparedRequest, *_: Any, **__: Any
+    ) -> urllib3.HTTPConnectionPool:
+        return self.poolmanager.connection_from_url(str(request.url))
+
+    def cert_verify(self, *_: Any) -> None:
+        """The context knows what to trust; requests would have it trust its own bundle, too."""
+
+
+def _context(tls: DaemonTls) -> ssl.SSLContext:
+    """As Go has it: no other authority than the one given, and certificates that RFC 5280 would have told more of."""
+    try:
+        context = ssl.create_default_context(cafile=tls.ca)
+        # Python 3.13 has it by default, and refuses what docker:dind writes: no Authority Key Identifier.
+        context.verify_flags &= ~ssl.VERIFY_X509_STRICT
+        if not tls.verify:
+            context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+            urllib3.disable_warnings(urllib3.exceptions.InsecureRequestWarning)  # the user has asked for it
+        if tls.certificate and tls.key:
+            context.load_cert_chain(tls.certificate, tls.key, _no_passphrase)
+    except (OSError, ValueError) as error:
+        files = ", ".join(str(path) for path in (tls.ca, tls.certificate, tls.key) if path)
+        raise SourceError(
+            f"the docker daemon's TLS cannot be used: {_words(error)}", hint=f"Look at {files}."
+        ) from None
+    return context
+
+
+def _no_passphrase() -> str:
+    raise ValueError("its key is encrypted, and nobody is there to type the passphrase")
+
+
+def _words(error: OSError | ValueError) -> str:
+    return str(getattr(error, "reason", None) or getattr(error, "strerror", None) or error)
 
 
 class _UnixConnection(Bounded):
@@ -100,10 +170,10 @@ class _SshConnection(Bounded):
             self._last = last_line(piped.end())
 
 
-def _connection(url: str) -> Callable[..., Bounded]:
-    """What makes a connection to `url`; raises `ValueError` on one that leads nowhere."""
+def _connection(url: str, ssh: Ssh) -> Callable[..., Bounded]:
+    """What makes a connection to `url`."""
     if url.startswith("ssh://"):
-        argv = command(url)
+        argv = command(url, ssh)
         return lambda **options: _SshConnection(argv, **options)
     path = url.removeprefix("unix://")
     return lambda **options: _UnixConnection(path, **options)

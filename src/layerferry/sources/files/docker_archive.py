@@ -29,7 +29,7 @@ from layerferry.chunks import (
 )
 from layerferry.disk import KeptFile
 from layerferry.errors import SourceError
-from layerferry.oci.delta_archive import Blob
+from layerferry.oci.content import Blob, Summary
 from layerferry.oci.documents import Document, load
 from layerferry.oci.image import MEDIA_TYPE_LAYER, Descriptor, Platform, digest_of
 from layerferry.oci.manifest import Found, full_name, parse_config
@@ -105,7 +105,7 @@ def _member(tarball: Tarball, path: str) -> Member:
 
 
 class Layers:
-    """The content of one image. A `delta_archive.Content`; of compressed layers it describes those that were wanted."""
+    """The content of one image; of compressed layers it describes those that were wanted."""
 
     def __init__(
         self, found: Found, paths: Mapping[str, str], wanted: frozenset[str], tarball: Tarball, spool: Path
@@ -113,29 +113,31 @@ class Layers:
         self._paths = {paths[diff_id]: diff_id for diff_id in wanted}
         self._tarball = tarball
         self._spool = spool
-        self.config = found.config
-        self.descriptors = dict(found.descriptors)
-        self.manifest: tuple[str, bytes] | None = None
-        self.received = 0
+        self._config = found.config
+        self._descriptors = dict(found.descriptors)
+        self._received = 0
 
     def blobs(self) -> Iterator[Blob]:
         for path, chunks in self._tarball.stream(self._paths):
             diff_id, place = self._paths[path], f"{self._tarball.place}: {path}"
-            if diff_id in self.descriptors:
-                blob = self.descriptors[diff_id]
+            if diff_id in self._descriptors:
+                blob = self._descriptors[diff_id]
                 yield Blob(diff_id, blob, self._counted(checked(chunks, blob, place)))
             elif self._tarball.is_compressed:
                 yield self._spooled(diff_id, path, chunks)
             else:
-                blob = self.descriptors[diff_id] = self._identify(diff_id, path, chunks)
+                blob = self._descriptors[diff_id] = self._identify(diff_id, path, chunks)
                 again = chain.from_iterable(again for _, again in self._tarball.stream([path]))
                 yield Blob(diff_id, blob, self._counted(checked(again, blob, place)))
+
+    def finish(self) -> Summary:
+        return Summary(self._config, self._descriptors, received=self._received)
 
     def _spooled(self, diff_id: str, path: str, chunks: Iterator[bytes]) -> Blob:
         """A compressed layer in a compressed archive: it passes just once, and its digest is known when it has."""
         kept = self._spool / diff_id.removeprefix("sha256:")
         with KeptFile(kept, _member(self._tarball, path).size) as file:
-            blob = self.descriptors[diff_id] = self._identify(diff_id, path, copied(chunks, file))
+            blob = self._descriptors[diff_id] = self._identify(diff_id, path, copied(chunks, file))
         return Blob(diff_id, blob, self._counted(drain(kept)))
 
     def _identify(self, diff_id: str, path: str, chunks: Iterator[bytes]) -> Descriptor:
@@ -153,5 +155,5 @@ class Layers:
 
     def _counted(self, chunks: Iterable[bytes]) -> Iterator[bytes]:
         for chunk in chunks:
-            self.received += len(chunk)
+            self._received += len(chunk)
             yield chunk

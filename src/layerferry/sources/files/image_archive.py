@@ -10,7 +10,8 @@ from layerferry.errors import SourceError
 from layerferry.oci.delta_archive import blob_path
 from layerferry.oci.image import Descriptor, Platform
 from layerferry.oci.manifest import find, parse_index
-from layerferry.sources.digest_store import Described, DirectSource, Stored
+from layerferry.sources import Source, SourceImage
+from layerferry.sources.digest_store import DirectImage
 from layerferry.sources.files import docker_archive
 from layerferry.sources.files.layout import select, split_path
 from layerferry.sources.files.tar_index import Tarball
@@ -35,16 +36,16 @@ class ArchivedLayout:
             yield by_path[path], chunks
 
 
-class ArchiveSource(DirectSource):
-    """A `sources.Source` for references of the form `archive:PATH[:NAME]`."""
+_REASON = "the archive is on this machine's disk"
 
-    reason = "the archive is on this machine's disk"
+
+class ArchiveSource(Source):
+    """A source for references of the form `archive:PATH[:NAME]`."""
 
     def __init__(self) -> None:
-        super().__init__()
         self._tarballs: dict[str, Tarball] = {}
 
-    def describe(self, reference: str, platform: Platform | None) -> Described:
+    def open(self, reference: str, platform: Platform | None = None) -> SourceImage:
         path, selector = split_path(reference.removeprefix("archive:"))
         tarball = self._tarballs.get(str(path)) or self._tarballs.setdefault(str(path), Tarball(path))
         # docker 25 and later, and buildx, write both; the layout tells digests and platforms.
@@ -58,13 +59,15 @@ class ArchiveSource(DirectSource):
         )
 
 
-def _layout(tarball: Tarball, reference: str, selector: str, platform: Platform | None) -> Described:
+def _layout(tarball: Tarball, reference: str, selector: str, platform: Platform | None) -> DirectImage:
     store = ArchivedLayout(tarball)
     entries = parse_index(tarball.document("index.json"), tarball.place)
     found = find(store, select(entries, selector, tarball.place), reference, platform)
-    return Described(found, lambda wanted, _spool: Stored(found, wanted, store))
+    return DirectImage.stored(found, _REASON, store)
 
 
-def _docker(tarball: Tarball, reference: str, selector: str, platform: Platform | None) -> Described:
+def _docker(tarball: Tarball, reference: str, selector: str, platform: Platform | None) -> DirectImage:
     found, paths = docker_archive.read(tarball, reference, selector, platform)
-    return Described(found, lambda wanted, spool: docker_archive.Layers(found, paths, wanted, tarball, spool))
+    return DirectImage(
+        found, _REASON, lambda wanted, spool: docker_archive.Layers(found, paths, wanted, tarball, spool)
+    )

@@ -14,7 +14,8 @@ from layerferry.oci import limits
 from layerferry.oci.delta_archive import blob_path
 from layerferry.oci.image import Descriptor, Platform
 from layerferry.oci.manifest import IndexEntry, find, listed, parse_index
-from layerferry.sources.digest_store import Described, DirectSource, Stored
+from layerferry.sources import Source, SourceImage
+from layerferry.sources.digest_store import DirectImage
 
 _DIGEST = re.compile(r"(?P<path>.+)@(?P<digest>sha256:[0-9a-f]{64})", re.DOTALL)
 
@@ -103,13 +104,11 @@ class Layout:
             raise SourceError(f"{self.place} cannot be read: {name}: {error.strerror}") from None
 
 
-class LayoutSource(DirectSource):
-    """A `sources.Source` for references of the form `oci:PATH[:TAG]`."""
+class LayoutSource(Source):
+    """A source for references of the form `oci:PATH[:TAG]`."""
 
-    reason = "the layout is on this machine's disk"
-
-    def describe(self, reference: str, platform: Platform | None) -> Described:
+    def open(self, reference: str, platform: Platform | None = None) -> SourceImage:
         path, selector = split_path(reference.removeprefix("oci:"))
         layout = Layout(path)
         found = find(layout, select(layout.entries(), selector, layout.place), reference, platform)
-        return Described(found, lambda wanted, _spool: Stored(found, wanted, layout))
+        return DirectImage.stored(found, "the layout is on this machine's disk", layout)

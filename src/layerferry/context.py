@@ -1,0 +1,156 @@
+"""The objects of a run, made from settings and environment: daemon, sources, routes, ssh options, output, the push."""
+
+import contextlib
+import signal
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from types import FrameType
+from typing import TYPE_CHECKING, Any, TextIO
+
+from layerferry.ci.dialects import open_output
+from layerferry.ci.machine import gather
+from layerferry.ci.output import Output, Wishes
+from layerferry.ci.ssh_identity import open_identity
+from layerferry.ci.topology import Topology, detect
+from layerferry.errors import DeadlineError, Halt
+from layerferry.events import Emit, Warned
+from layerferry.push.fan_out import fan_out
+from layerferry.push.request import Options, Wanted
+from layerferry.report import Report, noted
+from layerferry.result import Result
+from layerferry.routes.ngrok.edge_check import Credentials
+from layerferry.settings import environment
+from layerferry.settings.values import Settings
+from layerferry.sources import Source
+from layerferry.sources.by_kind import Sources
+from layerferry.targets.address import AnyTarget, Ssh
+
+if TYPE_CHECKING:
+    from layerferry.routes.daemon_routes import DaemonRoutes
+    from layerferry.routes.reachability import Reachability
+    from layerferry.sources.daemon.api import Daemon
+
+# Each kind of source, and what leads out of a daemon, is loaded when it is needed: hence the imports inside functions.
+# ruff: noqa: PLC0415
+
+
+@dataclass(frozen=True, slots=True)
+class Context:
+    """The settings, the environment that they come from, and what was found around us.
+
+    `credentials` are for our registries of this run: made beforehand, so that they are masked before anything is said.
+    """
+
+    settings: Settings
+    environ: Mapping[str, str] = field(repr=False)
+    topology: Topology
+    ssh: Ssh = field(default_factory=Ssh)
+    credentials: Credentials = field(default_factory=Credentials.generate, repr=False)
+
+    @classmethod
+    def look(cls, settings: Settings, environ: Mapping[str, str], ssh: Ssh | None = None) -> "Context":
+        """Detect the topology; `ssh` is how to call it for a daemon. Raises `UsageError` on a variable's mistake."""
+        return cls(settings, environ, detect(environ, gather(environ), registry=settings.registry), ssh or Ssh())
+
+    def daemon(self) -> "Daemon":
+        """The docker daemon: where the docker SDK finds one by itself, it is left to that."""
+        from layerferry.sources.daemon.api import Daemon
+
+        if self.environ.get("DOCKER_HOST") or self.environ.get("DOCKER_CONTEXT"):
+            return Daemon(self.environ, self.ssh)
+        own = self.topology.daemon.environment if self.topology.daemon_reason != "docker's current context" else {}
+        return Daemon({**self.environ, **own}, self.ssh)
+
+    def reachability(self, daemon: "Daemon", warn: Callable[[str], None] = lambda _: None) -> "Reachability":
+        """What the daemon reaches of ours, as far as the settings allow it; `warn` hears of faults of our registry."""
+        from layerferry.routes.reachability import Ngrok, Reachability
+
+        chosen = self.settings
+        ngrok = Ngrok(chosen.ngrok_token, chosen.ngrok_domain, chosen.ngrok_install) if chosen.wants_ngrok else None
+        return Reachability(daemon, self.topology, self.environ, ngrok, self.credentials, warn=warn)
+
+    def source(self, emit: Emit) -> Source:
+        """The sources of the images, each opened when an image of its kind is asked for."""
+
+        def daemon() -> Source:
+            from layerferry.sources.daemon.source import DaemonSource
+
+            return DaemonSource(self.daemon(), lambda daemon: self._routes(daemon, emit))
+
+        def oci() -> Source:
+            from layerferry.sources.files.layout import LayoutSource
+
+            return LayoutSource()
+
+        def archive() -> Source:
+            from layerferry.sources.files.image_archive import ArchiveSource
+
+            return ArchiveSource()
+
+        def registry() -> Source:
+            from layerferry.sources.registry import RemoteSource
+
+            return RemoteSource(self.environ)
+
+        return Sources({"daemon": daemon, "oci": oci, "archive": archive, "registry": registry})
+
+    def _routes(self, daemon: "Daemon", emit: Emit) -> "DaemonRoutes":
+        from layerferry.routes.daemon_routes import DaemonRoutes
+
+        reachability = self.reachability(daemon, lambda told: emit(Warned("this machine", told)))
+        return DaemonRoutes(daemon, reachability, self.settings.route, emit)
+
+    def options(self, **chosen: Any) -> Options:
+        """How to push, as the settings say, and what the command line alone can say."""
+        settings = self.settings
+        return Options(
+            settings.parsed_compression,
+            settings.parsed_platform,
+            jobs=settings.jobs,
+            retries=settings.retries,
+            **chosen,
+        )
+
+    def push(
+        self, wanted: Sequence[Wanted], targets: Sequence[AnyTarget], options: Options, report: Report
+    ) -> tuple[list[Result], float]:
+        """Push within the time limit, and show it; the results, and the seconds that it took."""
+        begin = time.monotonic()
+        with bounded(self.settings.timeout):
+            emit = noted(report)
+            results = fan_out(wanted, targets, options, emit, lambda: self.source(emit), tell=report.delivered)
+        seconds = time.monotonic() - begin
+        report.finish(results, seconds)
+        return results, seconds
+
+    def output(self, stream: TextIO) -> Output:
+        """The CI's own dialect; secrets are masked before anything else is said."""
+        wishes = Wishes(summary=self.settings.summary, dotenv=self.settings.dotenv)
+        output = open_output(self.topology.provider, stream, self.environ, wishes=wishes)
+        output.mask(*self.settings.known_secrets, *self.credentials.secrets)
+        return output
+
+
+@contextlib.contextmanager
+def ssh_options(settings: Settings) -> Iterator[tuple[str, ...]]:
+    """The key and known hosts of the settings as ssh's `-o` values; their files are gone afterwards."""
+    accept = ("StrictHostKeyChecking=accept-new",) if settings.ssh_accept_new_host_key else ()
+    with open_identity(environment(), key=settings.ssh_key, known_hosts=settings.ssh_known_hosts) as identity:
+        yield (*accept, *identity.options)
+
+
+@contextlib.contextmanager
+def bounded(seconds: float) -> Iterator[None]:
+    """Halt with a `DeadlineError` after so many seconds, wherever the push is then; 0 is no bound."""
+
+    def ring(_number: int, _frame: FrameType | None) -> None:
+        raise Halt(DeadlineError(f"gave up after {seconds:g} s", hint="LAYERFERRY_TIMEOUT or --timeout sets it."))
+
+    before = signal.signal(signal.SIGALRM, ring)
+    signal.setitimer(signal.ITIMER_REAL, seconds)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)

@@ -1,0 +1,54 @@
+"""The content of an image on its way: the blobs of its layers, and what is known of it when they have passed."""
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Protocol
+
+from layerferry.oci.image import Descriptor
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """The way that an image's content takes out of its source, and why this one."""
+
+    name: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Blob:
+    """One layer's bytes on their way: `chunks` has exactly `descriptor.size` bytes.
+
+    `packed` is the same as a zstd stream, where somebody has it so already; one of the two is read.
+    """
+
+    diff_id: str
+    descriptor: Descriptor
+    chunks: Iterable[bytes]
+    packed: Iterable[bytes] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Summary:
+    """What is known of an image when its content has been read.
+
+    `descriptors` has, by diff ID, each layer as the source holds it, as far as the source has told; `manifest` is the
+    source's own with its media type, where it has one. `received` is in bytes, read out of the source. `route` is the
+    one that the content took in the end, where that is another than the one that was chosen.
+    """
+
+    config: bytes
+    descriptors: Mapping[str, Descriptor]
+    manifest: tuple[str, bytes] | None = None
+    received: int = 0
+    route: Route | None = None
+
+
+class Content(Protocol):
+    """What a source gives of one image, once the plan is known."""
+
+    def blobs(self) -> Iterator[Blob]:
+        """Yield each wanted layer once, in the source's own order; each is read to its end before the next."""
+
+    def finish(self) -> Summary:
+        """Tell what is known of the image, after the last of `blobs`. Raises `SourceError` where that is too little."""

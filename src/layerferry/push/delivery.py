@@ -1,0 +1,128 @@
+"""The flow of one push: images, what the target has of them, plans, routes, content, verification, names, results.
+
+It is the same for every kind of target; the kinds differ in how a target is asked, and in how content gets there. A
+kind is a `Destination`.
+"""
+
+import contextlib
+import time
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from typing import Protocol
+
+from layerferry.events import Emit, Greeted, Planned
+from layerferry.oci.content import Route, Summary
+from layerferry.oci.image import Image
+from layerferry.oci.manifest import SeveralPlatformsError
+from layerferry.oci.plan import Plan
+from layerferry.push.request import NO_ROUTE, Options, Wanted, nameless
+from layerferry.result import Bytes, Result
+from layerferry.sources import Source, SourceImage
+
+
+@dataclass(slots=True)
+class Item:
+    """One image on its way to one target.
+
+    `names` are the full ones that it gets there. `present` tells that the target has this very image, so that nothing
+    is fetched; `manifest` is that image's, with its media type, where the target is a registry. `image_id` is what the
+    target calls it, once that is certain; `sent` is in bytes.
+    """
+
+    wanted: Wanted
+    source: SourceImage
+    plan: Plan
+    names: tuple[str, ...]
+    present: bool = False
+    manifest: tuple[str, bytes] | None = None
+    route: Route = NO_ROUTE
+    image_id: str = ""
+    summary: Summary | None = None
+    sent: int = 0
+
+    @property
+    def image(self) -> Image:
+        return self.source.image
+
+
+class Destination(Protocol):
+    """What a kind of target does in the flow, in this order. Any of it raises `LayerferryError`."""
+
+    #: Whether an image that is there for several platforms goes as the one for the target's.
+    has_platform: bool
+
+    def ask(self, candidates: Sequence[Sequence[SourceImage]]) -> None:
+        """Ask what there is of the images, each of which may come for one of several platforms."""
+
+    def greet(self) -> Greeted:
+        """Who answers, which has been connected to meanwhile."""
+
+    def plan(self, wanted: Sequence[Wanted], candidates: Sequence[Sequence[SourceImage]]) -> list[Item]:
+        """Take, of each image, the one that suits the target, and tell from what is there what has to be sent."""
+
+    def deliver(self, items: Sequence[Item]) -> None:
+        """Fetch and send what is missing, verify it, give the names. Tells each item what came of it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Delivery:
+    """Some images to one target."""
+
+    wanted: Sequence[Wanted]
+    options: Options
+    emit: Emit
+
+    def run(
+        self, connect: Callable[[], AbstractContextManager[Destination]], open_source: Callable[[], Source]
+    ) -> list[Result]:
+        """Push, and tell what came of it. The connection is made while the source is still looked at.
+
+        Raises `LayerferryError`; the target then has its old images under their old names, and nothing of ours.
+        """
+        start = time.monotonic()
+        with connect() as destination, contextlib.closing(open_source()) as source:
+            candidates = [self._open(source, wanted.reference, destination) for wanted in self.wanted]
+            destination.ask(candidates)
+            source.prepare()
+            greeted = destination.greet()
+            self.emit(greeted)
+            items = destination.plan(self.wanted, candidates)
+            for item in items:
+                if not item.names:
+                    raise nameless(item.wanted.reference)
+            source.expect([(item.source, item.plan) for item in items if not item.present])
+            for item in items:
+                if not item.present:
+                    item.route = item.source.choose(item.plan)
+                self.emit(Planned(greeted.target, item.plan, item.route))
+            if not self.options.dry_run:
+                destination.deliver(items)
+        return [self._result(greeted, item, time.monotonic() - start) for item in items]
+
+    def _open(self, source: Source, reference: str, destination: Destination) -> tuple[SourceImage, ...]:
+        """The image; where it is there for several platforms, and the target will say which, one for each."""
+        try:
+            return (source.open(reference, self.options.platform),)
+        except SeveralPlatformsError as several:
+            if not destination.has_platform:
+                raise
+            return tuple(source.open(reference, platform) for platform in several.choices)
+
+    def _result(self, greeted: Greeted, item: Item, seconds: float) -> Result:
+        route, received = item.route, 0
+        if item.summary is not None:
+            route, received = item.summary.route or route, item.summary.received
+        return Result(
+            image=item.wanted.reference,
+            target=greeted.target,
+            route=route,
+            engine=greeted.engine,
+            steps=item.plan.steps,
+            bytes=Bytes(item.image.size, item.plan.delta, item.sent, received),
+            seconds=seconds,
+            image_id=item.image_id,
+            verified=bool(item.image_id) and not self.options.dry_run,
+            names=item.names,
+            dry_run=self.options.dry_run,
+        )
