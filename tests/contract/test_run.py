@@ -22,6 +22,7 @@ from urllib.parse import unquote
 
 import pytest
 
+import fork_server
 from layerferry.cli import main
 from layerferry.settings.values import FIELDS, variables
 from rig.processes import wait_until
@@ -34,7 +35,7 @@ KNOWN_HOSTS = "web.example ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIKnownHostsOfThes
 
 #: Plays ssh and the target behind it, which has whatever image it is asked for. FAKE_SSH names what goes wrong.
 SSH = """\
-#!{python}
+#!{python} -IS
 import json, os, re, signal, stat, sys, time
 words = sys.argv[1:]
 if "-G" in words:
@@ -77,7 +78,7 @@ print("done", flush=True)
 """
 
 AGENT = """\
-#!{python}
+#!{python} -IS
 import json, os, sys
 with open(os.environ["FAKE_AGENT_RECORD"], "a") as record:
     record.write(json.dumps([sys.argv[1:], sys.stdin.read()]) + "\\n")
@@ -175,8 +176,8 @@ class Stage:
         return Stage(self.folder, pairs | ours, self.server)
 
     def start(self, *arguments: str, **env: str) -> "subprocess.Popen[str]":
-        return subprocess.Popen(
-            [str(Path(sys.executable).with_name("layerferry")), *(arguments or ("run",))],
+        return fork_server.start(
+            fork_server.command(*(arguments or ("run",))),
             env=self.env | env,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
