@@ -40,11 +40,14 @@ class FakeRegistry:
     location: str = "/uploads/{number}"
     mounts: bool = True
     forgets_tags: bool = False
+    #: How many bytes of an upload are read before nothing is heard of it any more, until this is set.
+    stalls_after: int | None = None
+    released: threading.Event = field(default_factory=threading.Event)
     #: Bytes of an upload after which its connection breaks, as often as `breaks` says.
     uploads: int = 0
     cancelled: int = 0
     #: By repository, its blobs; any repository has those of `blobs`.
-    shelves: dict[str, dict[str, bytes]] = field(default_factory=dict)
+    repositories: dict[str, dict[str, bytes]] = field(default_factory=dict)
     address: str = ""
     seen: list[tuple[str, str, Mapping[str, str]]] = field(default_factory=list)
 
@@ -100,6 +103,11 @@ class _Handler(http.server.BaseHTTPRequestHandler):
             self.rfile.read(registry.break_after)
             self.close_connection = True
             return
+        if registry.stalls_after is not None:
+            self.rfile.read(min(length, registry.stalls_after))
+            registry.released.wait()
+            self.close_connection = True
+            return
         data = self.rfile.read(length)
         if registry.statuses:
             self._say(registry.statuses.pop(0), b'{"errors": [{"code": "DENIED", "message": "quota\\nexceeded"}]}')
@@ -115,7 +123,7 @@ class _Handler(http.server.BaseHTTPRequestHandler):
             (digest,) = parse_qs(parts.query)["digest"]
             name = parse_qs(parts.query).get("name", ["app"])[0]
             assert _digest(data) == digest
-            registry.shelves.setdefault(name, {})[digest] = data
+            registry.repositories.setdefault(name, {})[digest] = data
             self._say(201, b"")
 
     def do_DELETE(self) -> None:
@@ -126,10 +134,10 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         registry, query = self.registry, parse_qs(urlsplit(self.path).query)
         if not self._admitted():
             self._challenge()
-        elif registry.mounts and (digest := query.get("mount", [""])[0]) in registry.shelves.get(
+        elif registry.mounts and (digest := query.get("mount", [""])[0]) in registry.repositories.get(
             query.get("from", [""])[0], {}
         ):
-            registry.shelves.setdefault(name, {})[digest] = registry.shelves[query["from"][0]][digest]
+            registry.repositories.setdefault(name, {})[digest] = registry.repositories[query["from"][0]][digest]
             self._say(201, b"")
         else:
             registry.uploads += 1
@@ -185,7 +193,7 @@ class _Handler(http.server.BaseHTTPRequestHandler):
             self._say(200, data, {"Content-Type": media_type})
 
     def _blob(self, name: str, digest: str) -> None:
-        data = self.registry.blobs.get(digest, self.registry.shelves.get(name, {}).get(digest))
+        data = self.registry.blobs.get(digest, self.registry.repositories.get(name, {}).get(digest))
         if data is None:
             self._say(404, b"{}")
         elif self.registry.redirect:
@@ -240,6 +248,7 @@ def fake_registry(**behaviour: Any) -> Iterator[FakeRegistry]:
     try:
         yield registry
     finally:
+        registry.released.set()
         server.shutdown()
         thread.join()
         server.server_close()

@@ -53,7 +53,9 @@ make_venv() { # with exactly what requirements/dev.txt locks, and layerferry its
 
 lint_shell() { # every script, by its name or by its first line
   { find .ci ci-examples requirements src tests -name '*.sh'; grep -rlE '^#!.*[/ ](ba|da)?sh$' .ci; } |
-    sort -u | xargs "$venv/bin/shellcheck" --
+    sort -u | xargs "$venv/bin/shellcheck" -- || return
+  "$python" -c 'from layerferry.targets.host import script; print(script.assembled(), end="")' |
+    "$venv/bin/shellcheck" - # its parts lie apart
 }
 
 preparation() { # preparation ARGUMENT...: what has to be installed beforehand for the paths among pytest's arguments

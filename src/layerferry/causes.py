@@ -2,7 +2,7 @@
 
 
 def cause_of(error: BaseException) -> BaseException:
-    """The innermost."""
+    """The error at the bottom of a chain of errors: the one that no other has caused."""
     chained = error.__cause__ if error.__suppress_context__ else error.__context__
     inner = getattr(error, "reason", None) or chained
     inner = next((part for part in error.args if isinstance(part, BaseException)), inner)
@@ -10,6 +10,6 @@ def cause_of(error: BaseException) -> BaseException:
 
 
 def reason(error: BaseException) -> str:
-    """In a few words, for people."""
+    """An error's cause in a few words, for people."""
     cause = cause_of(error)
     return str(getattr(cause, "strerror", None) or cause)[:200] or type(cause).__name__

@@ -1,4 +1,4 @@
-"""Bytes on their way: read in chunks, checked against their digest, unpacked. No blob is ever held whole."""
+"""The bytes of blobs in chunks: read, checked against their digest, unpacked. No blob is ever held whole."""
 
 import contextlib
 import gzip
@@ -30,7 +30,7 @@ _DAMAGE = (OSError, EOFError, tarfile.TarError, zlib.error, zstandard.ZstdError)
 
 
 class ChunkReader(io.RawIOBase):
-    """Chunks as a file that can be read once."""
+    """A file of chunks, which can be read once."""
 
     def __init__(self, chunks: Iterable[bytes]) -> None:
         self._chunks = iter(chunks)
@@ -71,7 +71,7 @@ class Hashed:
 
 
 class Readable(Protocol):
-    """As much of a file as is needed to read it once."""
+    """A file that can be read once."""
 
     def read(self, size: int = ..., /) -> bytes: ...
 
@@ -86,16 +86,16 @@ def bytes_of(path: Path) -> Iterator[bytes]:
 
 
 def drain(path: Path) -> Iterator[bytes]:
-    """The bytes of a spooled file, which is gone when they have been read."""
+    """The bytes of a spooled file, which is removed as it is opened."""
     with path.open("rb") as file:
         path.unlink()
         yield from chunks_of(file)
 
 
 def checked(chunks: Iterable[bytes], blob: Descriptor, place: str) -> Iterator[bytes]:
-    """Pass `chunks` on, and raise `SourceError` where they are not `blob`; never more than its bytes have passed then.
+    """Pass `chunks` on, never more than `blob` has; raise `SourceError` at the end where they are not that blob.
 
-    Both are to be verified of content from an untrusted source (OCI image-spec, descriptor.md, "Digests").
+    Size and digest are to be verified of content from an untrusted source (OCI image-spec, descriptor.md, "Digests").
     """
     hashed = Hashed(chunks)
     for chunk in hashed:
@@ -129,7 +129,7 @@ def unpacked(file: IO[bytes], media_type: str) -> IO[bytes]:
 
 
 def most_of(size: int) -> int:
-    """How many bytes what has `size` bytes packed may have unpacked."""
+    """The bytes that `size` compressed bytes may have unpacked."""
     return max(limits.SPOOLED_AT_LEAST, limits.RATIO * size)
 
 
@@ -163,7 +163,7 @@ def exhaust(chunks: Iterable[bytes]) -> None:
 
 @contextlib.contextmanager
 def damage(place: str) -> Iterator[None]:
-    """Turn what a file raises that cannot be read, or a damaged tar or compressed stream, into one `SourceError`."""
+    """Turn the errors of a file that cannot be read, or a damaged tar or compressed stream, into one `SourceError`."""
     try:
         yield
     except _DAMAGE as error:

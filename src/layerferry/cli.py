@@ -34,6 +34,9 @@ _LOG = click.option("--log", metavar="FILE", help="Append a log of the run to it
 #: click 8.1 shows the help, and ends well.
 _NO_ARGUMENTS: Any = getattr(click.exceptions, "NoArgsIsHelpError", ())
 
+#: Options of `push` that are settings.
+_SETTINGS = ("route", "platform", "compression", "timeout", "jobs", "retries")
+
 
 class PushCommand(click.Command):
     """`push IMAGE... -- COMMAND...`: what follows `--` is a conduit, and click would not tell us where it began."""
@@ -77,6 +80,7 @@ def cli() -> None:
 @click.option("--ssh-option", "ssh_options", multiple=True, metavar="KEY=VALUE", help="ssh's -o.  [repeatable]")
 @click.option("--ssh-config", type=click.Path(exists=True, dir_okay=False, path_type=Path), help="ssh's -F.")
 @click.option("--jobs", type=int, metavar="N", help="How many targets to push to at once.  [default: 8]")
+@click.option("--retries", type=int, metavar="N", help="Further tries where a connection breaks.  [default: 3]")
 @click.option("--timeout", type=float, metavar="SECONDS", help="Give up after this long.  [default: never]")
 @click.option("--dry-run", is_flag=True, help="Show what would be sent, and send nothing.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object, and nothing else, on stdout.")
@@ -164,7 +168,7 @@ def _push(images: Sequence[str], targets: Sequence[AnyTarget], ssh: Ssh, *, as_j
         raise UsageError("--name goes with one image", hint="Push them one by one, or tag them at the source.")
     wanted = [Wanted.of(image, given["names"]) for image in images]
     engine = str(TargetEngine.parse(given["engine"])) if given["engine"] else ""
-    chosen = settings.load({name: given[name] for name in ("route", "platform", "compression", "timeout", "jobs")})
+    chosen = settings.load({name: given[name] for name in _SETTINGS})
     around = Context.look(chosen, settings.environment(), ssh)
     options = around.options(
         allow_platform_mismatch=given["allow_platform_mismatch"], dry_run=given["dry_run"], engine=engine

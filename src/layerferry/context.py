@@ -104,7 +104,13 @@ class Context:
     def options(self, **chosen: Any) -> Options:
         """How to push, as the settings say, and what the command line alone can say."""
         settings = self.settings
-        return Options(settings.parsed_compression, settings.parsed_platform, jobs=settings.jobs, **chosen)
+        return Options(
+            settings.parsed_compression,
+            settings.parsed_platform,
+            jobs=settings.jobs,
+            retries=settings.retries,
+            **chosen,
+        )
 
     def push(
         self, wanted: Sequence[Wanted], targets: Sequence[AnyTarget], options: Options, report: Report

@@ -1,4 +1,4 @@
-"""Files that layers are kept in for a while: each write is checked, and a disk that has no room for them is told of."""
+"""The files that layers are kept in for a while: each write is checked, and a full disk is an error that says so."""
 
 import contextlib
 import os
@@ -22,7 +22,7 @@ def is_there(path: Path, kind: Callable[[int], bool] = bool) -> bool:
 
 
 def no_room(folder: Path, needed: int, why: str = "") -> SourceError:
-    """The error of a folder that has no room for `needed` bytes more."""
+    """The error for a folder that has no room for `needed` bytes more."""
     reason = f"{why}, " if why else ""
     with contextlib.suppress(OSError):  # it may be gone, and that is the reason then
         reason += f"{shutil.disk_usage(folder).free} bytes free, "
@@ -43,7 +43,7 @@ def require(folder: Path, needed: int) -> None:
 
 
 def write_all(file: IO[bytes], data: bytes | memoryview) -> None:
-    """Write all of `data`: an unbuffered file may take less at a time. Raises `OSError`."""
+    """Write all of `data`, of which an unbuffered file may take less at a time. Raises `OSError`."""
     view = memoryview(data)
     while view:
         count = file.write(view)

@@ -1,4 +1,4 @@
-"""What is where, what reaches what, and which route follows from it. Sends nothing, and changes nothing."""
+"""The command `doctor`: where daemon, registry service and target are, what reaches what, and the route. Read only."""
 
 import time
 from collections.abc import Iterator, Mapping
@@ -23,7 +23,7 @@ from layerferry.targets.registry_address import RegistryTarget
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One thing looked at: what, what came of it, why or how we know, whether that is well, and how long it took."""
+    """One finding: what was looked at, its value, the reason, whether that is good, and the seconds it took."""
 
     what: str
     value: str
@@ -44,7 +44,7 @@ class Findings:
         self.items.append(Finding(*arguments, **options))
 
     def fail(self, what: str, error: LayerferryError, seconds: float | None = None) -> None:
-        """Note what does not work, and what to do about it."""
+        """Add a finding of what does not work, and the advice on it."""
         self.add(what, error.message, good=False, seconds=seconds)
         self.exit_code = self.exit_code or error.exit_code
         if error.hint:
@@ -52,7 +52,7 @@ class Findings:
 
 
 def examine(settings: Settings, environ: Mapping[str, str], target: str | None, ssh: Ssh) -> Findings:
-    """Look at everything. What fails is a finding, not an error."""
+    """Look at all of them. What fails is a finding, not an error."""
     findings = Findings()
     around = Context.look(settings, environ, ssh)
     topology = around.topology
@@ -81,12 +81,12 @@ def examine(settings: Settings, environ: Mapping[str, str], target: str | None, 
 
 
 def _find_route(findings: Findings, around: Context, daemon: Daemon) -> None:
-    """Ask the daemon what it reaches. A tunnel is not opened: it would cost, and be seen."""
+    """Ask the daemon which registries of ours it reaches. No tunnel is opened: it would cost, and be public."""
     asked = around.settings.route
     reached = ""
     with closing(around.reachability(daemon)) as reachability:
         for attempt in reachability.attempts():
-            good = attempt.landing is not None
+            good = attempt.endpoint is not None
             value = f"{attempt.name.address} {'reached' if good else attempt.trouble}"
             findings.add("daemon reaches us", value, attempt.name.reason, good=good, seconds=attempt.seconds)
             if good:

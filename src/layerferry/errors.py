@@ -1,4 +1,4 @@
-"""Our errors, one tree.
+"""The errors of layerferry, in one tree.
 
 LayerferryError
 ├── UsageError          2  usage or settings
@@ -17,20 +17,24 @@ from typing import ClassVar
 
 
 class LayerferryError(Exception):
-    """What failed and where, in one sentence, and in `hint` what to do about it."""
+    """An error: one sentence that says what failed and where, and `hint`, what to do about it.
+
+    `transient` tells that the same may well work in a moment: a line that broke, not a key that was refused.
+    """
 
     exit_code: ClassVar[int] = 1
 
-    def __init__(self, message: str, *, hint: str = "") -> None:
+    def __init__(self, message: str, *, hint: str = "", transient: bool = False) -> None:
         super().__init__(message)
         self.message = message
         self.hint = hint
+        self.transient = transient
 
 
 class Halt(BaseException):
-    """A signal's way out, past everybody who catches `Exception`: it carries the error that it is.
+    """The exception of a signal, which is no `Exception`, since libraries wrap those in errors of their own.
 
-    A library that wraps whatever happens to it in an error of its own would swallow any other.
+    It has the error that it stands for.
     """
 
     def __init__(self, error: LayerferryError) -> None:
@@ -55,7 +59,7 @@ class UnknownHostKeyError(ConnectError):
 
 
 class DeadlineError(ConnectError):
-    """The time that the user gave is over."""
+    """The time that `--timeout` gave is over."""
 
 
 class TargetError(LayerferryError):
@@ -82,7 +86,7 @@ class Interrupted(LayerferryError):  # noqa: N818 - what happened is no error
 
 
 def interruption(error: BaseException | None) -> LayerferryError | None:
-    """What a signal meant, if `error` comes from one; Python may wrap what it raises while a module is being loaded."""
+    """The error of a signal, if `error` comes from one; Python may wrap it while a module is being loaded."""
     while error is not None and not isinstance(error, (Halt, KeyboardInterrupt)):
         error = error.__cause__ or error.__context__
     return error.error if isinstance(error, Halt) else Interrupted() if error is not None else None

@@ -1,4 +1,4 @@
-"""What happens during a push, as values. The core emits them, `report` shows them; nothing else prints."""
+"""The events of a push, as values. The core emits them, `report` shows them; nothing else prints."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -9,7 +9,7 @@ from layerferry.oci.plan import Plan
 
 @dataclass(frozen=True, slots=True)
 class Greeted:
-    """The target has answered: `engine` reads like `docker 28.5.2 (overlay2)`."""
+    """The target's greeting: `engine` reads like `docker 28.5.2 (overlay2)`."""
 
     target: str
     engine: str
@@ -39,14 +39,14 @@ class Sending:
 
 @dataclass(frozen=True, slots=True)
 class Loading:
-    """The archive has gone; the target unpacks and verifies."""
+    """The end of the sending: the target unpacks and verifies."""
 
     target: str
 
 
 @dataclass(frozen=True, slots=True)
 class Warned:
-    """Something went another way than hoped, and the push goes on."""
+    """A warning: something failed, and the push goes on."""
 
     target: str
     message: str

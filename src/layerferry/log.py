@@ -1,9 +1,9 @@
-"""The log of a run (`--log FILE`, LAYERFERRY_LOG): what was said to whom, for whoever looks for a fault.
+"""The log of a run (`--log FILE`, LAYERFERRY_LOG), for whoever looks for a fault.
 
-Whoever talks to somebody outside notes it here: the conversation with a target line by line, ssh's command lines and
-stderr, requests to the daemon and to registries, routes that were tried, errors with their tracebacks. Nothing is
-written, and next to nothing is done, where no log was asked for. Lines are neutralised and bounded, secrets masked, and
-the file is for its owner alone. A log that can no longer be written is given up, and the push goes on.
+Each module that talks to another program notes it here: the conversation with a target line by line, ssh's command
+lines and stderr, requests to the daemon and to registries, routes that were tried, errors with their tracebacks.
+Where no log was asked for, nothing is written, and next to nothing is done. Lines are neutralised and bounded, secrets
+masked, and the file is for its owner alone. A log that can no longer be written is given up, and the push goes on.
 """
 
 import errno
@@ -25,9 +25,9 @@ from layerferry.processes import secret_values
 # A run without a log does not load what only a log needs: hence the imports inside functions.
 # ruff: noqa: PLC0415
 
-#: A shorter value is a word such as `true`, which stands in every other line.
+#: Characters. A shorter value is a word such as `true`, which is in every other line.
 _SHORTEST_SECRET: Final = 4
-#: What is in a variable of such a name is masked, whosever it is, unless it is as short as a word, or a path.
+#: The value of a variable with such a name is masked, unless it is as short as a word, or a path.
 _SECRET_NAMES: Final = ("PASSWORD", "PASSWD", "PASSPHRASE", "SECRET", "TOKEN", "API_KEY", "ACCESS_KEY", "PRIVATE_KEY")
 _SHORTEST_VALUE: Final = 8
 #: Parameters of the distribution-spec and of its token protocol. Any other may be a signature or a session.
@@ -110,19 +110,19 @@ def close() -> str:
 
 
 def mask(*secrets: str) -> None:
-    """Never write `secrets` from now on."""
+    """Mask `secrets` in all lines from now on."""
     if _file is not None:
         _file.mask(secrets)
 
 
 def note(subject: str, text: str) -> None:
-    """Write one line: `subject` is who or what it is about (`> prod`, `ssh`, `daemon`). Costs nothing without a log."""
+    """Write a line: `subject` is what it is about (`> prod`, `ssh`, `daemon`). Costs nothing without a log."""
     if _file is not None:
         _file.write(subject, text)
 
 
 def command(subject: str, argv: Sequence[str]) -> None:
-    """Note a command line that is started."""
+    """Write the command line of a process that is started."""
     if _file is not None:
         import shlex
 
@@ -130,9 +130,9 @@ def command(subject: str, argv: Sequence[str]) -> None:
 
 
 def failure(subject: str, error: BaseException) -> None:
-    """Note an error with its traceback and those of its causes, also of those that `from None` keeps from people.
+    """Write an error with its traceback and those of its causes, also of those that `from None` hides.
 
-    The same error in a row is noted once: whoever passes it on may note it, too.
+    The same error in a row is written once: each caller that it passes may note it.
     """
     if _file is None or _file.told is error:
         return
@@ -150,19 +150,19 @@ def failure(subject: str, error: BaseException) -> None:
 
 
 def fault(error: Exception) -> str:
-    """Note an error of our own in the embedded registry, and say it in one line."""
+    """Write an error of our own in the embedded registry, and return it in one line."""
     failure("our registry", error)
     where = "the log has it" if _file else "--log FILE shows where"
     return f"a fault in our registry: {type(error).__name__}: {error} ({where})"
 
 
 def served(request: Any, response: Any) -> None:
-    """Note a request to the embedded registry, and its answer."""
+    """Write a request to the embedded registry, and its answer."""
     note("our registry", f"{request.method} {request.path} {int(response.status)}")
 
 
 def answered(subject: str) -> Callable[..., None]:
-    """A `response` hook of a `requests.Session`: notes method, URL, status and milliseconds of each request."""
+    """A `response` hook of a `requests.Session`, which writes method, URL, status and milliseconds of each request."""
 
     def hook(response: Any, **_: Any) -> None:
         if _file is not None:
@@ -174,7 +174,7 @@ def answered(subject: str) -> Callable[..., None]:
 
 
 class Lines:
-    """Bytes that come in pieces, such as a command's stderr, noted line by line; a long line lacks its end."""
+    """The bytes of a command's stderr, which come in pieces and are written line by line; a long line lacks its end."""
 
     def __init__(self, subject: str) -> None:
         self._subject = subject
@@ -188,13 +188,13 @@ class Lines:
                 _file.write(self._subject, line.decode(errors="replace").rstrip("\r"))
 
     def end(self) -> None:
-        """Note what has no line end."""
+        """Write the last line, which has no end."""
         if self._begun:
             self.feed(b"\n")
 
 
 def _open(path: Path) -> int:
-    """A file of ours, or a device such as /dev/full; never through a link, and never one that waits for a reader."""
+    """Open a file of ours, or a device such as /dev/full; never a link, and never one that waits for a reader."""
     flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY
     descriptor = os.open(path, flags, 0o600)
     try:
@@ -220,7 +220,7 @@ def _trouble(found: os.stat_result) -> str:
 
 
 def _forms(secret: str) -> Iterator[str]:
-    """A secret as it may be written: as it is, each of its lines, as in a URL, and as in a message that quotes it."""
+    """The forms of a secret: as it is, each of its lines, as in a URL, and as in a message that quotes it."""
     for text in {secret, secret.strip(), *map(str.strip, secret.splitlines())}:
         data = text.encode(errors="surrogateescape")
         yield from (text, quote(data, safe=""), quote_plus(data), repr(text)[1:-1])

@@ -15,7 +15,7 @@ from layerferry.settings import environment
 
 
 class Piped:
-    """One process, and the socket that leads to it. Raises `OSError` where it cannot be started."""
+    """A process, and the socket that is its stdin and stdout. Raises `OSError` where it cannot be started."""
 
     def __init__(self, argv: Sequence[str], timeout: object = None) -> None:
         log.command("! ssh", argv)
@@ -38,13 +38,13 @@ class Piped:
             self.socket.settimeout(timeout)
 
     def failed(self, patience: float) -> bool:
-        """Whether it ends by itself within so many seconds, with another status than 0."""
+        """Whether the process ends by itself within so many seconds, with another status than 0."""
         with contextlib.suppress(subprocess.TimeoutExpired):
             return self._process.wait(patience) != 0
         return False
 
     def end(self) -> str:
-        """Terminate it, if it still runs; what it said on stderr, of much the end."""
+        """Terminate the process, if it still runs; the end of its stderr."""
         end(self._process)
         with self._words as words:
             words.seek(max(0, words.seek(0, os.SEEK_END) - limits.HEADERS))
@@ -62,5 +62,5 @@ def _file() -> IO[bytes]:
 
 
 def last_line(text: str) -> str:
-    """The last one that says something."""
+    """The last line that is not blank."""
     return next((line.strip() for line in reversed(text.splitlines()) if line.strip()), "")

@@ -1,10 +1,10 @@
-"""Processes that we start: the environment that they get, and their end."""
+"""The processes that we start: the environment that they get, and their end."""
 
 import subprocess
 from collections.abc import Collection, Iterator, Mapping
 from typing import Any, Final
 
-#: What stands before every variable of ours. No child needs one: what it is to know is in its command line or stdin.
+#: The prefix of our variables. No child needs one: it gets all on its command line or stdin.
 PREFIX: Final = "LAYERFERRY_"
 #: Variables that hold a secret of this job which is for us alone. `settings.values` says of each what it is for;
 #: DOCKER_AUTH_CONFIG is GitLab's and docker's (logins), NGROK_API_KEY is pyngrok's.
@@ -54,7 +54,7 @@ def secret_values(environ: Mapping[str, str]) -> Iterator[str]:
 
 
 def end(process: "subprocess.Popen[Any]") -> None:
-    """Terminate it; kill it where it does not heed that. It has ended then, and its status is known."""
+    """End a process: terminate it, kill it where it does not heed that, and wait for its status."""
     process.terminate()
     try:
         process.wait(_PATIENCE)

@@ -1,4 +1,4 @@
-"""The standard streams. All that is shown leaves through here, so that text of others is shown, and does nothing else.
+"""The standard streams. All output is written here, so that text from elsewhere is shown and does nothing else.
 
 `take` comes first in a process: from then on whatever anybody writes to `sys.stdout` or `sys.stderr` is neutralised. A
 CI's own commands and a terminal's colours are ours: they take `verbatim`. Standard library only, as for the receiver.
@@ -18,7 +18,7 @@ from typing import Final, TextIO, cast
 from layerferry.ci.escape import cut, json_text, message, neutralise, paragraph
 from layerferry.errors import LayerferryError
 
-#: What our signs are where an encoding has none for them; any other character is spelt out.
+#: Our signs in ASCII, for an encoding that has none for them; any other character is spelt out.
 _IN_ASCII: Final = str.maketrans(
     {"✓": "+", "✗": "x", "↑": "^", "→": "->", "…": "...", "·": "-", "✅": "+", "❌": "x", "━": "-", "╸": "-", "╺": "-"}
 )
@@ -39,15 +39,14 @@ codecs.register_error(_ENCODING_ERRORS, _in_ascii)
 class Verbatim:
     """A text stream that never fails: what cannot be encoded is written in ASCII, and what cannot be written is lost.
 
-    A reader that has gone, or a full disk under a log, is no reason to end a push in its middle. Each `write` is whole:
-    no other thread's comes between.
+    A reader that has gone, or a full disk, is no reason to end a push. No other thread writes within a `write`.
     """
 
     def __init__(self, under: TextIO) -> None:
         self._under = under
         self._lock = threading.RLock()
         self._lost = False
-        #: Why not all could be written. A reader that has gone did not want it, so that this is no trouble.
+        #: Why not all could be written; empty where the reader has closed its end, as it wanted no more.
         self.trouble = ""
 
     @property
@@ -82,7 +81,7 @@ class Verbatim:
             self._let_go()
 
     def _let_go(self) -> None:
-        """Give the descriptor to /dev/null: what Python has in its buffers would fail once more when it ends."""
+        """Point the descriptor at /dev/null: what Python has in its buffers would fail once more when it ends."""
         with contextlib.suppress(OSError, ValueError):
             number = self._under.fileno()
             null = os.open(os.devnull, os.O_WRONLY)
@@ -101,7 +100,7 @@ class Stream:
 
     def __init__(self, under: TextIO) -> None:
         self._own = Verbatim(under)
-        #: For what is ours to the last byte: a CI's commands, a terminal's colours.
+        #: The stream for text that is ours alone: a CI's commands, a terminal's colours.
         self.verbatim = cast("TextIO", self._own)
         self._begun = ""
         self.encoding = self._own.encoding
@@ -118,7 +117,7 @@ class Stream:
         return True
 
     def write(self, text: str) -> int:
-        """For whoever writes to `sys.stdout` and knows nothing of us. A line is written when it has come to its end."""
+        """Write text as `sys.stdout` does: a line is written once it has an end."""
         *lines, self._begun = (self._begun + text).split("\n")
         if lines:
             self._own.write("".join(f"{neutralise(line)}\n" for line in lines))
@@ -135,7 +134,7 @@ class Stream:
         self._show(message(text))
 
     def complain(self, error: LayerferryError, who: str = "layerferry") -> None:
-        """Write an error's sentence, and what to do about it, which may have lines, below."""
+        """Write an error's sentence and, on further lines, its hint."""
         self.trace(error)
         hint = paragraph(error.hint).split("\n") if error.hint else []
         self._show("\n".join([message(f"{who}: {error.message}"), *(f"  {line}" for line in hint)]))
@@ -166,7 +165,7 @@ def stderr() -> Stream:
 
 
 def trace(arguments: Sequence[str]) -> None:
-    """Show tracebacks from now on where `--debug` is among the arguments. What follows `--` is somebody else's words.
+    """Show tracebacks from now on where `--debug` is among the arguments before a `--`.
 
     It is read before click reads anything, so that a usage error has its traceback, too.
     """
@@ -175,9 +174,9 @@ def trace(arguments: Sequence[str]) -> None:
 
 
 def take() -> None:
-    """Make the standard streams ours, for the rest of the process; where one is closed, it leads to /dev/null.
+    """Make the standard streams ours, for the rest of the process; one that is closed becomes /dev/null.
 
-    Else the next file or pipe that is opened would get its number, and what is printed would go into a conversation.
+    Else the next file or pipe that is opened would get its number, and output would go into a conversation.
     """
     for number in range(3):
         _open(number)
@@ -189,7 +188,7 @@ def take() -> None:
 
 @contextlib.contextmanager
 def taken() -> Iterator[None]:
-    """The same for a while."""
+    """Make the standard streams ours until the block ends."""
     before = sys.stdout, sys.stderr
     take()
     try:
@@ -201,7 +200,7 @@ def taken() -> Iterator[None]:
 
 
 def keep_pipes() -> tuple[int, int]:
-    """Stdin and stdout under other numbers, for us alone: what we start or load finds /dev/null in their place."""
+    """Move stdin and stdout to other numbers, for us alone: what we start or load finds /dev/null in their place."""
     incoming, outgoing = os.dup(0), os.dup(1)
     null = os.open(os.devnull, os.O_RDWR)
     os.dup2(null, 0)

@@ -1,8 +1,8 @@
-"""A tar of others, read member by member: each header is bounded before its bytes are read.
+"""The reader of a foreign tar, member by member: each header is bounded before its bytes are read.
 
 Python's tarfile reads a long name, a pax header and a sparse map whole, a chain of them by recursion, and searches pax
 headers by patterns whose cost is the square of their length (CVE-2024-6232): in a gigabyte of zeros, which gzip makes a
-megabyte of, each of them takes the memory. Of it just the reading of one block is used.
+megabyte of, each of them takes the memory. So the loops are ours, and only its reading of one block is used.
 
 Formats: POSIX.1-2017, pax, "ustar Interchange Format" and "pax Header Block"; GNU tar, "Basic Tar Format".
 """
@@ -26,14 +26,14 @@ Skip = Callable[[int], None]
 
 
 class Part:
-    """The bytes of one member, to be read before the next member is asked for; what is left of them is skipped."""
+    """The content of one member, to be read before the next member is asked for; the rest of it is skipped."""
 
     def __init__(self, file: IO[bytes], size: int) -> None:
         self._file = file
         self.left = size
 
     def read(self, size: int = -1, /) -> bytes:
-        """Raises `tarfile.ReadError` where the tar ends in the midst of them."""
+        """Some of the content. Raises `tarfile.ReadError` where the tar ends in the midst of it."""
         size = self.left if size < 0 else min(size, self.left)
         data = self._file.read(size) if size else b""
         if size and not data:
@@ -81,7 +81,7 @@ class Headers:
         raise tarfile.ReadError(f"it has more than {limits.ARCHIVE_MEMBERS} members")
 
     def _next(self) -> Header | None:
-        """The next member, with what the headers before its own say of it."""
+        """The next member, with the names and sizes of the headers before its own."""
         told: dict[str, str] = {}
         for _ in range(limits.ARCHIVE_EXTENSIONS):
             header = self._block()
@@ -99,7 +99,7 @@ class Headers:
         raise tarfile.ReadError(f"it has more than {limits.ARCHIVE_EXTENSIONS} headers for one file")
 
     def _block(self) -> Header | None:
-        """One header; None at the end, which some tools do not mark."""
+        """The next header; None at the end, which some tools do not mark."""
         data = self._read(_BLOCK)
         if not data and self._offset:
             return None
@@ -126,7 +126,7 @@ class Headers:
         return data[: header.size]
 
     def _read(self, size: int) -> bytes:
-        """So many bytes, or fewer at the end."""
+        """The next `size` bytes, or fewer at the end."""
         data = b""
         while len(data) < size and (more := self._file.read(size - len(data))):
             data += more
@@ -161,7 +161,7 @@ def _sized(size: int) -> int:
 
 
 def _records(data: bytes) -> dict[str, str]:
-    """What a pax header says: `LENGTH KEY=VALUE` and a newline, where LENGTH counts all of it."""
+    """The records of a pax header: `LENGTH KEY=VALUE` and a newline, where LENGTH counts all of it."""
     told: dict[str, str] = {}
     start = 0
     while start < len(data) and data[start]:

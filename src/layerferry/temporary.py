@@ -1,4 +1,4 @@
-"""Private folders for what a push keeps on disk for a while, and what killed runs have left of theirs.
+"""The private folders of a push, and those that runs which were killed have left.
 
 A folder is locked (flock(2)) by the process that made it, for as long as that lives: a lock ends with its process,
 SIGKILL included, so that a folder without one is nobody's. Where a file system knows no locks nothing is swept.
@@ -20,7 +20,7 @@ from typing import Final
 
 from layerferry.errors import LayerferryError, SourceError
 
-#: What our folders are called, and nothing else is: it has to be told from what a user calls layerferry-something.
+#: The names of our folders, which differ from what a user may call layerferry-something.
 _PREFIX: Final = "layerferry-run-"
 _NEW: Final = "layerferry-new-"
 _OURS = re.compile(re.escape(_PREFIX) + "[a-z0-9_]{8}")
@@ -34,7 +34,7 @@ _ADVICE = "TMPDIR names the folder for temporary files; it has to be writable, a
 
 
 class TemporaryFolder:
-    """A folder of mode 0700, gone with all that is in it when it is cleaned up, let go of, or at the end.
+    """A folder of mode 0700, removed with all that is in it by `cleanup`, when it is collected, or at exit.
 
     `parent` is the system's temporary folder by default. Raises `error` where none can be made.
     """
@@ -83,7 +83,7 @@ def _remove(name: str, descriptor: int) -> None:
 
 
 def socket_parent(wanted: Path | None = None) -> str | Path | None:
-    """The parent of a folder in which a socket's path stays short enough: `wanted`, or None for the usual one."""
+    """The parent of a folder in which a socket's path is short enough: `wanted`, or None for the usual one."""
     with contextlib.suppress(OSError):
         return "/tmp" if len(f"{wanted or tempfile.gettempdir()}{_SOCKET}") > LONGEST_SOCKET else wanted  # noqa: S108
     return wanted
@@ -124,7 +124,7 @@ def _lacks_sockets(folder: Path) -> str:
 
 
 def sweep() -> str:
-    """Remove what dead runs of this user have left in the temporary folders; a sentence on it, or an empty string."""
+    """Remove the folders that dead runs of this user have left; a sentence on them, or an empty string."""
     with contextlib.suppress(OSError):
         parents = {tempfile.gettempdir(), str(socket_parent() or tempfile.gettempdir())}
         swept = sum(_sweep_one(path) for parent in sorted(parents) for path in _left(Path(parent)))
@@ -135,7 +135,7 @@ def sweep() -> str:
 
 
 def _left(parent: Path) -> Iterator[Path]:
-    """Folders that are called as ours are, and are this user's alone."""
+    """The folders with names as ours have, which are this user's alone."""
     with os.scandir(parent) as entries:
         for entry in entries:
             if _OURS.fullmatch(entry.name):

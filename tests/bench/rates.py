@@ -18,6 +18,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from layerferry.embedded_registry import PushRepository, Registry
+from layerferry.oci.store_kind import StoreKind
 from layerferry.routes.choose import RATES
 from layerferry.sources.daemon.api import Daemon, Inspected
 from rig import DOCKERS, Engine, Noise, Rig, Text, cannot_run
@@ -88,7 +89,7 @@ def main() -> None:
     with Rig() as rig:
         for kind in DOCKERS:
             save, upload, push = measure(rig, kind, options.runs, options.megabytes)
-            model = RATES["chain" if kind.endswith("overlay2") else "blob"]
+            model = RATES[StoreKind.CHAIN if kind.endswith("overlay2") else StoreKind.BLOB]
             says = f"{model.save / MB:.0f} {model.upload / MB:.0f} {model.push:g}"
             print(f"{kind:<20} {save / MB:10.1f} {upload / MB:12.1f} {push:8.3f}   {says}", flush=True)
 

@@ -3,7 +3,7 @@
 import pytest
 
 from contract.fake_engine import shells
-from layerferry.registry_client import endpoint
+from layerferry.registry_client import tries
 
 SHELLS = shells()
 
@@ -17,4 +17,4 @@ def shell(request: pytest.FixtureRequest) -> list[str]:
 @pytest.fixture
 def hurry(monkeypatch: pytest.MonkeyPatch) -> None:
     """Nobody waits between two tries of a request."""
-    monkeypatch.setattr(endpoint, "_pause", lambda *_: 0.0)
+    monkeypatch.setattr(tries, "_pause", lambda *_: None)

@@ -1,5 +1,6 @@
 """A curl that plays docker's API out of $FAKE, as fake_engine.sh plays its command; it notes calls in its words."""
 
+import functools
 import json
 import os
 import re
@@ -39,15 +40,27 @@ def info() -> dict[str, object]:
     }  # fmt: skip
 
 
-def images() -> list[dict[str, object]]:
+@functools.cache
+def rows() -> dict[str, list[str]]:
+    """What is held, by image ID: the ID and its layers. There may be thousands, and each may be asked for."""
+    return {row[0]: row for line in read("list").splitlines() if (row := line.split())}
+
+
+@functools.cache
+def tags() -> dict[str, list[str]]:
+    """Every image that is listed, with its names."""
     names: dict[str, list[str]] = {}
     for line in read("ls").splitlines():
         image, name = line.split()
         names.setdefault(image, []).extend([] if name == "<none>:<none>" else [name])
+    return names
+
+
+def images() -> list[dict[str, object]]:
     labels = {"Id": "sha256:0", "text": 'a "Id":"sha256:1" {b}'}
     return [
-        {"Containers": -1, "Id": image, "Labels": labels, "RepoDigests": [], **({"RepoTags": tags} if tags else {})}
-        for image, tags in names.items()
+        {"Containers": -1, "Id": image, "Labels": labels, "RepoDigests": [], **({"RepoTags": names} if names else {})}
+        for image, names in tags().items()
     ]
 
 
@@ -65,13 +78,18 @@ def inspected(name: str) -> dict[str, object] | None:
     name = image_of(name)
     row = read("show." + name.translate(str.maketrans("/:", "__"))).split()
     if not row:
-        row = next((row for line in read("list").splitlines() if (row := line.split()) and row[0] == name), [])
+        row = rows().get(name, [])
     if not row:
         return None
-    tags = [tag for image in images() if image["Id"] == row[0] for tag in image.get("RepoTags", [])]  # type: ignore[attr-defined]
     layers = {"Layers": row[1:]} if row[1:] else {}
     config = {"Env": ['a="Layers":["x"]'], "Labels": {"RepoTags": "no"}}
-    return {"Id": row[0], "RepoTags": tags, "Config": config, "RootFS": {"Type": "layers", **layers}, "Metadata": {}}
+    return {
+        "Id": row[0],
+        "RepoTags": tags().get(row[0], []),
+        "Config": config,
+        "RootFS": {"Type": "layers", **layers},
+        "Metadata": {},
+    }
 
 
 def answer(method: str, url: str) -> tuple[int, object]:  # noqa: PLR0911 - one for each path

@@ -8,8 +8,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from layerferry.protocol import VERSION
 from layerferry.targets.conduit import BOOTSTRAP
-from layerferry.targets.conversation import PROTOCOL, script
+from layerferry.targets.host.script import script
 
 #: Docker's answer to the script's `info`: version, platform, driver and what it says of its store.
 OVERLAY2 = "28.5.2 linux/x86_64 overlay2 extfs true false true"
@@ -117,7 +118,7 @@ def preamble(tick: str = "10") -> bytes:
     """The script; the watch in it ticks each `tick` seconds."""
     assert script().count(b"sleep 10 >") == 1
     text = script().replace(b"sleep 10 >", f"sleep {tick} >".encode())
-    return f": layerferry {PROTOCOL} {len(text)}\n".encode() + text
+    return f": layerferry {VERSION} {len(text)}\n".encode() + text
 
 
 def ask(images: Mapping[str, Sequence[str]], *more: str) -> bytes:

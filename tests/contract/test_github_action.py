@@ -33,6 +33,7 @@ GIVEN = {
     "ngrok-install": ("true", True),
     "platform": ("linux/arm64", "linux/arm64"),
     "compression": ("zstd:9", "zstd:9"),
+    "retries": ("5", 5),
     "timeout": ("600", 600),
     "summary": ("false", False),
 }

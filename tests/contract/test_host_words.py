@@ -19,7 +19,7 @@ from contract.fake_engine import CONTAINERD, FakeEngine, ask, commit, load, prea
 from contract.test_host_containerd import ONE as HELD
 from contract.test_host_containerd import FakeContainerd
 from contract.test_host_script import INCOMING, NAME, ONE, TWO, A, B, C, loading
-from layerferry.targets.conversation import script
+from layerferry.targets.host.script import script
 from rig.processes import wait_until
 
 WAYS = ("command", "api", "ctr")

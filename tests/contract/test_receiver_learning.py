@@ -65,7 +65,7 @@ def changed(**members: Any) -> dict[str, Any]:
         ([{**MANIFEST, "manifests": 5}], {}),
     ],
 )
-def test_a_push_that_says_something_else_is_no_lesson(
+def test_a_push_that_says_something_else_is_not_learned_from(
     tmp_path: Path, manifests: list[Any], state: dict[str, Any]
 ) -> None:
     assert "store blob" in ask(tmp_path, *manifests, **state)[1]
@@ -127,7 +127,7 @@ def request(registry: BlobRegistry, method: str, path: str, body: bytes = b"", l
 
 
 @pytest.mark.parametrize("login", ["", "bGF5ZXJmZXJyeTo=", "x", "\u00e9"])
-def test_whoever_shows_no_credentials_teaches_nothing(registry: BlobRegistry, login: str) -> None:
+def test_whoever_shows_no_credentials_is_not_believed(registry: BlobRegistry, login: str) -> None:
     push, name = registry.open()
     own = f"/v2/{name.partition('/')[2].partition(':')[0]}"
     body = json.dumps(MANIFEST).encode()
@@ -158,7 +158,7 @@ def test_a_manifest_goes_by_the_tag_once_and_else_by_its_digest(registry: BlobRe
     assert (other.void, other.manifests) == (True, {})
 
 
-def test_between_two_lessons_nothing_is_taken(registry: BlobRegistry) -> None:
+def test_between_two_pushes_nothing_is_taken(registry: BlobRegistry) -> None:
     _, name = registry.open()
     registry.push = None
     own = f"/v2/{name.partition('/')[2].partition(':')[0]}/manifests"
@@ -207,7 +207,7 @@ def test_a_stranger_that_dribbles_or_floods_is_sent_away(
     assert capfd.readouterr() == ("", "")
 
 
-def test_with_the_lessons_all_connections_end() -> None:
+def test_with_the_registry_all_connections_end() -> None:
     with BlobRegistry() as registry:
         host, _, port = registry.host.partition(":")
         connection = socket.create_connection((host, int(port)), timeout=20)

@@ -19,12 +19,12 @@ from fake_registry import PASSWORD, FakeRegistry, fake_registry
 from layerferry.errors import LayerferryError, SourceError, TargetError
 from layerferry.oci import limits
 from layerferry.oci.image import Name
-from layerferry.registry_client import endpoint
 from layerferry.registry_client.challenge import bearer
 from layerferry.registry_client.endpoint import Blame, Endpoint
 from layerferry.registry_client.logins import find_login
 from layerferry.registry_client.pusher import RepositoryPusher
 from layerferry.registry_client.repository import Repository
+from layerferry.registry_client.tries import TRIES
 
 _FLOOD = 64 << 20
 #: What lies in sockets and buffers on the way.
@@ -125,7 +125,7 @@ def test_of_a_flood_no_more_is_read_than_a_document_may_have(raw: Raw, tmp_path:
         repository(raw.address, tmp_path).manifest("1")
     assert raw.most < _ON_THE_WAY
     assert len(caught.value.message) < 500
-    assert len(raw.heard) <= limits.REDIRECTS * endpoint.TRIES
+    assert len(raw.heard) <= limits.REDIRECTS * TRIES
 
 
 def http(body: bytes, *headers: str, status: str = "200 OK") -> bytes:

@@ -10,7 +10,7 @@ import pytest
 
 from layerferry.errors import SourceError
 from layerferry.oci.image import Name
-from layerferry.registry_client import endpoint, http_session
+from layerferry.registry_client import http_session, tries
 from layerferry.registry_client.endpoint import Endpoint
 from layerferry.registry_client.repository import Repository
 from rig import tls
@@ -43,7 +43,7 @@ def address(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     server.handle_error = lambda *_: None  # type: ignore[method-assign]  # a handshake that fails is what is tested
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
     thread.start()
-    monkeypatch.setattr(endpoint, "_pause", lambda *_: 0.0)
+    monkeypatch.setattr(tries, "_pause", lambda *_: None)
     monkeypatch.setattr(http_session, "CERTIFICATES", tmp_path / "certs.d")
     try:
         yield f"127.0.0.1:{server.server_port}"

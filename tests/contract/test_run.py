@@ -51,6 +51,9 @@ with open(os.environ["FAKE_SSH_RECORD"], "a") as record:
 with open(os.environ["FAKE_SSH_RECORD"] + ".env", "a") as record:
     record.write(json.dumps(dict(os.environ)) + "\\n")
 mode = os.environ.get("FAKE_SSH", "")
+if mode.startswith("crowd ") and len(open(os.environ["FAKE_SSH_RECORD"]).readlines()) <= int(mode.split()[1]):
+    print("kex_exchange_identification: read: Connection reset by peer", file=sys.stderr)
+    sys.exit(255)
 if mode == "refuse":
     print("deploy@web.example: Permission denied (publickey).", file=sys.stderr)
     sys.exit(255)
@@ -243,10 +246,32 @@ def stage(key: str) -> Iterator[Stage]:
             "LAYERFERRY_SSH_KEY": key,
             "LAYERFERRY_SSH_KNOWN_HOSTS": KNOWN_HOSTS,
             "LAYERFERRY_NGROK_AUTHTOKEN": TOKEN,
+            "LAYERFERRY_RETRIES": "1",
         }
         made = Stage(folder, env, server)
         yield made
         assert made.temporary() == []
+
+
+# Another try.
+
+
+def test_who_is_refused_in_a_crowd_comes_again_and_says_so(stage: Stage) -> None:
+    ran = stage.run(FAKE_SSH="crowd 1")
+    assert len((stage.folder / "ssh.record").read_text().splitlines()) == 2
+    assert "kex_exchange_identification: read: Connection reset by peer); tried again in" in ran.out
+
+
+def test_no_more_tries_are_made_than_are_allowed(stage: Stage) -> None:
+    ran = stage.run(FAKE_SSH="crowd 9", code=4)
+    assert len((stage.folder / "ssh.record").read_text().splitlines()) == 2
+    assert "MaxStartups" in ran.out
+
+
+def test_a_key_that_is_refused_is_not_tried_again(stage: Stage) -> None:
+    ran = stage.run(FAKE_SSH="refuse", code=4)
+    assert len((stage.folder / "ssh.record").read_text().splitlines()) == 1
+    assert "tried again" not in ran.out
 
 
 # Each CI's way, on each environment that we know of.

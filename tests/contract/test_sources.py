@@ -18,7 +18,7 @@ from layerferry.oci.delta_archive import Archive, ArchivedImage
 from layerferry.oci.image import Platform
 from layerferry.oci.manifest import SeveralPlatformsError
 from layerferry.oci.plan import Inventory, plan
-from layerferry.registry_client import endpoint
+from layerferry.registry_client import tries
 from layerferry.sources import Source
 from layerferry.sources.files.image_archive import ArchiveSource
 from layerferry.sources.files.layout import LayoutSource
@@ -104,7 +104,7 @@ BY_DIGEST = ["layout", "archive docker25", "archive oci-archive", "archive oci-a
 
 @pytest.fixture
 def place(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Place]:
-    monkeypatch.setattr(endpoint, "_pause", lambda *_: 0.0)
+    monkeypatch.setattr(tries, "_pause", lambda *_: None)
     with contextlib.ExitStack() as stack:
         yield Place(tmp_path, request.param, stack)
 

@@ -12,6 +12,7 @@ from fake_registry import PASSWORD, USER, FakeRegistry, fake_registry
 from layerferry.compression.stream import Compression
 from layerferry.errors import ConnectError, SourceError, TargetError, UsageError, VerificationError
 from layerferry.events import Event, Planned, Warned
+from layerferry.oci import limits
 from layerferry.oci.image import digest_of
 from layerferry.push.delivery import Delivery
 from layerferry.push.request import Options, Wanted
@@ -53,6 +54,7 @@ def push(
     prefix: str = "",
     events: list[Event] | None = None,
     options: Options | None = None,
+    direct: Direct | None = None,
 ) -> list[Result]:
     """Push to the registry by the name of `localhost`, where plain HTTP is looked for."""
     (folder / "config.json").write_text(
@@ -72,7 +74,7 @@ def push(
     emit = (lambda _: None) if events is None else events.append
     wanted = [Wanted.of(reference, names) for reference in references]
     with contextlib.ExitStack() as stack:
-        target = RegistryTarget(str(address), address, Link(stack, False, Direct), environ)
+        target = RegistryTarget(str(address), address, Link(stack, False, lambda: direct or Direct()), environ)
         delivery = Delivery(wanted, options or Options(), emit)
         return delivery.run(lambda: connect_registry(target, delivery.options, emit), opened)
 
@@ -123,7 +125,7 @@ def test_archives_of_every_tool_go_up(registry: FakeRegistry, tmp_path: Path, to
     path.write_bytes(packed(ARCHIVES[tool](picture, "docker.io/library/app:1"), compression))
     (result,) = push(registry, tmp_path, f"archive:{path}", names=["app:1"])
     assert result.verified
-    diff_ids = [unpacked(registry.shelves["app"][layer["digest"]]) for layer in layers(registry, "app:1")]
+    diff_ids = [unpacked(registry.repositories["app"][layer["digest"]]) for layer in layers(registry, "app:1")]
     assert [digest_of(tar) for tar in diff_ids] == list(picture.diff_ids)
     (result,) = push(registry, tmp_path, f"archive:{path}", names=["app:2"])
     assert actions(result) == ["reuse", "reuse"]
@@ -143,7 +145,7 @@ def test_a_base_is_known_by_its_diff_id_whoever_compressed_it(registry: FakeRegi
 
 def test_a_manifest_that_outlived_its_blobs_is_not_believed(registry: FakeRegistry, tmp_path: Path) -> None:
     push(registry, tmp_path, layout(tmp_path, (BASE, "zstd"), name="app:0"))
-    del registry.shelves["app"][digest_of(packed(BASE, "zstd"))]
+    del registry.repositories["app"][digest_of(packed(BASE, "zstd"))]
     (result,) = push(registry, tmp_path, layout(tmp_path, (BASE, "gzip"), (CHANGE, "gzip")))
     assert actions(result) == ["send", "send"]
 
@@ -181,7 +183,7 @@ def test_a_second_repository_gets_its_blobs_from_the_first(
     registry.mounts = mounts
     reference = layout(tmp_path, (BASE, "gzip"))
     push(registry, tmp_path, reference, names=["one:1", "two:1"])
-    assert registry.shelves["one"] == registry.shelves["two"]
+    assert registry.repositories["one"] == registry.repositories["two"]
     assert puts(registry).count(digest_of(packed(BASE, "gzip"))) == (1 if mounts else 2)
     assert registry.tags["one:1"] == registry.tags["two:1"]
     assert registry.cancelled == (0 if mounts else 2)
@@ -194,7 +196,7 @@ def test_images_of_one_push_share_a_layer(registry: FakeRegistry, tmp_path: Path
     ]
     push(registry, tmp_path, *references)
     assert puts(registry).count(digest_of(packed(BASE, "gzip"))) == 1
-    assert len(registry.shelves["two"]) == 3
+    assert len(registry.repositories["two"]) == 3
 
 
 def test_from_one_repository_to_another_of_the_registry_nothing_is_sent(registry: FakeRegistry, tmp_path: Path) -> None:
@@ -268,8 +270,44 @@ def test_an_upload_that_broke_is_made_again(registry: FakeRegistry, tmp_path: Pa
     assert "app:2" not in registry.tags
 
 
+@pytest.mark.parametrize("reads", [0, 1 << 30])
+def test_an_upload_that_nothing_is_heard_of_ends_and_each_try_is_told(
+    registry: FakeRegistry, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, reads: int
+) -> None:
+    """Whether the registry takes nothing more, or takes all and says nothing. What sockets hold is less than 16 MiB."""
+    monkeypatch.setattr(limits, "SILENCE", 0.1)
+    registry.stalls_after = reads
+    events: list[Event] = []
+    large = layer_tar("large", 16 << 20)
+    options = Options(compression=Compression.parse("none"))
+    with pytest.raises(ConnectError, match=r"does not answer: .*timed out"):
+        push(registry, tmp_path, layout(tmp_path, (large, "")), events=events, options=options)
+    told = [event.message for event in events if isinstance(event, Warned)]
+    assert [line.rpartition("; ")[2] for line in told] == [f"this is try {number} of 4" for number in (2, 3, 4)]
+    assert all("could not be sent" in line and "timed out" in line for line in told)
+    assert registry.uploads == 4
+    assert registry.tags == {}
+
+
+def test_no_other_try_is_made_once_the_push_is_broken_off(registry: FakeRegistry, tmp_path: Path) -> None:
+    direct = Direct()
+
+    class Events(list[Event]):
+        def append(self, event: Event) -> None:
+            super().append(event)
+            if isinstance(event, Planned):
+                registry.break_after, registry.breaks = 1_000, 100
+            if isinstance(event, Warned):
+                direct.close()
+
+    events = Events()
+    with pytest.raises(ConnectError, match="was broken off"):
+        push(registry, tmp_path, layout(tmp_path, (BASE, "gzip")), events=events, direct=direct)
+    assert len([event for event in events if isinstance(event, Warned)]) == 1
+
+
 def test_how_long_a_registry_may_be_silent_follows_from_what_it_has_to_store() -> None:
-    assert [endpoint._patience(size)[1] for size in (0, 1 << 20, 16 << 30)] == [120, 120, 120 + 1024]
+    assert [endpoint._patience(size)[1] for size in (0, 1 << 20, 16 << 30)] == [60, 60, 60 + 1024]
 
 
 @pytest.mark.parametrize(

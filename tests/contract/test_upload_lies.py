@@ -46,8 +46,8 @@ def plant(
     manifest = dumps(
         {"schemaVersion": 2, "mediaType": _MANIFEST, "config": descriptor(_CONFIG, config), "layers": parts}
     )
-    shelf = registry.shelves.setdefault("app", {})
-    shelf |= {digest_of(blob): blob for blob in (config, *blobs)}
+    repository = registry.repositories.setdefault("app", {})
+    repository |= {digest_of(blob): blob for blob in (config, *blobs)}
     registry.tags[f"app:{tag}"] = _MANIFEST, manifest
     return digest_of(manifest)
 
@@ -56,7 +56,7 @@ def pulled(registry: FakeRegistry, name: str = "app:1") -> list[str]:
     """The diff IDs of what whoever pulls the image gets; sizes and media types are those of the blobs."""
     found: list[str] = []
     for layer in layers(registry, name):
-        blob = registry.shelves["app"][layer["digest"]]
+        blob = registry.repositories["app"][layer["digest"]]
         assert layer["size"] == len(blob)
         assert layer["mediaType"] == {b"\x1f\x8b": _GZIP, b"\x28\xb5": _ZSTD}[blob[:2]]
         found.append(digest_of(unpacked(blob)))
@@ -188,8 +188,8 @@ def test_several_false_images_cost_no_more_than_to_send(registry: FakeRegistry, 
         plant(registry, [packed(layer_tar(f"evil{number}", 1_500), "gzip")], said=[CHANGE], tag=f"{number}")
     sent = len(packed(CHANGE, "gzip"))
     push(registry, tmp_path, layout(tmp_path, (CHANGE, "gzip"), name="app:9"))
-    false = [digest for digest in read(registry) if digest in registry.shelves["app"]]
-    sizes = [len(blob) for digest, blob in registry.shelves["app"].items() if digest in false and blob[:1] != b"{"]
+    false = [digest for digest in read(registry) if digest in registry.repositories["app"]]
+    sizes = [len(blob) for digest, blob in registry.repositories["app"].items() if digest in false and blob[:1] != b"{"]
     assert 0 < sum(sizes) <= sent
 
 

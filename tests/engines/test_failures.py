@@ -16,7 +16,7 @@ from engines.test_push_scene import APP, EACH_STORE, NEWEST, Scene, asked_with, 
 from rig import Engine, Noise, Rig
 from rig.command import Run
 from rig.processes import wait_until
-from rig.ssh import free_port
+from rig.ssh import free_port, start_sshd
 
 pytestmark = pytest.mark.kinds(target=NEWEST)
 OLD = "push-test/old:1"
@@ -417,6 +417,39 @@ def test_a_connection_that_breaks_while_the_target_is_at_it(scene: Scene, moment
         _, stderr = process.communicate(timeout=60)
         assert process.returncode == 4
         assert_one_sentence(stderr.decode(), f"{scene.target.ssh_alias}.*closed")
+
+
+@pytest.mark.parametrize("moment", ["list", "load", "loaded", "tag"])
+def test_a_connection_that_breaks_is_made_anew_and_the_push_is_done(scene: Scene, moment: str) -> None:
+    gate = Gate(scene.target)
+    assert scene.target.sshd is not None
+    with unchanged(scene.source), gate.at(moment):
+        process = start(scene, "--retries", "2")
+        gate.wait()
+        scene.target.sshd.drop_sessions()
+        gate.open()
+        stdout, stderr = process.communicate(timeout=120)
+        assert process.returncode == 0, stderr.decode()
+    assert re.search(rf"the connection to {scene.target.ssh_alias} broke after \d+ bytes.*tried again", stdout.decode())
+    assert scene.target.diff_ids(APP) == scene.source.diff_ids(APP)
+    assert not [name for name in scene.target.images() if "layerferry" in name]
+
+
+def test_of_a_crowd_before_a_small_door_everybody_gets_through(scene: Scene, rig: Rig) -> None:
+    """sshd drops connections beyond its MaxStartups; six jobs deploy at the same time."""
+    sshd = start_sshd(scene.target.machine, rig.ssh, "crowded", options=["MaxStartups 2:100:2"])
+    try:
+        pushes = [
+            scene.layerferry.start(
+                "push", APP, "crowded", "--name", f"push-test/crowd:{number}", "--retries", "8", source=scene.source
+            )
+            for number in range(6)
+        ]
+        ends = [(push.communicate(timeout=300), push.returncode) for push in pushes]
+    finally:
+        sshd.stop()
+    assert [code for _, code in ends] == [0] * 6, ends
+    assert len({id_of(scene.target, f"push-test/crowd:{number}") for number in range(6)}) == 1
 
 
 @pytest.mark.parametrize("moment", ["inspect", "load", "loaded"])

@@ -18,6 +18,7 @@ from typing import Any
 from fuzz.bench import BASE_ID, BEFORE, SECRET_ID
 from fuzz.shipment import BASE, SECRET, digest
 from layerferry.oci.image import Name, Platform
+from layerferry.oci.store_kind import StoreKind
 from layerferry.receive.engine import Engine, Shown
 
 _OURS = re.compile(r"localhost/layerferry:[0-9a-f]{32}")
@@ -139,7 +140,7 @@ def new() -> Oracle:
         "28.5.2",
         Platform("linux", "amd64"),
         "overlay2",
-        "chain",
+        StoreKind.CHAIN,
         {BASE_ID: (digest(BASE),), SECRET_ID: (digest(SECRET),)},
         dict(BEFORE),
     )

@@ -38,7 +38,7 @@ from layerferry.errors import LayerferryError  # noqa: E402
 from layerferry.oci import limits  # noqa: E402
 from layerferry.oci.image import Name, Platform  # noqa: E402
 from layerferry.receive import strict_json  # noqa: E402
-from layerferry.receive.blob_digests import _lesson  # noqa: E402
+from layerferry.receive.blob_digests import _read  # noqa: E402
 from layerferry.receive.blob_registry import Push  # noqa: E402
 from layerferry.receive.command import Ended  # noqa: E402
 from layerferry.receive.decision_log import DecisionLog  # noqa: E402
@@ -61,8 +61,8 @@ _TALK = ("image", "layer", "end", "expect", "load", "tag", "done", "learn", "eng
 def hold(session: bytes) -> tuple[int, list[str], oracle.Oracle]:
     """Let a client say all of `session` and hang up: exit code, what it heard, and the engine afterwards."""
     engine = oracle.new()
-    journal = contextlib.closing(DecisionLog(os.devnull))
-    with tempfile.TemporaryFile() as incoming, tempfile.TemporaryFile() as outgoing, journal as log:
+    decisions = contextlib.closing(DecisionLog(os.devnull))
+    with tempfile.TemporaryFile() as incoming, tempfile.TemporaryFile() as outgoing, decisions as log:
         incoming.write(session)
         incoming.seek(0)
         client = Client(incoming.fileno(), outgoing.fileno(), idle=60, until=math.inf)
@@ -329,7 +329,7 @@ def check_lessons(puts: list[tuple[str, Any]], bend: Callable[[Any], Any]) -> No
     _quietly(lambda: bend(manifest), KeyError, TypeError, AttributeError)
     for reference, document in [*puts, ("learn", manifest)]:
         push.take(reference, json.dumps(document).encode())
-    _lesson(push, push.tagged, Platform("linux", "amd64"))
+    _read(push, push.tagged, Platform("linux", "amd64"))
 
 
 def _quietly(call: Callable[[], object], *besides: type[Exception]) -> None:

@@ -41,6 +41,7 @@ class Command:
 
     def __call__(self, *words: str | bytes, env: Mapping[str, str] | None = None, shell: str = "") -> Outcome:
         environment = {"PATH": os.environ["PATH"], "LANG": "C.UTF-8", "HOME": str(self.home), "TMPDIR": str(self.spool)}
+        environment["LAYERFERRY_RETRIES"] = "0"  # who lies once is not asked again
         argv: list[str | bytes] = [sys.executable, "-m", "layerferry", *words]
         if shell:
             argv = ["sh", "-c", shell, "sh", *argv]

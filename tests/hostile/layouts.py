@@ -31,7 +31,7 @@ _NAME = "docker.io/library/app:1"
 _BLOBS = Path("blobs") / "sha256"
 
 
-class Shelf:
+class ImageFolder:
     """Honest layouts in a folder, each made once."""
 
     def __init__(self, folder: Path) -> None:

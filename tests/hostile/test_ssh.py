@@ -20,7 +20,7 @@ class Ssh:
     def __init__(self, folder: Path, layerferry: Command) -> None:
         self._layerferry = layerferry
         self.heard = folder / "heard"
-        self._images = layouts.Shelf(folder / "images")
+        self._images = layouts.ImageFolder(folder / "images")
         self._bin = folder / "bin"
         self._bin.mkdir()
         script = self._bin / "ssh"

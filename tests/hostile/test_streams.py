@@ -32,7 +32,7 @@ CHARACTER_SETS = {
 
 @pytest.fixture(scope="module")
 def image(tmp_path_factory: pytest.TempPathFactory) -> str:
-    return layouts.Shelf(tmp_path_factory.mktemp("images")).of(3000)
+    return layouts.ImageFolder(tmp_path_factory.mktemp("images")).of(3000)
 
 
 @pytest.mark.parametrize("name", STREAMS)

@@ -12,12 +12,12 @@ from hostile.selection import params
 
 
 @pytest.fixture(scope="module")
-def images(tmp_path_factory: pytest.TempPathFactory) -> layouts.Shelf:
-    return layouts.Shelf(tmp_path_factory.mktemp("images"))
+def images(tmp_path_factory: pytest.TempPathFactory) -> layouts.ImageFolder:
+    return layouts.ImageFolder(tmp_path_factory.mktemp("images"))
 
 
 @pytest.mark.parametrize("case", params(target.CASES, 45))
-def test_a_hostile_target_is_told_of(case: target.Case, layerferry: Command, images: layouts.Shelf) -> None:
+def test_a_hostile_target_is_told_of(case: target.Case, layerferry: Command, images: layouts.ImageFolder) -> None:
     run = layerferry("push", images.of(case.size), "--name", "app:1", *case.options, "--", *hostile(case.name))
     one_sentence(run, case.codes, case.says)
 
@@ -25,7 +25,7 @@ def test_a_hostile_target_is_told_of(case: target.Case, layerferry: Command, ima
 @pytest.mark.parametrize(
     "name", ["verdict: painted", "greeting: engine painted", "before: painted noise", "done: painted"]
 )
-def test_nor_does_it_paint_an_object(name: str, layerferry: Command, images: layouts.Shelf) -> None:
+def test_nor_does_it_paint_an_object(name: str, layerferry: Command, images: layouts.ImageFolder) -> None:
     run = layerferry("push", images.of(3000), "--name", "app:1", "--json", "--", *hostile(name))
     assert len(clean_json(run)["results"]) == 1
     assert run.code in {0, 4, 5}

@@ -140,6 +140,7 @@ class Rig:
             "LANG": "C.UTF-8",
             "TMPDIR": str(self.scratch),
             "XDG_CACHE_HOME": str(self.cache),
+            "LAYERFERRY_RETRIES": "0",  # what fails is to be seen; tests of further tries say how many
         }
 
     @property

@@ -3,6 +3,7 @@ import pytest
 from layerferry.errors import RouteError
 from layerferry.oci.image import Image, Layer, Platform
 from layerferry.oci.plan import Inventory, Plan, plan
+from layerferry.oci.store_kind import StoreKind
 from layerferry.routes.choose import Reached, choose, costs
 
 IDS = [f"sha256:{letter * 64}" for letter in "abcde"]
@@ -17,50 +18,50 @@ def planned(*sizes: int, there: int = 0) -> Plan:
     return plan(image, Inventory(chain_ids=frozenset(layer.chain_id for layer in image.layers[:there])))
 
 
-@pytest.mark.parametrize("store", ["chain", "blob"])
-def test_a_small_delta_is_pushed(store: str) -> None:
+@pytest.mark.parametrize("store", [StoreKind.CHAIN, StoreKind.BLOB])
+def test_a_small_delta_is_pushed(store: StoreKind) -> None:
     route = choose("auto", planned(700_000_000, 10_000, there=1), store, KNOWN, HERE)
     assert (route.name, route.reason) == ("registry", "the daemon reaches 127.0.0.1:5")
 
 
 def test_a_classic_store_gzips_what_it_pushes_so_a_cold_image_is_exported() -> None:
-    route = choose("auto", planned(700_000_000, 10_000), "chain", KNOWN, HERE)
+    route = choose("auto", planned(700_000_000, 10_000), StoreKind.CHAIN, KNOWN, HERE)
     assert route.name == "export"
     assert "takes about" in route.reason
 
 
 def test_a_containerd_store_pushes_its_blobs_faster_than_it_exports_them() -> None:
-    assert choose("auto", planned(700_000_000, 10_000), "blob", KNOWN, HERE).name == "registry"
+    assert choose("auto", planned(700_000_000, 10_000), StoreKind.BLOB, KNOWN, HERE).name == "registry"
 
 
 def test_an_unreachable_registry_leaves_export_and_tells_why() -> None:
     route = choose(
-        "auto", planned(700_000_000, there=0), "blob", KNOWN, Reached(trouble="the daemon does not reach us")
+        "auto", planned(700_000_000, there=0), StoreKind.BLOB, KNOWN, Reached(trouble="the daemon does not reach us")
     )
     assert (route.name, route.reason) == ("export", "the daemon does not reach us")
 
 
 def test_a_route_asked_for_by_name_is_taken_whatever_it_costs() -> None:
     cold = planned(700_000_000)
-    assert choose("registry", cold, "chain", KNOWN, HERE).name == "registry"
-    assert choose("export", cold, "blob", KNOWN, HERE).name == "export"
+    assert choose("registry", cold, StoreKind.CHAIN, KNOWN, HERE).name == "registry"
+    assert choose("export", cold, StoreKind.BLOB, KNOWN, HERE).name == "export"
 
 
 def test_a_route_asked_for_by_name_is_used_or_fails() -> None:
     with pytest.raises(RouteError, match="refused") as caught:
-        choose("registry", planned(1), "chain", KNOWN, Reached(trouble="connection refused"))
+        choose("registry", planned(1), StoreKind.CHAIN, KNOWN, Reached(trouble="connection refused"))
     assert caught.value.exit_code == 7
 
 
 def test_regret_is_what_export_would_have_cost_more() -> None:
-    cost = costs(planned(700_000_000, 10_000, there=1), "chain", KNOWN)
+    cost = costs(planned(700_000_000, 10_000, there=1), StoreKind.CHAIN, KNOWN)
     assert cost.regret == pytest.approx(cost.export - cost.registry)
-    assert costs(planned(10_000), "chain", KNOWN).regret >= 0
+    assert costs(planned(10_000), StoreKind.CHAIN, KNOWN).regret >= 0
 
 
 def test_a_tunnel_is_told_apart_and_tells_why_nothing_nearer_would_do() -> None:
     reached = Reached("ngrok", "a.ngrok.app", "the daemon does not reach 127.0.0.1:5")
-    route = choose("auto", planned(700_000_000), "chain", KNOWN, reached)
+    route = choose("auto", planned(700_000_000), StoreKind.CHAIN, KNOWN, reached)
     assert (route.name, route.reason) == (
         "ngrok",
         "the daemon reaches a.ngrok.app; the daemon does not reach 127.0.0.1:5",
@@ -69,10 +70,10 @@ def test_a_tunnel_is_told_apart_and_tells_why_nothing_nearer_would_do() -> None:
 
 def test_another_route_than_the_one_asked_for_is_no_answer() -> None:
     with pytest.raises(RouteError):
-        choose("ngrok", planned(1), "chain", KNOWN, HERE)
+        choose("ngrok", planned(1), StoreKind.CHAIN, KNOWN, HERE)
 
 
 def test_layers_without_a_known_digest_would_be_uploaded_for_nothing() -> None:
     built_here = planned(700_000_000, 10_000, there=1)
-    route = choose("auto", built_here, "chain", frozenset(), HERE)
+    route = choose("auto", built_here, StoreKind.CHAIN, frozenset(), HERE)
     assert route.name == "export"

@@ -101,6 +101,31 @@ def test_ssh_failures_are_told_in_words_with_what_to_do(text: str, says: str, hi
     assert "\r" not in error.message
 
 
+@pytest.mark.parametrize(
+    ("text", "transient"),
+    [
+        ("kex_exchange_identification: read: Connection reset by peer", True),
+        ("ssh: connect to host h port 22: Network is unreachable", True),
+        ("ssh: Could not resolve hostname h: Temporary failure in name resolution", True),
+        ("Timeout, server h not responding.", True),
+        ("client_loop: send disconnect: Broken pipe", True),
+        ("ssh: Could not resolve hostname nope: Name or service not known", False),
+        ("Host key verification failed.", False),
+        ("u@h: Permission denied (publickey).", False),
+        ("command-line: line 0: Bad configuration option: nosuch", False),
+        ("something new", False),
+    ],
+)
+def test_what_may_pass_is_told_from_what_will_not(text: str, *, transient: bool) -> None:
+    assert explain("host", 255, text).transient is transient
+
+
+def test_a_session_that_broke_is_no_failure_to_connect() -> None:
+    error = explain("host", 255, "client_loop: send disconnect: Broken pipe", 4711)
+    assert error.message.startswith("the connection to host broke after 4711 bytes: it closed the connection")
+    assert explain("host", 255, "", 4711).transient
+
+
 def test_words_of_ssh_that_we_do_not_know_are_passed_on() -> None:
     error = explain("host", 255, "\n\nsomething new\n")
     assert error.message == "cannot connect to host: something new"

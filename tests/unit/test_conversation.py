@@ -8,9 +8,11 @@ import pytest
 from layerferry.errors import ConnectError, LayerferryError, SourceError, TargetError, VerificationError
 from layerferry.oci import limits
 from layerferry.oci.image import Descriptor, Image, Layer, Platform
+from layerferry.protocol import FRAME
 from layerferry.targets.conduit import Conduit, SilenceError
-from layerferry.targets.conversation import FRAME, Conversation, script
+from layerferry.targets.conversation import Conversation
 from layerferry.targets.greeting import Greeting, Holding, Place
+from layerferry.targets.host.script import script
 from layerferry.targets.verdict import verdict
 
 A, B, C = (f"sha256:{letter * 64}" for letter in "abc")
@@ -165,7 +167,9 @@ def test_a_greeting_that_lacks_a_fact_is_no_greeting(missing: str) -> None:
         Conversation(FakeConduit(*lines, "end")).greeting()
 
 
-@pytest.mark.parametrize("line", ["platform", "platform linux", "platform //", "engine", "store"])
+@pytest.mark.parametrize(
+    "line", ["platform", "platform linux", "platform //", "engine", "store", "store chains", "store CHAIN"]
+)
 def test_a_fact_without_a_value_is_no_fact(line: str) -> None:
     lines = [line if known.startswith(line.partition(" ")[0]) else known for known in GREETING]
     with pytest.raises(TargetError, match="does not say what engine"):

@@ -10,6 +10,7 @@ from typing import Any, cast
 import pytest
 
 from layerferry.errors import ConnectError, DeadlineError, Halt, Interrupted, LayerferryError, TargetError
+from layerferry.events import Event, Warned
 from layerferry.push import fan_out as module
 from layerferry.push.delivery import Delivery
 from layerferry.push.fan_out import fan_out
@@ -167,6 +168,77 @@ def test_a_single_target_has_the_signals_error(monkeypatch: pytest.MonkeyPatch) 
             (one, two) = fan_out(WANTED, [target], Options(), lambda _: None, lambda: pytest.fail("no source"))
             assert one.error is two.error
             assert isinstance(one.error, DeadlineError | Interrupted)
+
+
+# Further tries.
+
+
+class Tries:
+    """A target that fails some times before it does well."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, *errors: LayerferryError) -> None:
+        self.errors = list(errors)
+        self.renewed = self.opened = 0
+        self.events: list[Event] = []
+        monkeypatch.setattr(module, "_PAUSE", 0.0)
+
+    def push(self, retries: int, *names: str) -> list[Result]:
+        with contextlib.ExitStack() as stack:
+            targets = [Target(name, Link(stack, False, lambda: pytest.fail("nothing connects"))) for name in names]
+            for target in targets:
+                cast("Any", target.connect).renew = self.renew
+            return fan_out(WANTED, targets, Options(retries=retries), self.events.append, self.open)
+
+    def renew(self) -> None:
+        self.renewed += 1
+
+    def open(self) -> Any:
+        self.opened += 1
+        return contextlib.nullcontext()
+
+    def run(self, _connect: object, open_source: Callable[[], Any]) -> list[Result]:
+        open_source()
+        if self.errors:
+            raise self.errors.pop(0)
+        return results("host")
+
+
+BROKE = ConnectError("the connection to host broke after 5 bytes", transient=True)
+
+
+@pytest.mark.parametrize("names", [("host",), ("host", "other")])
+def test_what_may_pass_is_tried_again_as_often_as_is_allowed(
+    monkeypatch: pytest.MonkeyPatch, names: tuple[str, ...]
+) -> None:
+    tries = Tries(monkeypatch, BROKE, BROKE)
+    monkeypatch.setattr(Delivery, "run", lambda _, *arguments: tries.run(*arguments))
+    assert not failures(tries.push(3, *names))
+    assert tries.renewed == 2
+    warnings = [event.message for event in tries.events if isinstance(event, Warned)]
+    assert warnings == ["the connection to host broke after 5 bytes; tried again in 0 s"] * 2
+
+
+@pytest.mark.parametrize(
+    ("retries", "error", "renewed"), [(1, BROKE, 1), (0, BROKE, 0), (3, ConnectError("it refused our key"), 0)]
+)
+def test_what_goes_on_failing_or_cannot_pass_fails(
+    monkeypatch: pytest.MonkeyPatch, retries: int, error: LayerferryError, renewed: int
+) -> None:
+    tries = Tries(monkeypatch, *[error] * 9)
+    monkeypatch.setattr(Delivery, "run", lambda _, *arguments: tries.run(*arguments))
+    assert [result.error for result in tries.push(retries, "host")] == [error, error]
+    assert tries.renewed == renewed
+
+
+def test_nobody_tries_again_after_the_push_has_ended(monkeypatch: pytest.MonkeyPatch) -> None:
+    tries = Tries(monkeypatch, BROKE)
+    monkeypatch.setattr(Delivery, "run", lambda _, *arguments: tries.run(*arguments))
+    ended = threading.Event()
+    ended.set()
+    with contextlib.ExitStack() as stack:
+        target = Target("host", Link(stack, False, lambda: pytest.fail("nothing connects")))
+        found = module.deliver(Delivery(WANTED, Options(), lambda _: None), target, tries.open, ended)
+    assert [result.error for result in found] == [BROKE, BROKE]
 
 
 # Exit codes.

@@ -19,7 +19,7 @@ STOREYS = (
     ("settings", "tar_headers"),
     ("ci", "compression", "chunks", "result"),
     ("events", "disk", "oci", "temporary"),
-    ("errors", "processes", "causes"),
+    ("errors", "processes", "causes", "protocol"),
 )
 
 #: One room for each outside dependency. Two rows have a second door:
@@ -38,7 +38,7 @@ OUTSIDE: Mapping[str, tuple[str, ...]] = {
 }
 
 #: What plan and route choice may use: nothing that reads, writes, waits or asks.
-PURE_MODULES = ("oci.content", "oci.image", "oci.plan", "routes.choose")
+PURE_MODULES = ("oci.content", "oci.image", "oci.plan", "oci.store_kind", "routes.choose")
 PURE_IMPORTS = {
     "collections.abc",
     "dataclasses",

@@ -100,30 +100,30 @@ def short(limit: int, room: list[int]) -> Callable[[int, bytes], int]:
 
 
 def test_a_line_is_written_to_its_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    journal = DecisionLog(str(tmp_path / "log"), key="x")
+    decisions = DecisionLog(str(tmp_path / "log"), key="x")
     monkeypatch.setattr(os, "write", short(7, [10_000]))
-    journal.write("start", text="y" * 300)
+    decisions.write("start", text="y" * 300)
     assert json.loads((tmp_path / "log").read_text())["text"] == "y" * 300
 
 
 def test_of_a_line_that_does_not_fit_nothing_stays(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    journal = DecisionLog(str(tmp_path / "log"), key="x")
-    journal.write("start")
+    decisions = DecisionLog(str(tmp_path / "log"), key="x")
+    decisions.write("start")
     before = (tmp_path / "log").read_bytes()
     with monkeypatch.context() as patch:
         patch.setattr(os, "write", short(7, [50]))
         with pytest.raises(Refusal, match="log cannot be written"):
-            journal.write("naming", images={})
+            decisions.write("naming", images={})
     assert (tmp_path / "log").read_bytes() == before
-    journal.write("end")
+    decisions.write("end")
     assert [json.loads(line)["event"] for line in (tmp_path / "log").read_text().splitlines()] == ["start", "end"]
 
 
 def test_a_write_that_takes_nothing_is_no_success(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    journal = DecisionLog(str(tmp_path / "log"))
+    decisions = DecisionLog(str(tmp_path / "log"))
     monkeypatch.setattr(os, "write", lambda *_: 0)
     with pytest.raises(Refusal):
-        journal.write("start")
+        decisions.write("start")
 
 
 def test_a_count_that_is_written_in_part_is_a_refusal(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

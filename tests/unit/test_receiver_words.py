@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from layerferry.oci.image import Descriptor
+from layerferry.oci.store_kind import StoreKind
 from layerferry.receive import strict_json
 from layerferry.receive.blob_digests import BlobDigests
 from layerferry.receive.byte_limits import Day, Meter
@@ -215,20 +216,20 @@ def test_a_count_is_not_written_through_a_link(tmp_path: Path) -> None:
 
 
 def test_tells_of_the_longest_chain_only() -> None:
-    stock = VisibleImages("chain", {ONE: (A, B), TWO: (A, B, C)})
-    assert stock.answer(Ask(D, (A, B, C, D))) == [f"image {D}", f"chain 3 {TWO}"]
-    assert stock.answer(Ask(D, (B, A))) == [f"image {D}", "chain 0"]
-    assert stock.answer(Ask(ONE, (A, B))) == [f"image {ONE}", "present"]
+    visible = VisibleImages(StoreKind.CHAIN, {ONE: (A, B), TWO: (A, B, C)})
+    assert visible.answer(Ask(D, (A, B, C, D))) == [f"image {D}", f"chain 3 {TWO}"]
+    assert visible.answer(Ask(D, (B, A))) == [f"image {D}", "chain 0"]
+    assert visible.answer(Ask(ONE, (A, B))) == [f"image {ONE}", "present"]
 
 
 def test_tells_of_layers_elsewhere_where_that_helps() -> None:
-    stock = VisibleImages("layer", {ONE: (A, B, C)})
-    assert stock.answer(Ask(TWO, (A, C, D, B)))[1:] == [f"chain 1 {ONE}", f"loose {C} 2 {ONE}", f"loose {B} 1 {ONE}"]
+    visible = VisibleImages(StoreKind.LAYER, {ONE: (A, B, C)})
+    assert visible.answer(Ask(TWO, (A, C, D, B)))[1:] == [f"chain 1 {ONE}", f"loose {C} 2 {ONE}", f"loose {B} 1 {ONE}"]
 
 
 def test_a_layer_counts_with_all_layers_below_it_where_the_store_is_keyed_so() -> None:
     layer = Descriptor("", C, 1)
-    chain, loose = VisibleImages("chain", {ONE: (A, B, C)}), VisibleImages("layer", {ONE: (A, B, C)})
+    chain, loose = VisibleImages(StoreKind.CHAIN, {ONE: (A, B, C)}), VisibleImages(StoreKind.LAYER, {ONE: (A, B, C)})
     assert chain.stand_in(layer, (A, B, C), 2) == layer
     assert chain.stand_in(layer, (B, A, C), 2) is None
     assert loose.stand_in(layer, (B, A, C), 2) == layer
@@ -237,11 +238,11 @@ def test_a_layer_counts_with_all_layers_below_it_where_the_store_is_keyed_so() -
 
 def test_of_a_containerd_store_only_what_was_learned_counts() -> None:
     blobs = (Descriptor("a/gzip", D, 5), Descriptor("a/gzip", C, 6))
-    stock = VisibleImages("blob", {ONE: (A, B), TWO: (C,)}, {ONE: BlobDigests(D, blobs)})
-    assert stock.told_store == "layer"
-    assert stock.present(D) == ONE
-    assert stock.ids(ONE) == (ONE, D)
-    assert stock.answer(Ask(A, (A, C)))[1:] == [f"chain 1 {ONE}"]
-    assert stock.stand_in(Descriptor("", A, 0), (A, C), 0) == blobs[0]
-    assert stock.stand_in(Descriptor("", C, 0), (A, C), 1) is None
-    assert VisibleImages("blob", {ONE: (A, B)}).told_store == "blob"
+    visible = VisibleImages(StoreKind.BLOB, {ONE: (A, B), TWO: (C,)}, {ONE: BlobDigests(D, blobs)})
+    assert visible.told_store == "layer"
+    assert visible.present(D) == ONE
+    assert visible.ids(ONE) == (ONE, D)
+    assert visible.answer(Ask(A, (A, C)))[1:] == [f"chain 1 {ONE}"]
+    assert visible.stand_in(Descriptor("", A, 0), (A, C), 0) == blobs[0]
+    assert visible.stand_in(Descriptor("", C, 0), (A, C), 1) is None
+    assert VisibleImages(StoreKind.BLOB, {ONE: (A, B)}).told_store == "blob"

@@ -1,4 +1,4 @@
-"""How each CI wants to be told; sources stand beside the commands."""
+"""The forms of output that each CI has; their sources stand beside the commands."""
 
 import shlex
 from collections.abc import Mapping
@@ -24,7 +24,7 @@ _LONGEST_PROBLEM = 4000
 
 
 class GitHubOutput(Output):
-    """GitHub Actions, and Gitea's and Forgejo's, whose runners speak the same.
+    """GitHub Actions, and Gitea's and Forgejo's, whose runners take the same commands.
 
     docs.github.com, "Workflow commands for GitHub Actions".
     """
@@ -51,7 +51,7 @@ class GitHubOutput(Output):
 
     def set_outputs(self, values: Mapping[str, str]) -> None:
         if self.env.get("GITHUB_OUTPUT"):
-            # A delimiter that no value can foresee, so that none can end itself and set another output.
+            # A delimiter that no value can contain by design, so that none can end itself and set another output.
             end = random_name()
             text = "".join(f"{name}<<{end}\n{value}\n{end}\n" for name, value in values.items())
             append(self.env["GITHUB_OUTPUT"], text)
@@ -205,5 +205,5 @@ def open_output(
     wishes: Wishes | None = None,
     run: Run | None = None,
 ) -> Output:
-    """The output that `provider` understands, plain where it knows no commands. `stream` is what its runner reads."""
+    """The output of a provider, plain where it has no commands. `stream` is the one that its runner reads."""
     return _DIALECTS.get(provider, Output)(stream, env, wishes=wishes, run=run)

@@ -1,4 +1,4 @@
-"""Text for CI logs: what is not ours must not be able to speak to the CI, and what is ours must be spelt right."""
+"""The escaping of text for CI logs: foreign text must be no command to the CI, and our own must be escaped right."""
 
 import json
 import re
@@ -23,7 +23,7 @@ _ASCII = 0x7F
 
 
 def neutralise(text: str) -> str:
-    """`text` from elsewhere (an image's name, an engine's message) as lines that no CI takes for a command.
+    """Foreign text (an image's name, an engine's message) as lines that no CI takes for a command.
 
     GitHub's runner, and act's, take `::name …::value` at the start of a line, spaces apart; a line that holds two `::`
     is broken up wherever it stands, for it may be wrapped. Control characters are spelt out: an escape opens a section
@@ -33,24 +33,24 @@ def neutralise(text: str) -> str:
 
 
 def one_line(text: str) -> str:
-    """`text` on one line, neutralised."""
+    """The text on one line, neutralised."""
     return neutralise(" ".join(part.strip() for part in _LINE_ENDS.split(text) if part.strip()))
 
 
 def message(text: str, limit: int = LONGEST_MESSAGE) -> str:
-    """`text` on one line, neutralised, in at most `limit` bytes of UTF-8: what is too long lacks its middle."""
+    """The text on one line, neutralised, in at most `limit` bytes of UTF-8: one that is too long lacks its middle."""
     text = _shortened(text, limit)
     indent = " " * (len(text) - len(text.lstrip(" ")))
     return cut(indent + one_line(text), limit)
 
 
 def paragraph(text: str, limit: int = LONGEST_MESSAGE) -> str:
-    """`text` as lines, as its newlines alone part them, neutralised, in at most `limit` bytes of UTF-8."""
+    """The text as lines, which its newlines alone separate, neutralised, in at most `limit` bytes of UTF-8."""
     return cut("\n".join(one_line(line) for line in _shortened(text, limit).split("\n")), limit)
 
 
 def cut(text: str, limit: int) -> str:
-    """`text`, or its beginning and its end around an ellipsis, in at most `limit` bytes of UTF-8."""
+    """The text, or its beginning and end around an ellipsis, in at most `limit` bytes of UTF-8."""
     data = text.encode(errors="backslashreplace")
     if len(data) <= limit:
         return text
@@ -59,12 +59,12 @@ def cut(text: str, limit: int) -> str:
 
 
 def _shortened(text: str, limit: int) -> str:
-    """Cut before anything looks at it: somebody may send megabytes."""
+    """The text, cut before it is neutralised: somebody may send megabytes."""
     return text if len(text) <= 2 * limit else text[:limit] + _ELLIPSIS + text[-limit:]
 
 
 def cleaned(document: Any, *, keep: Collection[str] = ()) -> Any:
-    """A JSON document whose texts are messages, since scripts print them, but for those of the keys to `keep`."""
+    """A JSON document whose texts are messages, since scripts print them, save those of the keys to `keep`."""
     match document:
         case str():
             return message(document)
@@ -76,7 +76,7 @@ def cleaned(document: Any, *, keep: Collection[str] = ()) -> Any:
 
 
 def json_text(document: object) -> str:
-    """`document` as JSON that no terminal and no CI takes for anything else; whoever parses it finds the very values.
+    """A document as JSON that no terminal and no CI takes for a command; parsed, it has the same values.
 
     It is ASCII, and of a command's opening one sign is written as an escape. Outside of strings, JSON has neither `##`
     nor `::`.
@@ -137,5 +137,5 @@ def _teamcity_character(character: str) -> str:
 
 
 def markdown_cell(text: str) -> str:
-    """`text` as a code span in a cell of a Markdown table: it makes no link, no mention, no HTML and no new cell."""
+    """The text as a code span in a cell of a Markdown table: it makes no link, no mention, no HTML and no new cell."""
     return "`" + message(text).replace("`", "'").replace("|", "\\|") + "`" if text.strip() else ""

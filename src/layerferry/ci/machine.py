@@ -1,4 +1,4 @@
-"""What a look at this machine tells about where we run: files are read here, and judged in `topology`."""
+"""The facts about this machine that tell where we run: files are read here, and judged in `topology`."""
 
 import os
 import stat
@@ -18,7 +18,7 @@ _LARGEST = 1 << 20
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Machine:
-    """Facts about this machine, as values, so that detection stays pure.
+    """The facts about this machine, as values, so that detection stays pure.
 
     `sockets` are paths of engine sockets that exist, most usual first. `addresses` are this machine's IPv4 addresses
     without loopback. `tls_folders` are folders that hold a whole client certificate. `context` is the name of docker's
@@ -36,14 +36,14 @@ class Machine:
     context_host: str = ""
 
     def resolve(self, name: str) -> str:
-        """The first address that /etc/hosts gives for `name`, or "". Links and pods name their services there."""
+        """The first address that /etc/hosts has for `name`, or "": links and pods have their services there."""
         for address, names in self._hosts():
             if name in names:
                 return address
         return ""
 
     def host_names(self) -> tuple[str, ...]:
-        """All names in /etc/hosts, in order."""
+        """The names in /etc/hosts, in order."""
         return tuple(name for _, names in self._hosts() for name in names)
 
     def _hosts(self) -> list[tuple[str, list[str]]]:
@@ -81,7 +81,7 @@ def local_addresses(fib_trie: str) -> tuple[str, ...]:
 
 
 def _socket_paths(env: Mapping[str, str]) -> list[str]:
-    """Engine sockets in the order to prefer: docker's, rootless docker's, Docker Desktop's, podman's."""
+    """The engine sockets in the order to prefer: docker's, rootless docker's, Docker Desktop's, podman's."""
     runtime = env.get("XDG_RUNTIME_DIR") or f"/run/user/{os.getuid()}"
     home = env.get("HOME", "")
     paths = ["/var/run/docker.sock", "/run/docker.sock", f"{runtime}/docker.sock"]

@@ -1,4 +1,4 @@
-"""What we tell a CI beyond text: groups, masks, annotations, a summary, outputs. This is the plain form of all of it.
+"""The output to a CI: text, groups, masks, annotations, a summary, outputs. This is the plain form of them.
 
 `open_output` picks the provider's own form, which `dialects` holds.
 """
@@ -18,9 +18,9 @@ from layerferry.ci.escape import message, neutralise, one_line, paragraph
 from layerferry.ci.summary import LARGEST_SUMMARY
 from layerferry.processes import child_environment
 
-#: Runs a command with bytes on its stdin; raises OSError or SubprocessError.
+#: A function that runs a command with bytes on its stdin; raises OSError or SubprocessError.
 Run = Callable[[Sequence[str], bytes], None]
-#: What stands before an output's name where names are shared with settings: LAYERFERRY_TARGETS would be read as one.
+#: The prefix of an output's name where names are shared with settings: LAYERFERRY_TARGETS would be read as one.
 OUTPUT_PREFIX = "LAYERFERRY_OUTPUT_"
 #: GitLab takes no larger dotenv report ("artifacts:reports:dotenv"), in bytes.
 LARGEST_DOTENV = 5 * 1024
@@ -30,19 +30,19 @@ _SHORTEST_LINE = 8
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Wishes:
-    """What the user settled. `dotenv` is a file that takes the outputs as NAME=value, on whatever CI."""
+    """The settings of the output. `dotenv` is a file that gets the outputs as NAME=value, on any CI."""
 
     summary: bool = True
     dotenv: Path | None = None
 
 
 class Output:
-    """Text to a CI's log. Everything that comes from elsewhere is neutralised, and masked values read `***`.
+    """The log of a CI. All foreign text in it is neutralised, and masked values read `***`.
 
-    Conveniences never fail a push: a summary or an output that cannot be written costs a line in the log.
+    A summary or an output that cannot be written is a line in the log, and never fails a push.
     """
 
-    #: Whether the CI can be told of a secret at run time. Where not, telling would be leaking.
+    #: Whether the CI has a command that masks a secret. Where it has none, a line would show it.
     can_mask: ClassVar[bool] = False
 
     def __init__(
@@ -62,7 +62,7 @@ class Output:
         self._secrets: list[str] = []
 
     def mask(self, *secrets: str) -> None:
-        """Never show these again, and ask the CI not to. Comes before any use of them, and before other output."""
+        """Mask secrets from now on, here and in the CI. It is called before they are used, and before other output."""
         lines = [line for secret in secrets for line in _maskable(secret)]
         self._secrets = sorted({*self._secrets, *lines}, key=len, reverse=True)
         # A log that goes to a file is read by no runner: there the command would be the leak.
@@ -71,7 +71,7 @@ class Output:
                 self.tell_mask(line)
 
     def redact(self, text: str) -> str:
-        """`text` without the masked values."""
+        """The text without the masked values."""
         for secret in self._secrets:
             text = text.replace(secret, "***")
         return text
@@ -82,7 +82,7 @@ class Output:
 
     @contextlib.contextmanager
     def group(self, title: str) -> Iterator[None]:
-        """Lines that belong together. Groups do not nest: most CIs know one level."""
+        """Fold the lines of this block. Groups do not nest: most CIs know one level."""
         title = message(self.redact(title))
         self.open_group(title)
         failed = True
@@ -93,21 +93,21 @@ class Output:
             self.close_group(title, failed=failed)
 
     def error(self, text: str, *, hint: str = "") -> None:
-        """Show what failed, as an annotation where there are such; no other line has to say it."""
+        """Write an error, as an annotation where the CI has such; no other line has to repeat it."""
         self.annotate("error", message(self.redact(text)), paragraph(self.redact(hint)))
 
     def warning(self, text: str, *, hint: str = "") -> None:
-        """Show what went another way than hoped."""
+        """Write a warning, as an annotation where the CI has such."""
         self.annotate("warning", message(self.redact(text)), paragraph(self.redact(hint)))
 
     def summary(self, markdown: str) -> None:
-        """Show `markdown` on the job's page, where there is one and the user did not switch it off."""
+        """Show `markdown` on the job's page, where there is one and the user wants it."""
         if self.wishes.summary:
             with self.attempt("summary"):
                 self.show_summary(self.redact(markdown))
 
     def outputs(self, values: Mapping[str, str]) -> None:
-        """Hand `values`, single lines, to later steps; into the user's dotenv file too, if there is one."""
+        """Give `values`, single lines, to later steps, and write them to the dotenv file, if there is one."""
         lines = {name: one_line(self.redact(value)) for name, value in values.items()}
         with self.attempt("outputs"):
             self.set_outputs(lines)
@@ -117,7 +117,7 @@ class Output:
 
     @contextlib.contextmanager
     def attempt(self, what: str) -> Iterator[None]:
-        """Do what may fail: the reason goes to the log, the push goes on."""
+        """Do what may fail: the log gets the reason, and the push goes on."""
         try:
             yield
         except (OSError, subprocess.SubprocessError) as error:
@@ -167,7 +167,7 @@ def append(path: str, text: str, *, limit: int = LARGEST_SUMMARY) -> None:
 
 
 def random_name() -> str:
-    """A name that nobody foresees, so that no value can contain it by design."""
+    """A random name, so that no value can contain it by design."""
     return "layerferry_" + random.token_hex(16)
 
 
@@ -177,7 +177,7 @@ def _append_dotenv(path: Path, values: Mapping[str, str]) -> None:
 
 
 def _maskable(secret: str) -> list[str]:
-    """The lines to hide of a secret: of several lines, those that are long enough to be told from ordinary text."""
+    """The lines of a secret to mask: of several lines, those that are longer than ordinary words."""
     lines = [line.strip() for line in secret.splitlines() if line.strip()]
     if len(lines) < 2:  # noqa: PLR2004
         return lines

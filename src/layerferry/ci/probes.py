@@ -1,4 +1,4 @@
-"""Whether this job reaches a registry: one `GET /v2/`, bounded in time."""
+"""The probe whether this job reaches a registry: one `GET /v2/`, bounded in time."""
 
 import http.client
 import socket
@@ -11,13 +11,13 @@ from http import HTTPStatus
 
 from layerferry.ci.services import split_address
 
-#: Seconds for the whole question. A registry of the same job answers in milliseconds, or not at all.
+#: Seconds for a probe. A registry of the same job answers in milliseconds, or not at all.
 PROBE_TIMEOUT = 3.0
 _MOST_BODY = 64 * 1024
 
 
 class Answer(StrEnum):
-    """What a registry's base endpoint said (OCI distribution-spec, "Determining Support")."""
+    """The answer of a registry's base endpoint (OCI distribution-spec, "Determining Support")."""
 
     OPEN = "answers"
     GUARDED = "asks for credentials"
@@ -31,7 +31,7 @@ class Answer(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Probe:
-    """One question and its answer. `scheme` is the one that was answered; `seconds` how long it took."""
+    """A probe and its answer. `scheme` is the one that was answered, `seconds` the time that it took."""
 
     address: str
     answer: Answer
@@ -45,10 +45,10 @@ class Probe:
 
 
 def probe(address: str, *, timeout: float = PROBE_TIMEOUT) -> Probe:
-    """Ask `address` (host:port) for `/v2/`, in plain HTTP, and by TLS where the server wants that.
+    """Request `/v2/` of `address` (host:port), in plain HTTP, and by TLS where the server wants that.
 
-    Never raises for what the other side does. `timeout`, in seconds, bounds all of it: a look-up of a name, which knows
-    no bound of its own, and a server that answers byte by byte, go on in a thread that nobody waits for.
+    Never raises for what the server does. `timeout`, in seconds, bounds all of it: the look-up of a name, which has no
+    bound of its own, and a server that answers byte by byte, go on in a thread that nobody waits for.
     """
     start = time.monotonic()
     answers: list[Probe] = []
@@ -71,7 +71,7 @@ def _probe(address: str, timeout: float) -> Probe:
 
 
 def _ask(scheme: str, address: str, timeout: float) -> tuple[Answer, str, bool]:  # noqa: PLR0911  one for each end
-    """One request; the last value says whether to ask again over TLS."""
+    """Make one request; the last value says whether to repeat it over TLS."""
     host, port = split_address(address)
     if scheme == "http":
         connection = http.client.HTTPConnection(host, port, timeout=timeout)

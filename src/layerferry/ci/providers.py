@@ -1,6 +1,6 @@
-"""Which CI runs us, from its environment variables.
+"""The CI that runs us, from its environment variables.
 
-The environment names the provider, never the topology: one provider runs jobs in virtual machines, containers and pods.
+These name the provider, never the topology: one provider runs jobs in virtual machines, containers and pods.
 """
 
 from collections.abc import Mapping
@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 from layerferry.errors import UsageError
 
-#: What a switch variable holds when it is off; a variable set to one of these names no CI.
+#: The values of a switch variable that is off; a variable with one of these names no CI.
 _OFF = frozenset({"", "0", "false", "no", "off"})
 
 
@@ -69,12 +69,12 @@ PROVIDERS: tuple[Provider, ...] = (
 
 
 def is_on(value: str | None) -> bool:
-    """Whether a switch variable is on: set, and to something else than a no."""
+    """Whether a switch variable is on: set, and to no value that means off."""
     return (value or "").strip().lower() not in _OFF
 
 
 def detect(env: Mapping[str, str], *, override: str = "") -> tuple[Provider, str]:
-    """The provider that `env` speaks of, and the variables that say so.
+    """The provider that `env` names, and the variables that name it.
 
     `override` is a provider's key as the user set it, and wins; raises `UsageError` on an unknown one. `CI=false`
     means none, as it does to ci-info, whatever else is set.

@@ -1,4 +1,4 @@
-"""Where a registry service of this job may be, and how sure that is."""
+"""The addresses at which this job may have a registry service, and how certain each is."""
 
 import re
 from collections.abc import Iterator, Mapping
@@ -24,7 +24,7 @@ _AZURE_PORT = re.compile(rf"AGENT_SERVICES_(?P<name>\w*REGISTRY\w*)_PORTS_{REGIS
 
 
 class Certainty(StrEnum):
-    """How we know of a service."""
+    """The source of a service's address."""
 
     SET = "set by the user"
     SEEN = "seen in the environment"
@@ -33,9 +33,9 @@ class Certainty(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class ServiceContainer:
-    """A registry service as the job names it (`address`, host:port). A guessed one has to answer before it counts.
+    """A registry service by the job's name for it (`address`, host:port). A guessed one counts once it has answered.
 
-    `resolved` is the address behind the name, where /etc/hosts tells it.
+    `resolved` is the address of the name, where /etc/hosts has it.
     """
 
     address: str
@@ -45,7 +45,7 @@ class ServiceContainer:
 
     @property
     def is_public(self) -> bool:
-        """Whether the name means the same to everybody: a domain name or an address, no alias of this job."""
+        """Whether the name is the same everywhere: a domain name or an address, no alias of this job."""
         host, _ = split_address(self.address)
         return not is_loopback(host) and ("." in host or ":" in host) and not host.endswith((".internal", ".local"))
 
@@ -59,7 +59,7 @@ def find_services(
     in_container: bool = False,
     daemon_host: str = "",
 ) -> tuple[ServiceContainer, ...]:
-    """The registry services to consider, in order. One that the user named is the only one.
+    """The registry services to probe, in order. One that the user named is the only one.
 
     Raises `UsageError` on an address or a port that cannot be read.
     """
@@ -129,7 +129,7 @@ def read_address(text: str, setting: str) -> str:
 
 
 def split_address(address: str) -> tuple[str, int]:
-    """Host without brackets, and port; the registry's usual one where none is given, -1 where it is no number."""
+    """The host without brackets, and the port: 5000 where there is none, -1 where it is no number."""
     match = re.fullmatch(r"(?:\[(?P<six>[^\]]+)\]|(?P<host>[^:]*))(?::(?P<port>.*))?", address)
     if match is None:
         return address, REGISTRY_PORT

@@ -1,7 +1,7 @@
-r"""An SSH key and known hosts that come as variables: content or path, mended, and private while they serve.
+r"""The SSH key and the known hosts that come as variables, content or path: mended, and kept private.
 
-What a CI's settings page does to a key is undone: a lost last newline, CRLF, newlines as `\n` or as spaces, base64
-around it all. What cannot be undone is said in one sentence, which never holds the value.
+The damage that a CI's settings page does to a key is undone: a lost last newline, CRLF, newlines as `\n` or as spaces,
+base64 around it all. Any other is an error of one sentence, which never holds the value.
 """
 
 import base64
@@ -24,7 +24,7 @@ _OPENSSH = "OPENSSH PRIVATE KEY"
 _PRIVATE = frozenset({_OPENSSH, "RSA PRIVATE KEY", "EC PRIVATE KEY", "DSA PRIVATE KEY", "PRIVATE KEY"})
 _PUBLIC = re.compile(r"(?:ssh-|ecdsa-sha2-|sk-ssh-|sk-ecdsa-)[a-z0-9@.-]+\s+AAAA")
 _HOST_LINE = re.compile(r"(?:@(?:cert-authority|revoked)\s+)?\S+\s+[a-z][a-z0-9@.-]+\s+AAAA[A-Za-z0-9+/]+=*(?:\s.*)?")
-#: How long an armour's lines are, as ssh-keygen writes OpenSSH's.
+#: Characters of an armour's lines, as ssh-keygen writes OpenSSH's.
 _WIDTH = 70
 #: Bytes of a file, and characters of a key: one of 16,384 bits has 13,000. ssh reads known_hosts of any length.
 _LARGEST = 1 << 20
@@ -33,7 +33,7 @@ _LARGEST_KEY = 64 << 10
 
 @dataclass(frozen=True, slots=True)
 class SshIdentity:
-    """The files, None where the user gave nothing, and what to hand to ssh as `-o` options.
+    """The files, None where the user gave nothing, and ssh's `-o` options for them.
 
     Where `agent`, a socket, has the key, `key` is the path to which `.pub` is to be added.
     """
@@ -44,7 +44,7 @@ class SshIdentity:
 
     @property
     def options(self) -> tuple[str, ...]:
-        """Values for `-o`, one each (ssh_config(5)). Without known hosts ssh keeps to its own."""
+        """The values for `-o`, one each (ssh_config(5)). Without known hosts ssh uses its own."""
         found: list[str] = []
         if self.key:
             found += [f"IdentityFile={_quoted(self.key)}", "IdentitiesOnly=yes"]
@@ -67,7 +67,7 @@ def open_identity(
     key_setting: str = "LAYERFERRY_SSH_KEY",
     hosts_setting: str = "LAYERFERRY_SSH_KNOWN_HOSTS",
 ) -> Iterator[SshIdentity]:
-    """Keep `key` in memory and write `known_hosts`, content or path each; both are gone when the block ends.
+    """Keep `key` in memory and write `known_hosts`, content or path each; both are removed when the block ends.
 
     None means not set; "" is an empty secret, which is a mistake. `folder` is where a private folder is made, the
     system's temporary one by default; `home` stands for `~` in a path. Raises `UsageError`, which names the setting,
@@ -145,7 +145,7 @@ def _block(text: str) -> tuple[str, str]:
 
 
 def _content(value: str, setting: str, home: Path | None, *, marks: tuple[str, ...]) -> str:
-    """The text that `value` is, encodes, or points to, with plain newlines."""
+    """The text of `value`, which may be the content itself, in base64, or a path; with plain newlines."""
     if not value.strip():
         raise UsageError(
             f"{setting} is empty",
@@ -163,7 +163,7 @@ def _content(value: str, setting: str, home: Path | None, *, marks: tuple[str, .
 
 
 def _file_content(path: Path, setting: str, home: Path | None) -> str:
-    """What a file holds. Its name is shown only if it looks like one: the value may be a secret gone wrong."""
+    """The content of a file. An error shows its name only where that looks like one: it may be a damaged secret."""
     if home and path.parts[:1] == ("~",):
         path = home.joinpath(*path.parts[1:])
     looks = len(path.parts) > 1 and len(str(path)) < 256  # noqa: PLR2004
@@ -210,7 +210,7 @@ def _is_encrypted(kind: str, body: str) -> bool:
 
 
 def _armour(kind: str, body: str, setting: str) -> str:
-    """The key as ssh wants it: its lines of the right length, and a newline after the last."""
+    """The key as ssh reads it: its lines of the right length, and a newline after the last."""
     packed = "".join(_HEADER.sub("", body.lstrip()).split())
     try:
         data = base64.b64decode(packed, validate=True)

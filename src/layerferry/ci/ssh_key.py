@@ -1,8 +1,8 @@
-"""Where a private key is while it serves: in memory, never on a disk, and nowhere once we have gone, SIGKILL included.
+"""The place of a private key: in memory, never on a disk, and nowhere once we have ended, SIGKILL included.
 
 On Linux it is a file that has no name but the one that /proc gives our descriptor (memfd_create(2)): ssh opens it
 there, as the same user, and finds it private. Elsewhere it is in an ssh-agent of ours, which gets it through a pipe,
-and which a shell ends as soon as another pipe of ours does.
+and which a shell ends as soon as another pipe of ours ends.
 """
 
 import contextlib
@@ -20,11 +20,11 @@ from layerferry.temporary import NO_SOCKETS, socket_folder
 
 _PATIENCE = 5.0
 #: Not `ssh-agent COMMAND`, which looks every ten seconds whether its command lives (openssh-portable, ssh-agent.c).
-_LEASH = 'ssh-agent -D -a "$1" & read -r end; kill $!'
+_AGENT = 'ssh-agent -D -a "$1" & read -r end; kill $!'
 
 
 def keep_in_memory(stack: contextlib.ExitStack, text: str) -> Path | None:
-    """A path under which ssh, a child of ours, reads the key until `stack` is closed; None where there is none."""
+    """The path at which ssh, a child of ours, reads the key until `stack` is closed; None where there is none."""
     if not hasattr(os, "memfd_create"):
         return None
     try:
@@ -68,12 +68,12 @@ def _start_agent(stack: contextlib.ExitStack, socket: Path, env: Mapping[str, st
         raise _no_agent("there is no ssh-agent")
     try:
         process = subprocess.Popen(
-            ["sh", "-c", _LEASH, "sh", str(socket)],
+            ["sh", "-c", _AGENT, "sh", str(socket)],
             stdin=subprocess.PIPE,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
             env=env,
-            start_new_session=True,  # what kills our whole group must not kill the leash before the agent
+            start_new_session=True,  # a signal to our whole group must not kill the shell before the agent
         )
     except OSError as error:
         raise _no_agent(error.strerror or "sh cannot be started") from None
@@ -86,7 +86,7 @@ def _start_agent(stack: contextlib.ExitStack, socket: Path, env: Mapping[str, st
 
 
 def _let_go(process: "subprocess.Popen[bytes]") -> None:
-    """End the leash, and with it the agent."""
+    """End the shell, and with it the agent."""
     assert process.stdin is not None
     process.stdin.close()
     with contextlib.suppress(subprocess.TimeoutExpired):
@@ -97,7 +97,7 @@ def _let_go(process: "subprocess.Popen[bytes]") -> None:
 
 
 def _ask_agent(command: list[str], env: Mapping[str, str], text: str = "") -> str:
-    """What ssh-add prints. What it says of its trouble may repeat a part of the key, and is not told."""
+    """The output of ssh-add. Its errors may repeat a part of the key, and are not shown."""
     try:
         done = subprocess.run(
             command, input=text, capture_output=True, text=True, env=env, check=True, timeout=_PATIENCE

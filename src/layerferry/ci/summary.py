@@ -7,19 +7,19 @@ from layerferry.ci.escape import markdown_cell, one_line
 from layerferry.oci.image import is_digest
 from layerferry.result import size
 
-#: What GitHub takes from one step, and Buildkite from one annotation, in bytes.
+#: Bytes that GitHub takes from one step, and Buildkite from one annotation.
 LARGEST_SUMMARY = 1 << 20
 #: Room for the sentence that says what was left out.
 _SPARE = 200
 
 
 def outputs(document: Mapping[str, Any]) -> dict[str, str]:
-    """The outputs of a step, single lines all: failed deliveries count by the bytes that they cost, no further."""
+    """The outputs of a step, single lines all. Of a push that failed, only its bytes count."""
     results: Sequence[Mapping[str, Any]] = document["results"]
     delivered = [result for result in results if not result["error"]]
     actions = [layer["action"] for result in delivered for layer in result["layers"]]
     return {
-        # Later steps may put it into a shell: it is a digest, or nothing.
+        # Later steps may put it into a shell: it is a digest, or empty.
         "image-id": _joined(result["image_id"] for result in delivered if is_digest(result["image_id"])),
         "bytes-sent": str(sum(result["bytes"]["sent"] for result in results)),
         "bytes-image": str(sum(result["bytes"]["image"] for result in results)),
@@ -34,7 +34,7 @@ def _joined(values: Any) -> str:
 
 
 def markdown(document: Mapping[str, Any], *, limit: int = LARGEST_SUMMARY) -> str:
-    """One table of all deliveries, then each one's layers, as far as `limit` bytes of UTF-8 hold them."""
+    """A table of all results, then each one's layers, as far as `limit` bytes of UTF-8 hold them."""
     results: Sequence[Mapping[str, Any]] = document["results"]
     failed = sum(bool(result["error"]) for result in results)
     title = f"{failed} of {len(results)} failed" if failed else f"{len(results)} delivered"
@@ -50,7 +50,7 @@ def markdown(document: Mapping[str, Any], *, limit: int = LARGEST_SUMMARY) -> st
 
 
 def _fitting(sections: Sequence[str], limit: int) -> str:
-    """As many sections as fit, in order, a smaller one after a larger one that does not, and a word on the rest."""
+    """The sections that fit, in order, a smaller one after a larger one that does not, and a sentence on the rest."""
     kept: list[str] = []
     room = limit - _SPARE
     for section in sections:

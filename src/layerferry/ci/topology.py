@@ -1,7 +1,7 @@
-"""Where we run, where the daemon is, where a registry service is, and how each is named from the other's side.
+"""The places of this job, its daemon and a registry service, and the name that each has for the others.
 
-Everything here is a pure function of the environment and of facts about the machine; what really reaches what is asked
-by `probes` and by the routes. One registry often needs two names: the job's, and the daemon's.
+Everything here is a pure function of the environment and of facts about the machine; `probes` and the routes find out
+what really reaches what. One registry often needs two names: the job's, and the daemon's.
 """
 
 import re
@@ -18,14 +18,14 @@ from layerferry.ci.providers import Provider
 from layerferry.ci.services import ServiceContainer, find_services, is_loopback, split_address
 
 _PLAIN_PORT, _TLS_PORT = 2375, 2376
-#: Engines with a job of their own beside a `docker` service: where the official image's entrypoint would look for it.
+#: The providers whose `docker` service is an engine of the job's own, at the host where docker's image looks for it.
 _DIND_PROVIDERS = (providers.GITLAB, providers.WOODPECKER, providers.DRONE)
 _CONTAINER_FILES = frozenset({"/etc/hostname", "/etc/hosts", "/etc/resolv.conf"})
 _MOST_ADDRESSES = 4
 
 
 class Reach(StrEnum):
-    """How the daemon is reached."""
+    """The kind of connection to the daemon."""
 
     SOCKET = "unix socket"
     LOOPBACK = "loopback"
@@ -36,7 +36,7 @@ class Reach(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Container:
-    """The container that we run in. `id` is "" where nothing told it."""
+    """The container that we run in. `id` is "" where it is not known."""
 
     runtime: str
     id: str = ""
@@ -47,7 +47,7 @@ class Container:
 
 @dataclass(frozen=True, slots=True)
 class DaemonLocation:
-    """Where the docker daemon is. `host` is its name as we see it, "" for a socket; `certificates` a folder or ""."""
+    """The docker daemon's address. `host` is our name for it, "" for a socket; `certificates` a folder or ""."""
 
     reach: Reach
     url: str
@@ -57,7 +57,7 @@ class DaemonLocation:
 
     @property
     def environment(self) -> dict[str, str]:
-        """The variables that make docker's clients go there."""
+        """The variables with which docker's clients connect to it (docker-py's `from_env(environment=…)`)."""
         tls = {"DOCKER_TLS_VERIFY": "1"} if self.tls else {}
         path = {"DOCKER_CERT_PATH": self.certificates} if self.tls and self.certificates else {}
         return {"DOCKER_HOST": self.url, **tls, **path}
@@ -74,7 +74,7 @@ class DaemonName:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Topology:
-    """What was found; each value stands beside the reason for it. `services` are in the order to probe them."""
+    """The topology; each value stands beside the reason for it. `services` are in the order to probe them."""
 
     provider: Provider
     provider_reason: str
@@ -86,7 +86,7 @@ class Topology:
     addresses: tuple[str, ...] = ()
 
     def own_names(self, port: int) -> tuple[DaemonName, ...]:
-        """By which addresses the daemon may reach a port of ours, in the order to try them."""
+        """The addresses by which the daemon may reach a port of ours, in the order to try them."""
         if self.daemon.reach is Reach.SSH:
             return (_forwarded(port),)
         loopback = DaemonName(f"127.0.0.1:{port}", "the daemon shares our loopback, or the port is published there")
@@ -95,7 +95,7 @@ class Topology:
         return (loopback, *ours, desktop)
 
     def daemon_names(self, service: ServiceContainer) -> tuple[DaemonName, ...]:
-        """By which addresses the daemon may reach `service`, in the order to try them.
+        """The addresses by which the daemon may reach `service`, in the order to try them.
 
         A literal 127.0.0.1 first, for loopback alone gets plain HTTP without being configured (moby,
         registry/config.go); an alias that resolves to loopback is probed well and then not pulled from (moby 28.5.2).
@@ -115,7 +115,7 @@ class Topology:
         return tuple(dict.fromkeys(names))
 
     def _addresses(self) -> tuple[str, ...]:
-        """Our addresses, the one nearest to the daemon's first."""
+        """The addresses of this machine, the one nearest to the daemon's first."""
         try:
             daemon = IPv4Address(self.daemon.host)
         except ValueError:
@@ -125,7 +125,7 @@ class Topology:
 
 
 def detect(env: Mapping[str, str], machine: Machine, *, registry: str = "", ci: str = "") -> Topology:
-    """What `env` and `machine` tell. `registry` (host:port) and `ci` (a provider's key) are the user's own word.
+    """The topology that `env` and `machine` show. `registry` (host:port) and `ci` (a provider's key) are settings.
 
     Raises `UsageError` on a `registry`, a port or a `ci` that cannot be read.
     """
@@ -152,7 +152,7 @@ def detect(env: Mapping[str, str], machine: Machine, *, registry: str = "", ci: 
 
 
 def find_container(env: Mapping[str, str], machine: Machine) -> tuple[Container | None, str]:
-    """The container that we run in, or None, and what says so."""
+    """The container that we run in, or None, and the reason."""
     by_mount = _container_by_mounts(machine.mountinfo)
     if by_mount:
         return by_mount, "the mount table: /etc/hostname comes from an engine's folder"
@@ -209,7 +209,7 @@ def _container_by_cgroup(cgroup: str) -> Container | None:
 def find_daemon(
     env: Mapping[str, str], machine: Machine, provider: Provider, container: Container | None
 ) -> tuple[DaemonLocation, str]:
-    """Where the daemon is, and why: DOCKER_HOST, docker's context, a socket, a `docker` service, in this order."""
+    """The daemon's address, and the reason: DOCKER_HOST, docker's context, a socket, a `docker` service, in order."""
     if env.get("DOCKER_HOST"):
         url = check_daemon_url(env["DOCKER_HOST"], "DOCKER_HOST")
         return _daemon(url, env, machine), f"DOCKER_HOST={url}"

@@ -38,6 +38,6 @@ def gzipped(chunks: Iterable[bytes], level: int) -> Iterator[bytes]:
 
 
 def _deflated(block: bytes, before: bytes, level: int) -> bytes:
-    """A block on its own, up to a whole byte."""
+    """The deflated form of one block, which ends on a whole byte."""
     stream = zlib.compressobj(level, zlib.DEFLATED, -zlib.MAX_WBITS, zdict=before)
     return stream.compress(block) + stream.flush(zlib.Z_SYNC_FLUSH)

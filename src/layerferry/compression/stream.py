@@ -30,7 +30,7 @@ _WHOLE_WINDOW = 9
 
 @dataclass(frozen=True, slots=True)
 class Compression:
-    """What the user asked for: `method` None means the best that the target takes, `level` None our default."""
+    """The compression asked for: `method` None is the best that the target takes, `level` None our default."""
 
     method: Method | None = None
     level: int | None = None
@@ -64,7 +64,7 @@ class Compression:
 
 
 def compress(pieces: Iterable[ArchiveBytes], method: Method, level: int | None = None) -> Iterator[bytes]:
-    """One stream of concatenated frames (zstd) or members (gzip).
+    """The pieces as one stream of concatenated frames (zstd) or members (gzip).
 
     Pieces that are compressed already go into frames of their own, at the format's cheapest setting; what is packed is
     part of a zstd stream as it is.
@@ -94,7 +94,7 @@ def compress(pieces: Iterable[ArchiveBytes], method: Method, level: int | None =
 
 
 def in_blocks(chunks: Iterable[bytes], size: int) -> Iterator[bytes]:
-    """The same bytes in blocks of `size`, the last one shorter where they do not fill it."""
+    """The bytes of `chunks` in blocks of `size`; the last one may be shorter."""
     held = bytearray()
     for chunk in chunks:
         held += chunk

@@ -1,4 +1,4 @@
-"""What a repository says it has. A daemon uploads what it hears is missing, so this decides what a push carries."""
+"""The blobs that a repository claims to have: a daemon uploads those that it hears are missing."""
 
 from collections.abc import Mapping
 from collections.abc import Set as AbstractSet
@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 @dataclass(frozen=True, slots=True)
 class Holdings:
-    """Digests that are claimed, though no byte of them is here.
+    """The digests of blobs that are claimed, though no byte of them is here.
 
     `everything` claims all but `digests`; else exactly `digests` are claimed. `sizes`, in bytes, is what a claimed
     blob's Content-Length says; 0 where it is not known. Classic stores copy that figure into their manifest.

@@ -1,4 +1,4 @@
-"""The spec's errors: a status, a code, and the JSON body that carries them."""
+"""The errors of the distribution-spec: a status, a code, and the JSON body that has them."""
 
 import json
 from collections.abc import Mapping
@@ -38,7 +38,7 @@ def unsupported() -> Refused:
 
 
 def denied(message: str) -> Refused:
-    """What a client takes as final: it neither tries again nor goes on with its other blobs."""
+    """A refusal that a client takes as final: it neither tries again nor goes on with its other blobs."""
     return Refused(HTTPStatus.FORBIDDEN, "DENIED", message)
 
 

@@ -1,7 +1,7 @@
-"""The push half of the OCI distribution spec: from a request to its answer, for the repositories that there are.
+"""The handlers of the requests that a push makes (OCI distribution-spec), for the repositories that there are.
 
 Spec: https://github.com/opencontainers/distribution-spec/blob/v1.1.1/spec.md; `end-N`: a row of its "Endpoints".
-Every Location is relative, so that clients resolve it against the address that *they* know us by: behind a proxy that
+Every Location is relative, so that clients resolve it against the address that *they* have for us: behind a proxy that
 terminates TLS we would name the wrong scheme (RFC 9110, section 10.2.2, allows it; all clients that we know follow it).
 """
 
@@ -26,7 +26,7 @@ _JSON = {"Content-Type": "application/json"}
 
 
 class Handlers:
-    """Answers for `repositories`, by name, to whoever has `credentials`, or to anyone if None."""
+    """The handlers for `repositories`, by name. Requests need `credentials`, unless those are None."""
 
     def __init__(self, repositories: Mapping[str, PushRepository], credentials: BasicAuth | None) -> None:
         self._repositories = repositories
@@ -54,7 +54,7 @@ class Handlers:
         repository = self._repositories.get(endpoint.name)
         if repository is None:
             raise error_answers.name_unknown()
-        request.admit()  # whoever knows the name was told it
+        request.admit()  # the name is a secret: who has it is the daemon
         handler = _HANDLERS.get((endpoint.kind, request.method))
         if handler is None:
             raise error_answers.unsupported()

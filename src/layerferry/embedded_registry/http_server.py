@@ -2,8 +2,7 @@
 
 Chosen by tests/bench/http_servers.py over asyncio and WSGI servers: it starts in the time of one small import, stops at
 once, holds no more than one buffer of a body whatever the size of the client's chunks, and can answer *before* a body
-has been read in a way that the client is sure to see (`_HttpConnection.linger`): that is what breaks an unwanted push
-off.
+has been read in a way that the client is sure to see (`_HttpConnection._linger`), which ends an unwanted push.
 """
 
 import selectors
@@ -32,7 +31,7 @@ _MAX_CONNECTIONS = 64
 
 
 class BrokenRequest(Exception):  # noqa: N818  # an event on the wire, none of our errors
-    """The client leaves, is silent, or breaks the protocol, before its request has ended."""
+    """A request that has no end: its client has gone, is silent, or breaks the protocol."""
 
 
 class RequestBody:
@@ -48,14 +47,14 @@ class RequestBody:
 
 
 def _nothing() -> None:
-    """What a connection does that is none."""
+    """Do nothing: the `admit` of a request without a connection."""
 
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """`path` is as it was sent, not unquoted. Header names are lower case; of a repeated one the last counts.
+    """A request. `path` is as it was sent, not unquoted. Header names are lower case; of two the last counts.
 
-    `admit` is to be called where the client has shown that it is one of ours: its connection may last from there on.
+    `admit` is to be called where the client has shown credentials: its connection may last from there on.
     """
 
     method: str
@@ -68,7 +67,7 @@ class Request:
 
 @dataclass(frozen=True, slots=True)
 class Response:
-    """`length` is the Content-Length, by default that of `body`; the answer to a HEAD is sent without its body."""
+    """A response. `length` is the Content-Length, by default that of `body`, which is not sent to a HEAD."""
 
     status: HTTPStatus
     headers: Mapping[str, str] = field(default_factory=dict, repr=False)
@@ -89,11 +88,11 @@ class Response:
 
 
 class Server:
-    """Serves `answer` on `address`, (host, port), where port 0 takes a free one, from `start` to `close`.
+    """A server on `address`, (host, port), where port 0 takes a free one, from `start` to `close`.
 
     `answer` is called in the connection's thread. An exception of it ends that connection and goes to `fault`.
-    Anybody on this machine can connect: of connections whose client is not known (`Request.admit`), the oldest gives
-    way to a new one, and none lasts for long, so that strangers keep nobody out.
+    Anybody on this machine can connect: of connections whose client has no credentials (`Request.admit`), the oldest
+    is closed for a new one, and none lasts for long, so that they keep no other client out.
     """
 
     def __init__(
@@ -157,7 +156,7 @@ class Server:
         thread.start()
 
     def _send_away(self, sock: socket.socket) -> None:
-        """End a stranger's connection; its thread does the rest."""
+        """End a connection whose client has no credentials; its thread does the rest."""
         del self._strangers[sock]
         with suppress(OSError):
             sock.shutdown(socket.SHUT_RDWR)
@@ -179,7 +178,7 @@ class Server:
 
 
 class _HttpConnection:
-    """One client's connection, request after request."""
+    """A connection of one client, request after request."""
 
     def __init__(self, sock: socket.socket, know: Callable[[], None] = _nothing) -> None:
         self._sock = sock
@@ -268,16 +267,16 @@ class _HttpConnection:
             raise BrokenRequest(str(error)) from error
 
     def _complain(self, status: HTTPStatus) -> None:
-        """Answer what cannot be answered properly, where the state of the connection still permits an answer."""
+        """Answer a request that cannot be read, where the state of the connection still permits an answer."""
         with suppress(h11.LocalProtocolError, BrokenRequest):
             self._send(Response(status).head(last=True), h11.EndOfMessage())
             self._linger()
 
     def _linger(self) -> None:
-        """Close for writing, then read on in vain for a while.
+        """Close for writing, then read on for a while, and drop what is read.
 
-        A socket closed with unread input resets the connection, and the reset may overtake our answer: the client would
-        see a broken connection, which it repairs, where we said no.
+        A socket closed with unread input resets the connection, and the reset may arrive before our answer: the client
+        would see a broken connection, and try again, where it was refused.
         """
         deadline = time.monotonic() + _LINGER
         with suppress(OSError):

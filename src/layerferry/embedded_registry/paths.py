@@ -1,4 +1,4 @@
-"""Which endpoint of the OCI distribution spec a path names, and what its headers and parameters say. Pure, no I/O.
+"""The endpoints of the OCI distribution-spec by their paths, and the ranges in their headers. Pure, no I/O.
 
 Spec: https://github.com/opencontainers/distribution-spec/blob/v1.1.1/spec.md
 """
@@ -32,7 +32,7 @@ _RANGE = re.compile(r"(\d{1,18})-(\d{1,18})", re.ASCII)
 
 @dataclass(frozen=True, slots=True)
 class RequestPath:
-    """`reference` is a digest (BLOB), an upload's ID (UPLOAD), or a tag or digest (MANIFEST), else empty."""
+    """A path, taken apart. `reference` is a digest (BLOB), an upload's ID (UPLOAD), or a tag or digest (MANIFEST)."""
 
     kind: Kind
     name: str = ""

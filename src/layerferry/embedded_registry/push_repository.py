@@ -1,4 +1,4 @@
-"""One repository of the embedded registry: what it claims to hold, and what a daemon has pushed into it."""
+"""A repository of the embedded registry: the blobs that it claims to have, and those that a daemon has pushed."""
 
 import threading
 from collections.abc import Iterator, Mapping
@@ -18,7 +18,7 @@ from layerferry.oci import limits
 
 @dataclass(slots=True)
 class _Push:
-    """What happened since the last `claim_…`."""
+    """The state of a push, which the last `claim_…` began."""
 
     holdings: Holdings = field(default_factory=Holdings)
     budget: int | None = None
@@ -38,7 +38,7 @@ class _Push:
 
 
 class PushRepository:
-    """Made by `Registry.repository`. Every method may be called from any thread.
+    """A repository, made by `Registry.repository`. Every method may be called from any thread.
 
     A push begins with `claim_all`, `claim_only` or, for an ordinary registry, nothing at all; it ends with the manifest
     that carries the tag, or with `finish` or `abort`. Blobs stay from one push to the next, manifests do not: a daemon
@@ -69,7 +69,7 @@ class PushRepository:
 
         A daemon then uploads only layers that it knows no digest for, and ends with the manifest. `sizes` and `budget`
         are in bytes; uploads of more than `budget` in sum are refused, because an upload does not tell beforehand what
-        it is. With `once`, a second manifest under a tag makes the push void: one of the two is a stranger's, and
+        it is. With `once`, a second manifest under a tag makes the push void: one of the two is not the daemon's, and
         nothing tells which. Ask for the manifest when the daemon has said that it has pushed.
         """
         self._begin(Holdings(everything=True, digests=frozenset(except_), sizes=dict(sizes)), budget, once=once)
@@ -111,7 +111,7 @@ class PushRepository:
             yield from fresh
 
     def finish(self) -> None:
-        """Say that the daemon's push has ended, well or badly: whoever waits for a blob or manifest waits no longer."""
+        """End the push, which the daemon says is over, well or badly: no thread waits for it any longer."""
         with self._changed:
             self._push.finished = True
             self._changed.notify_all()

@@ -1,4 +1,4 @@
-"""Manifests and indexes as they are pushed: checked as far as a registry checks them, and read for what they name."""
+"""The manifests and indexes that are pushed, checked as far as a registry checks them, and the blobs they name."""
 
 from dataclasses import dataclass
 from typing import Self
@@ -56,7 +56,7 @@ class PushedManifest:
 
 
 def _descriptor(document: Document) -> Descriptor:
-    """A classic store leaves out a size of 0, which is what it heard of a blob whose size we did not know."""
+    """A descriptor. Without a size it has 0, which a classic store leaves out, and heard of a blob we claim."""
     return Descriptor(document.media_type("mediaType"), document.digest("digest"), document.count("size", 0))
 
 

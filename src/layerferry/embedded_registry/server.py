@@ -1,4 +1,4 @@
-"""The embedded registry: `with Registry(spool=..., limit=...) as registry`, one for as many pushes as there are."""
+"""The embedded registry, `with Registry(spool=..., limit=...) as registry`, for any number of pushes."""
 
 import secrets
 import shutil
@@ -17,7 +17,7 @@ from layerferry.errors import SourceError
 
 
 class Registry:
-    """Listens from `__enter__` to `__exit__`, in threads of its own, for the clients of its repositories alone.
+    """A registry that listens from `__enter__` to `__exit__`, in threads of its own.
 
     `spool` is the folder in which a private one is made for the blobs, and removed with all that is in it at the end;
     `limit` bounds the bytes in it. `address` is (host, port), where port 0 takes a free one. `credentials` is (user,
@@ -45,7 +45,7 @@ class Registry:
         self._faults: list[Exception] = []
 
     def __enter__(self) -> Self:
-        """Listen. Raises `SourceError` where the address is not to be had, or the folder not to be written in."""
+        """Listen. Raises `SourceError` where the address is taken, or the folder cannot be written."""
         try:
             with ExitStack() as stack:
                 folder = Path(tempfile.mkdtemp(prefix="registry-", dir=self._parent))
@@ -63,7 +63,7 @@ class Registry:
         self._stack.close()
 
     def _close(self) -> None:
-        """Let nothing more in, end the connections, and only then discard what they were writing."""
+        """Take no more connections, end those that there are, and only then discard what they were writing."""
         for repository in self._repositories.values():
             repository.abort("the registry was closed")
         self._server.close()
@@ -76,11 +76,11 @@ class Registry:
 
     @property
     def faults(self) -> tuple[Exception, ...]:
-        """Errors of ours that were answered with a status of 500. There should be none."""
+        """The errors of ours that were answered with a status of 500. There should be none."""
         return tuple(self._faults)
 
     def repository(self) -> PushRepository:
-        """A new repository, which nobody can find who was not told its name."""
+        """A new repository, whose name nobody can guess."""
         repository = PushRepository(f"layerferry/{secrets.token_hex(16)}", self._spool)
         self._repositories[repository.name] = repository
         return repository

@@ -1,4 +1,4 @@
-"""Blobs on their way to disk: hashed while they are written, bounded in sum, and nowhere to be seen by others."""
+"""The blobs that are kept on disk: hashed while they are written, bounded in sum, in a folder that is ours alone."""
 
 import hashlib
 import os
@@ -12,11 +12,11 @@ from layerferry.disk import no_room
 
 
 class SpoolFull(Exception):  # noqa: N818  # becomes a refusal
-    """There is no room: the bound is reached, or the disk is full."""
+    """No room is left: the bound is reached, or the disk is full."""
 
 
 class WrongDigest(Exception):  # noqa: N818  # becomes a refusal
-    """An upload's bytes are not what its digest says."""
+    """The bytes of an upload have another digest than its client gave."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +39,7 @@ class Spool:
 
     @property
     def used(self) -> int:
-        """Bytes that lie in the folder."""
+        """The bytes that are in the folder."""
         return self._used
 
     def reserve(self, size: int) -> None:
@@ -68,7 +68,7 @@ class Spool:
 
 
 class BlobUpload:
-    """One blob that arrives: append, then commit or discard. Not for two threads at once."""
+    """An upload of one blob: append, then commit or discard. Not for two threads at once."""
 
     def __init__(self, spool: Spool) -> None:
         """Create the file. Raises `SpoolFull` if even that is not possible."""
@@ -84,7 +84,7 @@ class BlobUpload:
 
     @property
     def open(self) -> bool:
-        """Whether there is more to come: neither committed nor discarded."""
+        """Whether the upload was neither committed nor discarded."""
         return self._file != -1
 
     @property
@@ -115,7 +115,7 @@ class BlobUpload:
         return SpooledBlob(digest, self.size, path)
 
     def discard(self) -> None:
-        """Remove the file, and give its bytes back; without effect on one that was committed or discarded."""
+        """Remove the file, and release its bytes; without effect on an upload that was committed or discarded."""
         if self._close():
             self._path.unlink(missing_ok=True)
             self._spool.release(self.size)

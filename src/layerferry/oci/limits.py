@@ -75,8 +75,8 @@ URL: Final = 16 * KIB
 #: Redirects of one request, one behind the other: to a blob store it is one.
 REDIRECTS: Final = 10
 #: Seconds that a registry may be silent, or send less than `PACE`, or take nothing of what it is sent.
-SILENCE: Final = 120
-#: Bytes in `SILENCE` seconds that count as progress: 140 a second, where a modem had 7,000.
+SILENCE: Final = 60
+#: Bytes in `SILENCE` seconds that count as progress: 280 a second, where a modem had 7,000.
 PACE: Final = 16 * KIB
 #: Bytes that a registry has stored in a second, at least, before it has to answer that it has a blob.
 STORING: Final = 16 * MIB
@@ -123,7 +123,7 @@ NAMED = 1800.0
 #: For what a target said before it hung up.
 LAST_WORDS = 5.0
 LAST_WORDS_LINES = 1_000
-#: Between two signs of life of ours; host.sh ends itself after 300 s without any.
+#: Between two signs of life of ours; the host script ends itself after 300 s without any.
 HEARTBEAT = 15.0
 # The log of a run.
 

@@ -1,10 +1,12 @@
 """One push to each of several targets, some at a time: each has a session of its own, and each layer is read once."""
 
 import contextlib
+import random
 import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from contextlib import AbstractContextManager
+from itertools import chain
 
 from layerferry import log
 from layerferry.errors import LayerferryError, interruption
@@ -21,6 +23,10 @@ from layerferry.temporary import sweep
 
 #: Seconds. A signal that comes just before a wait is heard of after it (CPython looks for one before it blocks).
 _SIGNALS_WAIT = 0.5
+#: Seconds before the second try, how many times longer it is before each further one, and by how much chance moves it.
+_PAUSE = 2.0
+_LONGER = 3.0
+_CHANCE = 0.5
 
 
 def fan_out(
@@ -42,15 +48,26 @@ def fan_out(
     delivery = Delivery(wanted, options, emit)
     if len(targets) == 1:
         return deliver(delivery, targets[0], open_source)
+    return _to_several(delivery, targets, open_source, tell)
+
+
+def _to_several(
+    delivery: Delivery,
+    targets: Sequence[AnyTarget],
+    open_source: Callable[[], Source],
+    tell: Callable[[Sequence[Result]], None],
+) -> list[Result]:
     from layerferry.push.shared_read import SharedSource
 
-    jobs = min(options.jobs, len(targets))
+    jobs = min(delivery.options.jobs, len(targets))
     outcomes = _Outcomes(tell)
-    with SharedSource(open_source, options.compression, jobs) as shared, ThreadPoolExecutor(jobs) as pool:
+    with SharedSource(open_source, delivery.options.compression, jobs) as shared, ThreadPoolExecutor(jobs) as pool:
 
         def push(target: AnyTarget) -> None:
-            with contextlib.closing(shared.reader()) as reader:
-                outcomes.add(target, deliver(delivery, target, lambda: reader))
+            with contextlib.closing(shared.reader()) as first:
+                readers = chain([first], iter(shared.reader, None))  # one for each try
+                results = deliver(delivery, target, lambda: next(readers), outcomes.ended)
+            outcomes.add(target, results)
 
         try:
             _wait({pool.submit(push, target) for target in targets})
@@ -62,7 +79,11 @@ def fan_out(
                 target.connect.hang_up()
             if outcomes.error is None:
                 raise
-    return [result for target in targets for result in outcomes.of(target) or _failed(wanted, target, outcomes.error)]
+    return [
+        result
+        for target in targets
+        for result in outcomes.of(target) or _failed(delivery.wanted, target, outcomes.error)
+    ]
 
 
 def _wait(deliveries: set[Future[None]]) -> None:
@@ -82,6 +103,7 @@ class _Outcomes:
         self._results: dict[int, list[Result]] = {}
         #: The signal's, that has ended the push.
         self.error: LayerferryError | None = None
+        self.ended = threading.Event()
 
     def add(self, target: AnyTarget, results: list[Result]) -> None:
         """Keep and tell them, unless it is our own hanging up that has made them failures."""
@@ -93,27 +115,55 @@ class _Outcomes:
     def break_off(self, error: LayerferryError | None) -> None:
         with self._lock:
             self.error = error
+        self.ended.set()
 
     def of(self, target: AnyTarget) -> list[Result] | None:
         return self._results.get(id(target))
 
 
-def deliver(delivery: Delivery, target: AnyTarget, open_source: Callable[[], Source]) -> list[Result]:
-    """Push to one target; what fails, or is interrupted, is in the results."""
+def deliver(
+    delivery: Delivery,
+    target: AnyTarget,
+    open_source: Callable[[], Source],
+    ended: threading.Event | None = None,
+) -> list[Result]:
+    """Push to one target, once more where something failed that may pass; what fails for good is in the results.
+
+    Each try asks anew what the target has. There is none after `ended`.
+    """
     log.note("step", f"begun: {target.name}")
-    try:
-        results = delivery.run(lambda: _connect(delivery, target), open_source)
-    except BaseException as raised:
-        log.failure("error", raised)
-        error = interruption(raised) or raised
-        if not isinstance(error, LayerferryError):
-            raise
-        return _failed(delivery.wanted, target, error)
+    for number in range(delivery.options.retries + 1):
+        try:
+            results = delivery.run(lambda: _connect(delivery, target), open_source)
+        except BaseException as raised:
+            log.failure("error", raised)
+            error = interruption(raised) or raised
+            if not isinstance(error, LayerferryError):
+                raise
+            last = number == delivery.options.retries or not error.transient
+            if last or not _pause(delivery.emit, target, error, number, ended):
+                return _failed(delivery.wanted, target, error)
+            target.connect.renew()
+            continue
+        break
     for result in results:
         log.note(
             "step", f"done: {target.name}  {result.image} is {result.image_id or 'as it was'}, {result.seconds:.3f} s"
         )
     return results
+
+
+def _pause(emit: Emit, target: AnyTarget, error: LayerferryError, number: int, ended: threading.Event | None) -> bool:
+    """Tell why there is another try, and wait for its time; False where the push has ended meanwhile.
+
+    Of many that were refused together no two are to come again together: hence a pause by chance.
+    """
+    seconds = _PAUSE * _LONGER**number * random.uniform(1 - _CHANCE, 1 + _CHANCE)  # noqa: S311 - nothing is kept secret by it
+    emit(Warned(target.name, f"{error.message}; tried again in {seconds:.0f} s"))
+    ended = ended or threading.Event()
+    while seconds > 0 and not ended.wait(min(seconds, _SIGNALS_WAIT)):
+        seconds -= _SIGNALS_WAIT
+    return not ended.is_set()
 
 
 def _connect(delivery: Delivery, target: AnyTarget) -> AbstractContextManager[Destination]:

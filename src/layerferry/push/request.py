@@ -48,6 +48,8 @@ class Options:
     engine: str = ""
     #: Targets that are pushed to at once.
     jobs: int = 8
+    #: Further tries, where one fails of something that may pass.
+    retries: int = 3
 
 
 def nameless(reference: str) -> UsageError:

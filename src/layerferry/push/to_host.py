@@ -14,6 +14,7 @@ from layerferry.oci.delta_archive import Archive, ArchiveBytes, ArchivedImage, M
 from layerferry.oci.image import MEDIA_TYPE_LAYER_ZSTD, Image, Platform
 from layerferry.oci.manifest import pick
 from layerferry.oci.plan import complete, plan
+from layerferry.oci.store_kind import StoreKind
 from layerferry.push.delivery import Item
 from layerferry.push.request import Options, Wanted
 from layerferry.sources import SourceImage
@@ -69,7 +70,7 @@ class HostDestination:
         if holding is None:
             raise TargetError(f"{self._target} does not say what it has of {image.reference}")
         there = image.id if holding.present else knowledge.same(image, holding)
-        if there or (store != "blob" and (there := _under_another_id(source, holding))):
+        if there or (store is not StoreKind.BLOB and (there := _under_another_id(source, holding))):
             return Item(wanted, source, complete(image), names, present=True, image_id=there)
         return Item(wanted, source, plan(image, inventory(image, holding, store, knowledge)), names)
 

@@ -29,8 +29,10 @@ from layerferry.targets.registry_address import RegistryTarget
 from layerferry.temporary import TemporaryFolder
 
 
-def open_endpoint(target: RegistryTarget, told: Callable[[str], None] = lambda _: None) -> Endpoint:
-    """The registry, through whatever leads there. `told` hears of tries that fail. Raises `LayerferryError`."""
+def open_endpoint(
+    target: RegistryTarget, told: Callable[[str], None] = lambda _: None, check: Callable[[], None] | None = None
+) -> Endpoint:
+    """The registry, through whatever leads there. `told` and `check` are the endpoint's. Raises `LayerferryError`."""
     link = target.connect()
     return Endpoint(
         target.address.domain,
@@ -39,6 +41,7 @@ def open_endpoint(target: RegistryTarget, told: Callable[[str], None] = lambda _
         relay=link if isinstance(link, Bastion) else None,
         blame=Blame(TargetError, ConnectError),
         told=told,
+        check=check,
     )
 
 
@@ -69,7 +72,8 @@ class RegistryDestination:
         """A registry is asked of one thing after the other, when it has answered at all."""
 
     def greet(self) -> Greeted:
-        self._endpoint = open_endpoint(self._target, lambda text: self._emit(Warned(self._target.name, text)))
+        told = lambda text: self._emit(Warned(self._target.name, text))  # noqa: E731
+        self._endpoint = open_endpoint(self._target, told, self._check)
         self._stack.callback(self._endpoint.close)
         return Greeted(self._target.name, f"registry ({self._endpoint.scheme})", "any platform")
 

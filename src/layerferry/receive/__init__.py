@@ -1,28 +1,28 @@
 """The parts of `layerferry receive`, the target's end of the conversation on a locked-down host.
 
-What comes from the client is hostile until it is checked, and everything is checked before an engine sees a byte:
+What comes from the client is hostile until it is checked, and all of it is checked before an engine gets a byte:
 
-    program         where it starts: options, policy, log, and how it ends
+    program         the command line, the policy and the log, and the exit code
     dialogue        the conversation itself
     frames          lines and frames, bounded in length, number and time
-    decompression   of what comes in, in bounded steps
-    zstd_frames     what a zstd stream may be made of
+    decompression   of archives and blobs, in bounded steps
+    zstd_frames     the frames that a zstd stream may have
     strict_tar      an archive of regular files with known names, nothing else
     strict_json     JSON as every parser reads it the same
-    archive_spool   the archive in a private file, each blob against its digest; told again in our words to the engine
-    byte_limits     what a push, and a day, may cost this host
-    command         a program that we start, bounded in time and in what it says
-    engine          docker or podman, through its command; what it says, and when it says nothing
-    visible_images  what the engine has, as far as the policy lets the client know
-    blob_digests    which blobs a containerd store has, without a port that the client could reach
-    blob_registry   what its daemon pushes to for that
-    policy          what the client may; from our command line and a root-owned file, never from the client
+    archive_spool   the archive in a private file, each blob checked; the archive of ours that the engine gets
+    byte_limits     the bytes that a push, and all of a day, may have
+    command         a program that we start, bounded in time and in its output
+    engine          docker or podman, by its command line
+    visible_images  the images of the engine that the client may know of
+    blob_digests    the blobs of a containerd store, without a port that the client could reach
+    blob_registry   the registry that its daemon pushes to for that
+    policy          what the client may do; from our command line and a root-owned file, never from the client
     patterns        of image names, as a policy writes them
-    decision_log    what was decided, before it is done
+    decision_log    each decision, before it is carried out
     locks           between sessions, waited for within a bound
     deployment      the names, and the policy's command
     authorized_key  the line that makes a key good for this and nothing else
-    refusal         what a client hears where it is refused
+    refusal         the error that a client is told
 
 It imports the standard library alone, so that it starts fast and audits easily.
 """

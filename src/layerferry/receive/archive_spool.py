@@ -1,6 +1,6 @@
-"""The archive, kept in a file without a name until it is checked, and told again in our own words to the engine.
+"""The client's archive, in a file without a name until it is checked, and the archive that the engine gets.
 
-Of what the client wrote, the engine gets blobs whose digests were checked, and nothing else: headers, index.json,
+Of the client's archive the engine gets blobs whose digests were checked, and nothing else: headers, index.json,
 manifest.json and the throw-away names are ours.
 """
 
@@ -35,7 +35,7 @@ class SpooledArchiveBlob:
 
 
 class ArchiveSpool:
-    """What has come. Memory is flat: blobs go to `spool`, which belongs to nobody else."""
+    """The files of an archive. Memory is flat: blobs go to `spool`, a file that is ours alone."""
 
     def __init__(self, spool: IO[bytes], expander: Expander, meter: Meter) -> None:
         self.blobs: dict[str, SpooledArchiveBlob] = {}
@@ -109,7 +109,7 @@ class ArchiveSpool:
 
 
 def _peek(pieces: Iterator[bytes]) -> tuple[bytes, Iterator[bytes]]:
-    """The first bytes, as many as tell a compression, and what follows them."""
+    """The first bytes, as many as it takes to know a compression, and an iterator of the rest."""
     start = b""
     for piece in pieces:
         start += piece
@@ -125,15 +125,15 @@ def _whole(entry: TarEntry) -> bytes:
 
 
 class Known(Protocol):
-    """What may be left out of an archive."""
+    """The layers that may be left out of an archive."""
 
     def stand_in(self, layer: Descriptor, diff_ids: Sequence[str], position: int) -> Descriptor | None:
-        """What a manifest names for a layer that is not in the archive; None unless the client may count on it."""
+        """The blob that a manifest names for a layer that is not in the archive; None unless the client may know it."""
 
 
 @dataclass(frozen=True, slots=True)
 class CheckedImage:
-    """One image, checked. `incoming` is the client's throw-away name for it, `name` our own, for the engine."""
+    """An image that was checked. `incoming` is the client's throw-away name for it, `name` our own, for the engine."""
 
     incoming: str
     name: str
@@ -155,7 +155,7 @@ class CheckedImage:
 
 @dataclass(frozen=True, slots=True)
 class _Claim:
-    """What the archive and its header say of one image."""
+    """The claims of the archive and its header on one image."""
 
     incoming: str
     diff_ids: tuple[str, ...]
@@ -163,30 +163,30 @@ class _Claim:
     docker: tuple[str, list[str]]
 
 
-def check(cargo: ArchiveSpool, expected: Mapping[str, Sequence[str]], known: Known) -> tuple[CheckedImage, ...]:
-    """Check all that the archive says against `expected`, diff IDs by throw-away name; raises `Refusal`."""
+def check(spooled: ArchiveSpool, expected: Mapping[str, Sequence[str]], known: Known) -> tuple[CheckedImage, ...]:
+    """Check an archive against `expected`, diff IDs by throw-away name; raises `Refusal`."""
     for name in ("oci-layout", "index.json", "manifest.json"):
-        if name not in cargo.texts:
+        if name not in spooled.texts:
             raise Refusal(f"{name} is not in the archive")
-    strict_json.read_layout(cargo.texts["oci-layout"])
-    index = strict_json.read_index(cargo.texts["index.json"])
-    docker = strict_json.read_docker_manifest(cargo.texts["manifest.json"])
+    strict_json.read_layout(spooled.texts["oci-layout"])
+    index = strict_json.read_index(spooled.texts["index.json"])
+    docker = strict_json.read_docker_manifest(spooled.texts["manifest.json"])
     if set(index) != set(expected) or set(docker) != set(expected):
         raise Refusal("the archive does not hold just the images that were announced")
     found = tuple(
-        _check_one(cargo, _Claim(incoming, tuple(diff_ids), index[incoming], docker[incoming]), known)
+        _check_one(spooled, _Claim(incoming, tuple(diff_ids), index[incoming], docker[incoming]), known)
         for incoming, diff_ids in expected.items()
     )
     named = {digest for image in found for digest in (*image.ids, *(blob.digest for blob in image.sent))}
-    if named != set(cargo.blobs):
+    if named != set(spooled.blobs):
         raise Refusal("the archive holds a blob that no image names")
     return found
 
 
-def _check_one(cargo: ArchiveSpool, claim: _Claim, known: Known) -> CheckedImage:
-    data = cargo.read(claim.described, "the image's manifest")
+def _check_one(spooled: ArchiveSpool, claim: _Claim, known: Known) -> CheckedImage:
+    data = spooled.read(claim.described, "the image's manifest")
     manifest = strict_json.read_manifest(data)
-    config_data = cargo.read(manifest.config, "the image's config")
+    config_data = spooled.read(manifest.config, "the image's config")
     config = strict_json.read_config(config_data)
     if manifest.media_type != claim.described.media_type:
         raise Refusal("index.json and the image's manifest differ")
@@ -198,7 +198,7 @@ def _check_one(cargo: ArchiveSpool, claim: _Claim, known: Known) -> CheckedImage
     if set(ids) & {layer.digest for layer in manifest.layers}:
         raise Refusal("a document of the image is one of its layers, too")
     layers = tuple(
-        _settled(cargo, layer, claim.diff_ids, position, known) for position, layer in enumerate(manifest.layers)
+        _settled(spooled, layer, claim.diff_ids, position, known) for position, layer in enumerate(manifest.layers)
     )
     return CheckedImage(
         incoming=claim.incoming,
@@ -210,17 +210,17 @@ def _check_one(cargo: ArchiveSpool, claim: _Claim, known: Known) -> CheckedImage
         diff_ids=claim.diff_ids,
         layers=layers,
         sent=tuple(
-            {layer.digest: cargo.blobs[layer.digest] for layer in layers if layer.digest in cargo.blobs}.values()
+            {layer.digest: spooled.blobs[layer.digest] for layer in layers if layer.digest in spooled.blobs}.values()
         ),
         ids=ids,
     )
 
 
 def _settled(
-    cargo: ArchiveSpool, layer: Descriptor, diff_ids: Sequence[str], position: int, known: Known
+    spooled: ArchiveSpool, layer: Descriptor, diff_ids: Sequence[str], position: int, known: Known
 ) -> Descriptor:
-    """What the manifest that the engine gets names for a layer: the blob that came, or one that is here."""
-    blob = cargo.blobs.get(layer.digest)
+    """The blob that the engine's manifest names for a layer: the one of the archive, or one that is here."""
+    blob = spooled.blobs.get(layer.digest)
     if blob is not None:
         return _sent(layer, blob, diff_ids[position])
     stand_in = known.stand_in(layer, diff_ids, position)
@@ -238,7 +238,7 @@ def _sent(layer: Descriptor, blob: SpooledArchiveBlob, diff_id: str) -> Descript
 
 
 def _retold(manifest: strict_json.StrictManifest, layers: Sequence[Descriptor]) -> bytes:
-    """The manifest with other blobs for the same layers."""
+    """The manifest with other blobs for the same layers, and nothing else changed."""
     retold = [
         told if new == old else new.to_json()
         for told, old, new in zip(manifest.document["layers"], manifest.layers, layers, strict=True)
@@ -246,11 +246,11 @@ def _retold(manifest: strict_json.StrictManifest, layers: Sequence[Descriptor]) 
     return _json({**manifest.document, "layers": retold})
 
 
-def archive(cargo: ArchiveSpool, images: Sequence[CheckedImage]) -> Iterator[bytes]:
+def archive(spooled: ArchiveSpool, images: Sequence[CheckedImage]) -> Iterator[bytes]:
     """The checked images as an archive for the engine: an OCI layout and a docker archive at once."""
     yield from _file("oci-layout", [_LAYOUT], len(_LAYOUT))
     for blob in {blob.digest: blob for image in images for blob in image.sent}.values():
-        yield from _file(_path(blob.digest), cargo.content(blob), blob.size)
+        yield from _file(_path(blob.digest), spooled.content(blob), blob.size)
     texts = {_path(digest_of(data)): data for image in images for data in (image.config, image.manifest)}
     texts["index.json"] = _json(
         {"schemaVersion": 2, "mediaType": MEDIA_TYPE_INDEX, "manifests": [_entry(image) for image in images]}

@@ -1,11 +1,11 @@
-"""Which blobs a containerd store has: its daemon pushes an image to a registry on our loopback, which has them all.
+"""The blobs of a containerd store: its daemon pushes an image to a registry on our loopback, which has them all.
 
 A containerd store finds a layer by its blob's digest, and no inspection tells it. A push does: the daemon asks for each
 blob, hears that it is there, and ends with the manifest. No byte of a layer moves, and no client needs a port of ours:
 this is what a key with `restrict` cannot have.
 
-The daemon shows credentials that it has from us, so nobody else teaches us: they stand in a configuration folder of
-docker's that only we may read (and root, if docker is started through `sudo`), and that goes with the lesson.
+The daemon shows credentials that it has from us, so nobody else is believed: they stand in a configuration folder of
+docker's that only we may read (and root, if docker is started through `sudo`), and that is removed with the registry.
 """
 
 import contextlib
@@ -24,7 +24,7 @@ from layerferry.receive.blob_registry import BlobRegistry, Push
 from layerferry.receive.engine import Engine
 from layerferry.receive.refusal import Refusal
 
-#: Seconds for all lessons of a session. A stall of 30 s was seen once while an engine was busy; sending is the way out.
+#: Seconds for all pushes of a session. A stall of 30 s was seen once while an engine was busy; layers are sent then.
 _PATIENCE = 10.0
 
 
@@ -37,8 +37,8 @@ class BlobDigests:
 
 
 @contextlib.contextmanager
-def teacher(engine: Engine) -> Iterator["BlobDigestRegistry"]:
-    """Open what it takes to learn from an engine, for as long as the context lasts."""
+def open_registry(engine: Engine) -> Iterator["BlobDigestRegistry"]:
+    """A registry that an engine can push to, for as long as the context lasts."""
     with tempfile.TemporaryDirectory(prefix="layerferry-") as folder, BlobRegistry() as registry:
         _configure(Path(folder), engine, registry)
         yield BlobDigestRegistry(engine, registry, Path(folder))
@@ -46,7 +46,7 @@ def teacher(engine: Engine) -> Iterator["BlobDigestRegistry"]:
 
 @dataclass(slots=True)
 class BlobDigestRegistry:
-    """Learns from one engine, within a bound of time."""
+    """A registry that learns the blobs of one engine, within a bound of time."""
 
     _engine: Engine
     _registry: BlobRegistry
@@ -56,7 +56,7 @@ class BlobDigestRegistry:
     _blobs: dict[str, tuple[str, int]] = field(default_factory=dict)
 
     def learn(self, image_id: str, diff_ids: Sequence[str]) -> BlobDigests | None:
-        """What the store has of an image with these layers; None where it does not tell, or not that, in time."""
+        """The blobs that the store has of an image with these layers; None where it does not tell them in time."""
         left = self._until - time.monotonic()
         if left <= 0:
             return None
@@ -72,16 +72,16 @@ class BlobDigestRegistry:
         if not pushed:
             self._until = 0  # it does not reach us: nor will it for the next one
             return None
-        lesson = None if push.void else _lesson(push, image_id, self._engine.platform)
-        return lesson if lesson and self._fits(lesson, push, diff_ids) else None
+        digests = None if push.void else _read(push, image_id, self._engine.platform)
+        return digests if digests and self._fits(digests, push, diff_ids) else None
 
-    def _fits(self, lesson: BlobDigests, push: Push, diff_ids: Sequence[str]) -> bool:
-        """Whether a lesson agrees with what the engine shows of the image, what it asked for, and earlier lessons."""
-        if len(lesson.layers) != len(diff_ids):
+    def _fits(self, digests: BlobDigests, push: Push, diff_ids: Sequence[str]) -> bool:
+        """Whether they agree with what the engine shows of the image, what it asked for, and what it told before."""
+        if len(digests.layers) != len(diff_ids):
             return False
-        if not {lesson.config, *(layer.digest for layer in lesson.layers)} <= push.asked:
+        if not {digests.config, *(layer.digest for layer in digests.layers)} <= push.asked:
             return False
-        pairs = list(zip(lesson.layers, diff_ids, strict=True))
+        pairs = list(zip(digests.layers, diff_ids, strict=True))
         told = {layer.digest: (diff_id, layer.size) for layer, diff_id in pairs}
         if not all(
             _is_blob_of(layer, diff_id) and told[layer.digest] == (diff_id, layer.size) for layer, diff_id in pairs
@@ -101,8 +101,8 @@ def _is_blob_of(layer: Descriptor, diff_id: str) -> bool:
     )
 
 
-def _lesson(push: Push, image_id: str, platform: Platform) -> BlobDigests | None:
-    """Read what was pushed; of an index, which must be the image itself, the manifest for `platform`."""
+def _read(push: Push, image_id: str, platform: Platform) -> BlobDigests | None:
+    """The blobs of the manifest that was pushed; of an index, which must be the image itself, that for `platform`."""
     try:
         document = strict_json.parse(push.manifests[push.tagged], "a manifest")
         if "manifests" in document:

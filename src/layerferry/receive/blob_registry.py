@@ -1,18 +1,22 @@
 """The registry on our loopback that an engine pushes to: it has every blob, and takes nothing but manifests.
 
-Whoever is on this host can connect to it, so it wants credentials of this session, and who shows none is sent away
-soon. As much of the OCI distribution-spec ("Pushing manifests") as a daemon's push takes.
+Anybody on this host can connect to it, so it asks for the credentials of this session, and a connection without them
+is closed soon. It has as much of the OCI distribution-spec ("Pushing manifests") as a daemon's push needs.
 """
 
 import base64
 import contextlib
 import hmac
+import http.server
 import os
 import socket
 import socketserver
 import threading
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass, field
+from http import HTTPStatus
+from types import MappingProxyType
 from typing import Any, Self
 
 from layerferry.oci import limits
@@ -21,28 +25,20 @@ from layerferry.receive.strict_json import LARGEST_DOCUMENT
 
 #: Seconds that a connection with credentials may be silent.
 _PATIENCE = 10.0
-_LONGEST_LINE = 16 << 10
-_MOST_HEADERS = 64
+#: Digits of a Content-Length that are read.
+_LONGEST_NUMBER = 9
 _MOST_MANIFESTS = 64
 #: A TLS handshake starts so (RFC 8446, 5.1).
 _TLS = b"\x16"
-_REASONS = {
-    200: "OK",
-    201: "Created",
-    400: "Bad Request",
-    401: "Unauthorized",
-    403: "Forbidden",
-    404: "Not Found",
-}
 _TAG = "learn"
 _USER = "layerferry"
 
 
 @dataclass(slots=True)
 class Push:
-    """What an engine pushes under one name: the blobs that it asked for, manifests by digest, and which got the tag.
+    """The push of an engine under one name: the blobs that it asked for, manifests by digest, and which got the tag.
 
-    `void`: it has said more than one thing, or something else than it announced.
+    `void`: it has pushed more than one image, or a manifest with another digest than it announced.
     """
 
     repository: str
@@ -64,7 +60,7 @@ class Push:
 
 
 class BlobRegistry(socketserver.ThreadingTCPServer):
-    """One registry, for one push at a time. Use it as a context."""
+    """A registry for one push at a time, and a context that it listens in."""
 
     daemon_threads = True
     block_on_close = False
@@ -81,7 +77,7 @@ class BlobRegistry(socketserver.ThreadingTCPServer):
         self._until: dict[Any, float] = {}
 
     def open(self) -> tuple[Push, str]:
-        """Open a repository of its own for one push: what will be in it, and the name to push to."""
+        """Open a repository for one push, and return that push and the name to push to."""
         self.push = Push(os.urandom(16).hex())
         return self.push, f"{self.host}/{self.push.repository}:{_TAG}"
 
@@ -95,7 +91,7 @@ class BlobRegistry(socketserver.ThreadingTCPServer):
         self._hang_up(lambda _: True)
 
     def process_request(self, request: Any, client_address: Any) -> None:
-        """Answer a connection, for which the one goes that has been without credentials the longest."""
+        """Answer a connection, for which the one is closed that has been without credentials the longest."""
         with self._lock:
             self._until[request] = time.monotonic() + limits.STRANGER_SECONDS
             strangers = [until for until in self._until.values() if until < float("inf")]
@@ -104,7 +100,7 @@ class BlobRegistry(socketserver.ThreadingTCPServer):
         super().process_request(request, client_address)
 
     def service_actions(self) -> None:
-        """Send those away, every now and then, who have shown no credentials in time."""
+        """Close, every now and then, the connections that have shown no credentials in time."""
         now = time.monotonic()
         self._hang_up(lambda until: until <= now)
 
@@ -121,9 +117,10 @@ class BlobRegistry(socketserver.ThreadingTCPServer):
             self._until.pop(request, None)
         super().shutdown_request(request)
 
-    def admits(self, request: Any, authorization: bytes) -> bool:
+    def admits(self, request: Any, authorization: str) -> bool:
         """Whether a connection has shown the credentials (RFC 7617)."""
-        if not hmac.compare_digest(authorization, f"Basic {self.login}".encode()):
+        given = authorization.encode("latin-1", "replace")
+        if not hmac.compare_digest(given, f"Basic {self.login}".encode()):
             return False
         with self._lock:
             if request in self._until:
@@ -131,68 +128,74 @@ class BlobRegistry(socketserver.ThreadingTCPServer):
         return True
 
     def handle_error(self, request: Any, client_address: Any) -> None:
-        """A connection that breaks is no news."""
+        """Do nothing: a connection that breaks is no error of the push."""
 
 
-class _Handler(socketserver.StreamRequestHandler):
-    """As much of HTTP/1.1 (RFC 9112) as a daemon's push takes: requests with a Content-Length or no body."""
+class _Handler(http.server.BaseHTTPRequestHandler):
+    """A handler for requests with a Content-Length or no body (RFC 9112): a daemon's push makes no others."""
 
     server: BlobRegistry
     timeout = _PATIENCE
+    protocol_version = "HTTP/1.1"
+    _body = b""
 
     def handle(self) -> None:
         """Answer requests while the connection lasts."""
         if self.connection.recv(1, socket.MSG_PEEK) == _TLS:  # a daemon tries https first, and so finds out
-            self._answer(400)
-            return
-        while self._request():
-            pass
+            self.wfile.write(b"HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\n\r\n")
+        else:
+            super().handle()
 
-    def _request(self) -> bool:
-        """Answer one request; whether the connection goes on."""
-        words = self._line().decode("latin-1").split(" ")
-        headers = self._headers()
-        length = headers.get(b"content-length", b"0")
-        if len(words) != len(("method", "path", "version")) or not length.isdigit() or len(length) > 9:  # noqa: PLR2004
-            return self._answer(400, last=True)
-        if not self.server.admits(self.connection, headers.get(b"authorization", b"")):
-            return self._answer(401, 'WWW-Authenticate: Basic realm="layerferry"', last=int(length) > 0)
-        if b"transfer-encoding" in headers or int(length) > LARGEST_DOCUMENT:
-            return self._answer(403, last=True)
-        return self._route(words[0], words[1], self.rfile.read(int(length)))
+    def parse_request(self) -> bool:
+        """Read a request, whoever it is from; whether there is one that is to be answered yet."""
+        if not super().parse_request() or self.request_version == "HTTP/0.9":
+            self.close_connection = True
+            return False
+        length = self.headers.get("Content-Length", "0")
+        if not length.isdecimal() or len(length) > _LONGEST_NUMBER:
+            return self._answer(HTTPStatus.BAD_REQUEST, last=True)
+        if not self.server.admits(self.connection, self.headers.get("Authorization", "")):
+            challenge = {"WWW-Authenticate": 'Basic realm="layerferry"'}
+            return self._answer(HTTPStatus.UNAUTHORIZED, challenge, last=int(length) > 0)
+        if "Transfer-Encoding" in self.headers or int(length) > LARGEST_DOCUMENT:
+            return self._answer(HTTPStatus.FORBIDDEN, last=True)
+        self._body = self.rfile.read(int(length))
+        return True
 
-    def _headers(self) -> dict[bytes, bytes]:
-        headers: dict[bytes, bytes] = {}
-        for _ in range(_MOST_HEADERS):
-            line = self._line()
-            if not line:
-                return headers
-            name, _, value = line.partition(b":")
-            headers[name.lower()] = value.strip()
-        raise ConnectionAbortedError
+    def do_GET(self) -> None:
+        self._answer(HTTPStatus.OK if self.path in {"/v2", "/v2/"} else HTTPStatus.NOT_FOUND)
 
-    def _line(self) -> bytes:
-        line = self.rfile.readline(_LONGEST_LINE)
-        if not line.endswith(b"\n"):  # the end, or a line without one
-            raise ConnectionAbortedError
-        return line.rstrip(b"\r\n")
-
-    def _route(self, method: str, path: str, body: bytes) -> bool:
+    def do_HEAD(self) -> None:
         push = self.server.push
-        own = f"/v2/{push.repository}/" if push else " "
-        digest = path.removeprefix(f"{own}blobs/")
-        if method == "GET" and path in {"/v2", "/v2/"}:
-            return self._answer(200)
-        if push and method == "HEAD" and is_digest(digest) and len(push.asked) <= limits.LAYERS:
+        digest = self.path.removeprefix(f"/v2/{push.repository}/blobs/") if push else ""
+        if push and is_digest(digest) and len(push.asked) <= limits.LAYERS:
             push.asked.add(digest)
-            return self._answer(200, f"Docker-Content-Digest: {digest}")
-        if push and method == "PUT" and path.startswith(f"{own}manifests/"):
-            if push.take(path.removeprefix(f"{own}manifests/"), body):
-                return self._answer(201, f"Docker-Content-Digest: {digest_of(body)}")
-            return self._answer(403, last=True)
-        return self._answer(404) if method in {"GET", "HEAD"} else self._answer(403, last=True)
+            self._answer(HTTPStatus.OK, {"Docker-Content-Digest": digest})
+        else:
+            self._answer(HTTPStatus.NOT_FOUND)
 
-    def _answer(self, status: int, *headers: str, last: bool = False) -> bool:
-        lines = (f"HTTP/1.1 {status} {_REASONS[status]}", "Content-Length: 0", *headers, "", "")
-        self.wfile.write("\r\n".join(lines).encode())
-        return not last
+    def do_PUT(self) -> None:
+        push = self.server.push
+        manifests = f"/v2/{push.repository}/manifests/" if push else " "
+        if push and self.path.startswith(manifests) and push.take(self.path.removeprefix(manifests), self._body):
+            self._answer(HTTPStatus.CREATED, {"Docker-Content-Digest": digest_of(self._body)})
+        else:
+            self._answer(HTTPStatus.FORBIDDEN, last=True)
+
+    def do_POST(self) -> None:
+        """Nothing is uploaded: a daemon that wants to has not heard that all is there."""
+        self._answer(HTTPStatus.FORBIDDEN, last=True)
+
+    def _answer(
+        self, status: HTTPStatus, headers: Mapping[str, str] = MappingProxyType({}), *, last: bool = False
+    ) -> bool:
+        """Answer without a body; always False, as who answers is done."""
+        self.send_response_only(status)
+        for name, value in {"Content-Length": "0", **headers}.items():
+            self.send_header(name, value)
+        self.end_headers()
+        self.close_connection = self.close_connection or last
+        return False
+
+    def log_message(self, format: str, *arguments: object) -> None:  # noqa: A002 - its name there
+        """Nothing: stderr is the client's, and what is worth a line stands in the log of the receiver."""

@@ -1,4 +1,4 @@
-"""How many bytes a push may cost this host, and all pushes of a day."""
+"""The limits on the bytes of a push, and of all pushes of a day."""
 
 import json
 import os
@@ -14,10 +14,10 @@ _LONGEST_STATE = 4096
 
 
 class Day:
-    """The bytes of a day (UTC), shared by all sessions with the same `path`. Raises `Refusal` once `limit` is reached.
+    """The count of a day's bytes (UTC), shared by all sessions with the same `path`. `limit` raises `Refusal`.
 
-    What cannot be read or written is refused: a count that is lost is a limit that is lost. A clock that goes back
-    goes on with the later day.
+    A count that cannot be read or written is a `Refusal`, too, since a count that is lost is a limit that is lost. With
+    a clock that went back, the later day goes on.
     """
 
     def __init__(self, path: Path, limit: int) -> None:
@@ -50,7 +50,7 @@ class Day:
 
 
 class Meter:
-    """The bytes of one push in three states, each up to `limit`: as sent, as an archive, and with layers unpacked.
+    """The count of a push's bytes, each up to `limit`: as sent, as an archive, and with layers unpacked.
 
     The day is charged for whichever is the most, as it grows.
     """
@@ -84,7 +84,7 @@ class Meter:
             self.settle()
 
     def settle(self) -> None:
-        """Charge what has come since."""
+        """Charge the bytes that were counted since the last time."""
         due, self._charged = self.spent - self._charged, max(self.spent, self._charged)
         if self._day is not None and due > 0:
             self._day.charge(due)

@@ -1,6 +1,6 @@
-"""A program that we start, an engine's above all: bounded in time and in what it says, whatever it is.
+"""The programs that the receiver starts, an engine's above all, bounded in time and in bytes of output.
 
-It has a session of its own, so that what interrupts us does not interrupt it: we end it ourselves.
+Each has a session of its own, so that a signal to ours does not reach it: we end it ourselves.
 """
 
 import contextlib
@@ -22,12 +22,12 @@ _KILLED = 5.0
 
 
 class OverrunError(Exception):
-    """A program went beyond a bound: the message says which, as the end of a sentence that starts with its name."""
+    """A bound that a program has passed. The message ends a sentence that starts with the program's name."""
 
 
 @dataclass(frozen=True, slots=True)
 class Ended:
-    """How a program ended; what it wrote to its standard output and its standard error."""
+    """The status that a program ended with, and its stdout and stderr."""
 
     status: int
     out: bytes
@@ -36,7 +36,7 @@ class Ended:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Bounds:
-    """`seconds` to its end, `answer` bytes of both outputs together; `grace` seconds to end by itself if we break off.
+    """The bounds of a program: `seconds`, `answer` bytes of both outputs together, `grace` seconds after we break off.
 
     With `tail`, only so many bytes of an output's end are kept, and there is no bound on the whole.
     """
@@ -81,7 +81,7 @@ def run(
 
 
 class _Exchange:
-    """What goes into a program and what comes out of it, until it has ended."""
+    """The input and output of a program, until it has ended."""
 
     def __init__(self, process: "subprocess.Popen[bytes]", bounds: Bounds, feed: Iterator[bytes]) -> None:
         self._process = process
@@ -111,7 +111,7 @@ class _Exchange:
             raise OverrunError("takes too long") from None
 
     def abandon(self) -> None:
-        """Give nothing more, hear nothing more, and let it end by itself for the time that it is granted."""
+        """Write no more, drop what it writes, and let it end by itself within `grace`."""
         if self._process.stdin is not None:
             self._close(self._process.stdin)
         self._until = time.monotonic() + self._bounds.grace
@@ -144,7 +144,7 @@ class _Exchange:
             self._due = self._due[os.write(stream.fileno(), self._due[:_STEP]) :]
         except BlockingIOError:
             return
-        except BrokenPipeError:  # it has heard enough: its status says why
+        except BrokenPipeError:  # it reads no more: its status says why
             self._close(stream)
 
     def _hear(self, stream: IO[bytes]) -> None:
@@ -172,7 +172,7 @@ class _Exchange:
 
 
 def _end(process: "subprocess.Popen[bytes]") -> None:
-    """Close what is left open, and kill it and its children; one that `sudo` made root's is not ours to kill."""
+    """Close its pipes, and kill it with its children. One that `sudo` runs as root cannot be killed by us."""
     for stream in (process.stdin, process.stdout, process.stderr):
         if stream is not None:
             stream.close()

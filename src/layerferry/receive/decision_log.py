@@ -1,7 +1,7 @@
-"""What the receiver decided, one JSON object a line, to syslog or a file; never to the client.
+"""The log of the receiver's decisions, one JSON object a line, to syslog or a file; never to the client.
 
-A line in a file is whole or it is not there, and what it announces is done only once it is there. What a syslog daemon
-does with a line is its own business: it tells nobody.
+A line in a file is whole or not there, and a decision is carried out only once its line is there. Whether a syslog
+daemon keeps a line cannot be known: it tells nobody.
 """
 
 import contextlib
@@ -19,7 +19,7 @@ _LONGEST_VALUE = 400
 
 
 class DecisionLog:
-    """Writes one line an event. `destination` is `syslog` or a path; `facts` stand in every line."""
+    """A log of one line an event. `destination` is `syslog` or a path; `facts` are in every line."""
 
     def __init__(self, destination: str, **facts: Any) -> None:
         self._facts = _bounded(facts)
@@ -34,9 +34,9 @@ class DecisionLog:
             raise _unwritten() from None
 
     def write(self, event: str, **facts: Any) -> None:
-        """Add an event; raises `Refusal` where it cannot be kept whole.
+        """Add an event; raises `Refusal` where its line cannot be written whole.
 
-        All but ASCII is escaped, and so is DEL, which JSON leaves as it is: `cat` shows what is there.
+        All but printable ASCII is escaped, also DEL, which JSON does not escape.
         """
         now = time.time()
         stamp = f"{time.strftime('%Y-%m-%dT%H:%M:%S', time.gmtime(now))}.{int(now % 1 * 1000):03d}Z"
@@ -54,7 +54,7 @@ class DecisionLog:
             raise _unwritten() from None
 
     def _append(self, line: bytes) -> None:
-        """Write a line, or nothing: half a line would take the next one along, whoever writes it."""
+        """Write a line, or nothing: after half a line the next one could not be read either."""
         before = os.fstat(self._file).st_size
         try:
             _write(self._file, line)

@@ -1,4 +1,4 @@
-"""Decompression of what a client sends: in steps, so that whoever counts the bytes can stop at any of them.
+"""Decompression of the client's archive and blobs, in steps, so that bytes can be counted and refused at each.
 
 gzip is zlib's, with several members as RFC 1952 allows them. zstd is a `zstd` binary's, where the host has one; it gets
 no byte that is not of a zstd frame, and little memory. What follows the end of a stream is refused: engines differ in
@@ -25,7 +25,7 @@ MAGIC_LENGTH = max(map(len, _MAGIC.values()))
 
 
 def sniff(start: bytes) -> str:
-    """Which compression a stream has that starts so: `none`, `gzip`, `zstd`, `bzip2` or `xz`."""
+    """The compression of a stream, by its first bytes: `none`, `gzip`, `zstd`, `bzip2` or `xz`."""
     if start[1:4] == b"\x2a\x4d\x18" and start[0] & 0xF0 == 0x50:  # noqa: PLR2004 - a skippable frame (RFC 8878, 3.1.2)
         return "zstd"
     return next((name for name, magic in _MAGIC.items() if start.startswith(magic)), "none")
@@ -33,13 +33,13 @@ def sniff(start: bytes) -> str:
 
 class Decoder(Protocol):
     def feed(self, data: bytes) -> Iterator[bytes]:
-        """Yield what `data` adds to the output."""
+        """Yield the output for `data`."""
 
     def finish(self) -> Iterator[bytes]:
-        """Yield the rest; raises `Refusal` unless the stream is complete."""
+        """Yield the rest of the output; raises `Refusal` unless the stream is complete."""
 
     def close(self) -> None:
-        """Give up what is held, at whatever point."""
+        """Release what the decoder holds, at whatever point."""
 
 
 class PlainDecoder:
@@ -86,7 +86,7 @@ class GzipDecoder:
 
 
 class ZstdDecoder:
-    """A pipe through `zstd`. What it is given is walked before; should that miss something, its memory is bounded."""
+    """A pipe through `zstd`, which gets checked frames alone. Its memory is bounded, should the check fail."""
 
     def __init__(self, binary: str, environment: Mapping[str, str]) -> None:
         self._walker = zstd_frames.Walker()
@@ -164,7 +164,7 @@ def _bound_memory(pid: int) -> None:
 
 
 class Expander:
-    """Makes decoders. `zstd` is the path of a binary, or empty."""
+    """The maker of decoders. `zstd` is the path of a binary, or empty."""
 
     def __init__(self, zstd: str, environment: Mapping[str, str]) -> None:
         self._zstd = zstd

@@ -1,4 +1,4 @@
-"""What follows a verified push: the names, and the policy's command."""
+"""The steps after a verified push: the names, and the policy's command."""
 
 import contextlib
 import os
@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from layerferry.oci.image import Name
+from layerferry.protocol import VerdictKind
 from layerferry.receive import command, locks
 from layerferry.receive.command import Bounds, OverrunError
 from layerferry.receive.engine import Engine
@@ -17,7 +18,7 @@ _TOLD = 2000
 
 @contextlib.contextmanager
 def exclusively(folder: Path) -> Iterator[None]:
-    """Let one session at a time look whether a name is free and take it; raises `Refusal` where that cannot be."""
+    """Hold the lock under which a name is looked at and given; raises `Refusal` where it cannot be taken."""
     try:
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         descriptor = os.open(folder / "names.lock", os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
@@ -38,7 +39,7 @@ def _no_lock() -> Refusal:
 
 
 def settle(engine: Engine, tags: Sequence[tuple[str, Name]], *, immutable: bool) -> dict[str, str]:
-    """Which image ID each name is to get; `tags` names images by the engine's name or ID for them.
+    """The image ID that each name is to get; `tags` has the engine's name or ID of an image with each name.
 
     With `immutable`, no name moves from one image to another, and none is given if one of them would.
     """
@@ -46,7 +47,7 @@ def settle(engine: Engine, tags: Sequence[tuple[str, Name]], *, immutable: bool)
     for image, name in tags:
         shown = engine.inspect(image)
         if shown is None:
-            raise Refusal("the image has gone", kind="tag")
+            raise Refusal("the image has gone", kind=VerdictKind.TAG)
         if ids.setdefault(name.tagged, shown.id) != shown.id:
             raise Refusal(f"{name.familiar} is to name two images")
         before = engine.inspect(name.tagged) if immutable else None
@@ -57,7 +58,7 @@ def settle(engine: Engine, tags: Sequence[tuple[str, Name]], *, immutable: bool)
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """How a command ended: its exit status, None where it took too long, and the end of what it told."""
+    """The exit status of a command, None where it took too long, and the end of its output."""
 
     status: int | None
     told: str
@@ -67,7 +68,7 @@ class Outcome:
 
 
 def run_command(argv: Sequence[str], environment: Mapping[str, str], patience: float) -> Outcome:
-    """Run the policy's command. It hears nothing from the client, and says nothing to it."""
+    """Run the policy's command, which neither reads from the client nor writes to it."""
     try:
         done = command.run(argv, environment, Bounds(seconds=patience, tail=_TOLD), folder="/")
     except OverrunError:

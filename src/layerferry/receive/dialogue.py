@@ -1,8 +1,8 @@
-"""The conversation, from the target's end (`layerferry.targets.conversation` tells it), with every word of it judged.
+"""The receiver's end of the conversation (`layerferry.protocol` describes it): every word is checked.
 
-The script is skipped. Unknown words in the ask are skipped too, since a client of tomorrow sends them before it has
-read what we are; later ones are refused. An archive comes at most once, and the engine sees no byte of it before all is
-checked. Names are looked at one by one, and none is given before `done`.
+The script is skipped. Unknown words in the ask are skipped too, since a later version of the client sends them before
+it has read our version; after it they are refused. An archive comes at most once, and the engine gets no byte of it
+before all of it is checked. Each name is checked, and none is given before `done`.
 """
 
 import contextlib
@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 from layerferry.errors import LayerferryError
 from layerferry.oci.image import Name, is_digest
+from layerferry.protocol import VERSION, Fact, Reply, Verb, VerdictKind
 from layerferry.receive.byte_limits import Day, Meter
 from layerferry.receive.decision_log import DecisionLog
 from layerferry.receive.decompression import Expander
@@ -21,7 +22,7 @@ from layerferry.receive.engine import Engine
 from layerferry.receive.frames import Client
 from layerferry.receive.policy import Policy
 from layerferry.receive.refusal import HungUp, Refusal, one_line
-from layerferry.receive.visible_images import Ask, VisibleImages, take_stock
+from layerferry.receive.visible_images import Ask, VisibleImages, find_visible_images
 
 if TYPE_CHECKING:
     from layerferry.receive.archive_spool import CheckedImage
@@ -29,8 +30,6 @@ if TYPE_CHECKING:
 # We greet before we load what only an archive needs: hence the imports inside functions.
 # ruff: noqa: PLC0415
 
-#: What `layerferry.targets.conversation` speaks; a test sees to it that both say the same.
-PROTOCOL = 1
 _LARGEST_SCRIPT = 1 << 20
 #: Seconds to the preamble, which a client sends as soon as it is connected. Others, such as scp, wait for us to speak.
 _HELLO = 30.0
@@ -41,7 +40,7 @@ _LONGEST_NAME = 400
 
 @dataclass(frozen=True, slots=True)
 class Host:
-    """What a session works with: this host's programs and folders."""
+    """The programs and folders of this host that a session works with."""
 
     find_engine: Callable[[str], Engine]
     expander: Expander
@@ -51,12 +50,12 @@ class Host:
 
 @dataclass(slots=True)
 class Dialogue:
-    """One session with one client. `run` it once."""
+    """A session with one client. `run` is called once."""
 
     client: Client
     policy: Policy
     host: Host
-    journal: DecisionLog
+    decisions: DecisionLog
     #: The client has said that nothing is to be changed, before any word that its source might have made.
     _dry_run: bool = False
     _expected: dict[str, tuple[str, ...]] = field(default_factory=dict)
@@ -68,15 +67,15 @@ class Dialogue:
     _tags: list[tuple[str, Name]] = field(default_factory=list)
 
     def run(self) -> int:
-        """Hold the conversation; the process's exit code. Whatever happens, no throw-away name stays."""
+        """Hold the conversation, and return the exit code of the process. At its end no throw-away name is left."""
         try:
             self._hello()
             asks, wanted_engine = self._read_ask()
             engine = self.host.find_engine(self._engine(wanted_engine))
-            stock = take_stock(engine, self.policy, asks)
+            visible = find_visible_images(engine, self.policy, asks)
             with self._tidied(engine):
-                self._greet(engine, stock, asks)
-                return self._obey(engine, stock)
+                self._greet(engine, visible, asks)
+                return self._obey(engine, visible)
         except HungUp:
             self._note("hung up", loaded=len(self._loaded))
             return 1 if self._loaded or self._expected else 0
@@ -84,14 +83,14 @@ class Dialogue:
             return self._fail(error)
 
     def _note(self, event: str, **facts: object) -> None:
-        """Tell the journal what has happened, where nothing hangs on whether that can be kept."""
+        """Log an event that is over, whether or not its line can be written."""
         with contextlib.suppress(LayerferryError):
-            self.journal.write(event, **facts)
+            self.decisions.write(event, **facts)
 
     def _fail(self, error: Refusal) -> int:
         self._note("failed", kind=error.kind, text=error.message)
         with contextlib.suppress(LayerferryError):
-            self.client.say(f"failed {error.kind} {one_line(error.message)}")
+            self.client.say(f"{Reply.FAILED} {error.kind} {one_line(error.message)}")
         self.client.drain()
         return 1
 
@@ -105,7 +104,7 @@ class Dialogue:
             signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
     def _drop(self, engine: Engine) -> None:
-        """Take our throw-away names away; the journal hears of one that the engine keeps."""
+        """Remove our throw-away names; one that the engine keeps is logged."""
         kept = [name for name in self._incoming if not engine.remove(name)]
         self._incoming = []
         if kept:
@@ -114,9 +113,9 @@ class Dialogue:
     def _hello(self) -> None:
         match self.client.read_line(_HELLO).split(" "):
             case [":", "layerferry", version, length] if version.isdigit() and length.isdigit():
-                self.client.say(f"layerferry {PROTOCOL} receive")
-                if version != str(PROTOCOL):
-                    raise Refusal(f"this is protocol {PROTOCOL}, not {version[:9]}")
+                self.client.say(f"layerferry {VERSION} receive")
+                if version != str(VERSION):
+                    raise Refusal(f"this is protocol {VERSION}, not {version[:9]}")
                 if len(length) > len(str(_LARGEST_SCRIPT)) or int(length) > _LARGEST_SCRIPT:
                     raise Refusal("the script is too long")
                 self.client.skip(int(length))
@@ -126,59 +125,59 @@ class Dialogue:
     def _read_ask(self) -> tuple[list[Ask], str]:
         asks: list[tuple[str, list[str]]] = []
         engine = ""
-        while (words := self.client.read_line().split(" ")) != ["end"]:
+        while (words := self.client.read_line().split(" ")) != [Verb.END]:
             match words:
-                case ["image", image_id] if is_digest(image_id) and len(asks) < _MOST_IMAGES:
+                case [Verb.IMAGE, image_id] if is_digest(image_id) and len(asks) < _MOST_IMAGES:
                     asks.append((image_id, []))
-                case ["layer", diff_id] if is_digest(diff_id) and asks and len(asks[-1][1]) < _MOST_LAYERS:
+                case [Verb.LAYER, diff_id] if is_digest(diff_id) and asks and len(asks[-1][1]) < _MOST_LAYERS:
                     asks[-1][1].append(diff_id)
-                case ["engine", engine]:
+                case [Verb.ENGINE, engine]:
                     pass
-                case ["dry-run"]:
+                case [Verb.DRY_RUN]:
                     self._dry_run = True
-                case ["name", text]:
+                case [Verb.NAME, text]:
                     self._allowed(text)
-                case ["image" | "layer", *_]:
+                case [Verb.IMAGE | Verb.LAYER, *_]:
                     raise Refusal("the ask is broken")
         return [Ask(image_id, tuple(diff_ids)) for image_id, diff_ids in asks], engine
 
     def _engine(self, wanted: str) -> str:
-        """The policy's engine, or else the client's."""
+        """The engine that the policy names, or else the client."""
         fixed = self.policy.engine
         if wanted not in {"", "docker", "podman"} or (fixed and wanted not in {"", Path(fixed).name}):
             raise Refusal(f"engine {wanted[:40]} is not offered")
         return fixed or wanted
 
-    def _greet(self, engine: Engine, stock: VisibleImages, asks: list[Ask]) -> None:
+    def _greet(self, engine: Engine, visible: VisibleImages, asks: list[Ask]) -> None:
         lines = [
-            f"engine {engine.kind} {engine.version} {engine.driver}",
-            f"store {stock.told_store}",
-            f"platform {engine.platform}",
-            f"accept {' '.join(self.host.expander.methods)}",
+            f"{Fact.ENGINE} {engine.kind} {engine.version} {engine.driver}",
+            f"{Fact.STORE} {visible.told_store}",
+            f"{Fact.PLATFORM} {engine.platform}",
+            f"{Fact.ACCEPT} {' '.join(self.host.expander.methods)}",
         ]
         for ask in asks:
-            lines += stock.answer(ask)
-            if here := stock.present(ask.id):
+            lines += visible.answer(ask)
+            if here := visible.present(ask.id):
                 self._offered[ask.id] = here
-        self.journal.write("asked", images=[ask.id for ask in asks], present=list(self._offered))
-        self.client.say(*lines, "end")
+        self.decisions.write("asked", images=[ask.id for ask in asks], present=list(self._offered))
+        self.client.say(*lines, Reply.END)
 
-    def _obey(self, engine: Engine, stock: VisibleImages) -> int:
-        """Commands, up to `done`."""
+    def _obey(self, engine: Engine, visible: VisibleImages) -> int:
+        """Carry out commands, up to `done`; the exit code."""
         while True:
             words = self.client.read_line().split(" ")
-            if self._dry_run and words[0] != "learn":
+            if self._dry_run and words[0] != Verb.LEARN:
                 raise Refusal("nothing is changed in a dry run")
             match words:
-                case ["learn", *_]:
-                    self.client.say("learned no")  # a client does not choose where an image is pushed to
-                case ["expect", name, *diff_ids] if not self._loaded and not self._tags:
+                case [Verb.LEARN, *_]:
+                    self.client.say(f"{Reply.LEARNED} no")  # a client does not choose where an image is pushed to
+                case [Verb.EXPECT, name, *diff_ids] if not self._loaded and not self._tags:
                     self._expect(name, tuple(diff_ids))
-                case ["load", method] if self._expected and not self._loaded and not self._tags:
-                    self._load(engine, stock, method)
-                case ["tag", image, name] if not self._expected or self._loaded:
-                    self._tag(stock, image, name)
-                case ["done"] if not self._expected or self._loaded:
+                case [Verb.LOAD, method] if self._expected and not self._loaded and not self._tags:
+                    self._load(engine, visible, method)
+                case [Verb.TAG, image, name] if not self._expected or self._loaded:
+                    self._tag(visible, image, name)
+                case [Verb.DONE] if not self._expected or self._loaded:
                     self._done(engine)
                     return 0
                 case [word, *_]:
@@ -191,7 +190,7 @@ class Dialogue:
             raise Refusal("the header is broken")
         self._expected[name] = diff_ids
 
-    def _load(self, engine: Engine, stock: VisibleImages, method: str) -> None:
+    def _load(self, engine: Engine, visible: VisibleImages, method: str) -> None:
         import tempfile
 
         from layerferry.receive.archive_spool import ArchiveSpool, archive, check
@@ -203,21 +202,23 @@ class Dialogue:
             with tempfile.TemporaryFile(dir=self.policy.spool, prefix="layerferry-") as spool:
                 if day is not None:
                     day.charge(0)
-                cargo = ArchiveSpool(spool, self.host.expander, meter)
-                cargo.take(self.client.frames(), method)
+                spooled = ArchiveSpool(spool, self.host.expander, meter)
+                spooled.take(self.client.frames(), method)
                 meter.settle()
-                images = check(cargo, self._expected, stock)
+                images = check(spooled, self._expected, visible)
                 self._admit(engine, images)
-                self.journal.write("checked", images=[image.ids[0] for image in images], bytes=meter.spent)
+                self.decisions.write("checked", images=[image.ids[0] for image in images], bytes=meter.spent)
                 self._incoming = [image.name for image in images]
-                engine.load(archive(cargo, images))
+                engine.load(archive(spooled, images))
         except OSError as error:
-            raise Refusal(error.strerror or "the archive cannot be kept", kind="load") from None
+            raise Refusal(error.strerror or "the archive cannot be kept", kind=VerdictKind.LOAD) from None
         finally:
             meter.settle()
         shown = [self._verified(engine, image) for image in images]
         self._loaded = {image.incoming: image for image in images}
-        self.client.say(*(f"loaded {image.incoming} {told}" for image, told in zip(images, shown, strict=True)), "end")
+        self.client.say(
+            *(f"{Reply.LOADED} {image.incoming} {told}" for image, told in zip(images, shown, strict=True)), Reply.END
+        )
 
     def _admit(self, engine: Engine, images: tuple["CheckedImage", ...]) -> None:
         for image in images:
@@ -227,19 +228,19 @@ class Dialogue:
                 raise Refusal(f"images for {image.platform} are not taken here")
 
     def _verified(self, engine: Engine, image: "CheckedImage") -> str:
-        """The image ID, in the client's words: it does not know of a manifest that names blobs of ours.
+        """The image ID that the client knows: not that of a manifest which names blobs of ours.
 
-        An engine may say that it loaded what it did not: docker 28.5 does, when a blob is absent.
+        An engine may report a load that failed as done: docker 28.5 does, when a blob is absent.
         """
         shown = engine.inspect(image.name)
         if shown is None:
-            raise Refusal("the engine does not show what it loaded", kind="verify")
+            raise Refusal("the engine does not show what it loaded", kind=VerdictKind.VERIFY)
         if shown.diff_ids != image.diff_ids or shown.id not in {image.ids[0], image.descriptor.digest}:
-            raise Refusal("the engine shows another image than was sent", kind="verify")
+            raise Refusal("the engine shows another image than was sent", kind=VerdictKind.VERIFY)
         return shown.id if shown.id in image.ids else image.ids[0]
 
     def _allowed(self, text: str, *ids: str) -> Name:
-        """`text` as a name that the policy allows, as far as it can be told."""
+        """The name `text`; raises `Refusal` where the policy does not allow it (for the image with `ids`)."""
         try:
             name = Name.parse(text[:_LONGEST_NAME])
         except LayerferryError:
@@ -250,36 +251,36 @@ class Dialogue:
             raise Refusal(f"the name {name.familiar} is not allowed here")
         return name
 
-    def _tag(self, stock: VisibleImages, image: str, text: str) -> None:
+    def _tag(self, visible: VisibleImages, image: str, text: str) -> None:
         if len(self._tags) == _MOST_IMAGES:
             raise Refusal("there are too many names")
         if image in self._loaded:
-            consignment = self._loaded[image]
-            self._tags.append((consignment.name, self._allowed(text, *consignment.ids)))
+            loaded = self._loaded[image]
+            self._tags.append((loaded.name, self._allowed(text, *loaded.ids)))
         elif here := self._offered.get(image):
-            self._tags.append((here, self._allowed(text, *stock.ids(here))))
+            self._tags.append((here, self._allowed(text, *visible.ids(here))))
         else:
             raise Refusal(f"there is no {image[:80]!r} to give a name to")
 
     def _done(self, engine: Engine) -> None:
-        """Give the names, which the journal has heard of before: it tells `naming`, and `named` once they are given."""
+        """Give the names. The log has a line `naming` before, and a line `named` once they are given."""
         from layerferry.receive.deployment import exclusively, settle
 
         with exclusively(self._state) if self.policy.immutable_tags else contextlib.nullcontext():
             given = settle(engine, self._tags, immutable=self.policy.immutable_tags)
-            self.journal.write("naming", images=given)
+            self.decisions.write("naming", images=given)
             for image, name in self._tags:
                 engine.tag(image, name.tagged)
         self._write_on("named", images=given)
         self._drop(engine)
         if self.policy.run:
             self._run_command(given)
-        self.client.say("done")
+        self.client.say(Reply.DONE)
 
     def _write_on(self, event: str, **facts: object) -> None:
-        """Add an event once the names are given: a client that hears of no end must hear of that."""
+        """Log an event once the names are given: a client that hears of a failure must hear that they are."""
         try:
-            self.journal.write(event, **facts)
+            self.decisions.write(event, **facts)
         except Refusal as error:
             raise Refusal(f"the images have their names, but {error.message}") from None
 
@@ -292,7 +293,7 @@ class Dialogue:
             outcome = run_command(self.policy.run, {**self.host.environment, **facts}, self.policy.run_timeout)
             self._write_on("ran", image=name, status=outcome.status, text=outcome.told)
             if outcome.status != 0:
-                raise Refusal(f"{name} is named, but what should follow ended with {outcome}", kind="run")
+                raise Refusal(f"{name} is named, but what should follow ended with {outcome}", kind=VerdictKind.RUN)
 
     @property
     def _state(self) -> Path:

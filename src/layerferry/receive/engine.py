@@ -1,7 +1,7 @@
-"""The container engine of this host, through its own command line: arguments as lists, never a shell.
+"""The container engine of this host, by its command line: arguments as lists, never a shell.
 
-What it says is looked at with its exit status. That it fails means nothing but that it failed: an image is absent only
-where the engine says so in words that we know.
+Its output counts together with its exit status. A status alone says that it failed and nothing else: an image is absent
+only where the engine says so in words that we know.
 """
 
 import os
@@ -12,6 +12,8 @@ from pathlib import Path
 
 from layerferry.errors import LayerferryError
 from layerferry.oci.image import Name, Platform, is_digest
+from layerferry.oci.store_kind import StoreKind
+from layerferry.protocol import VerdictKind
 from layerferry.receive import command
 from layerferry.receive.command import Bounds, Ended, OverrunError
 from layerferry.receive.refusal import Refusal, one_line
@@ -55,13 +57,13 @@ _DRIVER = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 
 
 def clean_environment(environment: Mapping[str, str]) -> dict[str, str]:
-    """What is handed down to programs that we start."""
+    """The environment of the programs that we start."""
     kept = {name: environment[name] for name in _VARIABLES if name in environment}
     return {**kept, "PATH": f"{environment.get('PATH', '')}:{_PATH}".strip(":"), "LC_ALL": "C"}
 
 
 def find_program(name: str, environment: Mapping[str, str]) -> str:
-    """The path of a program, or nothing: `shutil.which` without the compressors that `shutil` loads."""
+    """The path of a program, or an empty string: `shutil.which` without the modules that `shutil` loads."""
     folders = [""] if "/" in name else environment["PATH"].split(":")
     paths = (f"{folder}/{name}" if folder else name for folder in folders)
     return next((path for path in paths if path.startswith("/") and os.access(path, os.X_OK)), "")
@@ -69,7 +71,7 @@ def find_program(name: str, environment: Mapping[str, str]) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Shown:
-    """What the engine shows of an image: its ID, and its layers' diff IDs, bottom first."""
+    """An image as the engine shows it: its ID, and its layers' diff IDs, bottom first."""
 
     id: str
     diff_ids: tuple[str, ...]
@@ -77,10 +79,7 @@ class Shown:
 
 @dataclass(frozen=True, slots=True)
 class Engine:
-    """`store` is what it finds layers by, as in the greeting: `chain`, `layer` or `blob`.
-
-    Each question raises `Refusal`, of kind `engine`, where the engine does not answer it.
-    """
+    """A container engine. Each question raises `Refusal`, of kind `engine`, where the engine does not answer it."""
 
     kind: str
     command: tuple[str, ...]
@@ -88,10 +87,10 @@ class Engine:
     version: str
     platform: Platform
     driver: str
-    store: str
+    store: StoreKind
 
     def names(self) -> Iterator[tuple[str, Name]]:
-        """Every image's ID with each of its names."""
+        """The ID of every image, with each of its names."""
         shown = self._ask("image", "ls", "--no-trunc", "--format", "{{.ID}} {{.Repository}}:{{.Tag}}")
         for line in shown.splitlines():
             image_id, _, text = line.strip().partition(" ")
@@ -113,19 +112,19 @@ class Engine:
         return found
 
     def inspect(self, name: str) -> Shown | None:
-        """What goes by `name`, if anything does: None only where the engine says that nothing does."""
+        """The image with the name `name`; None only where the engine says that there is none."""
         shown = self._show([name])
         return shown[0] if shown else None
 
     def load(self, archive: Iterable[bytes]) -> None:
         """Load an archive; raises `Refusal` where the engine says that it failed. Success must be inspected."""
-        self._say(self._run("load", kind="load", bounds=_LOAD, feed=archive), kind="load")
+        self._say(self._run("load", kind=VerdictKind.LOAD, bounds=_LOAD, feed=archive), kind=VerdictKind.LOAD)
 
     def tag(self, image: str, name: str) -> None:
-        self._ask("tag", image, name, kind="tag")
+        self._ask("tag", image, name, kind=VerdictKind.TAG)
 
     def remove(self, name: str) -> bool:
-        """Take a name away, and the image with it if it has no other. Whether the name is gone."""
+        """Remove a name, and the image too if it has no other; whether the name is gone."""
         try:
             done = self._run("image", "rm", name)
         except Refusal:
@@ -151,28 +150,32 @@ class Engine:
     def _show(self, names: Sequence[str]) -> list[Shown]:
         done = self._run("image", "inspect", "--format", _SHOW, *names)
         if done.status and not _is_absent(done, names):
-            self._say(done, kind="engine")
+            self._say(done, kind=VerdictKind.ENGINE)
         found = [_shown(line) for line in done.out.decode(errors="replace").splitlines() if line.strip()]
         shown = [image for image in found if image is not None]
         if len(shown) < len(found) or len(shown) > len(names) or (not done.status and len(shown) < len(names)):
             raise self._unread("image inspect")
         return shown
 
-    def _ask(self, *arguments: str, kind: str = "engine") -> str:
+    def _ask(self, *arguments: str, kind: VerdictKind = VerdictKind.ENGINE) -> str:
         done = self._run(*arguments, kind=kind)
         self._say(done, kind=kind)
         return done.out.decode(errors="replace")
 
-    def _say(self, done: Ended, *, kind: str) -> None:
-        """Raise what the engine says where it says that it failed."""
+    def _say(self, done: Ended, *, kind: VerdictKind) -> None:
+        """Raise `Refusal` with the engine's words where its status says that it failed."""
         if done.status:
             raise Refusal(_told(done) or f"{self.kind} failed with status {done.status}", kind=kind)
 
     def _unread(self, verb: str) -> Refusal:
-        return Refusal(f"{self.kind} {verb} answers what cannot be read", kind="engine")
+        return Refusal(f"{self.kind} {verb} answers what cannot be read", kind=VerdictKind.ENGINE)
 
     def _run(
-        self, *arguments: str, kind: str = "engine", bounds: Bounds = _ANSWER, feed: Iterable[bytes] | None = None
+        self,
+        *arguments: str,
+        kind: VerdictKind = VerdictKind.ENGINE,
+        bounds: Bounds = _ANSWER,
+        feed: Iterable[bytes] | None = None,
     ) -> Ended:
         return _run([*self.command, *arguments], self.environment, bounds, kind=kind, feed=feed)
 
@@ -180,8 +183,8 @@ class Engine:
 def find_engine(engine: str, environment: Mapping[str, str], *, sole: bool = False) -> Engine:
     """The engine `engine`, a name or a path, or the first of docker and podman that answers; raises `Refusal`.
 
-    As host.sh does, it tries without and with `sudo -n`. With `sole`, podman does not stand in for a docker that is
-    installed and does not answer: a name that is taken in the one is free in the other.
+    As the host script does, it tries without and with `sudo -n`. With `sole`, podman does not stand in for a docker
+    that is installed and does not answer: a name that is taken in the one is free in the other.
     """
     trouble = ""
     for program in (engine,) if engine else ("docker", "podman"):
@@ -196,8 +199,8 @@ def find_engine(engine: str, environment: Mapping[str, str], *, sole: bool = Fal
         if sole:
             break
     if trouble:
-        raise Refusal(trouble, kind="engine")
-    raise Refusal(f"looked for {engine or 'docker and podman'}", kind="no-engine")
+        raise Refusal(trouble, kind=VerdictKind.ENGINE)
+    raise Refusal(f"looked for {engine or 'docker and podman'}", kind=VerdictKind.NO_ENGINE)
 
 
 def _probe(argv: tuple[str, ...], environment: Mapping[str, str]) -> Engine:
@@ -206,15 +209,15 @@ def _probe(argv: tuple[str, ...], environment: Mapping[str, str]) -> Engine:
     done = _run([*argv, "info", "--format", _PODMAN_INFO if podman else _DOCKER_INFO], environment, _ANSWER)
     version, platform, driver, *more = (*done.out.decode(errors="replace").split(), "", "", "")
     if done.status or not version[:1].isdigit():
-        raise Refusal(_told(done) or f"{kind} info says nothing", kind="engine")
+        raise Refusal(_told(done) or f"{kind} info says nothing", kind=VerdictKind.ENGINE)
     if not _VERSION.fullmatch(version) or not _DRIVER.fullmatch(driver):
-        raise Refusal(f"{kind} info answers what cannot be read", kind="engine")
+        raise Refusal(f"{kind} info answers what cannot be read", kind=VerdictKind.ENGINE)
     try:
         runs = Platform.parse(platform)
     except (LayerferryError, ValueError):
-        raise Refusal(f"{kind} info does not say its platform", kind="engine") from None
+        raise Refusal(f"{kind} info does not say its platform", kind=VerdictKind.ENGINE) from None
     blob = "io.containerd.snapshotter.v1" in more
-    store = "layer" if podman else "blob" if blob else "chain"
+    store = StoreKind.LAYER if podman else StoreKind.BLOB if blob else StoreKind.CHAIN
     return Engine(kind, argv, environment, version, runs, driver, store)
 
 
@@ -223,7 +226,7 @@ def _run(
     environment: Mapping[str, str],
     bounds: Bounds,
     *,
-    kind: str = "engine",
+    kind: VerdictKind = VerdictKind.ENGINE,
     feed: Iterable[bytes] | None = None,
     hand_down: Sequence[int] = (),
 ) -> Ended:
@@ -236,12 +239,12 @@ def _run(
 
 
 def _told(done: Ended) -> str:
-    """The end of what a program that failed has to say."""
+    """The end of the stderr, or else the stdout, of a program that failed."""
     return one_line((done.err.strip() or done.out.strip())[-_TOLD:].decode(errors="replace"))
 
 
 def _is_absent(done: Ended, names: Sequence[str]) -> bool:
-    """Whether an engine failed for no other reason than that some of `names` are no images of its."""
+    """Whether an engine failed for no other reason than that it has no image with some of `names`."""
     lines = [line.strip() for line in done.err.decode(errors="replace").splitlines()]
     said = [line for line in lines if line and not _ASIDE.fullmatch(line)]
     absent = {_absent(line) for line in said}

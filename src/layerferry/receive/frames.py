@@ -1,27 +1,27 @@
-"""The client's bytes: lines, frames and skipped script, each bounded in length, number and time."""
+"""The lines, the frames and the script that a client sends, each bounded in length, number and time."""
 
 import os
 import select
 import time
 from collections.abc import Iterator
 
+from layerferry.protocol import LONGEST_FRAME
 from layerferry.receive.refusal import HungUp, Refusal
 
 #: Bytes. `expect` is the longest line: a throw-away name and all diff IDs of an image, 72 bytes each.
 LONGEST_LINE = 64 << 10
 MOST_LINES = 20_000
-LONGEST_FRAME = 16 << 20
 _READ = 256 << 10
 #: A pipe that poll(2) calls writable takes as much without blocking (pipe(7), PIPE_BUF).
 _WRITE = 4096
 #: As long as a frame takes on a slow line: 4 MiB at 600 kbit/s.
 _DRAIN = 60.0
-#: What is left to say when a session has lasted too long.
+#: Seconds for the last lines, once a session has lasted too long.
 _LAST_WORDS = 30.0
 
 
 class Client:
-    """The other end, on two file descriptors. Times are in seconds; `until` is on the monotonic clock."""
+    """A client, on two file descriptors. Times are in seconds; `until` is on the monotonic clock."""
 
     def __init__(self, incoming: int, outgoing: int, *, idle: float, until: float) -> None:
         self._in = incoming
@@ -80,7 +80,7 @@ class Client:
             yield piece
 
     def say(self, *lines: str) -> None:
-        """Write lines; what the client could not read as one line is left out of them."""
+        """Write lines in ASCII, with `?` for any other character."""
         data = "".join(f"{line}\n" for line in lines).encode("ascii", "replace")
         while data:
             self._wait(self._out, select.POLLOUT, self._idle, self._until + _LAST_WORDS)
@@ -90,7 +90,7 @@ class Client:
                 raise HungUp("the client has gone") from None
 
     def drain(self) -> None:
-        """Read on for a while after a refusal: a client in the midst of a frame sees our answer only after it."""
+        """Read on for a while after a refusal: a client in the midst of a frame reads our answer only after it."""
         limit = min(self._until, time.monotonic() + _DRAIN)
         try:
             while (left := limit - time.monotonic()) > 0:

@@ -1,4 +1,4 @@
-"""Locks between sessions, waited for within a bound."""
+"""The locks between sessions, each waited for within a bound."""
 
 import fcntl
 import time

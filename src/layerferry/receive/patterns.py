@@ -1,4 +1,4 @@
-"""Patterns of image names, as a policy writes them."""
+"""The patterns of image names that a policy has."""
 
 import re
 import string
@@ -16,13 +16,12 @@ _CHOICE = string.ascii_letters + string.digits + "._-"
 
 @dataclass(frozen=True, slots=True)
 class Pattern:
-    """`[HOST/]NAME[:TAG][@DIGEST]`, where `*` and `?` stand for what has no `/`, `**` for anything.
+    """A pattern, `[HOST/]NAME[:TAG][@DIGEST]`, where `*` and `?` match all but `/`, and `**` matches anything.
 
     A set, `[0-9]`, or `[!x]` for all others, stands for one letter, digit or one of `._-`: never for `/` or `:`.
 
-    It is read as docker reads a name: `app:*` is docker.io/library/app with any tag, and without a tag it means
-    `latest`. With a digest it allows just that image, by its config's or its manifest's digest, under any tag unless it
-    says one.
+    As docker reads a name, `app:*` is docker.io/library/app with any tag, and a pattern without a tag means `latest`.
+    With a digest it allows just that image, by its config's or its manifest's digest, under any tag unless it has one.
     """
 
     text: str
@@ -103,7 +102,7 @@ def _expression(text: str, address: str = "") -> re.Pattern[str]:
 def _members(text: str) -> str:
     """All signs that a set stands for; raises `ValueError` where there is none, or a range runs backwards.
 
-    They are told one by one, for a range of other signs than letters and digits has some that nobody thinks of.
+    They are listed one by one, since a range of other signs than letters and digits has some that nobody thinks of.
     """
     rest, found = text.removeprefix("!"), set[str]()
     while rest:

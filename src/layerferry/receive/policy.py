@@ -1,7 +1,8 @@
-"""What the receiver lets a client do. From our command line and a file of root's; never from the client.
+"""The policy: what a client may do. It comes from our command line and a file of root's; never from the client.
 
-Where both speak, both must agree: a name must be allowed by each, the smaller limit counts, and what only one of them
-says stands. So a command line in an `authorized_keys` that its user may write does not loosen what root wrote.
+Where both have a rule, both hold: a name must be allowed by each, the smaller limit counts, and a rule that only one
+of them has counts alone. So a command line in an `authorized_keys` that its user may write does not loosen what root
+wrote.
 """
 
 import os
@@ -30,7 +31,7 @@ _LABEL = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rules:
-    """What one source says; None, or an empty tuple, where it says nothing. Sizes in bytes, times in seconds."""
+    """The rules of one source; None, or an empty tuple, where it has none. Sizes in bytes, times in seconds."""
 
     allow: tuple[Pattern, ...] = ()
     reuse: tuple[Pattern, ...] = ()
@@ -64,7 +65,7 @@ class Rules:
 
 @dataclass(frozen=True, slots=True)
 class Policy:
-    """What holds, by all sources. At least one of them must allow names, else none is allowed."""
+    """The rules of all sources. At least one of them must allow names, else none is allowed."""
 
     sources: tuple[Rules, ...]
 

@@ -1,9 +1,9 @@
-"""`layerferry receive`: the target's end of the conversation, as a forced command for a locked-down host.
+"""The program `layerferry receive`: the target's end of the conversation, as a forced command.
 
     restrict,command="layerferry receive --allow 'app:*'" ssh-ed25519 AAAA... deploy
 
-Standard input and output are the client's. They are taken away from everything else at once, so that nothing that we
-load or start can read from it or speak to it.
+Its stdin and stdout are the client's. They are moved to other descriptors at once, so that nothing that we load or
+start can read from the client or write to it.
 """
 
 import argparse
@@ -18,6 +18,7 @@ from types import FrameType
 from typing import Any, NoReturn
 
 from layerferry.errors import Interrupted, LayerferryError, OutputError, UsageError
+from layerferry.protocol import Reply, VerdictKind
 from layerferry.receive.decision_log import DecisionLog
 from layerferry.receive.decompression import Expander
 from layerferry.receive.dialogue import Dialogue, Host
@@ -105,17 +106,19 @@ def _serve(policy_file: Path | None, rules: Mapping[str, Any], environment: Mapp
         policy = _policy(policy_file, rules)
         until = time.monotonic() + policy.session
         client = Client(incoming, outgoing, idle=policy.idle, until=until)
-        journal = DecisionLog(policy.log, **_facts(policy, environment))
+        decisions = DecisionLog(policy.log, **_facts(policy, environment))
     except LayerferryError as error:
-        Client(incoming, outgoing, idle=60.0, until=until).say(f"failed refused {one_line(error.message)}")
+        Client(incoming, outgoing, idle=60.0, until=until).say(
+            f"{Reply.FAILED} {VerdictKind.REFUSED} {one_line(error.message)}"
+        )
         return 1
     try:
-        return _converse(client, policy, journal, environment)
+        return _converse(client, policy, decisions, environment)
     finally:
-        journal.close()
+        decisions.close()
 
 
-def _converse(client: Client, policy: Policy, journal: DecisionLog, environment: Mapping[str, str]) -> int:
+def _converse(client: Client, policy: Policy, decisions: DecisionLog, environment: Mapping[str, str]) -> int:
     clean = clean_environment(environment)
     expander = Expander(find_program("zstd", clean), clean)
     home = Path(environment.get("HOME", "/nonexistent"))
@@ -123,29 +126,29 @@ def _converse(client: Client, policy: Policy, journal: DecisionLog, environment:
     host = Host(lambda engine: find_engine(engine, clean, sole=sole), expander, clean, home)
     start = time.monotonic()
     try:
-        journal.write("start", command=environment.get("SSH_ORIGINAL_COMMAND", ""))
+        decisions.write("start", command=environment.get("SSH_ORIGINAL_COMMAND", ""))
     except Refusal as error:
-        client.say(f"failed refused {error.message}")
+        client.say(f"{Reply.FAILED} {VerdictKind.REFUSED} {error.message}")
         return 1
     code = 1
     try:
-        code = Dialogue(client, policy, host, journal).run()
+        code = Dialogue(client, policy, host, decisions).run()
     except Interrupted as error:
         code = error.exit_code
-    except Exception:  # noqa: BLE001 - a fault of ours: the client hears that, the journal where
+    except Exception:  # noqa: BLE001 - a fault of ours: the client hears of it, the log has where
         import traceback  # noqa: PLC0415
 
-        _note(journal, "fault", text=traceback.format_exc(limit=-3))
-        client.say("failed internal the receiver's log says why")
+        _note(decisions, "fault", text=traceback.format_exc(limit=-3))
+        client.say(f"{Reply.FAILED} {VerdictKind.INTERNAL} the receiver's log says why")
     finally:
-        _note(journal, "end", code=code, seconds=round(time.monotonic() - start, 3))
+        _note(decisions, "end", code=code, seconds=round(time.monotonic() - start, 3))
     return code
 
 
-def _note(journal: DecisionLog, event: str, **facts: Any) -> None:
-    """Tell the journal what has happened, where nothing hangs on whether that can be kept."""
+def _note(decisions: DecisionLog, event: str, **facts: Any) -> None:
+    """Log an event that is over, whether or not its line can be written."""
     with contextlib.suppress(LayerferryError):
-        journal.write(event, **facts)
+        decisions.write(event, **facts)
 
 
 def _policy(path: Path | None, rules: Mapping[str, Any]) -> Policy:

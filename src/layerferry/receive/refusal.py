@@ -1,14 +1,15 @@
 """How the receiver says no."""
 
 from layerferry.errors import ConnectError, TargetError
+from layerferry.protocol import VerdictKind
 
 _LONGEST = 2000
 
 
 class Refusal(TargetError):  # noqa: N818 - it is an answer, not a fault
-    """What the client hears as `failed KIND TEXT`; the kinds stand in `layerferry.targets.conversation`."""
+    """What the client hears as `failed KIND TEXT`; `layerferry.protocol` has the kinds."""
 
-    def __init__(self, message: str, *, kind: str = "refused") -> None:
+    def __init__(self, message: str, *, kind: VerdictKind = VerdictKind.REFUSED) -> None:
         super().__init__(message)
         self.kind = kind
 

@@ -1,8 +1,8 @@
-"""The one shape of tar that is taken: regular files, plain headers, known names, and nothing after the end.
+"""The reader of the one form of tar that is taken: regular files, plain headers, known names, nothing after the end.
 
 POSIX.1-1988 and GNU headers (tar(5)) agree on every field that is looked at, and what is not looked at must be empty,
-save for mode, owner and time, which nobody hands on. So this archive reads in one way only: no links, devices or
-folders, no long names, no pax records, no sparse files, no prefix.
+save for mode, owner and time, which the engine does not get. So this archive can be read in one way only: no links,
+devices or folders, no long names, no pax records, no sparse files, no prefix.
 """
 
 import re
@@ -22,7 +22,7 @@ _OCTAL = re.compile(rb" *([0-7]{1,11})[ \0]*")
 
 @dataclass(frozen=True, slots=True)
 class TarEntry:
-    """`content` yields exactly `size` bytes; what of it is not read is checked all the same."""
+    """A file of an archive. `content` yields exactly `size` bytes; those that are not read are checked all the same."""
 
     name: str
     size: int
@@ -30,14 +30,14 @@ class TarEntry:
 
 
 class StrictTar:
-    """An archive that comes in pieces."""
+    """The reader of an archive that comes in pieces."""
 
     def __init__(self, pieces: Iterator[bytes]) -> None:
         self._pieces = pieces
         self._held = b""
 
     def entries(self) -> Iterator[TarEntry]:
-        """Yield each entry once; raises `Refusal` at the first thing out of the ordinary."""
+        """Yield each entry once; raises `Refusal` at the first byte that is not of this form."""
         seen: set[str] = set()
         while (block := self._block()) != _ZERO:
             name, size = read_header(block)
@@ -72,7 +72,7 @@ class StrictTar:
             yield piece
 
     def _some(self) -> bool:
-        """Whether anything is left."""
+        """Whether any byte is left."""
         while not self._held:
             piece = next(self._pieces, None)
             if piece is None:
@@ -82,7 +82,7 @@ class StrictTar:
 
 
 def read_header(block: bytes) -> tuple[str, int]:
-    """The name and size, in bytes, of a header of 512 bytes; raises `Refusal` unless it is of the one shape."""
+    """The name and size, in bytes, of a header of 512 bytes; raises `Refusal` unless it is of the one form."""
     if _octal(block[148:156]) != sum(block[:148]) + 8 * ord(" ") + sum(block[156:]):
         raise Refusal("a header of the archive is broken")
     name = block[:100].rstrip(b"\0")

@@ -1,6 +1,6 @@
-"""What the engine has, as far as the policy lets the client know: images with a name that the policy names.
+"""The images of the engine that the client may know of: those with a name that the policy allows, or lets be reused.
 
-It is also all that a client may build on. A layer that the client cannot know of must be sent, even though it is here:
+A client may build on these alone. A layer that the client cannot know of must be sent, even though it is here:
 else a key that may push one image could reach into every other one.
 """
 
@@ -9,13 +9,15 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from layerferry.oci.image import Descriptor, chain_ids
+from layerferry.oci.store_kind import StoreKind
+from layerferry.protocol import Reply
 from layerferry.receive.engine import Engine
 from layerferry.receive.policy import Policy
 
 if TYPE_CHECKING:
     from layerferry.receive.blob_digests import BlobDigests
 
-_MOST_LESSONS = 3
+_MOST_LEARNED = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,48 +30,48 @@ class Ask:
 
 @dataclass(slots=True)
 class VisibleImages:
-    """`images` has the diff IDs of what the client may know of, by the engine's image ID."""
+    """The images that the client may know of: `images` has their diff IDs, by the engine's image ID."""
 
-    store: str
+    store: StoreKind
     images: Mapping[str, tuple[str, ...]]
-    #: What was learned of a containerd store's blobs, by the engine's image ID.
-    lessons: Mapping[str, "BlobDigests"] = field(default_factory=dict)
+    #: The blobs that a containerd store has of them, by the engine's image ID.
+    learned: Mapping[str, "BlobDigests"] = field(default_factory=dict)
     _blobs: dict[str, Descriptor] = field(default_factory=dict)
     _chains: frozenset[str] = frozenset()
     _layers: frozenset[str] = frozenset()
 
     def __post_init__(self) -> None:
-        for image_id, lesson in self.lessons.items():
-            self._blobs.update(zip(self.images[image_id], lesson.layers, strict=True))
+        for image_id, digests in self.learned.items():
+            self._blobs.update(zip(self.images[image_id], digests.layers, strict=True))
         self._chains = frozenset(chain for layers in self.images.values() for chain in chain_ids(layers))
         self._layers = frozenset(layer for layers in self.images.values() for layer in layers)
 
     @property
-    def told_store(self) -> str:
-        """What the client hears. Of a containerd store we know the blobs ourselves, so that a diff ID will do."""
-        return "layer" if self._blobs else self.store
+    def told_store(self) -> StoreKind:
+        """The kind that the client is told: `LAYER` for a containerd store whose blobs we know by their diff IDs."""
+        return StoreKind.LAYER if self._blobs else self.store
 
     def present(self, image_id: str) -> str:
-        """The engine's ID of an image that the client calls by its config's digest, or by that ID; or nothing."""
+        """The engine's ID of an image that the client calls by its config's digest, or by that ID; empty for none."""
         if image_id in self.images:
             return image_id
-        return next((here for here, lesson in self.lessons.items() if lesson.config == image_id), "")
+        return next((here for here, digests in self.learned.items() if digests.config == image_id), "")
 
     def ids(self, image_id: str) -> tuple[str, ...]:
-        """All that the image with the engine's ID `image_id` goes by."""
-        lesson = self.lessons.get(image_id)
-        return (image_id, lesson.config) if lesson else (image_id,)
+        """The IDs of the image that the engine calls `image_id`: that one, and its config's digest where known."""
+        digests = self.learned.get(image_id)
+        return (image_id, digests.config) if digests else (image_id,)
 
     def answer(self, ask: Ask) -> list[str]:
         """The lines of the answer to `ask`."""
-        lines = [f"image {ask.id}"]
+        lines = [f"{Reply.IMAGE} {ask.id}"]
         if self.present(ask.id):
-            return [*lines, "present"]
+            return [*lines, Reply.PRESENT]
         holder, depth = self._best(ask.diff_ids)
-        if self.store == "blob" and self._blobs:
+        if self.store is StoreKind.BLOB and self._blobs:
             depth = next((n for n, layer in enumerate(ask.diff_ids[:depth]) if layer not in self._blobs), depth)
-        lines.append(f"chain {depth} {holder}".rstrip())
-        if self.store != "chain":
+        lines.append(f"{Reply.CHAIN} {depth} {holder}".rstrip())
+        if self.store is not StoreKind.CHAIN:
             lines += self._loose(ask.diff_ids[depth:])
         return lines
 
@@ -86,44 +88,44 @@ class VisibleImages:
         found = []
         for layer in wanted:
             holder = next(image_id for image_id, layers in self.images.items() if layer in layers)
-            found.append(f"loose {layer} {self.images[holder].index(layer)} {holder}")
+            found.append(f"{Reply.LOOSE} {layer} {self.images[holder].index(layer)} {holder}")
         return found
 
     def holders(self, asks: Sequence[Ask]) -> list[str]:
         """The images that hold most of what is asked for and not present: the few that are worth learning from."""
         missing = {layer for ask in asks if not self.present(ask.id) for layer in ask.diff_ids} & self._layers
         found: list[str] = []
-        while missing and len(found) < _MOST_LESSONS:
+        while missing and len(found) < _MOST_LEARNED:
             best = max(self.images, key=lambda image_id: len(missing.intersection(self.images[image_id])))
             found.append(best)
             missing -= set(self.images[best])
         return found
 
     def stand_in(self, layer: Descriptor, diff_ids: Sequence[str], position: int) -> Descriptor | None:
-        """What a manifest names for a layer that is not in the archive; None unless the client may count on it."""
+        """The blob that a manifest names for a layer that is not in the archive; None unless the client may know it."""
         diff_id = diff_ids[position]
-        if self.store == "blob":
+        if self.store is StoreKind.BLOB:
             return self._blobs.get(diff_id)
-        here = diff_id in self._layers if self.store == "layer" else chain_ids(diff_ids)[position] in self._chains
+        here = (
+            diff_id in self._layers if self.store is StoreKind.LAYER else chain_ids(diff_ids)[position] in self._chains
+        )
         return layer if here and layer.digest == diff_id else None
 
 
-def take_stock(engine: Engine, policy: Policy, asks: Sequence[Ask]) -> VisibleImages:
-    """Look at what is here, and learn what it takes to reuse it."""
-    visible = {image_id for image_id, name in engine.names() if policy.shows(name, image_id)}
-    stock = VisibleImages(engine.store, engine.layers(visible) if visible else {})
-    if engine.store != "blob" or not (holders := stock.holders(asks)):
-        return stock
-    from layerferry.receive.blob_digests import teacher  # noqa: PLC0415 - most hosts do not need it
+def find_visible_images(engine: Engine, policy: Policy, asks: Sequence[Ask]) -> VisibleImages:
+    """The images that the client may know of; of a containerd store, with the blobs that it takes to reuse them."""
+    ids = {image_id for image_id, name in engine.names() if policy.shows(name, image_id)}
+    visible = VisibleImages(engine.store, engine.layers(ids) if ids else {})
+    if engine.store is not StoreKind.BLOB or not (holders := visible.holders(asks)):
+        return visible
+    from layerferry.receive.blob_digests import open_registry  # noqa: PLC0415 - most hosts do not need it
 
     try:
-        with teacher(engine) as taught:
-            lessons = {image_id: taught.learn(image_id, stock.images[image_id]) for image_id in holders}
+        with open_registry(engine) as registry:
+            told = {image_id: registry.learn(image_id, visible.images[image_id]) for image_id in holders}
     except OSError:  # no place for a folder or a port: what is not known must be sent
-        return stock
-    return VisibleImages(
-        engine.store, stock.images, {image_id: lesson for image_id, lesson in lessons.items() if lesson}
-    )
+        return visible
+    return VisibleImages(engine.store, visible.images, {here: digests for here, digests in told.items() if digests})
 
 
 def _shared(layers: Sequence[str], wanted: Sequence[str]) -> int:

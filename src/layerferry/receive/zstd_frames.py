@@ -1,7 +1,7 @@
-"""The frames of a zstd stream, walked by their headers (RFC 8878, section 3.1): what else `zstd -d` reads is refused.
+"""The frames of a zstd stream, followed by their headers (RFC 8878, 3.1): what else `zstd -d` reads is refused.
 
 Debian's `zstd -d` goes on with gzip, xz, lz4 and lzma where a frame has ended, and an xz dictionary may have 4 GiB.
-Of zstd itself no skippable frame is taken, which nobody would look at, no dictionary, and no window above
+Of zstd itself no skippable frame is taken, whose bytes nothing checks, no dictionary, and no window above
 `limits.ZSTD_WINDOW`.
 """
 
@@ -15,12 +15,12 @@ _LARGEST_BLOCK = 128 << 10
 _RLE, _RESERVED = 1, 3
 #: Bytes of the frame's content size, by its flag (section 3.1.1.1.4).
 _CONTENT_SIZE = (0, 2, 4, 8)
-#: The walk asks for the next bytes, or for a number of them to be passed over.
+#: It yields how many of the next bytes it wants, and whether these are only to be passed over.
 _Walk = Generator[tuple[int, bool], bytes, None]
 
 
 class Walker:
-    """Follows a stream that comes in pieces; raises `Refusal` at the first byte that belongs to no zstd frame."""
+    """The reader of a stream that comes in pieces; raises `Refusal` at the first byte that is of no zstd frame."""
 
     def __init__(self) -> None:
         self._held = b""
@@ -76,7 +76,7 @@ class Walker:
             yield 4, True  # the checksum: zstd looks at it
 
     def _block(self) -> Generator[tuple[int, bool], bytes, bool]:
-        """Walk over a block (section 3.1.1.2); whether it is the last of its frame."""
+        """Pass over a block (section 3.1.1.2); whether it is the last of its frame."""
         header = int.from_bytes((yield 3, False), "little")
         last, kind, size = bool(header & 1), header >> 1 & 3, header >> 3
         if kind == _RESERVED or size > _LARGEST_BLOCK:

@@ -1,4 +1,8 @@
-"""What a registry asks for with a 401 (RFC 9110, section 11.6.1; RFC 6750, section 3), in linear time."""
+"""What a registry asks for with a 401 (RFC 9110, section 11.6.1; RFC 6750, section 3), in linear time.
+
+`urllib.request.parse_http_list` takes the header apart. `requests.utils.parse_dict_header` does not do for the rest: to
+it the scheme is a part of the first name, and the parameters of several challenges are one dictionary.
+"""
 
 import re
 from collections.abc import Mapping

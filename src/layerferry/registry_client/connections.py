@@ -1,4 +1,4 @@
-"""HTTP connections whose other end may be anybody: what it sends before it says anything, and how slowly, is bounded.
+"""HTTP connections whose server may be anybody: how much it sends, and how slowly, is bounded.
 
 http.client and urllib3 bound neither: an answer may be `100 Continue` for ever, a trailer have no end, a chunk's size
 be -1 (which reads to the end, into memory), and a byte a minute goes on for years.
@@ -25,7 +25,7 @@ _MANY_CHUNKS = 10_000
 
 
 class _Paced(io.RawIOBase):
-    """What comes from a socket. Raises `TimeoutError` where less than `PACE` bytes come in so many `seconds`.
+    """A socket's incoming bytes. Raises `TimeoutError` where less than `PACE` bytes come in so many `seconds`.
 
     Only the time that is waited counts, and not that for the first byte: how long that may take depends on what was
     asked for. `most` bytes may come; None for any number.
@@ -68,7 +68,7 @@ class _Paced(io.RawIOBase):
 
 
 class _Lines(io.BufferedReader):
-    """Reads nothing to its end, and no line that has none."""
+    """A buffered reader that never reads to the end of its input, and no line without an end."""
 
     def read(self, size: int | None = -1, /) -> bytes:
         if size is None or size < 0:
@@ -84,7 +84,7 @@ class _Lines(io.BufferedReader):
 
 
 class PacedResponse(http.client.HTTPResponse):
-    """An answer, read from a connection of `Bounded`. Who waits longer for its first byte waits as long for more."""
+    """A response of a `Bounded` connection. Its first byte may take longer than `SILENCE`; each other may, then."""
 
     def __init__(self, sock: socket.socket, *arguments: Any, **options: Any) -> None:
         super().__init__(sock, *arguments, **options)
@@ -97,7 +97,7 @@ class PacedResponse(http.client.HTTPResponse):
         self._paced.most = None
 
     def _read_next_chunk_size(self) -> int:
-        """As http.client's; of a body of one byte a chunk a megabyte would take six, and two seconds of CPU."""
+        """The size of the next chunk. In chunks of one byte a megabyte would be six, and two seconds of CPU."""
         size = int(super()._read_next_chunk_size())  # type: ignore[misc]
         self._chunks += 1
         self._in_chunks += size
@@ -106,7 +106,7 @@ class PacedResponse(http.client.HTTPResponse):
         return size
 
     def _read_and_discard_trailer(self) -> None:
-        """As http.client's, which reads on for as long as lines come."""
+        """Read the trailers, at most a hundred; http.client reads on for as long as lines come."""
         for _ in range(_MOST_TRAILERS):
             if self.fp.readline() in {b"\r\n", b"\n", b""}:
                 return
@@ -114,7 +114,7 @@ class PacedResponse(http.client.HTTPResponse):
 
 
 class Bounded(urllib3.connection.HTTPConnection):
-    """A connection. `SILENCE` bounds how long the other end takes nothing; urllib3 has the time to connect for that."""
+    """A connection that fails where its server takes nothing for `SILENCE` seconds, for which urllib3 has no bound."""
 
     response_class = PacedResponse
 
@@ -125,11 +125,11 @@ class Bounded(urllib3.connection.HTTPConnection):
 
 
 class BoundedTls(Bounded, urllib3.connection.HTTPSConnection):
-    """The same, encrypted."""
+    """A bounded connection through TLS."""
 
 
 def pools(plain: type[Bounded], encrypted: type[BoundedTls]) -> dict[str, Any]:
-    """urllib3's pools by scheme, with connections of these classes."""
+    """The pools of urllib3 by scheme, with connections of these classes."""
 
     class PlainPool(urllib3.HTTPConnectionPool):
         ConnectionCls = plain
@@ -141,13 +141,13 @@ def pools(plain: type[Bounded], encrypted: type[BoundedTls]) -> dict[str, Any]:
 
 
 def chunks_of(response: requests.Response, size: int = CHUNK) -> Iterator[bytes]:
-    """A body as it comes: whatever its Content-Encoding says, nobody asked for one, and unpacked it has no bound."""
+    """The bytes of a body as they come. A Content-Encoding is ignored: none was asked for, and it has no bound."""
     while data := response.raw.read(size, decode_content=False):
         yield data
 
 
 def whole(response: requests.Response, most: int) -> bytes | None:
-    """A body of at most `most` bytes; None where it has more. One that is packed, which nobody asked for, is none."""
+    """A body of at most `most` bytes; None where it has more. Raises `HTTPException` for a Content-Encoding."""
     if response.headers.get("Content-Encoding", "identity").lower() != "identity":
         raise http.client.HTTPException("it packs its answer, and was asked not to")
     data = bytearray()
@@ -159,7 +159,7 @@ def whole(response: requests.Response, most: int) -> bytes | None:
 
 
 def done(response: requests.Response) -> None:
-    """Leave the rest of an answer. Where that is next to nothing, it is read, so that the connection can be kept."""
+    """Close a response. The rest of its body is read where that is little, and the connection is kept."""
     try:
         response.raw.read(limits.TEXT, decode_content=False)
     except (urllib3.exceptions.HTTPError, OSError):

@@ -1,11 +1,10 @@
-"""A registry as HTTP reaches it: its address, encrypted or not, tries that go on, and words for what went wrong."""
+"""A registry's address and scheme; the requests that go there, with redirects and further tries, and their errors."""
 
 import contextlib
 import http.client
 import ipaddress
 import re
 import socket
-import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from http import HTTPStatus
@@ -22,13 +21,10 @@ from layerferry.oci import limits
 from layerferry.registry_client import http_session
 from layerferry.registry_client.connections import done
 from layerferry.registry_client.ssh_relay import Relay
+from layerferry.registry_client.tries import PASSING, TRIES, Check, Tries
 
 #: Seconds to connect, and until an answer begins; after that, `connections` bounds how slowly it comes.
 _TIMEOUT = (15, 60)
-#: Tries of one request, or of one blob since its last byte, and seconds to wait at most where a registry says so.
-TRIES = 4
-_LONGEST_WAIT = 20.0
-PASSING = frozenset((429, 500, 502, 503, 504))
 BROKEN = (requests.RequestException, urllib3.exceptions.HTTPError, http.client.HTTPException, OSError)
 _REDIRECTS = frozenset((301, 302, 303, 307, 308))
 _LINK = re.compile(r"[\x21-\x7e]+")
@@ -43,16 +39,16 @@ class UploadBody(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Blame:
-    """Which errors are raised: for a registry's answer, and for none."""
+    """The classes of the errors that are raised: for a registry's answer, and for none."""
 
     answer: type[LayerferryError] = SourceError
     silence: type[LayerferryError] = SourceError
 
 
 class Endpoint:
-    """A registry. Without `plain_http` only one on this machine, or the relay's, is spoken to unencrypted.
+    """A registry. Without `plain_http`, HTTP without TLS is taken only where the registry is on this machine.
 
-    `told` hears, in a sentence, of what goes wrong and is tried again.
+    `told` hears, in a sentence, of what goes wrong and is tried again; `check` raises where it is not to be.
     """
 
     def __init__(
@@ -64,12 +60,14 @@ class Endpoint:
         relay: Relay | None = None,
         blame: Blame | None = None,
         told: Callable[[str], None] = lambda _: None,
+        check: Check | None = None,
     ) -> None:
         self.domain = domain
         self.place = f"the registry {domain}"
         self.environ = environ
         self.blame = blame or Blame()
         self.told = told
+        self.check = check
         self.session = http_session.RegistrySession(domain, relay)
         host = "registry-1.docker.io" if domain == "docker.io" else domain
         plain = plain_http or (_is_here(urlsplit(f"//{host}").hostname or "") and self._speaks_plain(host))
@@ -87,7 +85,7 @@ class Endpoint:
         body: bytes | UploadBody | None = None,
         timeout: tuple[float, float] = _TIMEOUT,
     ) -> requests.Response:
-        """Ask once. Nothing of the answer's body is read yet. Raises one of `BROKEN`."""
+        """Make a request once. Nothing of the response's body is read yet. Raises one of `BROKEN`."""
         return self.session.request(
             method, url, headers=headers, data=body, stream=True, timeout=timeout, allow_redirects=False
         )
@@ -95,9 +93,9 @@ class Endpoint:
     def follow(
         self, method: str, url: str, headers: Mapping[str, str], *, by_digest: bool = False, elsewhere: bool = True
     ) -> requests.Response:
-        """Ask, and go where the answer leads: where that is somebody else, without the login, or, by `elsewhere`, not.
+        """Make a request, and follow redirects: to another host without the login, or, without `elsewhere`, not at all.
 
-        Raises one of `BROKEN`, and `blame.answer` where it leads to nowhere that we go.
+        Raises one of `BROKEN`, and `blame.answer` where a redirect is refused.
         """
         for _ in range(limits.REDIRECTS):
             response = self.request(method, url, headers)
@@ -113,10 +111,11 @@ class Endpoint:
         raise self.blame.answer(f"{self.place} leads from one address to the next, {limits.REDIRECTS} times")
 
     def leads(self, url: str, location: str, *, by_digest: bool = False) -> str:
-        """Where an answer from `url` leads. Raises `blame.answer` where we do not go.
+        """The URL of a Location from `url`. Raises `blame.answer` where it is refused.
 
-        Nothing goes down to HTTP: a registry behind a TLS proxy may not know that it is, and anybody could answer; but
-        for what is known `by_digest`, whoever has it. And only a registry on this machine leads to this machine.
+        No redirect leads from HTTPS to HTTP, where anybody could answer, save for a blob that is checked `by_digest`. A
+        registry behind a TLS proxy may call itself http: on its own host, HTTPS is kept. Only a registry on this
+        machine may lead to this machine.
         """
         try:
             here, there = urlsplit(url), _link(url, location)
@@ -141,12 +140,13 @@ class Endpoint:
         *,
         by_digest: bool = False,
     ) -> requests.Response:
-        """Ask until there is an answer that is no passing trouble, or too often. A `UploadBody` is sent once.
+        """Make a request until its status is not one of `PASSING`, at most `TRIES` times. A `UploadBody` is sent once.
 
-        What breaks then is raised as it is: whoever has the body knows whether it can be sent again.
+        Where that breaks, one of `BROKEN` is raised: whoever has the body knows whether it can be sent again.
         """
         once = body is not None and not isinstance(body, bytes)
-        for attempt in range(TRIES if once else 1, TRIES + 1):
+        tries = Tries(0) if once else self.tries()
+        while True:
             try:
                 if method in {"GET", "HEAD"}:
                     response = self.follow(method, url, headers, by_digest=by_digest)
@@ -155,24 +155,31 @@ class Endpoint:
             except BROKEN as error:
                 if once:
                     raise
-                if attempt == TRIES or isinstance(error, requests.exceptions.SSLError):
+                if tries.last or isinstance(error, requests.exceptions.SSLError):
                     raise self.unreachable(error) from None
-                self.again(reason(error), attempt)
+                tries = self.again(reason(error), tries)
                 continue
-            if response.status_code not in PASSING or attempt == TRIES:
+            if response.status_code not in PASSING or tries.last:
                 return response
             done(response)
-            self.again(f"HTTP {response.status_code}", attempt, response.headers.get("Retry-After", ""))
-        raise AssertionError
+            tries = self.again(f"HTTP {response.status_code}", tries, response)
 
-    def again(self, why: str, attempt: int, told: str = "") -> None:
-        """Tell of a try that failed, and wait before the next; `told` is a Retry-After."""
-        log.note("registry", f"{self.place}: {why}; this was try {attempt} of {TRIES}")
-        self.told(f"{self.place}: {why}; this is try {attempt + 1} of {TRIES}")
-        time.sleep(_pause(attempt, told))
+    def tries(self) -> Tries:
+        """The tries of a request that has not been made yet."""
+        return Tries(check=self.check)
+
+    def again(self, why: str, tries: Tries, response: requests.Response | None = None) -> Tries:
+        """The tries that are left after one that failed; returns once that was told and it is time for the next."""
+        if self.check is not None:
+            self.check()
+        log.note("registry", f"{self.place}: {why}; this was try {tries.next} of {TRIES}")
+        left = tries.increment()
+        self.told(f"{self.place}: {why}; this is try {left.next} of {TRIES}")
+        left.sleep(None if response is None else response.raw)
+        return left
 
     def answer(self) -> str:
-        """What it answers to whoever has no login, for people (distribution-spec, "Determining Support")."""
+        """The registry's answer to a GET without a login, for people (distribution-spec, "Determining Support")."""
         with contextlib.closing(self.send("GET", f"{self.url}/", {})) as response:
             challenge = response.headers.get("WWW-Authenticate", "").partition(" ")[0].lower()[:20]
             wants = f", wants a login ({challenge})" if response.status_code == HTTPStatus.UNAUTHORIZED else ""
@@ -186,7 +193,7 @@ class Endpoint:
         return self.blame.silence(f"{self.place} does not answer: {reason(error)}", hint=hint)
 
     def _speaks_plain(self, host: str) -> bool:
-        """Whether a registry on this machine takes HTTP; a server of TLS answers that with 400, or not at all."""
+        """Whether a registry on this machine takes HTTP; a TLS server answers that with 400, or not at all."""
         try:
             with contextlib.closing(self.request("GET", f"http://{host}/v2/", {})) as response:
                 return response.status_code != HTTPStatus.BAD_REQUEST
@@ -199,7 +206,7 @@ class Endpoint:
 
 
 def _link(url: str, location: str) -> SplitResult:
-    """Raises `ValueError` where it is no address that anybody may send us to."""
+    """The URL of a Location. Raises `ValueError` where it is no HTTP URL, or holds a login."""
     if not 0 < len(location) <= limits.URL or not _LINK.fullmatch(location):
         raise ValueError("it is no URL")
     told = urlsplit(location)
@@ -217,12 +224,12 @@ def _link(url: str, location: str) -> SplitResult:
 
 
 def _shown(url: str) -> str:
-    """Of a URL what holds no secret, as the signature of a blob store's address is one."""
+    """The scheme and host of a URL: its query may hold a blob store's signature, which is a secret."""
     return "://".join(urlsplit(url)[:2])[:200]
 
 
 def _patience(size: int) -> tuple[float, float]:
-    """Seconds to connect, and until a body of so many bytes, which has gone, is stored."""
+    """The seconds to connect, and those until a registry that got so many bytes has stored them."""
     return _TIMEOUT[0], limits.SILENCE + size // limits.STORING
 
 
@@ -239,15 +246,10 @@ def _is_near(name: str) -> bool:
 
 
 def _address(name: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
-    """The address that is written there, in whichever way: 127.1 and 0x7f000001 are 127.0.0.1, too."""
+    """The IP address that a host is, in whichever way it is written: 127.1 and 0x7f000001 are 127.0.0.1, too."""
     with contextlib.suppress(OSError, ValueError):
         name = socket.inet_ntoa(socket.inet_aton(name))
     with contextlib.suppress(ValueError):
         address = ipaddress.ip_address(name)
         return getattr(address, "ipv4_mapped", None) or address
     return None
-
-
-def _pause(attempt: int, told: str = "") -> float:
-    """Seconds before the next try; `told` is a Retry-After (RFC 9110, section 10.2.3), dates are not followed."""
-    return min(float(told[:9]), _LONGEST_WAIT) if told.isdecimal() else 0.25 * 2.0**attempt

@@ -1,4 +1,4 @@
-"""How a registry's HTTP client meets the world: certificates, proxies, no logins but those it is told, and relays."""
+"""The session of a registry's HTTP client: certificates, proxies and relays, and no login that we do not set."""
 
 import contextlib
 import ssl
@@ -18,10 +18,10 @@ CERTIFICATES = Path("/etc/docker/certs.d")
 
 
 class RegistrySession(requests.Session):
-    """Proxies as the environment says; no login out of a .netrc; the system's certificates, and docker's for `host`.
+    """A session with the environment's proxies, the system's CAs and docker's for `host`, and no login out of a .netrc.
 
-    With a `relay` every connection goes through that, to whichever host: a token service's and a blob store's as well.
-    No redirect is followed, nor even looked at: requests would read its body whole, and unpack it. No cookie is kept.
+    With a `relay` every connection goes through that, also those to a token service and a blob store.
+    No redirect is followed here, since requests would first read its body whole, and unpack it. No cookie is kept.
     """
 
     def __init__(self, host: str, relay: Relay | None = None) -> None:

@@ -43,7 +43,7 @@ class Login:
 
     @property
     def secrets(self) -> tuple[str, ...]:
-        """What of it is to be masked, also as RFC 7617 writes it."""
+        """The values to mask, also as RFC 7617 writes them."""
         basic = base64.b64encode(f"{self.user}:{self.password}".encode(errors="surrogateescape")).decode()
         return self.password, self.identity_token, self.bearer, basic if self.password else ""
 
@@ -105,7 +105,7 @@ def _helper(registry: str, document: Document) -> str:
 
 
 def _helped(registry: str, document: Document, environ: Mapping[str, str]) -> Login | None:
-    """What a credential helper knows; None where none is set for this registry, or it knows nothing."""
+    """The login that a credential helper has; None where none is set for this registry, or it has none."""
     try:
         name = _helper(registry, document)
     except _DamagedError:
@@ -134,7 +134,7 @@ def _helped(registry: str, document: Document, environ: Mapping[str, str]) -> Lo
 
 
 def _asked(argv: list[str], question: bytes, environ: Mapping[str, str]) -> bytes | None:
-    """What a program says on stdout, no more than a little beyond `limits.REPLY`; None where it fails.
+    """A program's stdout, of which little more than `limits.REPLY` bytes are read; None where it fails.
 
     Raises `OSError` and `TimeoutExpired`.
     """
@@ -187,7 +187,7 @@ def _key(key: str) -> str:
 
 
 def _login(entry: Document) -> Login | None:
-    """None where it has nothing to log in with, or is damaged."""
+    """The login of an entry of `auths`; None where it has nothing to log in with, or is damaged."""
     try:
         user, password = entry.text("username", ""), entry.text("password", "", most=limits.TOKEN)
         if encoded := entry.text("auth", "", most=2 * limits.TOKEN):

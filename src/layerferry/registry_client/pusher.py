@@ -1,4 +1,4 @@
-"""A repository to push to: what it has, and what it is given.
+"""A repository to push to: its blobs, uploads, mounts, tags and manifests.
 
 Spec: https://github.com/opencontainers/distribution-spec/blob/v1.1.1/spec.md ("Push"). A blob goes up in one piece
 (POST, then PUT), which every registry takes; it comes from a file, so that it can be sent again.
@@ -18,13 +18,14 @@ from layerferry.oci import limits
 from layerferry.oci.documents import Document
 from layerferry.oci.image import Descriptor, digest_of
 from layerferry.registry_client.connections import done
-from layerferry.registry_client.endpoint import BROKEN, PASSING, TRIES
+from layerferry.registry_client.endpoint import BROKEN
 from layerferry.registry_client.repository import Repository
+from layerferry.registry_client.tries import PASSING
 
 _MOST_TAGS = 1000
 #: distribution-spec, "Pulling manifests".
 _TAG = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,127}")
-#: Seconds to take leave of an upload that failed.
+#: Seconds for the request that cancels an upload.
 _PARTING = 2
 _LONGEST_NUMBER = 20
 _BYTES = {"Content-Type": "application/octet-stream"}
@@ -42,7 +43,7 @@ class RepositoryPusher(Repository):
     _begun = ""
 
     def _scopes(self, asked: str) -> Sequence[str]:
-        """Both in one token; a mount is challenged for the other repository, too."""
+        """The scopes to pull and push in one token; a mount is challenged for the other repository, too."""
         ours = f"repository:{self.name.path}:"
         return [f"{ours}pull,push", *(scope for scope in asked.split() if not scope.startswith(ours))]
 
@@ -59,7 +60,7 @@ class RepositoryPusher(Repository):
         return min(int(told), limits.SIZE) if told.isdecimal() and len(told) < _LONGEST_NUMBER else 0
 
     def tags(self) -> list[str]:
-        """The first thousand tags, or fewer. Where the registry has more, it leads to the rest, and nobody goes."""
+        """The first thousand tags, or fewer. A `Link` to further ones is not followed."""
         with contextlib.closing(self._get(f"tags/list?n={_MOST_TAGS}")) as response:
             answer = Document.parse(
                 self._document(response), f"the list of tags in {self.place}", error=self._endpoint.blame.answer
@@ -70,7 +71,7 @@ class RepositoryPusher(Repository):
         return tags
 
     def mount(self, digest: str, path: str) -> bool:
-        """Take a blob over from another repository of the registry; whether it could be."""
+        """Mount a blob from another repository of the registry; whether that was done."""
         query = f"mount={quote(digest)}&from={quote(path)}"
         try:
             response = self._ask(
@@ -85,28 +86,29 @@ class RepositoryPusher(Repository):
         return True
 
     def begin(self) -> None:
-        """Begin the upload that the next blob takes: it is known then whether this login may push."""
+        """Begin the upload that the next blob uses, so that a login that may not push fails before anything is read."""
         begun = self._ask("POST", "blobs/uploads/", expect={HTTPStatus.ACCEPTED})
         done(begun)
         self._begun = self._location(begun.url, begun.headers.get("Location", ""))
 
     def put_blob(self, blob: Descriptor, path: Path, told: Told) -> None:
         """Upload a file; `told` hears how many of its bytes have gone."""
-        for attempt in range(1, TRIES + 1):
+        tries = self._endpoint.tries()
+        while True:
             if not self._begun:
                 self.begin()
             location, self._begun = self._begun, ""
             joint = "&" if urlsplit(location).query else "?"
             url = f"{location}{joint}digest={quote(blob.digest)}"
             with path.open("rb") as file:
-                trouble = self._put(url, _Counted(file, blob.size, self._count, told), last=attempt == TRIES)
+                trouble = self._put(url, _Counted(file, blob.size, self._count, told), last=tries.last)
             if not trouble:
                 return
             self.cancel(location)
-            self._endpoint.again(f"{blob.digest[:19]} could not be sent ({trouble})", attempt)
+            tries = self._endpoint.again(f"{blob.digest[:19]} could not be sent ({trouble})", tries)
 
     def _put(self, url: str, body: "_Counted", *, last: bool) -> str:
-        """Send a blob's bytes; why it has to be tried again, if so. Raises where it is not worth it."""
+        """Send a blob's bytes; why they have to be sent again, or an empty string. Raises where no try is left."""
         try:
             response = self._ask("PUT", url, _BYTES, body, expect=_STORED if last else _STORED | _AGAIN)
         except BROKEN as error:
@@ -128,7 +130,7 @@ class RepositoryPusher(Repository):
         self._count(len(data))
 
     def shows(self, tag: str, digest: str) -> bool:
-        """Whether a tag names this very manifest: its bytes are looked at, not what a header says of them."""
+        """Whether a tag names the manifest with this digest: its bytes are hashed, and no header is believed."""
         with contextlib.closing(self._find(tag)) as response:
             return response.status_code == HTTPStatus.OK and digest_of(self._document(response)) == digest
 
@@ -136,11 +138,11 @@ class RepositoryPusher(Repository):
         self.sent += size
 
     def _location(self, url: str, location: str) -> str:
-        """Where an upload goes on."""
+        """The URL of an upload, from a Location."""
         return self._endpoint.leads(url, location)
 
     def cancel(self, location: str = "") -> None:
-        """Drop an upload that was begun; a registry forgets it by itself, days later."""
+        """Cancel an upload that was begun; a registry drops it by itself, days later."""
         location, self._begun = location or self._begun, ""
         if location:
             with contextlib.suppress(LayerferryError, *BROKEN):
@@ -169,7 +171,7 @@ class RepositoryPusher(Repository):
 
 
 class _Counted:
-    """A file as a request's body, which counts what is read of it."""
+    """A file as a request's body, which counts the bytes that are read of it."""
 
     def __init__(self, file: IO[bytes], size: int, count: Told, told: Told) -> None:
         self._file = file

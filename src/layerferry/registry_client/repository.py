@@ -23,7 +23,7 @@ from layerferry.oci.image import Descriptor, MediaType, Name
 from layerferry.oci.manifest import INDEX_TYPES, MANIFEST_TYPES
 from layerferry.registry_client.challenge import bearer
 from layerferry.registry_client.connections import chunks_of, whole
-from layerferry.registry_client.endpoint import BROKEN, TRIES, Endpoint, UploadBody
+from layerferry.registry_client.endpoint import BROKEN, Endpoint, UploadBody
 from layerferry.registry_client.logins import Login, find_login
 
 _ACCEPT = ", ".join(sorted(MANIFEST_TYPES | INDEX_TYPES))
@@ -33,7 +33,7 @@ _NOTHING: Mapping[str, str] = MappingProxyType({})
 
 
 class Repository:
-    """A repository, to read from. What goes wrong is raised as the endpoint's `blame` says."""
+    """A repository to read from. Errors are of the classes of the endpoint's `blame`."""
 
     def __init__(self, endpoint: Endpoint, name: Name) -> None:
         self.place = endpoint.place
@@ -47,7 +47,7 @@ class Repository:
         self._endpoint.close()
 
     def manifest(self, reference: str) -> tuple[str, bytes]:
-        """The media type, as far as it is told, and the bytes of a manifest or index, by tag or digest."""
+        """The media type, empty where none is told, and the bytes of a manifest or index, by tag or digest."""
         with contextlib.closing(self._find(reference)) as response:
             if response.status_code == HTTPStatus.NOT_FOUND:
                 raise self._refused(response.status_code, _said(response))
@@ -66,29 +66,30 @@ class Repository:
             return self._document(response)
 
     def blob(self, blob: Descriptor) -> Generator[bytes, None, None]:
-        """The bytes of a blob. Where the connection breaks, another goes on from there."""
-        done, tries, marked = 0, 0, 0
+        """The bytes of a blob. Where the connection breaks, another request asks for the rest.
+
+        These tries are ours, since no library's go on in the midst of a body.
+        """
+        done, marked, tries = 0, 0, self._endpoint.tries()
         while done < blob.size:
             try:
                 for chunk in self._rest(blob.digest, done):
                     done += len(chunk)
                     if done - marked >= CHUNK:
-                        tries, marked = 0, done
+                        tries, marked = self._endpoint.tries(), done
                     yield chunk
                     if done > blob.size:
                         return
-                tries += 1
                 why = f"it ended after {done} of {blob.size} bytes"
             except BROKEN as error:
-                tries += 1
                 why = reason(error)
             if done < blob.size:
-                if tries >= TRIES:
+                if tries.last:
                     raise self._endpoint.blame.answer(f"{self.place} broke off {blob.digest}: {why}")
-                self._endpoint.again(f"it broke off {blob.digest[:19]} ({why})", tries)
+                tries = self._endpoint.again(f"it broke off {blob.digest[:19]} ({why})", tries)
 
     def _rest(self, digest: str, offset: int) -> Iterator[bytes]:
-        """A blob from `offset` on; where a registry knows no ranges, what was read before is skipped."""
+        """The bytes of a blob from `offset` on; where a registry knows no ranges, those before it are skipped."""
         headers = {"Range": f"bytes={offset}-"} if offset else {}
         with contextlib.closing(self._get(f"blobs/{digest}", headers)) as response:
             skip = offset if response.status_code != HTTPStatus.PARTIAL_CONTENT else 0
@@ -120,10 +121,10 @@ class Repository:
         *,
         expect: Collection[int],
     ) -> requests.Response:
-        """An answer with one of the statuses `expect`; raises for any other. `path` may be a whole URL.
+        """The response, with one of the statuses `expect`; raises for any other. `path` may be a whole URL.
 
-        The login goes to the registry alone. A token that has run out is renewed once; but an `UploadBody` has been
-        read by then, so its 401 is the caller's.
+        The login goes to the registry alone. A token that has expired is renewed once, save where the body is an
+        `UploadBody`, which has been read by then: a 401 is the caller's to handle.
         """
         url = urljoin(f"{self._base}/", path)
         by_digest = path.startswith("blobs/sha256:")
@@ -161,11 +162,11 @@ class Repository:
         return _basic(login)
 
     def _scopes(self, asked: str) -> Sequence[str]:
-        """What a token is to allow; `asked` is what the challenge says, several with spaces between."""
+        """The scopes that a token is to have; `asked` is that of the challenge, several with spaces between."""
         return asked.split() or [f"repository:{self.name.path}:pull"]
 
     def _token(self, parameters: Mapping[str, str], login: Login | None) -> str:
-        """Ask the registry's token service. A login goes there encrypted, unless all of it is plain."""
+        """A token of the registry's token service. A login goes there through TLS, unless the registry has none."""
         realm = parameters.get("realm", "")
         if not realm.lower().startswith(("https://", "http://")):
             raise self._endpoint.blame.answer(f"{self.place} names no token service")
@@ -196,7 +197,7 @@ class Repository:
     def _ask_for_token(
         self, realm: str, query: Mapping[str, str], parameters: Mapping[str, str], login: Login | None
     ) -> requests.Response:
-        """An identity token goes to the very realm and nowhere else, a password to nobody but its host."""
+        """The token service's response. An identity token goes to the realm's URL alone, a password to its host."""
         scopes = self._scopes(parameters.get("scope", ""))
         if login and login.identity_token:
             form = {"grant_type": "refresh_token", "client_id": "layerferry", "refresh_token": login.identity_token}
@@ -226,7 +227,7 @@ class Repository:
 
 
 def _said(response: requests.Response) -> str:
-    """What a registry says is wrong (distribution-spec, "Error Codes"), in one line."""
+    """The first error of a response's body (distribution-spec, "Error Codes"), in one line."""
     try:
         answer = Document.parse(whole(response, limits.REPLY) or b"", "an error")
         first = answer.objects("errors")[0]
@@ -236,7 +237,7 @@ def _said(response: requests.Response) -> str:
 
 
 def _media_type(header: str) -> str:
-    """What a Content-Type says (RFC 9110, section 8.3); nothing where it is none."""
+    """The media type of a Content-Type (RFC 9110, section 8.3); empty where it is none."""
     try:
         return MediaType(header.partition(";")[0].strip())
     except ValueError:

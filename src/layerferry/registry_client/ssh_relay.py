@@ -1,6 +1,6 @@
-"""HTTP and HTTPS through a relay: each connection is a process that leads there, such as `ssh -W HOST:PORT BASTION`.
+"""HTTP and HTTPS through a relay: each connection is a process, such as `ssh -W HOST:PORT BASTION`.
 
-What leaves through it is what would leave through a TCP connection: TLS ends at the server, whose own name is checked.
+Its stdin and stdout carry what a TCP connection would carry: TLS ends at the server, whose own name is checked.
 """
 
 import http.client
@@ -24,17 +24,17 @@ _GONE = (ConnectionError, ssl.SSLEOFError, ssl.SSLZeroReturnError, http.client.B
 
 
 class Relay(Protocol):
-    """Leads to addresses that are not reached from here."""
+    """A way to addresses that are not reached from here."""
 
     def command(self, host: str, port: int) -> Sequence[str]:
         """The command line whose stdin and stdout are a connection. Raises `LayerferryError` where there is no way."""
 
     def failure(self, host: str, port: int, said: str) -> LayerferryError:
-        """Why there was no connection, from what the command said."""
+        """The error for a connection that was not made, from the command's stderr."""
 
 
 class RelayAdapter(HTTPAdapter):
-    """Takes every connection through `relay`, and none through a proxy of the environment."""
+    """An adapter whose connections all go through `relay`, and none through a proxy of the environment."""
 
     def __init__(self, relay: Relay, context: ssl.SSLContext) -> None:
         self._relay = relay
@@ -55,7 +55,7 @@ class RelayAdapter(HTTPAdapter):
 
 
 class _Relayed(Bounded):
-    """A connection that is a process. One that ends before it has answered was never made: that is not tried again."""
+    """A connection that is a process. Where that ends before a response, there was no connection: no other is tried."""
 
     relay: Relay
     _piped: Piped | None = None
@@ -96,7 +96,7 @@ class _Relayed(Bounded):
 
 
 def _pools(through: Relay) -> dict[str, Any]:
-    """urllib3's pools, whose connections go through a relay."""
+    """The pools of urllib3, whose connections go through a relay."""
 
     class Plain(_Relayed):
         relay = through

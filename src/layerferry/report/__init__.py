@@ -1,4 +1,4 @@
-"""Shows what happens: events and results become a terminal's progress, a CI log's plain lines, or JSON."""
+"""The reports of a push: events and results as a terminal's progress, a CI log's plain lines, or JSON."""
 
 import time
 from collections.abc import Callable, Sequence
@@ -13,7 +13,7 @@ from layerferry.result import Result
 
 
 def noted(emit: Emit) -> Emit:
-    """The same, and the log hears of it, but for the progress of bytes: its lines tell when each step was done."""
+    """An `emit` that also notes each event in the log, save the progress of bytes."""
 
     def hear(event: Event) -> None:
         match event:
@@ -30,12 +30,12 @@ def noted(emit: Emit) -> Emit:
     return hear
 
 
-#: What the user himself has said, and looks for; all other texts may be of others.
+#: The texts that the user wrote, and looks for; all others may come from elsewhere.
 _THE_USERS = ("image", "target")
 
 
 class Report(Protocol):
-    """A context: what shows progress ends with it."""
+    """A report, and a context: its progress is shown until that ends."""
 
     def __enter__(self) -> Self: ...
 
@@ -44,10 +44,10 @@ class Report(Protocol):
     def __call__(self, event: Event) -> None: ...
 
     def delivered(self, results: Sequence[Result]) -> None:
-        """Show what came of one target of several, as soon as it is known."""
+        """Show the results of one target of several, as soon as they are known."""
 
     def finish(self, results: Sequence[Result], seconds: float) -> None:
-        """Show what came of all of them, as far as it was not shown yet."""
+        """Show the results of all targets, as far as they were not shown yet."""
 
 
 class Out(Protocol):
@@ -57,7 +57,7 @@ class Out(Protocol):
 
 
 class PlainReport:
-    """Plain lines, each written once: for CI logs and pipes."""
+    """A report of plain lines, each written once, for CI logs and pipes."""
 
     def __init__(
         self,
@@ -101,7 +101,7 @@ class PlainReport:
 
 
 class JsonReport:
-    """One object on stdout at the end, and nothing else there; warnings, and what goes on, go to `say`."""
+    """A report of one JSON object on stdout at the end; warnings and reminders go to `say`."""
 
     def __init__(
         self,

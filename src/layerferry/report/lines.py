@@ -1,4 +1,4 @@
-"""A result in words: the lines that terminals and CI logs show. Pure; it neither prints nor colours."""
+"""The lines of a result that terminals and CI logs show. Pure: it neither prints nor colours."""
 
 from collections.abc import Iterator, Sequence
 
@@ -10,7 +10,7 @@ from layerferry.result import Result, size
 
 
 def share(saved: float) -> str:
-    """What was saved, without claiming more than is true: `99.95 % saved`."""
+    """The share that was saved, rounded down: `99.95 % saved`."""
     percent = int(saved * 10000) / 100
     return f"{percent:g} % saved"
 
@@ -47,13 +47,13 @@ def total(results: Sequence[Result], seconds: float) -> str:
 
 
 class Told:
-    """Remembers which results were told, since they are told as they come."""
+    """The results that were told already, since they are told as they come."""
 
     def __init__(self) -> None:
         self._told: list[Result] = []
 
     def outcomes(self, results: Sequence[Result], *, alone: bool) -> Iterator[tuple[str, str]]:
-        """The lines of those that were not told yet. A failure that is `alone` is told once, as the command's error."""
+        """The lines of the results that were not told yet; a failure that is `alone` has none, but is the error."""
         for result in results:
             if any(result is told for told in self._told):
                 continue
@@ -63,7 +63,7 @@ class Told:
 
 
 def outcome(result: Result) -> Iterator[tuple[str, str]]:
-    """Pairs of a mark and the line after it: what was there, what was sent, and what it is now."""
+    """Pairs of a mark and the line after it: the layers that were there, those that were sent, and the image."""
     if result.error is not None:
         yield "✗", f"{result.image} on {result.target}: {result.error.message}"
         return

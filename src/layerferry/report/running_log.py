@@ -1,4 +1,4 @@
-"""A log of plain lines that never falls silent: where nothing else is said for a while, it says what the push is at."""
+"""The plain lines of a push, with reminders: where no line comes for a while, one says which step it is at."""
 
 import contextlib
 import threading
@@ -17,7 +17,7 @@ _LOOK_EVERY = 1.0
 
 
 class Log:
-    """Says lines, one at a time from whatever thread, each neutralised, and what goes on, where nothing is said.
+    """A log of lines, one at a time from whatever thread, each neutralised, with reminders where none comes.
 
     `clock` gives seconds.
     """
@@ -29,14 +29,14 @@ class Log:
         self._ended = threading.Event()
         self._watch = threading.Thread(target=self._look, daemon=True)
         self._said = self._reminded = self._begun = clock()
-        #: By target, the last that was heard of it, and since when it is at that.
+        #: By target, its last event, and since when it is at that step.
         self._state: dict[str, tuple[Event, float]] = {}
         #: By target, bytes on the wire; and of all targets together at the last reminder.
         self._wire: dict[str, int] = {}
         self._wired = 0
 
     def watch(self) -> None:
-        """Look at the clock by itself from now on, until `close`."""
+        """Write reminders from a thread of its own, until `close`."""
         self._watch.start()
 
     def close(self) -> None:
@@ -45,7 +45,7 @@ class Log:
 
     @contextlib.contextmanager
     def together(self) -> Iterator[None]:
-        """Lines that no other thread's come between."""
+        """Let no other thread write between the lines of this block."""
         with self._lock:
             yield
 
@@ -53,13 +53,13 @@ class Log:
         self.tell(self._say, text)
 
     def tell(self, say: Callable[[str], None], text: str) -> None:
-        """The same, by another voice."""
+        """Write a line by `say`."""
         with self._lock:
             self._said = self._clock()
             say(message(text))
 
     def hear(self, event: Event) -> None:
-        """Note what a target is at."""
+        """Note which step a target is at."""
         with self._lock:
             match event:
                 case Sending():
@@ -74,13 +74,13 @@ class Log:
         self._state[target] = event, since if type(before) is type(event) else self._clock()
 
     def forget(self, results: Sequence[Result]) -> None:
-        """Note that these targets are done."""
+        """Note that the targets of these results are done."""
         with self._lock:
             for result in results:
                 self._state.pop(result.target, None)
 
     def remind(self) -> None:
-        """Say what goes on, if nothing was said for a while."""
+        """Write which step each target is at, if no line came for a while."""
         with self._lock:
             now = self._clock()
             if now - self._said >= REMIND_EVERY:

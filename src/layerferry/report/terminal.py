@@ -1,4 +1,4 @@
-"""A terminal's view: a progress display while bytes move, and the summary after."""
+"""The report on a terminal: a progress display while bytes move, and the summary after."""
 
 import threading
 from collections.abc import Sequence
@@ -22,13 +22,13 @@ from layerferry.report import lines
 from layerferry.result import Result
 from layerferry.streams import stdout
 
-#: Bytes. Less than that is gone before anybody could have looked.
+#: Bytes. Fewer are sent before anybody could have read a bar.
 _WORTH_A_BAR = 1_000_000
 _STYLES = {"✓": "green", "↑": "cyan", "✗": "red", "·": "dim"}
 
 
 class TerminalReport:
-    """Bytes, rate and time left while it lasts; afterwards only the summary stands."""
+    """A report with bytes, rate and time left while it lasts; afterwards only the summary is left."""
 
     def __init__(self, console: Console | None = None) -> None:
         self._console = console or Console(file=stdout().verbatim, highlight=False)
@@ -90,7 +90,7 @@ class TerminalReport:
             self._print(("  ", ""), (mark, _STYLES[mark]), (f" {line}", ""))
 
     def _print(self, *parts: tuple[str, str]) -> None:
-        """One line, above whatever moves; no word of it is markup, and none a command."""
+        """Print a line above the progress display, with no word of it taken for markup or a command."""
         text = Text.assemble(*((message(part), style) for part, style in parts))
         with self._lock:
             self._progress.console.print(text, soft_wrap=True)

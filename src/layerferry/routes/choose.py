@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from layerferry.errors import RouteError
 from layerferry.oci.content import Route
 from layerferry.oci.plan import Plan
+from layerferry.oci.store_kind import StoreKind
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,7 +21,10 @@ class Rates:
 
 
 #: A classic store reads fast and gzips what it uploads; the containerd store uploads blobs as they are.
-RATES = {"chain": Rates(save=100e6, upload=12e6, push=0.06), "blob": Rates(save=28e6, upload=90e6, push=0.12)}
+RATES = {
+    StoreKind.CHAIN: Rates(save=100e6, upload=12e6, push=0.06),
+    StoreKind.BLOB: Rates(save=28e6, upload=90e6, push=0.12),
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,8 +40,8 @@ class Costs:
         return max(0.0, self.export - self.registry)
 
 
-def costs(plan: Plan, store: str, known: frozenset[str], *, whole: bool = False) -> Costs:
-    """Estimate both routes for a daemon whose store is `chain` or `blob`, and knows a digest for the layers `known`.
+def costs(plan: Plan, store: StoreKind, known: frozenset[str], *, whole: bool = False) -> Costs:
+    """Estimate both routes for a daemon whose store is `CHAIN` or `BLOB`, and knows a digest for the layers `known`.
 
     A registry that is not ours has nothing yet: the daemon pushes the `whole` image there.
     """
@@ -61,7 +65,7 @@ class Reached:
     whole: bool = False
 
 
-def choose(asked: str, plan: Plan, store: str, known: frozenset[str], reached: Reached) -> Route:
+def choose(asked: str, plan: Plan, store: StoreKind, known: frozenset[str], reached: Reached) -> Route:
     """The route, and why. Raises `RouteError` where one that was asked for by name cannot be taken."""
     if asked == "export":
         return Route("export", "as asked")

@@ -11,6 +11,7 @@ from layerferry.errors import LayerferryError, RouteError, SourceError
 from layerferry.events import Emit, Warned
 from layerferry.oci.content import Blob, Content, Route, Summary
 from layerferry.oci.plan import Plan
+from layerferry.oci.store_kind import StoreKind
 from layerferry.routes.choose import RATES, Reached, choose, costs
 from layerferry.routes.reachability import Reachability, RegistryEndpoint
 from layerferry.routes.service_registry import Served, ServiceEndpoint
@@ -26,7 +27,7 @@ _NEVER = 24 * 3600.0
 class DaemonRoutes:
     """What leads out of a daemon. `asked` is `auto` or a route's name.
 
-    The landing, where the daemon pushes to, is found once, and serves all images.
+    The endpoint that the daemon pushes to is found once, and serves all images.
     """
 
     def __init__(self, daemon: Daemon, reachability: Reachability, asked: str, emit: Emit) -> None:
@@ -35,7 +36,7 @@ class DaemonRoutes:
         self.emit = emit
         self._reachability = reachability
         self._stack = ExitStack()
-        self.landing: RegistryEndpoint | ServiceEndpoint | None = None
+        self.endpoint: RegistryEndpoint | ServiceEndpoint | None = None
         self._reached: Reached | None = None
 
     def of(self, inspected: Inspected) -> "RoutesOfImage":
@@ -44,11 +45,11 @@ class DaemonRoutes:
     def close(self) -> None:
         self._stack.close()
         self._reachability.close()
-        if self.landing is not None and (said := self.daemon.sweep()):
+        if self.endpoint is not None and (said := self.daemon.sweep()):
             self.emit(Warned("the docker daemon", said))
 
     def reach(self, reference: str) -> Reached:
-        """Find the best landing: a registry of ours, the job's service registry, a tunnel where one is allowed.
+        """Find the best endpoint: a registry of ours, the job's service registry, a tunnel where one is allowed.
 
         Raises `RouteError` where a tunnel was asked for by name, and there is none.
         """
@@ -76,25 +77,25 @@ class DaemonRoutes:
     def _reach_ours(self) -> Reached:
         trouble = ""
         for attempt in self._reachability.attempts():
-            if attempt.landing:
-                self.landing = attempt.landing
-                return Reached("registry", attempt.landing.address)
+            if attempt.endpoint:
+                self.endpoint = attempt.endpoint
+                return Reached("registry", attempt.endpoint.address)
             trouble = trouble or f"the daemon does not reach {attempt.name.address} ({attempt.trouble})"
         return Reached(trouble=trouble)
 
     def _reach_service(self) -> Reached:
-        self.landing = self._reachability.service()
-        return Reached("registry", self.landing.address, whole=True) if self.landing else Reached()
+        self.endpoint = self._reachability.service()
+        return Reached("registry", self.endpoint.address, whole=True) if self.endpoint else Reached()
 
     def _reach_through_ngrok(self, reference: str, trouble: str) -> Reached:
         try:
-            self.landing = self._reachability.tunnel()
+            self.endpoint = self._reachability.tunnel()
         except RouteError as failure:
             if self.asked == "ngrok":
                 raise
             self.emit(Warned(reference, f"no tunnel: {failure.message}. {failure.hint}".strip()))
             return Reached(trouble=f"{trouble}, and the tunnel failed")
-        return Reached("ngrok", self.landing.address, trouble)
+        return Reached("ngrok", self.endpoint.address, trouble)
 
 
 class RoutesOfImage:
@@ -126,8 +127,8 @@ class RoutesOfImage:
         # What is wrong will be told when the image is fetched.
         with suppress(LayerferryError), ExitStack() as stack:
             self._routes.reach(self._image.reference)
-            if isinstance(self._routes.landing, RegistryEndpoint):
-                pushed = stack.enter_context(self._pushed(self._routes.landing))
+            if isinstance(self._routes.endpoint, RegistryEndpoint):
+                pushed = stack.enter_context(self._pushed(self._routes.endpoint))
                 config = pushed.learn()
                 stack.pop_all()
                 self._begun = pushed
@@ -137,29 +138,29 @@ class RoutesOfImage:
     def fetch(self, plan: Plan, route: Route, wanted: frozenset[str], spool: Path) -> AbstractContextManager[Content]:
         if route.name == "export":
             return self._routes.daemon.export(self._inspected, wanted, spool)
-        landing = self._routes.landing
-        if landing is None:
+        endpoint = self._routes.endpoint
+        if endpoint is None:
             raise RouteError(f"the route {route.name} leads nowhere", hint="`layerferry doctor` shows what does.")
-        if isinstance(landing, ServiceEndpoint):
-            content: Pushed | Served = Served(self._routes.daemon, landing, self._inspected, wanted, spool)
+        if isinstance(endpoint, ServiceEndpoint):
+            content: Pushed | Served = Served(self._routes.daemon, endpoint, self._inspected, wanted, spool)
         else:
-            content, self._begun = self._begun or self._pushed(landing), None
-            content.want(wanted, self._budget(plan, landing))
+            content, self._begun = self._begun or self._pushed(endpoint), None
+            content.want(wanted, self._budget(plan, endpoint))
         return Routed(content, partial(self._instead, route, spool))
 
-    def _pushed(self, landing: RegistryEndpoint) -> Pushed:
-        repository = landing.registry.repository()
+    def _pushed(self, endpoint: RegistryEndpoint) -> Pushed:
+        repository = endpoint.registry.repository()
         return Pushed(
             self._image,
             repository,
-            self._routes.daemon.pushing(self._inspected, f"{landing.address}/{repository.name}", landing.auth),
+            self._routes.daemon.pushing(self._inspected, f"{endpoint.address}/{repository.name}", endpoint.auth),
             budget=_SLACK,
-            classic=self._store == "chain",
+            classic=self._store is StoreKind.CHAIN,
         )
 
-    def _budget(self, plan: Plan, landing: RegistryEndpoint) -> int:
+    def _budget(self, plan: Plan, endpoint: RegistryEndpoint) -> int:
         """Bytes that a push may upload before another route would have been the better choice."""
-        bounded = self._routes.asked == "auto" and landing.route == "registry"
+        bounded = self._routes.asked == "auto" and endpoint.route == "registry"
         regret = costs(plan, self._store, self._known).regret if bounded else _NEVER
         return int(plan.delta + _SLACK + regret * RATES[self._store].upload)
 

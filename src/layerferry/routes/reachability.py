@@ -1,4 +1,4 @@
-"""What a daemon reaches of ours: registries that we start, and the daemon's own word on each of their addresses."""
+"""The registries of ours that a daemon reaches: it is asked about each of their addresses."""
 
 import secrets
 import shutil
@@ -23,13 +23,13 @@ from layerferry.sources.daemon.ssh_transport import ssh_target
 from layerferry.targets.conduit import SshConduit
 from layerferry.temporary import TemporaryFolder
 
-#: What our registry's challenge says; an edge that shows it has let a request without credentials through.
+#: The realm of our registry's challenge; an edge that shows it has let a request without credentials through.
 _REALM = "layerferry"
 
 
 @dataclass(frozen=True, slots=True)
 class Ngrok:
-    """What a tunnel needs. An empty token: the agent's own configuration has it."""
+    """The settings of a tunnel. With an empty token, the agent's own configuration has it."""
 
     token: str = field(default="", repr=False)
     domain: str = ""
@@ -53,18 +53,18 @@ class RegistryEndpoint:
 
 @dataclass(frozen=True, slots=True)
 class Attempt:
-    """An address that the daemon was asked about. `trouble` is empty where it reaches us; `seconds` it took to tell."""
+    """An address that the daemon was asked about. `trouble` is why it does not reach us; empty where it does."""
 
     name: DaemonName
     trouble: str
     seconds: float
-    landing: RegistryEndpoint | None = None
+    endpoint: RegistryEndpoint | None = None
 
 
 class Reachability:
-    """Our registries, for as long as it is open; all of them ask for the same `credentials`.
+    """The registries of ours, until `close`; all of them ask for the same `credentials`.
 
-    `warn` hears in a sentence of a fault of theirs, in whichever thread.
+    `warn` gets a sentence on each error of ours in them, in whichever thread.
     """
 
     def __init__(
@@ -110,13 +110,13 @@ class Reachability:
         for name in self._topology.own_names(loopback.port):
             start = time.monotonic()
             try:
-                landing = self._land(name, loopback)
-                trouble = self._ask(landing)
+                endpoint = self._endpoint_at(name, loopback)
+                trouble = self._ask(endpoint)
             except LayerferryError as error:
                 yield Attempt(name, error.message, time.monotonic() - start)
             else:
-                shown = DaemonName(landing.address, name.reason, name.forward)
-                yield Attempt(shown, trouble, time.monotonic() - start, None if trouble else landing)
+                shown = DaemonName(endpoint.address, name.reason, name.forward)
+                yield Attempt(shown, trouble, time.monotonic() - start, None if trouble else endpoint)
 
     @property
     def service_is_set(self) -> bool:
@@ -154,13 +154,13 @@ class Reachability:
                 install=self._ngrok.install,
             )
         )
-        landing = RegistryEndpoint("ngrok", registry, tunnel.host, self._credentials)
-        if trouble := self._ask(landing):
+        endpoint = RegistryEndpoint("ngrok", registry, tunnel.host, self._credentials)
+        if trouble := self._ask(endpoint):
             raise RouteError(f"the daemon does not reach the tunnel: {trouble}")
-        return landing
+        return endpoint
 
     def _registry(self, host: str) -> Registry:
-        """Our registry on an address of ours; there is one for each, since none listens on more than it has to."""
+        """The registry on one address of ours; each address has its own, since none listens on more than it has to."""
         if host not in self._registries:
             spool = Path(self._stack.enter_context(TemporaryFolder()))
             self._registries[host] = self._stack.enter_context(
@@ -182,7 +182,7 @@ class Reachability:
     def _fault(self, error: Exception) -> None:
         self._warn(log.fault(error))
 
-    def _land(self, name: DaemonName, loopback: Registry) -> RegistryEndpoint:
+    def _endpoint_at(self, name: DaemonName, loopback: Registry) -> RegistryEndpoint:
         host, _ = split_address(name.address)
         if name.forward:
             port = self._forward(loopback.port)
@@ -193,7 +193,7 @@ class Reachability:
         return RegistryEndpoint("registry", loopback, name.address, self._credentials)
 
     def _forward(self, port: int) -> int:
-        """Let the daemon's host forward a port of its loopback to ours, through an ssh session of its own."""
+        """Forward a port of the daemon's loopback to ours, through an ssh session to its host; that port."""
         url = self._topology.daemon.url
         to_host = SshConduit(ssh_target(url), **self._daemon.ssh.arguments, command="exec cat")
         conduit = self._stack.enter_context(to_host)
@@ -203,11 +203,11 @@ class Reachability:
             raise RouteError(f"{conduit.name} forwards no port back to us")
         return forwarded
 
-    def _ask(self, landing: RegistryEndpoint) -> str:
+    def _ask(self, endpoint: RegistryEndpoint) -> str:
         """Why the daemon does not reach a registry of ours, or an empty string. It must be ours that it has reached."""
-        self._awaited, self._heard = landing.registry.repository().name, False
+        self._awaited, self._heard = endpoint.registry.repository().name, False
         name = self._awaited
-        trouble = self._daemon.reaches(f"{landing.address}/{name}:probe", landing.auth)
+        trouble = self._daemon.reaches(f"{endpoint.address}/{name}:probe", endpoint.auth)
         if not trouble and not self._heard:
             return "another registry answers there"
         return trouble

@@ -1,4 +1,4 @@
-"""A registry service of the job as the landing: the daemon pushes all of the image, and we read what is missing."""
+"""The content of an image by way of a registry service: the daemon pushes all of it, we read what is missing."""
 
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, closing
@@ -26,14 +26,14 @@ class ServiceEndpoint:
 
 
 class Served:
-    """The content of one image, out of a registry service that the daemon has pushed to."""
+    """The content of one image, from a registry service that the daemon has pushed to."""
 
     def __init__(
-        self, daemon: Daemon, landing: ServiceEndpoint, inspected: Inspected, wanted: frozenset[str], spool: Path
+        self, daemon: Daemon, endpoint: ServiceEndpoint, inspected: Inspected, wanted: frozenset[str], spool: Path
     ) -> None:
         self.pending = set(wanted)
         self._daemon = daemon
-        self._landing = landing
+        self._endpoint = endpoint
         self._inspected = inspected
         self._image = inspected.image
         self._spool = spool
@@ -47,14 +47,14 @@ class Served:
         self._stack.close()
 
     def blobs(self) -> Iterator[Blob]:
-        landing = self._landing
-        with self._daemon.pushing(self._inspected, f"{landing.address}/{landing.repository}") as push:
+        endpoint = self._endpoint
+        with self._daemon.pushing(self._inspected, f"{endpoint.address}/{endpoint.repository}") as push:
             push()
-        source = self._stack.enter_context(closing(RemoteSource(landing.environ)))
-        reference = f"registry:{landing.url.removeprefix('https://')}/{landing.repository}:{PUSH_TAG}"
+        source = self._stack.enter_context(closing(RemoteSource(endpoint.environ)))
+        reference = f"registry:{endpoint.url.removeprefix('https://')}/{endpoint.repository}:{PUSH_TAG}"
         served = source.open(reference, self._image.platform)
         if served.image.diff_ids != self._image.diff_ids:
-            raise SourceError(f"the registry service at {landing.url} serves another image than was pushed")
+            raise SourceError(f"the registry service at {endpoint.url} serves another image than was pushed")
         nothing_there = plan(served.image, Inventory())
         route = served.choose(nothing_there)
         self._content = self._stack.enter_context(
@@ -66,15 +66,15 @@ class Served:
 
     def finish(self) -> Summary:
         if self._content is None:
-            raise SourceError(f"nothing was read of the registry service at {self._landing.url}")
+            raise SourceError(f"nothing was read of the registry service at {self._endpoint.url}")
         return self._content.finish()
 
     @property
     def descriptors(self) -> Mapping[str, Descriptor]:
-        """What was told of the layers so far."""
+        """The descriptors of the layers that are known so far."""
         return self._content.finish().descriptors if self._content else {}
 
     @property
     def received(self) -> int:
-        """Bytes that were read so far."""
+        """The bytes that were read so far."""
         return self._content.finish().received if self._content else 0

@@ -1,7 +1,7 @@
-"""Settings: the command line goes before the environment, the environment before defaults.
+"""The settings: the command line goes before the environment, the environment before defaults.
 
-This package alone reads `os.environ`. What the settings are is loaded when it is asked for, while ssh shakes hands; and
-the model, which takes longer to load than ssh takes to start, where there is something to read.
+This package alone reads `os.environ`. The list of settings is loaded when it is asked for, while ssh shakes hands; the
+model, which takes longer to load than ssh takes to start, is loaded where there is something to read.
 """
 
 import os
@@ -13,14 +13,14 @@ if TYPE_CHECKING:
 
 
 def environment() -> Mapping[str, str]:
-    """The process's environment. Whoever needs a variable that is not a setting gets this mapping handed down."""
+    """The environment of the process. A module that needs a variable which is no setting gets this mapping."""
     return os.environ
 
 
 def load(overrides: Mapping[str, Any] | None = None) -> "Settings":
-    """The settings of this process; `overrides` come from the command line, None and empty ones count for nothing.
+    """The settings of this process; `overrides` come from the command line, where None and empty ones are none.
 
-    Raises `UsageError` that names every mistake and its variable, and no value that may be secret.
+    Raises `UsageError`, which names every mistake and its variable, and no value that may be secret.
     """
     from layerferry.settings.values import Settings, are_set  # noqa: PLC0415 - see above
 
@@ -33,10 +33,10 @@ def load(overrides: Mapping[str, Any] | None = None) -> "Settings":
 
 
 def has_log() -> bool:
-    """Whether a variable asks for a log, so that the settings are loaded before anybody has said anything."""
+    """Whether a variable asks for a log: the settings are loaded before anything is written, then."""
     return any(name.upper() == "LAYERFERRY_LOG" and value for name, value in os.environ.items())
 
 
 def has_ssh_material() -> bool:
-    """Whether variables say something about ssh, so that it cannot be started before the settings are loaded."""
+    """Whether a variable is about ssh: it cannot be started before the settings are loaded, then."""
     return any(name.startswith("LAYERFERRY_SSH_") for name in os.environ)

@@ -1,4 +1,4 @@
-"""Prints the README's table of settings."""
+"""A command that prints the README's table of settings."""
 
 import sys
 

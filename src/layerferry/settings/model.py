@@ -1,4 +1,4 @@
-"""Reads and checks the settings of `values`; pydantic lives here alone."""
+"""The model that reads and checks the settings of `values`; only this module imports pydantic."""
 
 import os
 import re
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from dataclasses import Field as Setting
 
 
-#: What has lines, or several words.
+#: The settings that have lines, or several words.
 _OF_LINES = frozenset({"images", "targets", "ssh_key", "ssh_known_hosts"})
 _CONTROL = "it has a control character in it"
 #: RFC 1035, section 2.3.4; ngrok takes a wildcard, too.
@@ -37,9 +37,9 @@ _MISTAKES: Mapping[str, str] = {
 
 
 class _Checks(BaseSettings):
-    """What a value must be, beyond its type.
+    """The checks of a value, beyond its type.
 
-    An empty variable counts as unset, but for the secrets: an empty one is a mistake that the user wants to hear of.
+    An empty variable counts as unset; an empty secret is a mistake, which the user is told of.
     """
 
     model_config = SettingsConfigDict(
@@ -54,7 +54,7 @@ class _Checks(BaseSettings):
     @field_validator("*", mode="before", check_fields=False)
     @classmethod
     def _printable(cls, value: Any, info: Any) -> Any:
-        """Lists are separated by newlines, a key and known hosts have lines: what is in those is looked at later."""
+        """Check that a value is printable. Lists, a key and known hosts have lines, and are checked later."""
         if isinstance(value, str) and info.field_name not in _OF_LINES and not value.strip().isprintable():
             raise ValueError(_CONTROL)
         return value
@@ -74,6 +74,7 @@ class _Checks(BaseSettings):
         "ssh_accept_new_host_key",
         "timeout",
         "jobs",
+        "retries",
         "summary",
         "dotenv",
         "log",
@@ -124,7 +125,7 @@ def _checked(value: str, parse: Callable[[str], object]) -> str:
 
 
 def _field(setting: "Setting[Any]") -> tuple[Any, Any]:
-    """A setting as pydantic wants it told. A list is no JSON in our variables."""
+    """A setting as a field of pydantic's. A list is no JSON in our variables."""
     kind = Annotated[setting.type, NoDecode] if setting.default == () else setting.type
     names = AliasChoices(*variables(setting.name))
     return kind, Field(setting.default, validation_alias=names, **setting.metadata["bounds"])
@@ -135,7 +136,7 @@ _Variables = create_model("_Variables", __base__=_Checks, **_DEFINED)
 
 
 def load(given: Mapping[str, Any]) -> Settings:
-    """See `layerferry.settings.load`."""
+    """The settings, as `layerferry.settings.load` describes them."""
     try:
         read = _Variables(**given)
     except ValidationError as error:
@@ -153,7 +154,7 @@ def _origin(location: str, given: Mapping[str, Any]) -> str:
 
 
 def _message(problem: Mapping[str, Any]) -> str:
-    """What is wrong with a value, which is not repeated; our own checks say it themselves."""
+    """The message for a mistake, without the value; our own checks have their own."""
     if problem["type"] == "value_error":
         return str(problem["ctx"]["error"])
     return _MISTAKES.get(problem["type"], "it cannot be read").format_map(problem.get("ctx", {}))

@@ -1,4 +1,4 @@
-"""The settings themselves: each with its variables, what it says, and its default. `model` reads and checks them."""
+"""The list of the settings: each with its variables, its help and its default. `model` reads and checks them."""
 
 import dataclasses
 from collections.abc import Iterator, Mapping
@@ -24,7 +24,7 @@ def _setting(default: Any, says: str, *older: str, secret: bool = False, **bound
 
 @dataclass(frozen=True)
 class Settings:
-    """Everything that a pipeline may set, each as LAYERFERRY_ and its name in capitals."""
+    """The settings that a pipeline may have, each as LAYERFERRY_ and its name in capitals."""
 
     images: tuple[str, ...] = _setting((), "Images to push, separated by commas, spaces or newlines.")
     targets: tuple[str, ...] = _setting((), "Where to: `[user@]host[:port]`, or `registry://host[/prefix][?via=host]`.")
@@ -52,6 +52,7 @@ class Settings:
     ssh_known_hosts: str | None = _setting(None, "Lines of a known_hosts file, or a path.")
     ssh_accept_new_host_key: bool = _setting(default=False, says="Trust a host's key at first sight. Not recommended.")
     jobs: int = _setting(8, "How many targets are pushed to at once.", ge=1)
+    retries: int = _setting(3, "Further tries where a connection breaks, or is refused in a crowd.", ge=0, le=100)
     platform: str = _setting("", "Which platform of a multi-platform image, such as `linux/arm64`.")
     compression: str = _setting("auto", "`auto`, `zstd`, `gzip` or `none`, with a level: `zstd:9`.")
     timeout: float = _setting(0.0, "Seconds that the whole push may last; 0 for no bound.", ge=0, le=_YEAR)
@@ -80,7 +81,7 @@ class Settings:
 
     @property
     def known_secrets(self) -> tuple[str, ...]:
-        """Every secret value, used or not, to be masked before anything else is said."""
+        """The secret values, used or not, to be masked before anything else is written."""
         values = (getattr(self, field.name) for field in FIELDS if field.metadata["secret"])
         return tuple(value for value in values if value and value.lower() not in SWITCHES)
 
@@ -89,7 +90,7 @@ FIELDS = dataclasses.fields(Settings)
 
 
 def variables(name: str) -> tuple[str, ...]:
-    """The environment's names for a setting, the one that counts first."""
+    """The variables of a setting, the one that counts first."""
     return (PREFIX + name.upper(), *next(field.metadata["older"] for field in FIELDS if field.name == name))
 
 
@@ -101,7 +102,7 @@ def are_set(environ: Mapping[str, str]) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class Origin:
-    """A setting, its value with secrets masked, and where it comes from."""
+    """The origin of a setting, and its value, with secrets masked."""
 
     variable: str
     value: str
@@ -109,7 +110,7 @@ class Origin:
 
 
 def origins(settings: Settings, environ: Mapping[str, str], overrides: Mapping[str, Any]) -> Iterator[Origin]:
-    """Where each setting came from: the command line, a variable of the environment, or our default."""
+    """The origin of each setting: the command line, a variable of the environment, or our default."""
     for field in FIELDS:
         value = getattr(settings, field.name)
         names = variables(field.name)

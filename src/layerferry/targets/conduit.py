@@ -112,6 +112,8 @@ class Conduit:
         self._lines: queue.Queue[str | LayerferryError | None] = queue.Queue(limits.LINES_WAITING)
         self._stderr = bytearray()
         self._closed = False
+        #: Whether the other side has said anything.
+        self._heard = False
         self._writing = threading.Lock()
         try:
             self._process = subprocess.Popen(
@@ -206,7 +208,7 @@ class Conduit:
         try:
             code = self._process.wait(timeout=5)
         except subprocess.TimeoutExpired:
-            return ConnectError(f"{self.name} closed the connection")
+            return ConnectError(f"{self.name} closed the connection after {self.sent} bytes", transient=True)
         self._readers[1].join(timeout=5)
         if code < 0:
             return ConnectError(f"{self.name}: {self._argv[0]}, here, was ended by signal {-code}")
@@ -242,6 +244,7 @@ class Conduit:
         last: LayerferryError | None = None
         with self._process.stdout as stream:
             while line := stream.readline(limits.LINE):
+                self._heard = True
                 if len(line) == limits.LINE and not line.endswith(b"\n"):
                     last = TargetError(f"{self.name} says a line of more than {limits.LINE} bytes")
                     break
@@ -358,7 +361,7 @@ class SshConduit(Conduit):
             self._control.cleanup()
 
     def _explain(self, code: int, text: str) -> Exception:
-        return explain(self.name, code, text)
+        return explain(self.name, code, text, self.sent if self._heard else None)
 
 
 def ssh_words(

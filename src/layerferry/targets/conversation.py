@@ -1,42 +1,6 @@
-"""The conversation with a target, our end of it. `host.sh` or `layerferry.receive` is the other end.
+"""The conversation with a target, our end of it; `layerferry.protocol` tells it line by line.
 
-One session does everything. It is lines of text until an archive starts (`>` is us, `<` the target):
-
-    > : layerferry 1 6012                     the preamble: protocol, bytes of script; a no-op where a sh reads it
-    > (6012 bytes of host.sh)                 a receiver skips them
-    > engine ctr k8s.io                       the engine and its namespace; none where the target is to find one
-    > dry-run                                 where nothing is to be changed: said before any word of the source's
-    < layerferry 1 sh                         it is there; what a login shell prints before is skipped
-    > image sha256:… | layer sha256:… | end   the ask: an image ID and its diff IDs, for each image
-    < engine docker 28.5.2 overlay2           the greeting; words that we do not know are skipped
-    < store chain                             what it finds layers by: chain, layer (diff ID) or blob
-    < platform linux/x86_64
-    < accept none gzip zstd                   for the archive as a stream
-    < layers tar gzip zstd                    for the layers in it
-    < capability alive idle login             see `Greeting.capability`; an older target has none
-    < image sha256:…                          and, for each image asked for, what is there of it:
-    < present                                 it is here; or
-    < same sha256:…                           it is, under this image ID; or
-    < chain 7 sha256:…                        its first 7 layers are, in that image;
-    < loose sha256:… 9 sha256:…               a further layer is, with 9 below it in that image
-    < blob sha256:… sha256:… 2811 MEDIATYPE   blob stores: a diff ID, and the store's own blob for it
-    < end
-    > learn IMAGE NAME TOKEN BASIC            where blobs are not told: let the daemon push IMAGE to us as NAME, with
-                                              these credentials, in docker's two forms of them
-    < learned yes|no
-    > tag IMAGE NAME                          an image ID, or a throw-away name, gets a name
-    > expect INCOMING sha256:… sha256:…       the header: a throw-away name, and the diff IDs that it must show
-    > load zstd                               and the archive follows: LENGTH, bytes, LENGTH, bytes, 0
-    > -                                         a sign of life, between frames and between lines (`idle`)
-    < alive                                     one while the engine works, each 10 s (`alive`)
-    < loaded INCOMING sha256:… | end          the engine shows just the expected layers under this image ID
-    > tag INCOMING NAME | done                we agree: it gets its names, and loses the throw-away one
-    < done
-    < failed KIND TEXT                        at any time: the verdict; throw-away names are gone
-
-Until `tag`, the target's old image keeps its name; when the session breaks off, the target drops what it loaded. After
-`done` each name was seen to be its image. A line is words of printable ASCII, whoever made them: what has a space or a
-control character in it is not said. Every wait is bounded, by `layerferry.oci.limits`.
+The host script (`layerferry.targets.host`) or `layerferry.receive` is the other end.
 """
 
 import contextlib
@@ -45,20 +9,18 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from importlib.resources import files
 
 from layerferry import log
 from layerferry.compression.stream import in_blocks
 from layerferry.errors import ConnectError, LayerferryError, SourceError, TargetError, VerificationError
 from layerferry.oci import limits
 from layerferry.oci.image import Image, is_digest
+from layerferry.protocol import FRAME, SIGN_OF_LIFE, VERSION, Capability, Reply, Verb
 from layerferry.targets.conduit import Conduit, SilenceError
 from layerferry.targets.greeting import Greeting, Reader
+from layerferry.targets.host.script import script
 from layerferry.targets.verdict import cut, is_verdict, verdict
 
-PROTOCOL = 1
-#: Bytes. Each costs the host a process; a multiple of its block of 64 KiB.
-FRAME = 1 << 20
 _WORD = re.compile(r"[!-~]+")
 
 
@@ -102,10 +64,11 @@ class Conversation:
         self._capability: frozenset[str] = frozenset()
         self._over = threading.Event()
         wanted = conduit.engine or engine
-        self._opening = [("engine", *(wanted.split(":", 1) if wanted else ())), *([("dry-run",)] if dry_run else [])]
+        named = wanted.split(":", 1) if wanted else ()
+        self._opening = [(Verb.ENGINE, *named), *([(Verb.DRY_RUN,)] if dry_run else [])]
         text = script()
-        log.note(f"> {self.target}", f": layerferry {PROTOCOL} {len(text)} (and the script, {len(text)} bytes)")
-        self._write(f": layerferry {PROTOCOL} {len(text)}\n".encode() + text)
+        log.note(f"> {self.target}", f": layerferry {VERSION} {len(text)} (and the script, {len(text)} bytes)")
+        self._write(f": layerferry {VERSION} {len(text)}\n".encode() + text)
         if conduit.pipelined:  # the target looks for its engine while we look at the source
             self._say(*self._opening)
 
@@ -121,8 +84,8 @@ class Conversation:
             self._hello()
             lines += self._opening
         for image_id, diff_ids in self._asked.items():
-            lines += [("image", image_id), *(("layer", diff_id) for diff_id in diff_ids)]
-        self._say(*lines, ("end",))
+            lines += [(Verb.IMAGE, image_id), *((Verb.LAYER, diff_id) for diff_id in diff_ids)]
+        self._say(*lines, (Verb.END,))
 
     def greeting(self) -> Greeting:
         """Read the greeting and the inventory."""
@@ -130,7 +93,7 @@ class Conversation:
         wait = _Wait("what it has of the images", limits.ANSWER, limits.ANSWERS)
         greeting = Reader(self.target, self._asked).read(self._answer_lines(wait))
         self._capability = frozenset(greeting.capability)
-        if "idle" in self._capability:
+        if Capability.IDLE in self._capability:
             threading.Thread(target=self._give_signs_of_life, daemon=True).start()
         return greeting
 
@@ -148,16 +111,16 @@ class Conversation:
                     continue
                 case _:
                     raise TargetError(f"{self.target} does not greet, it says: {(noise or [cut(line, 200)])[0]}")
-            if version != str(PROTOCOL):
+            if version != str(VERSION):
                 raise TargetError(
-                    f"{self.target} speaks protocol {cut(version, 40)}, we speak {PROTOCOL}",
+                    f"{self.target} speaks protocol {cut(version, 40)}, we speak {VERSION}",
                     hint="Install the same version of layerferry on both sides.",
                 )
 
     @property
     def learns(self) -> bool:
         """Whether the target lets its daemon push to us, with credentials."""
-        return "login" in self._capability
+        return Capability.LOGIN in self._capability
 
     def learn(self, image_id: str, name: str, token: str, basic: str) -> bool:
         """Let the target's daemon push an image to `name`, which leads to a registry of ours; whether it did.
@@ -165,15 +128,15 @@ class Conversation:
         The credentials: `token` as X-Registry-Auth has them, `basic` as config.json and RFC 7617 do.
         """
         log.mask(token, basic)
-        self._say(("learn", image_id, name, token, basic))
-        return self._answer("its engine to push to us", limits.ANSWER).split() == ["learned", "yes"]
+        self._say((Verb.LEARN, image_id, name, token, basic))
+        return self._answer("its engine to push to us", limits.ANSWER).split() == [Reply.LEARNED, "yes"]
 
     def load(self, expected: Mapping[str, Sequence[str]], method: str, stream: Iterable[bytes]) -> dict[str, str]:
         """Send an archive; `expected` has the diff IDs by throw-away name. The image IDs that the engine shows.
 
         Raises what the target says is wrong, as soon as it says so.
         """
-        self._say(*(("expect", name, *diff_ids) for name, diff_ids in expected.items()), ("load", method))
+        self._say(*((Verb.EXPECT, name, *diff_ids) for name, diff_ids in expected.items()), (Verb.LOAD, method))
         sent = 0
         for frame in in_blocks(stream, FRAME):
             self._heed()
@@ -189,7 +152,7 @@ class Conversation:
         shown: dict[str, str] = {}
         for line in self._answer_lines(wait, self._early):
             match line.split():
-                case ["loaded", name, image_id] if name in expected and name not in shown and is_digest(image_id):
+                case [Reply.LOADED, name, image_id] if name in expected and name not in shown and is_digest(image_id):
                     shown[name] = image_id
                 case _:
                     self._skip()
@@ -199,26 +162,26 @@ class Conversation:
 
     def commit(self, names: Iterable[tuple[str, Iterable[str]]]) -> None:
         """Give images, by ID or throw-away name, their names, and drop the throw-away ones."""
-        self._say(*(("tag", image, name) for image, wanted in names for name in wanted), ("done",))
-        if (line := self._answer("its engine to give the names", limits.NAMED)) != "done":
+        self._say(*((Verb.TAG, image, name) for image, wanted in names for name in wanted), (Verb.DONE,))
+        if (line := self._answer("its engine to give the names", limits.NAMED)) != Reply.DONE:
             raise ConnectError(f"{self.target} says {cut(line, 200)!r} where 'done' should stand")
         self._over.set()
 
     def _silence(self, otherwise: float) -> float:
-        return limits.ALIVE if "alive" in self._capability else otherwise
+        return limits.ALIVE if Capability.ALIVE in self._capability else otherwise
 
     def _give_signs_of_life(self) -> None:
         """A target that hears nothing, while we wait for the source, takes us for gone."""
         with contextlib.suppress(LayerferryError):
             while not self._over.wait(limits.HEARTBEAT):
-                self._conduit.write(b"-\n")
+                self._conduit.write(f"{SIGN_OF_LIFE}\n".encode())
 
     def _heed(self) -> None:
         """Read what waits to be read: a verdict is raised, the answer to the archive kept, all else skipped."""
         try:
             while self._conduit.answered and not self._early:
                 line = self._read(_Wait("its answer", limits.LAST_WORDS, limits.LAST_WORDS))
-                if line.split()[:1] in (["loaded"], ["end"]):
+                if line.split()[:1] in ([Reply.LOADED], [Reply.END]):
                     self._early = line
                 else:
                     self._skip()
@@ -251,7 +214,7 @@ class Conversation:
         with contextlib.suppress(ConnectError, TargetError):
             for _ in range(limits.LAST_WORDS_LINES):
                 line = self._conduit.read_line(wait.left)
-                if line.startswith("failed "):
+                if line.startswith(f"{Reply.FAILED} "):
                     return verdict(self.target, line)
                 self._greeted = self._greeted or line.startswith("layerferry ")
                 last = line.strip() or last
@@ -268,31 +231,24 @@ class Conversation:
             if noise:
                 error.hint = _before(noise[-1])
             raise
-        if line.startswith("failed ") and (self._greeted or is_verdict(line)):
+        if line.startswith(f"{Reply.FAILED} ") and (self._greeted or is_verdict(line)):
             raise verdict(self.target, line)
         return line
 
     def _answer(self, what: str, whole: float) -> str:
         """One line that is no sign of life."""
         wait = _Wait(what, self._silence(whole), whole)
-        while (line := self._read(wait)) == "alive":
+        while (line := self._read(wait)) == Reply.ALIVE:
             self._skip()
         return line
 
     def _answer_lines(self, wait: _Wait, line: str = "") -> Iterator[str]:
         """The lines up to `end`; the first may have been read."""
         line = line or self._read(wait)
-        while line != "end":
+        while line != Reply.END:
             yield line
             line = self._read(wait)
 
 
 def _before(line: str) -> str:
     return f"Before that, it printed: {cut(line, 200)}"
-
-
-def script() -> bytes:
-    """host.sh as it is sent: without comments and blank lines."""
-    text = files("layerferry.targets").joinpath("host.sh").read_text(encoding="utf-8")
-    lines = (line.strip() for line in text.splitlines())
-    return "".join(f"{line}\n" for line in lines if line and not line.startswith("#")).encode()

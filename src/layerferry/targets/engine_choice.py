@@ -7,7 +7,7 @@ from typing import Self
 
 from layerferry.errors import UsageError
 
-#: Each engine that host.sh knows, in the order in which it looks for them; and whether it has namespaces.
+#: Each engine that the host script knows, in the order in which it looks for them; and whether it has namespaces.
 ENGINES: Mapping[str, bool] = {"docker": False, "podman": False, "k3s": True, "ctr": True, "nerdctl": True}
 #: What containerd takes (containerd, pkg/identifiers).
 _NAMESPACE = re.compile(r"[A-Za-z0-9]+(?:[-._][A-Za-z0-9]+)*")

@@ -18,10 +18,11 @@ from layerferry.oci.image import (
     Word,
     is_digest,
 )
+from layerferry.oci.store_kind import StoreKind
+from layerferry.protocol import Fact, Reply
 
 #: What a manifest of ours may name: of an encrypted or a foreign layer we know too little.
 _LAYER_TYPES = frozenset({MEDIA_TYPE_LAYER, MEDIA_TYPE_LAYER_GZIP, MEDIA_TYPE_LAYER_ZSTD, *DOCKER_LAYER_TYPES})
-_STORES = frozenset({"chain", "layer", "blob"})
 #: Facts of today are five, and three lines are said of an image beside those for its layers.
 _FACTS, _LINES_AN_IMAGE, _LINES_A_LAYER = 64, 8, 4
 _WORDS_OF_A_FACT = 16
@@ -50,12 +51,12 @@ class Holding:
 
 @dataclass(frozen=True, slots=True)
 class Greeting:
-    """A target's answer to our ask. `store` is `chain`, `layer` or `blob`; `holdings` goes by asked image ID."""
+    """A target's answer to our ask. `holdings` goes by asked image ID."""
 
     engine: str
     version: str
     driver: str
-    store: str
+    store: StoreKind
     platform: Platform
     accept: tuple[str, ...]
     #: What the engine unpacks of layers: `tar`, `gzip`, `zstd`. docker before 23 knows no zstd.
@@ -63,7 +64,6 @@ class Greeting:
     holdings: dict[str, Holding]
     #: By diff ID, the blobs that the target's store has for the layers that were asked for, as far as it tells.
     blobs: dict[str, Descriptor] = field(default_factory=dict)
-    #: `alive`: it says so while its engine works. `idle`: it takes signs of life. `login`: `learn` takes credentials.
     capability: tuple[str, ...] = ()
 
     def __str__(self) -> str:
@@ -77,7 +77,7 @@ class Greeting:
     def store_name(self) -> str:
         if self.engine in {"ctr", "k3s"}:
             return f"namespace {self.driver}"
-        return "containerd store" if self.store == "blob" else self.driver
+        return "containerd store" if self.store is StoreKind.BLOB else self.driver
 
 
 class Reader:
@@ -100,11 +100,11 @@ class Reader:
             if (left := left - 1) < 0:
                 raise TargetError(f"{self._target} says more than it was asked for")
             match line.split():
-                case ["image", image_id]:
+                case [Reply.IMAGE, image_id]:
                     image = image_id if image_id in self._asked else ""
                     if image:
                         self._holdings.setdefault(image, Holding())
-                case ["blob", diff_id, digest, size, media_type]:
+                case [Reply.BLOB, diff_id, digest, size, media_type]:
                     self._blob(diff_id, digest, size, media_type)
                 case words if image:
                     self._hold(image, words)
@@ -115,15 +115,15 @@ class Reader:
     def _hold(self, image: str, words: list[str]) -> None:
         diff_ids = self._asked[image]
         match words:
-            case ["present"]:
+            case [Reply.PRESENT]:
                 self._holdings[image] = Holding(present=True)
-            case ["same", image_id] if is_digest(image_id):
+            case [Reply.SAME, image_id] if is_digest(image_id):
                 self._holdings[image] = Holding(same=image_id)
-            case ["chain", depth] if _number(depth, len(diff_ids)) is not None:
+            case [Reply.CHAIN, depth] if _number(depth, len(diff_ids)) is not None:
                 self._holdings[image] = Holding(depth=int(depth))
-            case ["chain", depth, holder] if _number(depth, len(diff_ids)) is not None and is_digest(holder):
+            case [Reply.CHAIN, depth, holder] if _number(depth, len(diff_ids)) is not None and is_digest(holder):
                 self._holdings[image] = Holding(depth=int(depth), holder=holder)
-            case ["loose", diff_id, below, holder] if diff_id in diff_ids and is_digest(holder):
+            case [Reply.LOOSE, diff_id, below, holder] if diff_id in diff_ids and is_digest(holder):
                 if _number(below, limits.LAYERS) is not None:
                     self._holdings[image].loose[diff_id] = Place(holder, int(below))
 
@@ -134,12 +134,14 @@ class Reader:
 
     def _greeting(self) -> Greeting:
         try:
-            engine, version, driver = (*map(Word, self._facts["engine"][:3]), "", "")[:3]
-            platform, store = Platform.parse(self._facts["platform"][0]), self._facts["store"][0]
-            accept, layers, capability = (_words(self._facts, key) for key in ("accept", "layers", "capability"))
+            engine, version, driver = (*map(Word, self._facts[Fact.ENGINE][:3]), "", "")[:3]
+            platform, store = Platform.parse(self._facts[Fact.PLATFORM][0]), StoreKind(self._facts[Fact.STORE][0])
+            accept, layers, capability = (
+                _words(self._facts, key) for key in (Fact.ACCEPT, Fact.LAYERS, Fact.CAPABILITY)
+            )
         except (KeyError, IndexError, ValueError, LayerferryError):
-            engine = store = ""
-        if not engine or store not in _STORES:
+            engine = ""
+        if not engine:
             raise TargetError(f"{self._target} does not say what engine it has")
         held, blobs = self._holdings, self._blobs
         return Greeting(engine, version, driver, store, platform, accept, layers, held, blobs, capability)

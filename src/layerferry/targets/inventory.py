@@ -13,6 +13,7 @@ from layerferry import log
 from layerferry.errors import SourceError
 from layerferry.oci.image import Descriptor, Image
 from layerferry.oci.plan import Inventory
+from layerferry.oci.store_kind import StoreKind
 from layerferry.targets.conduit import Conduit
 from layerferry.targets.conversation import Conversation
 from layerferry.targets.greeting import Greeting, Holding, Place
@@ -76,7 +77,7 @@ def learn(
     Whoever else is on the target reaches the registry, too, and may read its name in the daemon's command line: it
     asks for credentials, and of two manifests counts none. `fault` hears of an error of its own.
     """
-    if greeting.store != "blob":
+    if greeting.store is not StoreKind.BLOB:
         return Knowledge()
     told = greeting.blobs
     wanted = [image for image in images if not greeting.holdings[image.id].present]
@@ -124,12 +125,13 @@ def _credentials(user: str, password: str, address: str) -> tuple[str, str]:
     return base64.urlsafe_b64encode(token).decode(), base64.b64encode(f"{user}:{password}".encode()).decode()
 
 
-def inventory(image: Image, holding: Holding, store: str, knowledge: Knowledge) -> Inventory:
+def inventory(image: Image, holding: Holding, store: StoreKind, knowledge: Knowledge) -> Inventory:
     """What `image`'s plan may count on."""
-    below = image.layers[: holding.depth]
     there = frozenset(places(image, holding))
-    if store == "blob":
-        return Inventory(blobs=knowledge.blobs(image, holding), unnamed=there)
-    if store == "layer":
-        return Inventory(diff_ids=there)
-    return Inventory(chain_ids=frozenset(layer.chain_id for layer in below))
+    match store:
+        case StoreKind.BLOB:
+            return Inventory(blobs=knowledge.blobs(image, holding), unnamed=there)
+        case StoreKind.LAYER:
+            return Inventory(diff_ids=there)
+        case StoreKind.CHAIN:
+            return Inventory(chain_ids=frozenset(layer.chain_id for layer in image.layers[: holding.depth]))

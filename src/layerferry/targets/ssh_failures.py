@@ -19,6 +19,7 @@ class _Failure:
     message: str
     hint: str
     error: type[ConnectError] = ConnectError
+    transient: bool = False
 
 
 _FAILURES = (
@@ -31,13 +32,19 @@ _FAILURES = (
              "Check the user name and the key: `ssh -v HOST true` shows which keys were tried."),
     _Failure("Too many authentication failures", "it refused our authentication after too many keys",
              "Name the key with IdentityFile and set IdentitiesOnly yes."),
+    _Failure("Temporary failure in name resolution", "no name server answers", "Check the network and DNS.",
+             transient=True),
     _Failure("Could not resolve hostname", "its name cannot be resolved", "Check the name, DNS and your ssh_config."),
     _Failure("Connection refused", "it refused the connection", "Is sshd running there, on this port?"),
-    _Failure("timed out|Timeout, server", "it did not answer in time", "Is the host up, and the port open from here?"),
-    _Failure("No route to host|Network is unreachable", "no route leads to it", "Check the address and the network."),
+    _Failure("timed out|Timeout, server", "it did not answer in time", "Is the host up, and the port open from here?",
+             transient=True),
+    _Failure("No route to host|Network is unreachable", "no route leads to it", "Check the address and the network.",
+             transient=True),
     _Failure("UNPROTECTED PRIVATE KEY", "the private key is readable by others", "Run `chmod 600` on the key file."),
+    _Failure("kex_exchange_identification|banner exchange", "it closed the connection before it said who it is",
+             "Many at once do that (MaxStartups of its sshd_config); sshd's log on the host says why.", transient=True),
     _Failure("Connection closed|Connection reset|Broken pipe|closed by remote host", "it closed the connection",
-             "Try again; sshd's log on the host may say why."),
+             "Try again; sshd's log on the host may say why.", transient=True),
     _Failure("Bad configuration option|command-line: line", "ssh does not understand an option",
              "Check --ssh-option and your ssh_config."),
 )  # fmt: skip
@@ -48,8 +55,11 @@ def _lines(text: str) -> list[str]:
     return [line.strip() for line in text[-limits.SAID :].splitlines() if line.strip()]
 
 
-def explain(target: str, code: int, text: str) -> LayerferryError:
-    """The error for an ssh process that ended with status `code` and `text` on stderr."""
+def explain(target: str, code: int, text: str, sent: int | None = None) -> LayerferryError:
+    """The error for an ssh process that ended with status `code` and `text` on stderr.
+
+    `sent` is how many bytes had gone when it did, where the other side had answered before.
+    """
     lines = _lines(text)
     last = cut(lines[-1], limits.SHOWN) if lines else ""
     if code != _SSH_FAILED:
@@ -62,8 +72,14 @@ def explain(target: str, code: int, text: str) -> LayerferryError:
         detail = next((line for line in lines if re.search(failure.pattern, line)), None)
         if detail is not None:
             why = f"{failure.message} ({cut(detail, limits.SHOWN)})"
-            return failure.error(f"cannot connect to {target}: {why}", hint=failure.hint)
-    return ConnectError(f"cannot connect to {target}: {last or 'ssh ended without a word'}")
+            return failure.error(f"{_what(target, sent)}: {why}", hint=failure.hint, transient=failure.transient)
+    return ConnectError(f"{_what(target, sent)}: {last or 'ssh ended without a word'}", transient=sent is not None)
+
+
+def _what(target: str, sent: int | None) -> str:
+    if sent is None:
+        return f"cannot connect to {target}"
+    return f"the connection to {target} broke after {sent} bytes"
 
 
 #: What the client says last where `-W` failed; in a shared session all that it says.

@@ -2,6 +2,7 @@
 
 from layerferry.errors import LayerferryError, TargetError, VerificationError
 from layerferry.oci import limits
+from layerferry.protocol import Reply, VerdictKind
 
 #: An engine has one status, 1, for whatever fails. (alternatives, message, hint): of one alternative, all words occur.
 #: Each was seen on docker 20.10, 26.1 and 28.5, or podman 4.3.
@@ -18,22 +19,25 @@ _ENGINE_FAILURES: tuple[tuple[tuple[tuple[str, ...], ...], str, str], ...] = (
 _GONE = ("no such file or directory", "does not exist", "not found", "unknown parent image")
 _UNTOUCHED = "The old image is still there under its name."
 _KINDS: dict[str, tuple[type[LayerferryError], str, str]] = {
-    "no-engine": (TargetError, "there is no container engine", "Install docker or podman, where ssh finds it."),
-    "engine": (TargetError, "its engine cannot be used", "See what `docker info` says there."),
-    "stopped": (TargetError, "its engine does not run", f"Start it, and push again. {_UNTOUCHED}"),
-    "load": (TargetError, "the engine refused the image", _UNTOUCHED),
-    "tag": (TargetError, "the engine refused the name", _UNTOUCHED),
-    "run": (TargetError, "the image has its name, but the command of the policy failed", "Its log there says why."),
-    "internal": (TargetError, "the receiver failed", "Its log on the target says why."),
-    "refused": (TargetError, "the receiver refuses this", "Its policy stands in authorized_keys on the target."),
-    "protocol": (TargetError, "it does not take what we say", "Nothing was changed there."),
-    "verify": (VerificationError, "what was loaded is not what was sent", _UNTOUCHED),
+    VerdictKind.NO_ENGINE:
+        (TargetError, "there is no container engine", "Install docker or podman, where ssh finds it."),
+    VerdictKind.ENGINE: (TargetError, "its engine cannot be used", "See what `docker info` says there."),
+    VerdictKind.STOPPED: (TargetError, "its engine does not run", f"Start it, and push again. {_UNTOUCHED}"),
+    VerdictKind.LOAD: (TargetError, "the engine refused the image", _UNTOUCHED),
+    VerdictKind.TAG: (TargetError, "the engine refused the name", _UNTOUCHED),
+    VerdictKind.RUN:
+        (TargetError, "the image has its name, but the command of the policy failed", "Its log there says why."),
+    VerdictKind.INTERNAL: (TargetError, "the receiver failed", "Its log on the target says why."),
+    VerdictKind.REFUSED:
+        (TargetError, "the receiver refuses this", "Its policy stands in authorized_keys on the target."),
+    VerdictKind.PROTOCOL: (TargetError, "it does not take what we say", "Nothing was changed there."),
+    VerdictKind.VERIFY: (VerificationError, "what was loaded is not what was sent", _UNTOUCHED),
 }  # fmt: skip
 
 
 def is_verdict(line: str) -> bool:
     """Whether a line is `failed` with a kind that we know: a login shell may print "failed logins: 0"."""
-    return line.startswith("failed ") and line.split(" ", 2)[1] in _KINDS
+    return line.startswith(f"{Reply.FAILED} ") and line.split(" ", 2)[1] in _KINDS
 
 
 def verdict(target: str, line: str) -> LayerferryError:
@@ -43,16 +47,25 @@ def verdict(target: str, line: str) -> LayerferryError:
     error, message, hint = _KINDS.get(kind, (TargetError, f"failed to {cut(kind, 40)}".rstrip(), ""))
     if error is TargetError:
         message, hint = _better(kind, text.lower()) or (message, hint)
-    return error(f"{target}: {message} ({cut(text, limits.SHOWN)})" if text else f"{target}: {message}", hint=hint)
+    return error(
+        f"{target}: {message} ({cut(text, limits.SHOWN)})" if text else f"{target}: {message}",
+        hint=hint,
+        transient=kind == VerdictKind.STOPPED or (kind == VerdictKind.LOAD and _is_gone(text.lower())),
+    )
 
 
 def _better(kind: str, text: str) -> tuple[str, str] | None:
     for alternatives, message, advice in _ENGINE_FAILURES:
         if any(all(word in text for word in words) for words in alternatives):
             return message, advice
-    if kind == "load" and any(word in text for word in _GONE):
+    if kind == VerdictKind.LOAD and _is_gone(text):
         return "the engine refused the image", f"If an image was removed there meanwhile, push again. {_UNTOUCHED}"
     return None
+
+
+def _is_gone(text: str) -> bool:
+    """Whether an image that was built on has been removed: a further try finds that out, and sends its layers."""
+    return any(word in text for word in _GONE)
 
 
 def cut(text: str, most: int) -> str:

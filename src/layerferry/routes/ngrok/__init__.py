@@ -1,1 +1,1 @@
-"""The ngrok tunnel to a registry of ours: agent, edge, errors. Nothing else knows pyngrok."""
+"""The ngrok tunnel to a registry of ours: agent, edge, errors. Nothing else imports pyngrok."""

@@ -1,4 +1,4 @@
-"""ngrok's agent: where it is, what it can do, and the configuration that it is given."""
+"""The agent of ngrok: its path, its version, and the configuration that we write for it."""
 
 import json
 import os
@@ -106,7 +106,7 @@ def tunnel_forms(version: tuple[int, int], credentials: Credentials, domain: str
 
 
 def agent_environment(env: Mapping[str, str], *, secrets: tuple[str, ...], folder: Path) -> dict[str, str]:
-    """The environment for the agent: ours without what it need not know, and its own API past any proxy."""
+    """The environment for the agent: ours without secrets, and with no proxy for its own API."""
     kept = child_environment(env, secrets=secrets)
     direct = [part for part in (env.get("no_proxy") or env.get("NO_PROXY") or "").split(",") if part.strip()]
     direct += [name for name in _LOOPBACK if name not in direct]
@@ -114,7 +114,7 @@ def agent_environment(env: Mapping[str, str], *, secrets: tuple[str, ...], folde
 
 
 def redact(text: str, secrets: tuple[str, ...]) -> str:
-    """`text` on one line without `secrets`; nothing of it when a part of one is left, as in a quotation cut short."""
+    """The text on one line without `secrets`; empty where a part of one is left, as in a quotation cut short."""
     for secret in secrets:
         text = text.replace(secret, "***")
     for secret in secrets:

@@ -1,4 +1,4 @@
-"""The public side of a tunnel: credentials for it, and the proof that it asks for them, without which it is closed."""
+"""The edge, the public end of a tunnel: its credentials, and the proof that it asks for them."""
 
 import base64
 import contextlib
@@ -18,9 +18,9 @@ from urllib.parse import urlsplit
 from layerferry.errors import RouteError
 from layerferry.routes.ngrok.failures import ADVICE, explain, find_code
 
-#: The realm of the edge's own challenge, by which it is told from one that comes from behind it.
+#: The realm of the edge's own challenge; any other comes from behind it.
 EDGE_REALM = "layerferry-edge"
-#: What an edge says until it knows of a new tunnel, or has reached its other end.
+#: The statuses of an edge until it knows of a new tunnel, or has reached its other end.
 _PASSING = frozenset({404, 421, 502, 503, 504})
 #: ERR_NGROK_3200, the endpoint is offline: said for a moment after it has come up.
 _PASSING_CODES = frozenset({"", "3200", "8012"})
@@ -37,7 +37,7 @@ class Credentials:
 
     @classmethod
     def generate(cls) -> Self:
-        """New ones, 256 random bits, within ngrok's limits: a password of 8 to 128 characters, no `:` and no `${`."""
+        """New credentials of 256 random bits, within ngrok's limits: 8 to 128 characters, no `:` and no `${`."""
         return cls("layerferry", secrets.token_urlsafe(32))
 
     @property
@@ -47,7 +47,7 @@ class Credentials:
 
     @property
     def secrets(self) -> tuple[str, ...]:
-        """Every form in which they may be written, to be masked."""
+        """The forms in which they may be written, to be masked."""
         return self.password, self.header.removeprefix("Basic ")
 
 
@@ -89,7 +89,7 @@ def check_edge(
 
 
 def _judged(reply: _Reply, what: str) -> RouteError:
-    """The error for an answer that is no 401. Whatever is no plain refusal counts as open."""
+    """The error for an answer that is no 401: the edge counts as open, unless it plainly refuses."""
     if reply.code or reply.status >= HTTPStatus.BAD_REQUEST:
         return explain(reply.code, f"its edge answers {what} with HTTP {reply.status}")
     return _open(f"it answers {what} with HTTP {reply.status}")
@@ -103,7 +103,7 @@ def _open(reason: str) -> RouteError:
 
 
 def _settled(url: str, credentials: Credentials | None, context: ssl.SSLContext, deadline: float) -> _Reply:
-    """The first answer that is not about the tunnel being new; raises `RouteError` when there is none in time."""
+    """The first answer that does not say that the tunnel is new; raises `RouteError` where none comes in time."""
     trouble = "nothing answers"
     while time.monotonic() < deadline:
         try:

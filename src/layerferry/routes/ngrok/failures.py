@@ -1,4 +1,4 @@
-"""What ngrok's error codes mean to somebody whose push wants a tunnel. ngrok.com/docs/errors lists them all."""
+"""The error codes of ngrok, and what to do about each. ngrok.com/docs/errors lists them all."""
 
 import re
 from collections.abc import Mapping
@@ -10,7 +10,7 @@ _CODE = re.compile(r"ERR_NGROK_([0-9]{1,6})(?![0-9])")
 
 
 class Advice(NamedTuple):
-    """One sentence on what is the matter, one on what to do."""
+    """A sentence on what is wrong, and one on what to do."""
 
     message: str
     hint: str

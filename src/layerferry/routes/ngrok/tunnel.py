@@ -1,8 +1,8 @@
-"""An ngrok tunnel to a registry of this job, for as long as a `with` block lasts.
+"""The ngrok tunnel to a registry of this job, for as long as a `with` block lasts.
 
-pyngrok runs in a process of its own, the keeper, which leads a session and holds the agent as its child. It reads a
-pipe that we hold: when that ends, and it ends however we do, SIGKILL included, the keeper takes the tunnel down and
-goes. The keeper also bounds pyngrok, which may wait for a silent agent for ever: it can be killed with the agent.
+pyngrok runs in a process of its own, the keeper, which leads a session and has the agent as its child. It reads a pipe
+of ours: when that ends, and it ends however we do, SIGKILL included, the keeper takes the tunnel down and exits. The
+keeper also bounds pyngrok, which may wait for a silent agent for ever: it can be killed with the agent.
 Secrets go to it through that pipe, to the agent through a private file, and nowhere else.
 """
 
@@ -43,13 +43,13 @@ from layerferry.temporary import TemporaryFolder
 #: Seconds from the agent's start to an open tunnel, and for its download where that is allowed.
 START_TIMEOUT = 30.0
 DOWNLOAD_TIMEOUT = 120.0
-#: Seconds in which the agent is to say goodbye to the service; a domain stays taken for a while if it does not.
-_GOODBYE = 3.0
-_CLOSING = 3 * _GOODBYE
+#: Seconds for the agent to log off from the service; a domain stays taken for a while if it does not.
+_LOGGING_OFF = 3.0
+_CLOSING = 3 * _LOGGING_OFF
 _LARGEST_REPLY = 1 << 16
 #: With our own module path, whatever it is made of; -P keeps the current folder out of it.
 _START = "import sys; sys.path[:] = sys.argv[1:]; from layerferry.routes.ngrok.tunnel import keep; keep()"
-#: What the agent says of a form of tunnel that it does not know.
+#: The agent's words for a form of tunnel that it does not know.
 _DIGITS = re.compile(r"[0-9]{0,6}")
 #: An address that can stand before an image's name: nothing but a host, and a port.
 _ADDRESS = re.compile(r"https?://(?=.{1,253}\Z)[A-Za-z0-9](?:[A-Za-z0-9.-]*[A-Za-z0-9])?(?::[0-9]{1,5})?")
@@ -58,7 +58,7 @@ _UNKNOWN_FORM = frozenset({400, 404, 405, 415, 422})
 
 @dataclass(frozen=True, slots=True)
 class Tunnel:
-    """An open tunnel: `host` is what stands before an image's name. It was proved to refuse other credentials."""
+    """An open tunnel, which was proved to refuse other credentials. `host` is the domain of image names."""
 
     url: str
     host: str
@@ -106,7 +106,7 @@ def open_tunnel(
 
 
 def _agent_path(env: Mapping[str, str], *, install: bool) -> str:
-    """Where the agent is, "" for one to be downloaded; raises `RouteError` where that is not allowed."""
+    """The agent's path, "" for one to be downloaded; raises `RouteError` where that is not allowed."""
     agent = ngrok_agent.find_agent(env)
     if agent is None and not install:
         raise RouteError(
@@ -117,7 +117,7 @@ def _agent_path(env: Mapping[str, str], *, install: bool) -> str:
 
 
 class _Keeper:
-    """Our end of the process that holds the agent."""
+    """The keeper's process, from our side."""
 
     def __init__(self, env: Mapping[str, str]) -> None:
         self._process = subprocess.Popen(
@@ -144,7 +144,7 @@ class _Keeper:
         return read_reply(line)
 
     def close(self) -> None:
-        """Let go, and make sure: whatever of the session is left after a while is killed."""
+        """End the keeper; what is left of its session after a while is killed."""
         assert self._process.stdin
         assert self._process.stdout
         with contextlib.suppress(OSError):
@@ -161,7 +161,7 @@ class _Keeper:
             pass
 
     def _read_line(self, deadline: float) -> bytes | None:
-        """One line of the keeper's, what it wrote if it ended before, None when the time is up."""
+        """A line of the keeper's; what it wrote if it ended before, None when the time is up."""
         data = b""
         while b"\n" not in data and len(data) < _LARGEST_REPLY:
             chunk = self._read(deadline)
@@ -173,7 +173,7 @@ class _Keeper:
         return data
 
     def _read(self, deadline: float) -> bytes | None:
-        """Some bytes, none at the end, None when the time is up."""
+        """The next bytes; none at the end, None when the time is up."""
         assert self._process.stdout
         with selectors.DefaultSelector() as selector:
             selector.register(self._process.stdout, selectors.EVENT_READ)
@@ -183,7 +183,7 @@ class _Keeper:
 
 
 def read_reply(line: bytes) -> str:
-    """The public address in the keeper's answer; raises `RouteError` with what it says instead."""
+    """The public address in the keeper's answer; raises `RouteError` with the error that it has instead."""
     if not line:
         raise explain("")
     try:
@@ -199,7 +199,7 @@ def read_reply(line: bytes) -> str:
 
 
 class _Answer(http.client.HTTPResponse):
-    """An answer of the agent's, which pyngrok reads whole, whatever comes."""
+    """A response of the agent's, bounded, since pyngrok reads it whole."""
 
     def read(self, amt: int | None = None) -> bytes:
         data = super().read(_LARGEST_REPLY if amt is None else amt)
@@ -213,23 +213,23 @@ class _Connection(http.client.HTTPConnection):
 
 
 class BoundedHandler(urllib.request.HTTPHandler):
-    """What speaks to the agent's API, which is plain HTTP; a download is not, and is not bounded."""
+    """The handler for the agent's API, which is plain HTTP; a download is not, and is not bounded."""
 
     def http_open(self, req: urllib.request.Request) -> http.client.HTTPResponse:
         return self.do_open(_Connection, req)
 
 
 def keep() -> None:
-    """Be the keeper: read an order, open the tunnel, answer, and hold it until the pipe ends."""
+    """Run the keeper: read an order, open the tunnel, answer, and hold it until the pipe ends."""
     urllib.request.install_opener(urllib.request.build_opener(BoundedHandler))
     logging.disable(logging.CRITICAL)  # pyngrok logs what the service says of a token, and with it the token
-    leash, answer = keep_pipes()  # else the agent and pyngrok's progress bar would be in them
+    order_pipe, answer = keep_pipes()  # else the agent and pyngrok's progress bar would be in them
     signal.signal(signal.SIGTERM, _leave)
     signal.signal(signal.SIGHUP, _leave)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    order = json.loads(_first_line(leash))
+    order = json.loads(_first_line(order_pipe))
     opened, gone = threading.Event(), threading.Event()
-    threading.Thread(target=_watch, args=(leash, opened, gone, Path(order["folder"])), daemon=True).start()
+    threading.Thread(target=_watch, args=(order_pipe, opened, gone, Path(order["folder"])), daemon=True).start()
     agent = _Agent(order)
     try:
         reply = agent.open()
@@ -241,23 +241,23 @@ def keep() -> None:
         agent.close()
 
 
-def _first_line(leash: int) -> bytes:
+def _first_line(order_pipe: int) -> bytes:
     data = b""
     while not data.endswith(b"\n"):
-        byte = os.read(leash, 1)
+        byte = os.read(order_pipe, 1)
         if not byte:
             sys.exit(0)
         data += byte
     return data
 
 
-def _watch(leash: int, opened: threading.Event, gone: threading.Event, folder: Path) -> None:
-    """Wait for the other end to go, give the main thread a moment if it listens, and end the session for good."""
-    while os.read(leash, 1):
+def _watch(order_pipe: int, opened: threading.Event, gone: threading.Event, folder: Path) -> None:
+    """Wait for the pipe's end, give the main thread a moment to close the tunnel, and kill the session."""
+    while os.read(order_pipe, 1):
         pass
     gone.set()
     if opened.is_set():
-        time.sleep(2 * _GOODBYE)
+        time.sleep(2 * _LOGGING_OFF)
     shutil.rmtree(folder, ignore_errors=True)
     if os.getpgrp() == os.getpid():
         os.killpg(0, signal.SIGKILL)
@@ -270,7 +270,7 @@ def _leave(number: int, frame: FrameType | None) -> NoReturn:
 
 
 class _Agent:
-    """The agent by pyngrok, which is imported here and nowhere else, and only in the keeper."""
+    """The agent, through pyngrok, which is imported here and nowhere else, and only in the keeper."""
 
     def __init__(self, order: Mapping[str, Any]) -> None:
         from pyngrok import conf, ngrok, process  # noqa: PLC0415
@@ -281,7 +281,7 @@ class _Agent:
         self._config = conf.PyngrokConfig(
             ngrok_path=order["agent"] or str(self._folder / "bin" / "ngrok"),
             config_path=str(self._folder / "ngrok.yml"),
-            # Well before the other side loses patience, so that it hears what the agent said of its trouble.
+            # Before the other side's timeout, so that it is told what the agent said.
             startup_timeout=max(1, int(order["timeout"] * 0.75)),
             request_timeout=max(1.0, order["timeout"] / 2),
             max_logs=50,
@@ -305,14 +305,14 @@ class _Agent:
             return {"code": find_code(error.message), "detail": f"{error.message}. {error.hint}"}
         except (OSError, subprocess.SubprocessError, http.client.HTTPException) as error:
             return self._failure("", getattr(error, "strerror", None) or type(error).__name__)
-        except (ValueError, TypeError, LookupError, AttributeError, RecursionError):  # pyngrok believes its answers
+        except (ValueError, TypeError, LookupError, AttributeError, RecursionError):  # pyngrok checks no answer
             return self._failure("", "its agent answers with something else than the API's documents")
         return {"url": self._url}
 
     def close(self) -> None:
-        """Take the tunnel down, let the agent say goodbye, and kill it if it does not."""
+        """Take the tunnel down, let the agent log off, and kill it if it does not."""
         path = self._config.ngrok_path
-        self._config.request_timeout = _GOODBYE / 2
+        self._config.request_timeout = _LOGGING_OFF / 2
         if self._url:
             with contextlib.suppress(Exception):
                 self._ngrok.disconnect(self._url, self._config)
@@ -321,7 +321,7 @@ class _Agent:
                 child = self._process.get_process(self._config).proc
                 child.terminate()
                 with contextlib.suppress(subprocess.TimeoutExpired):
-                    child.wait(_GOODBYE / 2)
+                    child.wait(_LOGGING_OFF / 2)
         with contextlib.suppress(Exception):
             self._process.kill_process(path)
         shutil.rmtree(self._folder, ignore_errors=True)
@@ -362,7 +362,7 @@ class _Agent:
         raise AssertionError
 
     def _own_configuration(self) -> tuple[str, str]:
-        """Token and proxy in the agent's own configuration file, where there is one."""
+        """The token and proxy of the agent's own configuration file, where there is one."""
         from pyngrok import conf, installer  # noqa: PLC0415
 
         paths = [Path(conf.DEFAULT_NGROK_CONFIG_PATH)]

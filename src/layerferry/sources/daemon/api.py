@@ -18,6 +18,7 @@ from layerferry.oci import limits
 from layerferry.oci.documents import Document, load
 from layerferry.oci.image import Digest, Image, Layer, Platform, may_be_image_id
 from layerferry.oci.manifest import full_name, pick
+from layerferry.oci.store_kind import StoreKind
 from layerferry.sources.daemon import push_tags
 from layerferry.sources.daemon.answers import members
 from layerferry.sources.daemon.client import FAULTS, DaemonClient, DaemonRefusal, first_line, words_of
@@ -52,7 +53,7 @@ class Inspected:
     """
 
     image: Image
-    store: str
+    store: StoreKind
     known: frozenset[str]
     #: The full name that it was asked for by; none where that was an ID, or the beginning of one.
     names: tuple[str, ...] = ()
@@ -153,8 +154,8 @@ class Daemon:
         layers = Layer.chain(diff_ids, layer_sizes(sizes, len(diff_ids)))
         image = Image(reference, _image_id(found), _platform_of(found), layers)
         if not _is_classic(found):
-            return Inspected(image, "blob", frozenset(diff_ids), _names(reference, found))
-        return Inspected(image, "chain", self._find_known(image, found), _names(reference, found))
+            return Inspected(image, StoreKind.BLOB, frozenset(diff_ids), _names(reference, found))
+        return Inspected(image, StoreKind.CHAIN, self._find_known(image, found), _names(reference, found))
 
     def _find(self, client: DaemonClient, reference: str) -> bytes:
         try:
@@ -294,7 +295,9 @@ class Export(Save):
                     yield chunk
         except (DaemonRefusal, *FAULTS) as error:
             reference = inspected.image.reference
-            raise SourceError(f"the docker daemon broke off reading {reference}: {words_of(error)}") from None
+            raise SourceError(
+                f"the docker daemon broke off reading {reference}: {words_of(error)}", transient=True
+            ) from None
 
 
 def _platform_of(found: Document) -> Platform:

@@ -8,6 +8,7 @@ from typing import Protocol
 from layerferry.oci.content import Content, Route
 from layerferry.oci.image import Descriptor, Image, Platform
 from layerferry.oci.plan import Plan
+from layerferry.oci.store_kind import StoreKind
 from layerferry.sources import Source, SourceImage
 from layerferry.sources.daemon.api import Daemon, Inspected
 
@@ -58,7 +59,7 @@ class DaemonImage(SourceImage):
 
     def fetch_config_id(self) -> str:
         """A containerd store's image ID is another one; then a push that moves nothing tells it."""
-        return self.image.id if self._inspected.store == "chain" else self._routes.fetch_config_id()
+        return self.image.id if self._inspected.store is StoreKind.CHAIN else self._routes.fetch_config_id()
 
     def choose(self, plan: Plan) -> Route:
         return self._routes.choose(plan)

@@ -1,0 +1,132 @@
+"""The conversation with a target: what both ends of it say. docs/protocol.md tells it to who writes another end.
+
+One session does everything. It is lines of text until an archive starts (`>` is the client, `<` the target):
+
+    > : layerferry 1 6012                     the preamble: version, bytes of script; a no-op where a sh reads it
+    > (6012 bytes of the host script)         a receiver skips them
+    > engine ctr k8s.io                       the engine and its namespace; none where the target is to find one
+    > dry-run                                 where nothing is to be changed: said before any word of the source's
+    < layerferry 1 sh                         it is there; what a login shell prints before is skipped
+    > image sha256:… | layer sha256:… | end   the ask: an image ID and its diff IDs, for each image
+    < engine docker 28.5.2 overlay2           the greeting; words that we do not know are skipped
+    < store chain                             what it finds layers by: `layerferry.oci.store_kind`
+    < platform linux/x86_64
+    < accept none gzip zstd                   for the archive as a stream
+    < layers tar gzip zstd                    for the layers in it
+    < capability alive idle login             see `Capability`; an older target has none
+    < image sha256:…                          and, for each image asked for, what is there of it:
+    < present                                 it is here; or
+    < same sha256:…                           it is, under this image ID; or
+    < chain 7 sha256:…                        its first 7 layers are, in that image;
+    < loose sha256:… 9 sha256:…               a further layer is, with 9 below it in that image
+    < blob sha256:… sha256:… 2811 MEDIATYPE   blob stores: a diff ID, and the store's own blob for it
+    < end
+    > learn IMAGE NAME TOKEN BASIC            where blobs are not told: let the daemon push IMAGE to us as NAME, with
+                                              these credentials, in docker's two forms of them
+    < learned yes|no
+    > tag IMAGE NAME                          an image ID, or a throw-away name, gets a name
+    > expect INCOMING sha256:… sha256:…       the header: a throw-away name, and the diff IDs that it must show
+    > load zstd                               and the archive follows: LENGTH, bytes, LENGTH, bytes, 0
+    > -                                         a sign of life, between frames and between lines (`idle`)
+    < alive                                     one while the engine works, each 10 s (`alive`)
+    < loaded INCOMING sha256:… | end          the engine shows just the expected layers under this image ID
+    > tag INCOMING NAME | done                we agree: it gets its names, and loses the throw-away one
+    < done
+    < failed KIND TEXT                        at any time: the verdict; throw-away names are gone
+
+Until `tag`, the target's old image keeps its name; when the session breaks off, the target drops what it loaded. After
+`done` each name was seen to be its image. A line is words of printable ASCII, whoever made them: what has a space or a
+control character in it is not said. Every wait is bounded, by `layerferry.oci.limits`.
+
+The host script says these words, too; tests/unit/test_protocol.py holds it and the page to what stands here.
+"""
+
+from enum import StrEnum
+
+#: What both sides must have the same of.
+VERSION = 1
+#: Bytes of a frame of ours. Each costs the host a process; a multiple of its block of 64 KiB.
+FRAME = 1 << 20
+#: Bytes of the longest frame that a receiver takes; the host script takes lengths of 8 digits.
+LONGEST_FRAME = 16 << 20
+#: A sign of life of the client's.
+SIGN_OF_LIFE = "-"
+
+
+class Verb(StrEnum):
+    """The first word of a client's line. Those of the ask come first, up to `END`."""
+
+    ENGINE = "engine"
+    DRY_RUN = "dry-run"
+    #: A name that the client is going to give: a receiver refuses early what it would not. No client of ours says it.
+    NAME = "name"
+    IMAGE = "image"
+    LAYER = "layer"
+    END = "end"
+    LEARN = "learn"
+    EXPECT = "expect"
+    LOAD = "load"
+    TAG = "tag"
+    DONE = "done"
+
+
+class Fact(StrEnum):
+    """The first word of a line of the greeting."""
+
+    ENGINE = "engine"
+    STORE = "store"
+    PLATFORM = "platform"
+    ACCEPT = "accept"
+    LAYERS = "layers"
+    CAPABILITY = "capability"
+
+
+class Reply(StrEnum):
+    """The first word of a target's line after the greeting."""
+
+    IMAGE = "image"
+    PRESENT = "present"
+    SAME = "same"
+    CHAIN = "chain"
+    LOOSE = "loose"
+    BLOB = "blob"
+    LEARNED = "learned"
+    LOADED = "loaded"
+    END = "end"
+    DONE = "done"
+    ALIVE = "alive"
+    FAILED = "failed"
+
+
+class Capability(StrEnum):
+    """What a target says that it can do beyond what the first one could. Others are skipped: they are of tomorrow."""
+
+    #: It says `alive` each 10 s while its engine works, so that a longer silence means that it is gone.
+    ALIVE = "alive"
+    #: It takes signs of life, and wants them: without any for 300 s it ends the session.
+    IDLE = "idle"
+    #: `learn` takes credentials.
+    LOGIN = "login"
+
+
+class VerdictKind(StrEnum):
+    """The second word of `failed`: what the rest of the line, which is an engine's, is about."""
+
+    #: There is none.
+    NO_ENGINE = "no-engine"
+    #: There is one, and it cannot be used.
+    ENGINE = "engine"
+    #: It answered at first, and does not any more.
+    STOPPED = "stopped"
+    LOAD = "load"
+    TAG = "tag"
+    #: It shows something else than was sent.
+    VERIFY = "verify"
+    #: The client has said what it should not have. Nothing was done of it.
+    PROTOCOL = "protocol"
+    #: A receiver's policy says no.
+    REFUSED = "refused"
+    #: The names are given, and the command of a receiver's policy failed.
+    RUN = "run"
+    #: A receiver has a fault.
+    INTERNAL = "internal"

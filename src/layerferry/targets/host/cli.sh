@@ -1,0 +1,51 @@
+# shellcheck shell=sh disable=SC2034,SC2086,SC2154 # parts share variables, and $cli is words
+# The way to an engine through its own command, $cli: docker's, or one that takes the same words.
+
+# A command takes longer to start than to answer, so it is asked for both at once.
+cli_probe() {
+  listed=yes
+  ids=$(
+    cli_list 2>/dev/null &
+    told=$(cli_info 2>/dev/null) || told=''
+    wait
+    say "told $told"
+  )
+  told=${ids##*told } ids=${ids%told *}
+}
+
+cli_info() {
+  base='{{.ServerVersion}} {{.OSType}}/{{.Architecture}} {{.Driver}}'
+  case $engine in
+    podman) base='{{.Version.Version}} {{.Version.OsArch}} {{.Store.GraphDriverName}}' ;;
+    docker) base="$base{{range .DriverStatus}} {{index . 1}}{{end}}" ;;
+  esac
+  exec $cli info --format "$base"
+}
+
+cli_list() { exec $cli image ls --no-trunc --format '{{.ID}} {{.Repository}}:{{.Tag}}'; }
+
+cli_layers() {
+  id='{{.Id}}'
+  [ "$engine" != podman ] || id="sha256:$id"
+  xargs $cli image inspect --format "$id{{range .RootFS.Layers}} {{.}}{{end}}" 2>/dev/null
+}
+
+cli_show() { printf '%s\n' "$@" | cli_layers; }
+
+cli_load() { exec $cli load; }
+
+cli_tag() { $cli tag "$1" "$2"; }
+
+cli_remove() { $cli image rm "$1"; }
+
+cli_push() {
+  folder=$(umask 077; mktemp -d /dev/shm/layerferry.XXXXXX || mktemp -d) || return
+  say '{"auths":{"'"${1%%/*}"'":{"auth":"'"$3"'"}}}' >"$folder/config.json" || return
+  limit=''
+  has timeout && limit='timeout 10'
+  # Every engine that stores by blob, and is not asked through the API, has docker's configuration.
+  case $cli in
+    *nerdctl*) DOCKER_CONFIG=$folder $limit $cli push "$1" ;;
+    *) $limit $cli --config "$folder" push "$1" ;;
+  esac
+}

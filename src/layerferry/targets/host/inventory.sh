@@ -1,0 +1,145 @@
+# shellcheck shell=sh disable=SC2034,SC2086,SC2154 # parts share variables, and lines are split into words
+# What is here of the images that the client asks for.
+
+# list_ids: sets $ids to every image of the engine.
+list_ids() {
+  [ "$listed" ] || ids=$("${way}_list")
+  listed=yes
+}
+
+# find_images: sets $ids to those images of the engine that were asked for, or may keep what was, and to more where it has
+# listed all.
+find_images() {
+  sift
+  [ -z "$listed" ] || return 0
+  set -- $roots
+  # shellcheck disable=SC2046
+  [ -z "$sure" ] || set -- $(say "$asks" | cut -d ' ' -f 1) "$@"
+  [ $# = 0 ] || ids=$("${way}_list" "$@")
+}
+
+# list_images: sets $images to every image as a line "ID DIFFID DIFFID ...", the newest first. The containerd store takes
+# 30 ms for each (docker 28.5), so that of a crowd only the newest are looked at: what is missed is sent.
+list_images() {
+  list_ids
+  [ "$ids" ] || return 0
+  crowd='cat'
+  [ $store != blob ] || crowd='head -n 200'
+  images=$(cut -d ' ' -f 1 <<IDS | uniq | $crowd | "${way}_layers"
+$ids
+IDS
+)
+}
+
+is_here() {
+  case "
+$ids" in *"
+$1 "*) ;; *) return 1 ;; esac
+}
+
+# answer ID DIFFID...: what is here of one image that was asked for.
+answer() {
+  asked=$1
+  shift
+  say "image $asked"
+  [ -z "$sure" ] || ! is_here "$asked" || { say present; offered="$offered $asked"; return; }
+  [ "$looked" ] || ask_containerd
+  case "$same" in *"
+$asked "*)
+    asked=${same#*"
+$asked "}
+    asked=${asked%%
+*}
+    say "same $asked"
+    offered="$offered $asked"
+    return ;;
+  esac
+  [ $# -gt 0 ] || return 0
+  # What containerd tells makes the engine's own list needless: it takes 30 ms for each image.
+  case "$engine $known" in ctr* | k3s* | nerdctl* | *"blob $1 "*) return ;; esac
+  [ "$images" ] || list_images
+  answer_chain "$@"
+  [ $store = chain ] || answer_loose "$@"
+}
+
+# answer_chain DIFFID...: the longest run of its lowest layers that an image has.
+answer_chain() {
+  depth=0 holder='' need="$1 " rest=$* all=$#
+  while read -r id layers; do
+    [ "$layers" != "$rest" ] || { holder=$id depth=$all; break; }
+    case "$layers " in "$need"*) ;; *) continue ;; esac
+    holder=$id depth=0 need=''
+    set -- $layers
+    for want in $rest; do
+      need="$need$want "
+      [ "$want" = "${1-}" ] || break
+      depth=$((depth + 1))
+      shift
+    done
+  done <<LIST
+$images
+LIST
+  say "chain $depth $holder"
+  offered="$offered $holder"
+}
+
+# answer_loose DIFFID...: those beyond the chain's prefix that some image holds, each with one such image.
+answer_loose() {
+  shift "$depth"
+  missing=$*
+  [ "$missing" ] || return 0
+  while read -r id layers; do
+    left=''
+    for want in $missing; do
+      case " $layers " in
+        *" $want "*)
+          set -- ${layers%%"$want"*}
+          say "loose $want $# $id"
+          offered="$offered $id" ;;
+        *) left="$left $want" ;;
+      esac
+    done
+    missing=$left
+    [ "$missing" ] || break
+  done <<LIST
+$images
+LIST
+}
+
+# inventory: reads the ask: "image ID", then its layers, for each image; "end". The engine is asked before it comes.
+inventory() {
+  asks='' images='' line=''
+  # Where a shell reads us from its stdin, our own last line comes first.
+  while read -r verb wanted_engine wanted_space && [ "$verb" != engine ]; do :; done
+  [ "$verb" = engine ] || exit 1
+  find_engine
+  describe
+  greet
+  # While the ask is still on its way.
+  held=''
+  [ -z "$ctr" ] || held=$($ctr content ls 2>/dev/null)
+  [ $store = blob ] || list_ids
+  while read -r verb word _; do
+    case $verb in
+      image | layer) is_digest "$word" || refuse "$verb" "$word" ;;
+      dry-run) stage=dry ;;
+      end) break ;;
+    esac
+    case $verb in
+      image) asks="$asks$line
+" line=$word ;;
+      layer) line="$line $word" ;;
+    esac
+  done
+  [ "$verb" = end ] || exit 1
+  only='' looked=''
+  [ "${asks%?}" ] || only=${line%% *}
+  asks=$asks$line
+  find_images
+  while read -r line; do
+    [ "$line" ] && answer $line
+  done <<ASKS
+$asks
+ASKS
+  say end
+}

@@ -1,0 +1,50 @@
+# shellcheck shell=sh disable=SC2154 # parts share variables
+# What the other parts stand on: where programs are, how a line is said, and what a word of the client's must be like.
+# Whoever made a word that we read, it is looked at before it becomes a part of a URL or a command.
+export LC_ALL=C
+set -f
+PATH=$PATH:/usr/local/bin:/usr/local/sbin:/usr/bin:/usr/sbin:/bin:/sbin:/snap/bin:/opt/bin:/opt/docker/bin
+# Synology: Container Manager, and Docker before it. QNAP: Container Station.
+PATH=$PATH:/var/packages/ContainerManager/target/usr/bin:/var/packages/Docker/target/usr/bin
+PATH=$PATH:/share/CACHEDEV1_DATA/.qpkg/container-station/bin
+
+say() { printf '%s\n' "$*"; }
+
+# fail KIND TEXT: the verdict, one line; TEXT is an engine's, so control characters go.
+fail() {
+  kind=$1
+  shift
+  say "failed $kind $(printf '%s' "$*" | tr -s '\000-\037' ' ' | cut -c 1-2000)"
+  exit 1
+}
+
+# refuse VERB WORD: what the client should not have said. Nothing was done of it.
+refuse() { fail protocol "$*"; }
+
+# blame KIND TEXT: fails, with KIND where the engine still answers.
+blame() {
+  told=$("${way}_info" 2>/dev/null)
+  case $told in [0-9]*) fail "$@" ;; esac
+  shift
+  fail stopped "$*"
+}
+
+has() { command -v "$1" >/dev/null 2>&1; }
+
+is_digest() {
+  case $1 in sha256:*[!0-9a-f]*) return 1 ;; sha256:*) [ ${#1} = 71 ] ;; *) return 1 ;; esac
+}
+
+# is_name WORD: of the characters of a reference; it leads nowhere else as a part of a URL, and is no option.
+is_name() {
+  case $1 in -* | ..* | */..* | *../* | *//* | *[!][A-Za-z0-9._:/-]*) return 1 ;; ?*:?*) [ ${#1} -le 500 ] ;; *) return 1 ;; esac
+}
+
+# is_ours WORD: a throw-away name.
+is_ours() {
+  case $1 in
+    localhost/layerferry:*[!0-9a-f-]*) return 1 ;;
+    localhost/layerferry:[0-9a-f]?*) [ ${#1} -lt 100 ] ;;
+    *) return 1 ;;
+  esac
+}

@@ -1,0 +1,78 @@
+"""The parts of the host script: each way to an engine has the same functions; all of them are sent, in few bytes."""
+
+import re
+from importlib.resources import files
+
+from layerferry.targets.engine_choice import ENGINES
+from layerferry.targets.host import script
+
+FOLDER = files("layerferry.targets.host")
+TEXTS = {
+    path.name: path.read_text(encoding="utf-8") for path in FOLDER.iterdir() if path.name.endswith((".sh", ".awk"))
+}
+SENT = script.script().decode()
+
+
+def functions(part: str) -> set[str]:
+    return set(re.findall(r"^(\w+)\(\) ", TEXTS[f"{part}.sh"], re.MULTILINE))
+
+
+def contract() -> list[str]:
+    """What find.sh says that each way has."""
+    _, _, table = TEXTS["find.sh"].partition("nine functions")
+    return re.findall(r"^#   (\w+) ", table.partition("\n\n")[0], re.MULTILINE)
+
+
+def ways() -> set[str]:
+    return {part for part in script.PARTS if f"{part}_probe" in functions(part)}
+
+
+def test_each_way_has_the_functions_that_every_way_has() -> None:
+    assert len(contract()) == 9
+    assert ways() >= {"cli", "api", "ctr"}
+    for way in ways():
+        own = {name for name in functions(way) if name.startswith(f"{way}_")}
+        assert own == {f"{way}_{name}" for name in contract()}, way
+
+
+def test_what_all_ways_have_in_common_calls_none_of_them_by_its_name() -> None:
+    for part in {*script.PARTS} - ways():
+        code = "\n".join(line for line in TEXTS[f"{part}.sh"].splitlines() if not line.lstrip().startswith("#"))
+        assert not re.findall(rf"\b(?:{'|'.join(ways())})_[a-z]+", code), part
+
+
+def test_every_part_and_every_awk_program_is_sent_once() -> None:
+    assert {f"{part}.sh" for part in script.PARTS} == {name for name in TEXTS if name.endswith(".sh")}
+    named = re.findall(r"@(\w+\.awk)@", "".join(TEXTS.values()))
+    assert sorted(named) == sorted(name for name in TEXTS if name.endswith(".awk"))
+    assert "@" not in re.sub(r'"\$@"', "", SENT)
+
+
+def test_an_awk_program_stands_between_single_quotes_and_has_none() -> None:
+    for name, text in TEXTS.items():
+        if name.endswith(".awk"):
+            assert "'" not in "".join(line for line in text.splitlines() if not line.startswith("#")), name
+
+
+def test_every_part_tells_shellcheck_what_it_is() -> None:
+    assert {text.splitlines()[0].partition(" disable")[0] for name, text in TEXTS.items() if name.endswith(".sh")} == {
+        "# shellcheck shell=sh"
+    }
+
+
+def test_what_is_sent_has_no_comments_and_no_indents_and_does_not_grow() -> None:
+    assert not [line for line in SENT.splitlines() if not line.strip() or line != line.strip() or line[0] == "#"]
+    assert len(SENT) <= 19_300
+
+
+def test_strings_and_patterns_of_awk_stay_as_they_are() -> None:
+    line = 'match($0, "a = b") && x == / = / { print "x , y", n }'
+    assert (
+        script._BLANKS.sub(lambda found: found[1] or found[2], line) == 'match($0,"a = b")&&x==/ = /{print "x , y",n}'
+    )
+    assert 'print "image",manifest' in SENT
+
+
+def test_the_engines_that_a_user_may_choose_are_those_that_are_looked_for_in_this_order() -> None:
+    (told,) = re.findall(r"^  engines='([a-z0-9 ]+)'$", TEXTS["find.sh"], re.MULTILINE)
+    assert told.split() == list(ENGINES)
