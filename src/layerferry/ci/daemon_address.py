@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
+from layerferry.ci.escape import as_text
 from layerferry.disk import is_there
 from layerferry.errors import LayerferryError, SourceError, UsageError
 from layerferry.oci import limits
@@ -90,7 +91,7 @@ def find_address(environ: Mapping[str, str]) -> DaemonAddress:
 
 def check_daemon_url(url: str, origin: str) -> str:
     """A daemon's address, if it can be one. Raises `UsageError`, which names `origin` and repeats no password."""
-    if not url.isprintable():
+    if not as_text(url).isprintable():
         raise UsageError(f"{origin} has a control character in it")
     scheme, _, rest = url.rpartition("://")
     if scheme not in _PATHS and ":" in rest.partition("/")[0].rpartition("@")[0]:

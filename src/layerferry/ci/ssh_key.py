@@ -100,7 +100,14 @@ def _ask_agent(command: list[str], env: Mapping[str, str], text: str = "") -> st
     """The output of ssh-add. Its errors may repeat a part of the key, and are not shown."""
     try:
         done = subprocess.run(
-            command, input=text, capture_output=True, text=True, env=env, check=True, timeout=_PATIENCE
+            command,
+            input=text,
+            capture_output=True,
+            text=True,
+            errors="replace",
+            env=env,
+            check=True,
+            timeout=_PATIENCE,
         )
     except (OSError, subprocess.SubprocessError):
         raise _no_agent("ssh-add does not take the key") from None

@@ -114,6 +114,7 @@ class Bastion:
                 [*self._base, *words, "-O", verb, "--", self._destination],
                 capture_output=True,
                 text=True,
+                errors="replace",
                 check=False,
                 timeout=_PATIENCE,
                 env=child_environment(environment()),

@@ -343,6 +343,7 @@ class SshConduit(Conduit):
                 [*self._base, *self._master[2:], "-O", verb, "-R", rule, "--", self._destination],
                 capture_output=True,
                 text=True,
+                errors="replace",
                 check=False,
                 timeout=10,
                 env=child_environment(environment()),
