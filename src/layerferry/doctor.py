@@ -69,7 +69,10 @@ def examine(settings: Settings, environ: Mapping[str, str], target: str | None, 
         start_time = time.monotonic()
         with closing(around.daemon()) as daemon:
             findings.add("daemon answers", daemon.version(), good=True, seconds=time.monotonic() - start_time)
-            _find_route(findings, around, daemon)
+            try:
+                _find_route(findings, around, daemon)
+            except LayerferryError as error:
+                findings.fail("daemon reaches us", error)
     except LayerferryError as error:
         findings.fail("daemon answers", error)
     if target:
