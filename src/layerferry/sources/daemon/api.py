@@ -27,11 +27,6 @@ from layerferry.sources.daemon.save_stream import Save
 from layerferry.sources.daemon.ssh_transport import with_own_hosts
 from layerferry.targets.address import Ssh
 
-_TIMEOUT = 60
-#: docker before 25 writes the whole archive to its own disk before the first byte comes.
-_SAVE_TIMEOUT = 3600
-#: Seconds that a daemon has to tell whether it reaches a registry.
-_PROBE_TIMEOUT = 5
 #: docker's own storage drivers; with the containerd image store, an image shows a snapshotter, or nothing at all.
 _GRAPH_DRIVERS = {"overlay2", "fuse-overlayfs", "btrfs", "zfs", "vfs", "aufs", "devicemapper", "overlay"}
 _OTHER_PLATFORM = "Pull or build it for that platform first: `docker pull --platform`, or `docker build --platform`."
@@ -80,7 +75,7 @@ class Daemon:
         #: How to call ssh for its host, where it is behind one.
         self.ssh = with_own_hosts(self._place.url, ssh or Ssh()) if self._place.url.startswith("ssh://") else Ssh()
         self._version = ""
-        self._client = self._connect(_TIMEOUT)
+        self._client = self._connect(limits.DAEMON)
 
     def __enter__(self) -> Self:
         return self
@@ -96,7 +91,7 @@ class Daemon:
         """Where it is, for people."""
         return self._place.shown
 
-    def _connect(self, timeout: int, platform: Platform | None = None) -> DaemonClient:
+    def _connect(self, timeout: float, platform: Platform | None = None) -> DaemonClient:
         with self._asking():
             client = DaemonClient(self._place, self.ssh, self._version, timeout, platform)
             self._version = client.api_version  # is asked for once
@@ -139,7 +134,7 @@ class Daemon:
         refusal = SourceError(f"{reference} is for {_platform_of(shown)}, not for {platform}", hint=_OTHER_PLATFORM)
         if _is_classic(shown) or not self._client.is_at_least(*_SHOWS_VARIANTS):
             raise refusal
-        with closing(self._connect(_TIMEOUT, platform)) as client:
+        with closing(self._connect(limits.DAEMON, platform)) as client:
             try:
                 found = Document.parse(client.inspect_image(reference), f"the daemon's answer about {reference}")
             except DaemonRefusal as said:
@@ -200,7 +195,7 @@ class Daemon:
 
     def export(self, inspected: Inspected, wanted: frozenset[str], spool: Path) -> "Export":
         """Stream the image out of the daemon (`docker save`), and pick the `wanted` layers."""
-        client = self._connect(_SAVE_TIMEOUT, inspected.variant)
+        client = self._connect(_patience(inspected.image), inspected.variant)
         return Export(client, inspected, wanted, spool)
 
     def reaches(self, name: str, auth: Mapping[str, str] | None = None) -> str:
@@ -209,7 +204,7 @@ class Daemon:
         An answer that tells the image unknown is the sign of success; a bare 404 is podman's for the whole endpoint.
         """
         try:
-            with closing(self._connect(_PROBE_TIMEOUT)) as client:
+            with closing(self._connect(limits.DAEMON_PROBED)) as client:
                 client.inspect_distribution(name, auth_config=dict(auth or {}))
         except DaemonRefusal as refusal:
             said = str(refusal)
@@ -228,12 +223,15 @@ class Daemon:
         `SourceError`.
         """
         name, image = f"{repository}:{push_tags.PUSH_TAG}", inspected.image
-        with closing(self._connect(_SAVE_TIMEOUT, inspected.variant)) as client:
+        with (
+            closing(self._connect(limits.DAEMON, inspected.variant)) as client,
+            closing(self._connect(_patience(image), inspected.variant)) as pushing,
+        ):
 
             def push() -> None:
                 with (
                     self._asking("could not push"),
-                    closing(client.push(name, stream=True, auth_config=dict(auth or {}))) as said,
+                    closing(pushing.push(name, stream=True, auth_config=dict(auth or {}))) as said,
                 ):
                     for line in said:
                         _check_progress(line)
@@ -264,6 +262,11 @@ class Daemon:
                 self._client.remove_image(name, noprune=True)
 
         return push_tags.sweep(shown, remove)
+
+
+def _patience(image: Image) -> float:
+    """Seconds that a daemon may be silent over an image: before 25 it writes all of it to its own disk first."""
+    return limits.SAVED + image.size / limits.SAVED_RATE
 
 
 def _check_progress(line: bytes) -> None:
