@@ -100,6 +100,9 @@ SPOOLED_AT_LEAST: Final = 256 * MIB
 UNPACKED: Final = 512 * GIB
 #: Bytes of the file that remembers which blob is which layer: 30,000 of them.
 MEMORY: Final = 8 * MIB
+#: Seconds without progress until the user hears on whom we wait, and then each time twice as long.
+STALLED: Final = 30.0
+
 # What a target says and takes. Times are seconds.
 
 #: Bytes of one line. The longest that a target says is a verdict, of 2,000; a banner's are shorter.

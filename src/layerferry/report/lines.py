@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 
-from layerferry.events import Greeted, Planned
+from layerferry.events import Greeted, Planned, Stalled
 from layerferry.oci.content import Route
 from layerferry.oci.image import Name
 from layerferry.oci.plan import Action
@@ -27,6 +27,10 @@ def planned(event: Planned) -> str:
     sent, image = event.plan.sent, event.plan.image
     todo = f"{layers(len(sent))} to send, {size(event.plan.delta)}" if sent else "nothing to send"
     return f"{event.target}  {image.reference}: {todo}; {route(event.route)}"
+
+
+def stalled(event: Stalled) -> str:
+    return f"{event.target}  {event.message}"
 
 
 def route(chosen: Route) -> str:

@@ -11,6 +11,7 @@ from http import HTTPStatus
 from pathlib import Path
 from typing import Self
 
+from layerferry.causes import cause_of
 from layerferry.chunks import ahead
 from layerferry.ci.daemon_address import find_address
 from layerferry.errors import LayerferryError, SourceError
@@ -193,10 +194,15 @@ class Daemon:
                 sizes[_image_id(row)] = row.count("Size")
         return heapq.nlargest(_MOST_BASES, sizes, key=sizes.__getitem__)
 
-    def export(self, inspected: Inspected, wanted: frozenset[str], spool: Path) -> "Export":
-        """Stream the image out of the daemon (`docker save`), and pick the `wanted` layers."""
+    def export(
+        self, inspected: Inspected, wanted: frozenset[str], spool: Path, told: Callable[[str], None] = lambda _: None
+    ) -> "Export":
+        """Stream the image out of the daemon (`docker save`), and pick the `wanted` layers.
+
+        `told` hears where nothing comes for long.
+        """
         client = self._connect(_patience(inspected.image), inspected.variant)
-        return Export(client, inspected, wanted, spool)
+        return Export(client, inspected, wanted, spool, told)
 
     def reaches(self, name: str, auth: Mapping[str, str] | None = None) -> str:
         """Ask the daemon for an image of a registry that has none; why it does not reach it, or an empty string.
@@ -280,8 +286,16 @@ def _check_progress(line: bytes) -> None:
 class Export(Save):
     """The content of an image, read through the daemon's API. Close it when done: the daemon then stops reading."""
 
-    def __init__(self, client: DaemonClient, inspected: Inspected, wanted: frozenset[str], spool: Path) -> None:
+    def __init__(
+        self,
+        client: DaemonClient,
+        inspected: Inspected,
+        wanted: frozenset[str],
+        spool: Path,
+        told: Callable[[str], None],
+    ) -> None:
         self._client = client
+        self._told = told
         super().__init__(inspected.image, wanted, self._read(inspected), spool)
 
     def __enter__(self) -> Self:
@@ -292,12 +306,18 @@ class Export(Save):
 
     def _read(self, inspected: Inspected) -> Iterator[bytes]:
         try:
-            with closing(ahead(self._client.get_image(inspected.name))) as chunks:
+            with closing(ahead(self._client.get_image(inspected.name), told=self._told)) as chunks:
                 for chunk in chunks:
                     self.received += len(chunk)
                     yield chunk
         except (DaemonRefusal, *FAULTS) as error:
             reference = inspected.image.reference
+            if isinstance(cause_of(error), TimeoutError):
+                seconds = _patience(inspected.image)
+                raise SourceError(
+                    f"the docker daemon has given nothing more of {reference} for {seconds:.0f} s",
+                    hint="See whether it is overloaded, or its disk is; then push again.",
+                ) from None
             raise SourceError(
                 f"the docker daemon broke off reading {reference}: {words_of(error)}", transient=True
             ) from None
