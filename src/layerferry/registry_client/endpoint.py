@@ -22,7 +22,7 @@ from layerferry.registry_client.ssh_relay import Relay
 from layerferry.registry_client.tries import PASSING, TRIES, Check, Tries
 
 #: Seconds to connect, and until an answer begins; after that, `connections` bounds how slowly it comes.
-_TIMEOUT = (15, 60)
+_TIMEOUT = (limits.REGISTRY_CONNECTED, limits.ANSWER_BEGINS)
 _REDIRECTS = frozenset((301, 302, 303, 307, 308))
 _LINK = re.compile(r"[\x21-\x7e]+")
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 
-from layerferry.events import Greeted, Planned
+from layerferry.events import Greeted, Planned, Stalled
 from layerferry.oci.content import Route
 from layerferry.oci.image import Name
 from layerferry.oci.plan import Action
@@ -29,6 +29,10 @@ def planned(event: Planned) -> str:
         f"{layers(len(sent))} to send, {size(event.plan.delta)}{mark(image.sizes_are)}" if sent else "nothing to send"
     )
     return f"{event.target}  {image.reference}: {todo}; {route(event.route)}"
+
+
+def stalled(event: Stalled) -> str:
+    return f"{event.target}  {event.message}"
 
 
 def route(chosen: Route) -> str:

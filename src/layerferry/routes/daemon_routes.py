@@ -9,7 +9,7 @@ from typing import Self
 
 from layerferry import routes
 from layerferry.errors import LayerferryError, RouteError, SourceError
-from layerferry.events import Emit, Warned
+from layerferry.events import Emit, Stalled, Warned
 from layerferry.oci.content import Blob, Content, Route, Summary
 from layerferry.oci.plan import Plan
 from layerferry.oci.store_kind import StoreKind
@@ -137,7 +137,7 @@ class RoutesOfImage:
 
     def fetch(self, plan: Plan, route: Route, wanted: frozenset[str], spool: Path) -> AbstractContextManager[Content]:
         if route.name == "export":
-            return self._routes.daemon.export(self._inspected, wanted, spool)
+            return self._export(wanted, spool)
         endpoint = self._routes.endpoint
         if endpoint is None:
             raise RouteError(f"the route {route.name} leads nowhere", hint="`layerferry doctor` shows what does.")
@@ -174,7 +174,13 @@ class RoutesOfImage:
             raise RouteError(f"the route {route.name} failed: {failure.message}", hint=failure.hint) from None
         warning = f"the route {route.name} failed, export goes on: {failure.message}"
         self._routes.emit(Warned(self._image.reference, warning))
-        return self._routes.daemon.export(self._inspected, rest, spool)
+        return self._export(rest, spool)
+
+    def _export(self, wanted: frozenset[str], spool: Path) -> AbstractContextManager[Content]:
+        def told(text: str) -> None:
+            self._routes.emit(Stalled("the docker daemon", text))
+
+        return self._routes.daemon.export(self._inspected, wanted, spool, told)
 
 
 class Routed:

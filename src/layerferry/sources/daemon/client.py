@@ -49,7 +49,7 @@ class DaemonClient(docker.APIClient):  # type: ignore[misc]
     """
 
     def __init__(
-        self, address: DaemonAddress, ssh: Ssh, version: str, timeout: int, platform: Platform | None = None
+        self, address: DaemonAddress, ssh: Ssh, version: str, timeout: float, platform: Platform | None = None
     ) -> None:
         """`version` is the API's; where it is empty the daemon is asked, which the SDK would do unbounded.
 
