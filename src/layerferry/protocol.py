@@ -29,12 +29,12 @@ One session does everything. It is lines of text until an archive starts (`>` is
     > probe                                   and frames: what comes is thrown away
     < end                                     they were all here
     > files sha256:… IMAGE…                   the files of the layers of IMAGE… that the asked image does not have
-    < = BASE85 | end                          their digests
+    < data BASE85 | end                       their digests
     > match blocks|pieces                     and frames: the paths of some files
-    < = BASE85 | end                          the digests of the parts of those that are here
+    < data BASE85 | end                       the digests of the parts of those that are here
     > tag IMAGE NAME                          an image ID, or a throw-away name, gets a name
     > expect INCOMING sha256:… sha256:…       the header: a throw-away name, and the diff IDs that it must show
-    > load zstd | load patch-zstd             and the archive, or a recipe of it, follows: LENGTH, bytes, LENGTH, bytes, 0
+    > load zstd | load patch-zstd             and the archive, or its recipe, follows: LENGTH, bytes, LENGTH, bytes, 0
     > -                                         a sign of life, between frames and between lines (`idle`)
     < alive                                     one while the engine works, each 10 s (`alive`)
     < loaded INCOMING sha256:… | end          the engine shows just the expected layers under this image ID
@@ -104,7 +104,7 @@ class Reply(StrEnum):
     LOOSE = "loose"
     BLOB = "blob"
     LEARNED = "learned"
-    DATA = "="
+    DATA = "data"
     LOADED = "loaded"
     END = "end"
     DONE = "done"

@@ -1,4 +1,4 @@
-"""An engine that keeps its images in $ENGINE/state.json, with four doors: docker's command, its API, podman's and ctr.
+"""An engine that keeps its images in $ENGINE/state.json, with a door for each command of an engine, and docker's API.
 
 It loads what such an engine loads: a layer that is not in the archive has to be there, by the rule of its store. What
 it is to get wrong stands in the state as "lie". It is started some hundred times, with -IS, and imports little.
@@ -263,6 +263,36 @@ def listed(state: State, filters: list[str]) -> Iterable[str]:
             yield f"{name} {state.images[image]['manifest']['mediaType']} {image} complete (3/3) 1 KiB true"
 
 
+def nerdctl(state: State, words: list[str]) -> int:
+    """nerdctl's, which in its native mode shows more (containerd/nerdctl, pkg/cmd/image, of 2.x)."""
+    if words[:2] == ["image", "ls"]:
+        assert words[2:] == ["--format", "{{.Digest}} {{.Name}}"], words
+        print(*(f"{image} {name}" for name, image in state.names.items()), sep="\n")
+        return 0
+    if words[:4] == ["image", "inspect", "--mode", "native"]:
+        for name in words[6:]:
+            image = state.find(name)
+            # By its digest, once under each of its names.
+            for _ in [held for held in state.names.values() if held == image]:
+                print(*native(state, image, words[5]), sep="\n")
+        return 0
+    return docker(state, words)
+
+
+def native(state: State, image: str, template: str) -> Iterable[str]:
+    manifest = state.images[image]["manifest"]
+    if ".Manifest" not in template:
+        assert template == "{{.Image.Target.Digest}}{{range .ImageConfig.RootFS.DiffIDs}} {{.}}{{end}}"
+        yield " ".join([image, *state.shown(image)])
+        return
+    layers = manifest["layers"]
+    for diff_id, layer in zip(state.diff_ids(image), layers, strict=True):
+        yield f"{layer['digest']} {layer['size']} {layer['mediaType']} containerd.io/uncompressed={diff_id}"
+    yield manifest["config"]["digest"]
+    refs = "".join(f" gc.ref.content.l.={layer['digest']}" for layer in layers)
+    yield f"{image} gc.ref.content.config={manifest['config']['digest']}{refs}"
+
+
 def content(state: State) -> Iterable[str]:
     for image, held in state.images.items():
         layers, config = held["manifest"]["layers"], held["manifest"]["config"]["digest"]
@@ -286,7 +316,7 @@ def main(door: str, words: list[str]) -> int:
     try:
         if door == "podman":
             return docker(state, words, podman=True)
-        return {"docker": docker, "curl": curl, "ctr": ctr}[door](state, words)
+        return {"docker": docker, "curl": curl, "ctr": ctr, "nerdctl": nerdctl}[door](state, words)
     except EngineError as error:
         print(f"Error: {error}", file=sys.stderr)
         return 1

@@ -34,6 +34,7 @@ KINDS: Mapping[str, Kind] = {
     "docker's API": Kind(("docker", "curl"), DOCKER, StoreKind.CHAIN),
     "podman": Kind(("podman",), PODMAN, StoreKind.LAYER, engine="podman"),
     "ctr": Kind(("ctr",), "", StoreKind.BLOB, engine="ctr"),
+    "nerdctl": Kind(("nerdctl",), "2.2.1 linux/amd64 overlayfs", StoreKind.BLOB, engine="nerdctl"),
     "the receiver, docker": Kind(("docker",), DOCKER, StoreKind.CHAIN, receiver=True),
     "the receiver, podman": Kind(("podman",), PODMAN, StoreKind.LAYER, receiver=True, engine="podman"),
 }

@@ -169,9 +169,19 @@ def test_what_breaks_off_leaves_nothing(end: TargetEnd) -> None:
 def test_words_of_tomorrow_in_the_ask_are_skipped(end: TargetEnd) -> None:
     old = pictures("a")
     end.hold(OLD, old)
-    lines = end.talk("resume 12 abc", "colour green", *ask(old), "end", f"tag {end.id(old)} {NAME}", "done")
+    lines = end.talk("resume 12 abc", *ask(old), "colour green", "end", f"tag {end.id(old)} {NAME}", "done")
     assert lines[-1] == Reply.DONE
     assert end.names[NAME] == end.id(old)
+
+
+def test_an_image_that_is_here_is_told_in_one_line(end: TargetEnd) -> None:
+    """By its own name for it, where that is another one; then it gets a name under either."""
+    old = pictures("a")
+    end.hold(OLD, old)
+    here = Reply.PRESENT if end.id(old) == old.id else f"{Reply.SAME} {end.id(old)}"
+    lines = end.talk(*ask(old), "end", f"tag {end.id(old)} {NAME}", "done")
+    assert lines[-4:] == [f"image {old.id}", here, Reply.END, Reply.DONE]
+    assert end.names == {**end.before, NAME: end.id(old)}
 
 
 NO_PLACE = {

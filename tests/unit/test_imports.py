@@ -18,7 +18,7 @@ STOREYS = (
     ("registry_client", "embedded_registry", "streams", "process_socket", "log"),
     ("settings", "tar_headers"),
     ("ci", "compression", "chunks", "result"),
-    ("events", "disk", "oci", "temporary"),
+    ("events", "disk", "oci", "temporary", "lazy"),
     ("errors", "processes", "causes", "protocol"),
 )
 
@@ -60,7 +60,7 @@ ENVIRONMENT: Mapping[str, str] = {
 }
 
 #: The only places that may print or log; all others emit events.
-SPEAKERS = ("settings.__main__", "streams")
+SPEAKERS = ("settings.__main__", "streams", "patch.target_program")
 
 #: Modules of more than 400 lines and functions of more than 40, each with the reason why it is no shorter.
 LONG_MODULES: Mapping[str, str] = {}

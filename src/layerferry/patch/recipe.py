@@ -17,7 +17,7 @@ from typing import IO
 from layerferry.chunks import CHUNK, ChunkReader
 from layerferry.disk import KeptFile
 from layerferry.errors import TargetError
-from layerferry.patch import program
+from layerferry.patch import target_program as program
 from layerferry.patch.tar_segments import Segment, segments
 
 #: Bytes of a file that is held in memory until it is known whether the target has it.
@@ -138,15 +138,10 @@ class Recipe:
         unknown = [part for part in self._parts if isinstance(part, _Unknown)]
         found: dict[int, list[_Part]] = {}
         if unknown:
-            with self._path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
-                view = memoryview(data)
-                try:
-                    self._ask(ask, "blocks", unknown, view, found)
-                    moved = [part for part in unknown if _is_moved(part, found.get(part.start))]
-                    if moved:
-                        self._ask(ask, "pieces", moved, view, found)
-                finally:
-                    view.release()
+            self._ask(ask, "blocks", unknown, found)
+            moved = [part for part in unknown if _is_moved(part, found.get(part.start))]
+            if moved:
+                self._ask(ask, "pieces", moved, found)
         parts, self._parts = self._parts, []
         for part in parts:
             if isinstance(part, _Unknown):
@@ -159,20 +154,21 @@ class Recipe:
                 self._parts.append(part)
         self.literal = _kept(self._parts)
 
-    def _ask(
-        self, ask: Ask, what: str, files: Sequence[_Unknown], data: memoryview, found: dict[int, list[_Part]]
-    ) -> None:
+    def _ask(self, ask: Ask, what: str, files: Sequence[_Unknown], found: dict[int, list[_Part]]) -> None:
         answer = _Answer(ask(what, zlib.compress(b"\0".join(part.path for part in files), 9)))
-        for part in files:
-            number = answer.number() - 1
-            if number < 0:
-                continue
-            size = answer.number()
-            old = answer.blocks(size) if what == "blocks" else answer.pieces(size)
-            match = _blocks if what == "blocks" else _pieces
-            better = _merged(match(data[part.start : part.start + part.size], part.start, number, old))
-            if part.start not in found or _kept(better) < _kept(found[part.start]):
-                found[part.start] = better
+        with self._path.open("rb") as kept:
+            for part in files:
+                number = answer.number() - 1
+                if number < 0:
+                    continue
+                size, new = answer.number(), _content(kept, part)
+                if what == "blocks":
+                    parts = _blocks(new, part.start, number, answer.blocks(size))
+                else:
+                    parts = _pieces(new, part.start, number, answer.pieces(size))
+                better = _merged(parts)
+                if part.start not in found or _kept(better) < _kept(found[part.start]):
+                    found[part.start] = better
 
     def encoded(self) -> Iterator[bytes]:
         """The recipe, as the target's program reads it; what was kept is read from its file."""
@@ -196,6 +192,16 @@ class Recipe:
                         left -= len(data)
                         yield data
         yield bytes((program.CHECK,)) + self._sha256.digest()
+
+
+def _content(kept: IO[bytes], part: _Unknown) -> memoryview:
+    """A file that is kept; of a large one no more is in memory than is looked at."""
+    if part.size <= _SMALL:
+        kept.seek(part.start)
+        return memoryview(kept.read(part.size))
+    before = part.start % mmap.ALLOCATIONGRANULARITY
+    whole = mmap.mmap(kept.fileno(), before + part.size, access=mmap.ACCESS_READ, offset=part.start - before)
+    return memoryview(whole)[before:]
 
 
 def literal(size: int) -> bytes:
@@ -226,10 +232,6 @@ def _merged(parts: Iterable[_Part]) -> list[_Part]:
         else:
             merged.append(part)
     return merged
-
-
-#: A part of an old file by its digest: where it begins, and its bytes.
-_Old = Mapping[bytes, tuple[int, int]]
 
 
 def _blocks(data: memoryview, kept: int, number: int, old: Mapping[int, tuple[int, bytes]]) -> Iterator[_Part]:

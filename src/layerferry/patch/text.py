@@ -37,7 +37,7 @@ def _without_docstring(body: list[ast.stmt]) -> list[ast.stmt]:
 @cache
 def text() -> str:
     """The program, in ASCII."""
-    tree = ast.parse(files(__package__).joinpath("program.py").read_text(encoding="utf-8"))
+    tree = ast.parse(files(__package__).joinpath("target_program.py").read_text(encoding="utf-8"))
     tree.body = _without_docstring(tree.body)
     lines = ast.unparse(ast.fix_missing_locations(_Bare().visit(tree))).splitlines()
     return "".join(f"{_indented(line)}\n" for line in lines if line)

@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from contextlib import AbstractContextManager
 from dataclasses import replace
+from functools import partial
 from itertools import chain
 
 from layerferry import log
@@ -136,7 +137,7 @@ def deliver(
     tries = 0
     while True:
         try:
-            results = delivery.run(lambda: _connect(delivery, target), open_source)
+            results = delivery.run(partial(_connect, delivery, target), open_source)
             break
         except BaseException as raised:
             log.failure("error", raised)

@@ -30,7 +30,7 @@ from layerferry.oci.content import Blob, Content, Summary
 from layerferry.oci.delta_archive import ArchiveBytes
 from layerferry.oci.image import MEDIA_TYPE_LAYER, Descriptor, Layer
 from layerferry.oci.plan import Action, Plan, Step
-from layerferry.patch import program
+from layerferry.patch import target_program as program
 from layerferry.patch.recipe import Recipe, literal
 from layerferry.patch.text import text
 from layerferry.push.delivery import Item
@@ -39,10 +39,10 @@ from layerferry.targets.conversation import Conversation
 #: Bytes of a layer, as its source counts them, from which on a recipe may be worth its round trips.
 _SMALLEST = 2 << 20
 #: Bytes that are sent to see what the line carries, and more of them where it carries much.
-_PROBES = (64 << 10, 1 << 20)
+_PROBES = (64 << 10, 256 << 10)
 #: Bytes a second from which on the first probe tells too little: what it takes are processes there.
 _QUICK = 3e6
-#: Bytes of layers that a target's python3 reads and hashes in a second, and that we match; medians on 2 cores. They only
+#: Bytes of layers that a target's python3 reads and hashes in a second, and that we match; medians on 2 cores, which
 #: have to be right to a factor of two.
 _READ = 120e6
 _MATCHED = 60e6

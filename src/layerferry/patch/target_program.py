@@ -28,7 +28,7 @@ SHORT = 8
 #: Bytes of the first block of a file, and of the longest. Blocks double: a head that has changed, as that of each .pyc
 #: has (it holds the time of its source), costs one of the first, and a file of 30 kB has ten blocks.
 FIRST = 64
-LONGEST = 2 << 10
+LONGEST = 4 << 10
 #: Bytes of a piece: at least, and at most. It ends where three bytes in a row are of three sets of 32: of random bytes
 #: that is one place of 512. Both sides end pieces in the same places, wherever these are in their files.
 LEAST = 128
@@ -99,7 +99,7 @@ def files(folders: "list[str]") -> "list[tuple[bytes, bytes]]":
 def said(data: bytes) -> None:
     """Print bytes as lines."""
     for start in range(0, len(data), 3000):
-        sys.stdout.write("= " + base64.b85encode(data[start : start + 3000]).decode() + "\n")
+        sys.stdout.write("data " + base64.b85encode(data[start : start + 3000]).decode() + "\n")
     sys.stdout.flush()
 
 
@@ -138,8 +138,8 @@ def cut(here: "list[tuple[bytes, bytes]]", by: "Callable[[Any], Iterator[tuple[i
     said(held)
 
 
-class Recipe:
-    """Expands a recipe."""
+class Expansion:
+    """A recipe on its way to what it stands for."""
 
     def __init__(self, here: "list[tuple[bytes, bytes]]", source: Any, sink: "Callable[[bytes], Any]") -> None:
         self.here = here
@@ -152,7 +152,7 @@ class Recipe:
     def number(self) -> int:
         value = shift = 0
         while True:
-            (byte,) = self.source.read(1)
+            byte = ord(self.source.read(1))
             value |= (byte & 127) << shift
             shift += 7
             if byte < 128:
@@ -186,6 +186,13 @@ class Recipe:
         return self.open[1]
 
     def expand(self) -> None:
+        try:
+            self.follow()
+        finally:
+            if self.open[1]:
+                self.open[1].close()
+
+    def follow(self) -> None:
         while True:
             (kind,) = self.source.read(1)
             if kind == LITERAL:
@@ -216,7 +223,7 @@ def main(mode: str, folders: "list[str]") -> None:
         sign(here)
     elif mode == "expand":
         try:
-            Recipe(here, sys.stdin.buffer, sys.stdout.buffer.write).expand()
+            Expansion(here, sys.stdin.buffer, sys.stdout.buffer.write).expand()
             sys.stdout.buffer.flush()
         except (ValueError, OSError) as error:
             sys.exit("patch: " + str(error))
