@@ -12,6 +12,7 @@ import signal
 import sys
 from collections.abc import Generator, Iterable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import settings
@@ -155,3 +156,18 @@ def layerferry(rig: Rig) -> Iterator[Layerferry]:
     yield Layerferry(rig)
     shutil.rmtree(rig.cache)  # the next test's pushes know of no blob
     assert rig.left_behind() == [], "layerferry left temporary files behind"
+
+
+def pytest_terminal_summary(terminalreporter: Any) -> None:
+    """The table of broken pushes: what happened where, and how each has ended (`tests/faults`)."""
+    reports = [*terminalreporter.getreports("passed"), *terminalreporter.getreports("failed")]
+    rows = [
+        (*value, "" if report.passed else "NOT WELL")
+        for report in reports
+        for name, value in getattr(report, "user_properties", ())
+        if name == "cell" and report.when == "call"
+    ]
+    if rows:
+        terminalreporter.section("broken pushes")
+    for fault, station, end, code, said, well in rows:
+        terminalreporter.write_line(f"{fault:<30} {station:<11} {end:<29} {code:>4} {well:<8} {said[:110]}")

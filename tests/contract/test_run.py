@@ -359,7 +359,7 @@ def test_github_gets_a_summary_and_outputs(stage: Stage) -> None:
     there = stage.as_on("github-vm")
     ran = there.run(LAYERFERRY_TARGETS="deploy@web.example, root@db.example:2222")
     summary = there.read("GITHUB_STEP_SUMMARY")
-    assert summary.startswith("### layerferry: 2 delivered in ")
+    assert summary.startswith("### layerferry: 2 done in ")
     assert "| ✅ | `app:1` | `root@db.example:2222` | " in summary
     outputs = read_outputs(there.read("GITHUB_OUTPUT"))
     assert outputs["image-id"] == IMAGE_ID
@@ -419,7 +419,7 @@ def test_azure_and_teamcity_and_buildkite_get_theirs(stage: Stage) -> None:
     azure = stage.as_on("azure-vm").run()
     assert f"##vso[task.setvariable variable=image_id;isoutput=true]{IMAGE_ID}" in azure.lines
     (upload,) = (line for line in azure.lines if line.startswith("##vso[task.uploadsummary]"))
-    assert "### layerferry: 1 delivered" in Path(upload.partition("]")[2]).read_text(encoding="utf-8")
+    assert "### layerferry: 1 done" in Path(upload.partition("]")[2]).read_text(encoding="utf-8")
     teamcity = stage.as_on("teamcity-agent").run()
     assert f"##teamcity[setParameter name='layerferry.image-id' value='{IMAGE_ID}']" in teamcity.lines
     buildkite = stage.as_on("buildkite-machine")

@@ -71,6 +71,11 @@ class Engine:
         return self.machine.state / ("run/docker.sock" if self.kind.program == "docker" else "run/podman/podman.sock")
 
     @property
+    def daemons(self) -> Sequence[Process]:
+        """Its processes, by what is written down of them: dockerd and its containerd, or what it has."""
+        return tuple(self._daemons)
+
+    @property
     def api(self) -> Api:
         return Api(Path(self.host.removeprefix("unix://")))
 

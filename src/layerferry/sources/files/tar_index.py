@@ -92,10 +92,11 @@ class Tarball:
                 yield name, self._read(member)
 
     def _sniff(self) -> str:
-        if not self._path.is_file():
-            raise SourceError(f"there is no archive {self._path}", hint="Write it as archive:PATH.")
-        with damage(self.place), self._path.open("rb") as file:
-            head = file.read(HEAD)
+        with damage(self.place):
+            if not self._path.is_file():
+                raise SourceError(f"there is no archive {self._path}", hint="Write it as archive:PATH.")
+            with self._path.open("rb") as file:
+                head = file.read(HEAD)
         for magic, name in _UNKNOWN.items():
             if head.startswith(magic):
                 raise SourceError(f"{self.place} is compressed with {name}", hint="Compress it with gzip or zstd.")
