@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from layerferry.chunks import checked, copied, exhaust
+from layerferry.chunks import LAYER_BZIP2, LAYER_XZ, checked, copied, exhaust
 from layerferry.disk import KeptFile
 from layerferry.errors import ConnectError, TargetError, VerificationError
 from layerferry.events import SENDING_EVERY, Emit, Greeted, Loading, Sending, Warned
@@ -24,6 +24,7 @@ from layerferry.push.request import Options, Wanted
 from layerferry.registry_client.endpoint import Blame, Endpoint
 from layerferry.registry_client.pusher import RepositoryPusher
 from layerferry.sources import SourceImage, kind_of
+from layerferry.sources.unpacked import Unpacked
 from layerferry.targets.bastion import Bastion
 from layerferry.targets.registry_address import RegistryTarget
 from layerferry.temporary import TemporaryFolder
@@ -130,7 +131,8 @@ class RegistryDestination:
             before = frozenset(self._brought)
             wanted = item.plan.wanted - before
             found: dict[str, Descriptor] = {}
-            with item.source.fetch(item.plan, item.route, wanted, spool) as content:
+            with item.source.fetch(item.plan, item.route, wanted, spool) as opened:
+                content = Unpacked(opened, {LAYER_XZ, LAYER_BZIP2}, spool)
                 for blob in content.blobs():
                     found |= self._put(item, home, blob, spool)
                 for diff_id in item.plan.wanted & before:
