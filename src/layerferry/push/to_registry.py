@@ -11,9 +11,9 @@ from layerferry.disk import KeptFile
 from layerferry.errors import ConnectError, TargetError, VerificationError
 from layerferry.events import SENDING_EVERY, Emit, Greeted, Loading, Sending, Warned
 from layerferry.oci.content import Blob
-from layerferry.oci.delta_archive import describe
+from layerferry.oci.delta_archive import describe, manifest_of
 from layerferry.oci.documents import Document
-from layerferry.oci.image import MEDIA_TYPE_CONFIG, Descriptor, Image, Name, digest_of
+from layerferry.oci.image import MEDIA_TYPE_CONFIG, MEDIA_TYPE_MANIFEST, Descriptor, Image, Name, digest_of
 from layerferry.oci.manifest import parse_manifest
 from layerferry.oci.plan import Inventory, Plan, complete, plan
 from layerferry.push.blob_cache import Memory
@@ -120,7 +120,7 @@ class RegistryDestination:
                     for blob in _blobs(data, home.place):
                         self._copy(blob, home, pusher, spool)
                 if not item.present or not pusher.shows(name.tag, digest_of(data)):
-                    _name(pusher, name, media_type, data)
+                    media_type, data = _name(pusher, name, media_type, data)
         item.image_id = digest_of(data)
 
     def _bring(self, item: Item, home: RepositoryPusher, spool: Path) -> tuple[str, bytes]:
@@ -212,14 +212,21 @@ class RegistryDestination:
         return sum(pusher.sent for pusher in self._pushers.values())
 
 
-def _name(pusher: RepositoryPusher, name: Name, media_type: str, data: bytes) -> None:
-    """Give an image its name, the last step of all, and look whether it has it."""
-    pusher.put_manifest(name.tag, media_type, data)
+def _name(pusher: RepositoryPusher, name: Name, media_type: str, data: bytes) -> tuple[str, bytes]:
+    """Give an image its name, the last step of all, and look whether it has it; the manifest that it has.
+
+    Where a registry takes docker's manifests no more, it is OCI's of the same blobs.
+    """
+    if not pusher.put_manifest(name.tag, media_type, data):
+        config, *layers = _blobs(data, pusher.place)
+        media_type, data = MEDIA_TYPE_MANIFEST, manifest_of(config, layers)
+        pusher.put_manifest(name.tag, media_type, data)
     if not pusher.shows(name.tag, digest_of(data)):
         raise VerificationError(
             f"{pusher.place} shows {name.path}:{name.tag} as something else than was sent",
             hint="Somebody else may have pushed it at the same time; a mirror may show what is older.",
         )
+    return media_type, data
 
 
 def _planned(image: Image, found: RegistryInventory) -> Plan:
