@@ -8,15 +8,18 @@ A test that asks for `source`, `target` or `engine` runs once for every docker a
 
 import os
 import shutil
+import signal
 import sys
 from collections.abc import Generator, Iterable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import settings
 
 sys.path.insert(0, str(Path(__file__).parent))
 
+import fork_server
 from rig import ENGINES, KINDS, Engine, Rig, cannot_run, packages
 from rig.command import Layerferry
 
@@ -38,6 +41,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 def pytest_configure(config: pytest.Config) -> None:
     _choose_examples(config)
+    # A shell lets what it starts in the background ignore it, and so would all that tests start and interrupt.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     config.addinivalue_line("markers", "kinds(target=..., source=..., engine=...): the engines that a test runs with")
     if unknown := set(chosen()) - set(KINDS):
         raise pytest.UsageError(f"LAYERFERRY_TEST_ENGINES: no engine {', '.join(sorted(unknown))}")
@@ -54,6 +59,10 @@ def _choose_examples(config: pytest.Config) -> None:
     settings.register_profile("long", max_examples=1000, database=None, deadline=None, print_blob=True)
     if not config.getoption("--hypothesis-profile"):
         settings.load_profile("long" if config.getoption("--slow") else "suite")
+
+
+def pytest_unconfigure() -> None:
+    fork_server.stop()
 
 
 def pytest_report_header() -> str:
@@ -147,3 +156,18 @@ def layerferry(rig: Rig) -> Iterator[Layerferry]:
     yield Layerferry(rig)
     shutil.rmtree(rig.cache)  # the next test's pushes know of no blob
     assert rig.left_behind() == [], "layerferry left temporary files behind"
+
+
+def pytest_terminal_summary(terminalreporter: Any) -> None:
+    """The table of broken pushes: what happened where, and how each has ended (`tests/faults`)."""
+    reports = [*terminalreporter.getreports("passed"), *terminalreporter.getreports("failed")]
+    rows = [
+        (*value, "" if report.passed else "NOT WELL")
+        for report in reports
+        for name, value in getattr(report, "user_properties", ())
+        if name == "cell" and report.when == "call"
+    ]
+    if rows:
+        terminalreporter.section("broken pushes")
+    for fault, station, end, code, said, well in rows:
+        terminalreporter.write_line(f"{fault:<30} {station:<11} {end:<29} {code:>4} {well:<8} {said[:110]}")

@@ -11,13 +11,14 @@ import re
 import tarfile
 import threading
 import zlib
-from collections.abc import Generator, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from pathlib import Path
 from typing import IO, Any, Protocol, cast
 
 import zstandard
 
 from layerferry.errors import SourceError
+from layerferry.events import Patience
 from layerferry.oci import limits
 from layerferry.oci.image import MEDIA_TYPE_LAYER, MEDIA_TYPE_LAYER_GZIP, MEDIA_TYPE_LAYER_ZSTD, Descriptor
 
@@ -232,8 +233,11 @@ def damage(place: str) -> Iterator[None]:
         raise SourceError(f"{place} is damaged or cut short: {str(error) or type(error).__name__}") from None
 
 
-def ahead(chunks: Iterable[bytes], depth: int = 4) -> Generator[bytes]:
-    """Read `chunks` in a thread of their own, at most `depth` ahead, so that reading and sending overlap."""
+def ahead(chunks: Iterable[bytes], depth: int = 4, *, told: Callable[[str], None] = lambda _: None) -> Generator[bytes]:
+    """Read `chunks` in a thread of their own, at most `depth` ahead, so that reading and sending overlap.
+
+    `told` hears where none comes for long.
+    """
     line: queue.Queue[bytes | BaseException | None] = queue.Queue(depth)
     stop = threading.Event()
 
@@ -255,9 +259,16 @@ def ahead(chunks: Iterable[bytes], depth: int = 4) -> Generator[bytes]:
 
     threading.Thread(target=read, daemon=True).start()
     try:
-        while (item := line.get()) is not None:
+        while (item := _taken(line, Patience(told))) is not None:
             if isinstance(item, BaseException):
                 raise item
             yield item
     finally:
         stop.set()
+
+
+def _taken(line: "queue.Queue[bytes | BaseException | None]", patience: Patience) -> bytes | BaseException | None:
+    while True:
+        with contextlib.suppress(queue.Empty):
+            return line.get(timeout=patience.left)
+        patience.look("it has given nothing")

@@ -1,8 +1,10 @@
 """The events of a push, as values. The core emits them, `report` shows them; nothing else prints."""
 
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from layerferry.oci import limits
 from layerferry.oci.content import Route
 from layerferry.oci.plan import Plan
 
@@ -52,5 +54,38 @@ class Warned:
     message: str
 
 
-Event = Greeted | Planned | Sending | Loading | Warned
+@dataclass(frozen=True, slots=True)
+class Stalled:
+    """Nothing moves: on whom the push waits, for what, and how long it has."""
+
+    target: str
+    message: str
+
+
+Event = Greeted | Planned | Sending | Loading | Warned | Stalled
 Emit = Callable[[Event], None]
+
+
+class Patience:
+    """Tells that nothing has moved for `limits.STALLED` seconds, then for twice as long, and so on."""
+
+    def __init__(self, tell: Callable[[str], None], clock: Callable[[], float] = time.monotonic) -> None:
+        self._tell = tell
+        self._clock = clock
+        self.moved()
+
+    def moved(self) -> None:
+        """Count from now on."""
+        self._since = self._clock()
+        self._next = limits.STALLED
+
+    @property
+    def left(self) -> float:
+        """Seconds until there is something to tell."""
+        return max(0.0, self._since + self._next - self._clock())
+
+    def look(self, what: str) -> None:
+        """Tell, where it is time: `what` goes before the seconds."""
+        if not self.left:
+            self._tell(f"{what} for {self._next:.0f} s")
+            self._next *= 2

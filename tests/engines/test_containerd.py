@@ -6,7 +6,8 @@ from contextlib import contextmanager
 
 import pytest
 
-from engines.test_failures import Gate, assert_interrupted, fails, interrupt, safe, start, wrapped
+from engines.moments import Gate, assert_interrupted, interrupt, safe, start, wrapped
+from engines.test_failures import fails
 from engines.test_push_scene import APP, SMALL, Scene, actions, assert_arrived, id_of, without_ctr
 from rig import BARE, CONTAINERD, Containerd, Engine
 from rig.processes import wait_until

@@ -54,6 +54,10 @@ class Registry:
         )
         return f"{self.address}/{name}"
 
+    def get(self, path: str) -> bytes:
+        """The body of an answer; a manifest's as an OCI manifest."""
+        return self._call("GET", path, media_type="", accept="application/vnd.oci.image.manifest.v1+json")[1]
+
     def _call(
         self,
         method: str,
@@ -62,9 +66,10 @@ class Registry:
         *,
         length: int | None = None,
         media_type: str = "application/octet-stream",
+        accept: str = "*/*",
     ) -> tuple[str, bytes]:
         """The answer's Location, as a path, and its body; raises `RigError` on a status of 400 and more."""
-        headers = {"Content-Type": media_type}
+        headers = {"Content-Type": media_type, "Accept": accept}
         if length is not None:
             headers["Content-Length"] = str(length)
         if self.user:
@@ -84,6 +89,11 @@ class Registry:
 
     def stop(self) -> None:
         stop([self.process])
+
+    def start(self, ledger: Ledger) -> None:
+        """Serve again, what was killed, at the same port."""
+        self.process = ledger.start(["docker-registry", "serve", self.state / "config.yml"], log=self.state / "log")
+        _wait(self.process, self.port)
 
 
 def start_hidden_registry(

@@ -22,6 +22,13 @@ TEXT: Final = 4 * KIB
 #: Bytes of a blob, a layer or an image: more than any disk holds, and what still fits a tar header (base-256).
 SIZE: Final = 1 << 53
 
+#: Seconds until a source's daemon answers, and until it tells whether it reaches a registry.
+DAEMON: Final = 60.0
+DAEMON_PROBED: Final = 5.0
+#: Seconds that it may be silent while it gives an image: so long, and a second for each MiB of it. docker before 25
+#: writes all of it to its own disk first, and a slow one writes 10 MiB in one.
+SAVED: Final = 300.0
+SAVED_RATE: Final = MIB
 #: Bytes of a daemon's answer: a list of images has 1 or 2 KiB for each.
 LISTING: Final = 32 * MIB
 #: Bytes of one image in that list: its names, digests and labels.
@@ -76,6 +83,9 @@ HEADERS: Final = 256 * KIB
 URL: Final = 16 * KIB
 #: Redirects of one request, one behind the other: to a blob store it is one.
 REDIRECTS: Final = 10
+#: Seconds to connect to a registry, and until its answer begins.
+REGISTRY_CONNECTED: Final = 15
+ANSWER_BEGINS: Final = 60
 #: Seconds that a registry may be silent, or send less than `PACE`, or take nothing of what it is sent.
 SILENCE: Final = 60
 #: Bytes in `SILENCE` seconds that count as progress: 280 a second, where a modem had 7,000.
@@ -92,6 +102,9 @@ SPOOLED_AT_LEAST: Final = 256 * MIB
 UNPACKED: Final = 512 * GIB
 #: Bytes of the file that remembers which blob is which layer: 30,000 of them.
 MEMORY: Final = 8 * MIB
+#: Seconds without progress until the user hears on whom we wait, and then each time twice as long.
+STALLED: Final = 30.0
+
 # What a target says and takes. Times are seconds.
 
 #: Bytes of one line. The longest that a target says is a verdict, of 2,000; a banner's are shorter.

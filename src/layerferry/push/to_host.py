@@ -10,7 +10,7 @@ from layerferry import log
 from layerferry.chunks import LAYER_BZIP2, LAYER_XZ
 from layerferry.compression.stream import Method, compress
 from layerferry.errors import TargetError, VerificationError
-from layerferry.events import SENDING_EVERY, Emit, Greeted, Loading, Sending, Warned
+from layerferry.events import SENDING_EVERY, Emit, Greeted, Loading, Sending, Stalled, Warned
 from layerferry.oci.delta_archive import Archive, ArchiveBytes, ArchivedImage, Manifest
 from layerferry.oci.image import MEDIA_TYPE_LAYER_ZSTD, Image, Platform
 from layerferry.oci.manifest import pick
@@ -43,7 +43,12 @@ class HostDestination:
         self._conduit = conduit
         self._options = options
         self._emit = emit
-        self._conversation = Conversation(conduit, options.engine, dry_run=options.dry_run)
+        self._conversation = Conversation(
+            conduit,
+            options.engine,
+            dry_run=options.dry_run,
+            told=lambda text: emit(Stalled(conduit.name, text)),
+        )
 
     @property
     def _target(self) -> str:

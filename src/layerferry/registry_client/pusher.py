@@ -17,8 +17,7 @@ from layerferry.errors import LayerferryError
 from layerferry.oci import limits
 from layerferry.oci.documents import Document
 from layerferry.oci.image import MEDIA_TYPE_MANIFEST, Descriptor, digest_of
-from layerferry.registry_client.connections import done
-from layerferry.registry_client.endpoint import BROKEN
+from layerferry.registry_client.connections import BROKEN, done
 from layerferry.registry_client.repository import Repository
 from layerferry.registry_client.tries import PASSING
 

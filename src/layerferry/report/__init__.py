@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, Protocol, Self
 
 from layerferry.ci.escape import cleaned, json_text
-from layerferry.events import Emit, Event, Greeted, Loading, Planned, Warned
+from layerferry.events import Emit, Event, Greeted, Loading, Planned, Stalled, Warned
 from layerferry.log import note
 from layerferry.report import lines
 from layerferry.report.running_log import Log
@@ -23,6 +23,8 @@ def noted(emit: Emit) -> Emit:
                 note("step", f"planned: {lines.planned(event)}")
             case Loading():
                 note("step", f"sent: {event.target}")
+            case Stalled():
+                note("step", f"stalled: {event.target}  {event.message}")
             case Warned():
                 note("warning", f"{event.target}: {event.message}")
         emit(event)
@@ -82,6 +84,8 @@ class PlainReport:
                 self._log.line(lines.greeting(event))
             case Planned():
                 self._log.line(lines.planned(event))
+            case Stalled():
+                self._log.line(lines.stalled(event))
             case Warned():
                 self._log.tell(self._warn, f"{event.target}: {event.message}")
         self._log.hear(event)
@@ -120,8 +124,11 @@ class JsonReport:
         self._log.close()
 
     def __call__(self, event: Event) -> None:
-        if isinstance(event, Warned):
-            self._log.line(f"warning: {event.target}: {event.message}")
+        match event:
+            case Stalled():
+                self._log.line(lines.stalled(event))
+            case Warned():
+                self._log.line(f"warning: {event.target}: {event.message}")
         self._log.hear(event)
 
     def delivered(self, results: Sequence[Result]) -> None:

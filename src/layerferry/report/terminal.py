@@ -17,7 +17,7 @@ from rich.progress import (
 from rich.text import Text
 
 from layerferry.ci.escape import message
-from layerferry.events import Event, Greeted, Loading, Planned, Sending, Warned
+from layerferry.events import Event, Greeted, Loading, Planned, Sending, Stalled, Warned
 from layerferry.report import lines
 from layerferry.result import Result
 from layerferry.streams import stdout
@@ -70,6 +70,8 @@ class TerminalReport:
             case Loading() if event.target in self._tasks:
                 task, description = self._tasks[event.target], message(f"{event.target} unpacks and verifies")
                 self._progress.update(task, completed=self._progress.tasks[task].total, description=description)
+            case Stalled():
+                self._print((lines.stalled(event), "dim"))
             case Warned():
                 self._print(("warning:", "yellow"), (f" {event.target}: {event.message}", ""))
 

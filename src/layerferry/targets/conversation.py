@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from layerferry import log
 from layerferry.compression.stream import in_blocks
 from layerferry.errors import ConnectError, LayerferryError, SourceError, TargetError, VerificationError
+from layerferry.events import Patience
 from layerferry.oci import limits
 from layerferry.oci.image import Image, is_digest
 from layerferry.protocol import FRAME, SIGN_OF_LIFE, VERSION, Capability, Reply, Verb
@@ -35,16 +36,18 @@ class _Wait:
     what: str
     silence: float
     whole: float
+    #: Whether the target has said meanwhile that it lives.
+    alive: bool = False
     _start: float = field(default_factory=_now)
 
     @property
     def left(self) -> float:
         return max(0.0, min(self.silence, self._start + self.whole - _now()))
 
-    def over(self, target: str) -> ConnectError:
-        """The error that tells on whom we waited, for what, and since when."""
+    def over(self, target: str) -> LayerferryError:
+        """The error that tells on whom we waited, for what, and since when: on its engine, where the target lives."""
         waited = _now() - self._start
-        return ConnectError(
+        return (TargetError if self.alive else ConnectError)(
             f"{target} gave no answer: we have waited {waited:.0f} s for {self.what}",
             hint="See whether it is overloaded, or hangs; then push again.",
         )
@@ -53,8 +56,13 @@ class _Wait:
 class Conversation:
     """Our end of the conversation, over a conduit."""
 
-    def __init__(self, conduit: Conduit, engine: str = "", *, dry_run: bool = False) -> None:
+    def __init__(
+        self, conduit: Conduit, engine: str = "", *, dry_run: bool = False, told: Callable[[str], None] = lambda _: None
+    ) -> None:
+        """`told` hears on what we wait, where that takes long."""
         self._conduit = conduit
+        self._patience = Patience(told)
+        self._gone = 0
         self._greeted = False
         self._skipped = 0
         #: The first line of the answer to an archive, where it came before all of that was sent.
@@ -148,7 +156,7 @@ class Conversation:
         if not self._early:
             self._say(("0",))
         whole = limits.LOADED + sent / limits.LOADED_RATE
-        wait = _Wait(f"its engine to load {sent} bytes", self._silence(whole), whole)
+        wait = self._wait(f"its engine to load {sent} bytes", whole)
         shown: dict[str, str] = {}
         for line in self._answer_lines(wait, self._early):
             match line.split():
@@ -178,6 +186,10 @@ class Conversation:
 
     def _heed(self) -> None:
         """Read what waits to be read: a verdict is raised, the answer to the archive kept, all else skipped."""
+        if self._gone != self._conduit.sent:
+            self._gone = self._conduit.sent
+            self._patience.moved()
+        self._patience.look(f"it has taken nothing, after {self._gone} bytes,")
         try:
             while self._conduit.answered and not self._early:
                 line = self._read(_Wait("its answer", limits.LAST_WORDS, limits.LAST_WORDS))
@@ -224,9 +236,7 @@ class Conversation:
 
     def _read(self, wait: _Wait, noise: Sequence[str] = ()) -> str:
         try:
-            line = self._conduit.read_line(wait.left)
-        except SilenceError:
-            raise wait.over(self.target) from None
+            line = self._line(wait)
         except TargetError as error:
             if noise:
                 error.hint = _before(noise[-1])
@@ -235,12 +245,31 @@ class Conversation:
             raise verdict(self.target, line)
         return line
 
+    def _line(self, wait: _Wait) -> str:
+        """The next line. The user hears on what we wait, again and again."""
+        until = _now() + wait.left
+        while True:
+            self._patience.look(f"waiting for {wait.what}")
+            try:
+                line = self._conduit.read_line(max(0.0, min(until - _now(), self._patience.left)))
+            except SilenceError:
+                if _now() < until:
+                    continue
+                raise wait.over(self.target) from None
+            if line == Reply.ALIVE:
+                wait.alive = True
+            return line
+
     def _answer(self, what: str, whole: float) -> str:
         """One line that is no sign of life."""
-        wait = _Wait(what, self._silence(whole), whole)
+        wait = self._wait(what, whole)
         while (line := self._read(wait)) == Reply.ALIVE:
             self._skip()
         return line
+
+    def _wait(self, what: str, whole: float) -> _Wait:
+        self._patience.moved()
+        return _Wait(what, self._silence(whole), whole)
 
     def _answer_lines(self, wait: _Wait, line: str = "") -> Iterator[str]:
         """The lines up to `end`; the first may have been read."""

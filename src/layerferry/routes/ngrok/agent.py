@@ -9,9 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from layerferry.disk import is_there
+from layerferry.embedded_registry.credentials import Credentials
 from layerferry.errors import RouteError
 from layerferry.processes import child_environment
-from layerferry.routes.ngrok.edge_check import EDGE_REALM, Credentials
+from layerferry.routes.ngrok.edge_check import EDGE_REALM
 
 #: The agent API's /api/endpoints came with this agent (ngrok.com/docs/agent/changelog, 2025-09-23).
 _FIRST_WITH_ENDPOINTS = (3, 30)

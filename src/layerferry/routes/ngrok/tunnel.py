@@ -32,10 +32,11 @@ from typing import Any, NoReturn
 from urllib.parse import urlsplit
 
 from layerferry.disk import is_there
+from layerferry.embedded_registry.credentials import Credentials
 from layerferry.errors import RouteError
 from layerferry.oci.documents import Document
 from layerferry.routes.ngrok import agent as ngrok_agent
-from layerferry.routes.ngrok.edge_check import Credentials, check_edge
+from layerferry.routes.ngrok.edge_check import check_edge
 from layerferry.routes.ngrok.failures import ADVICE, explain, find_code
 from layerferry.streams import keep_pipes
 from layerferry.temporary import TemporaryFolder

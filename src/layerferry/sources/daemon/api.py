@@ -11,6 +11,7 @@ from http import HTTPStatus
 from pathlib import Path
 from typing import Self
 
+from layerferry.causes import cause_of
 from layerferry.chunks import ahead
 from layerferry.ci.daemon_address import find_address
 from layerferry.errors import LayerferryError, SourceError
@@ -27,11 +28,6 @@ from layerferry.sources.daemon.save_stream import Save
 from layerferry.sources.daemon.ssh_transport import with_own_hosts
 from layerferry.targets.address import Ssh
 
-_TIMEOUT = 60
-#: docker before 25 writes the whole archive to its own disk before the first byte comes.
-_SAVE_TIMEOUT = 3600
-#: Seconds that a daemon has to tell whether it reaches a registry.
-_PROBE_TIMEOUT = 5
 #: docker's own storage drivers; with the containerd image store, an image shows a snapshotter, or nothing at all.
 _GRAPH_DRIVERS = {"overlay2", "fuse-overlayfs", "btrfs", "zfs", "vfs", "aufs", "devicemapper", "overlay"}
 _OTHER_PLATFORM = "Pull or build it for that platform first: `docker pull --platform`, or `docker build --platform`."
@@ -80,7 +76,7 @@ class Daemon:
         #: How to call ssh for its host, where it is behind one.
         self.ssh = with_own_hosts(self._place.url, ssh or Ssh()) if self._place.url.startswith("ssh://") else Ssh()
         self._version = ""
-        self._client = self._connect(_TIMEOUT)
+        self._client = self._connect(limits.DAEMON)
 
     def __enter__(self) -> Self:
         return self
@@ -96,7 +92,7 @@ class Daemon:
         """Where it is, for people."""
         return self._place.shown
 
-    def _connect(self, timeout: int, platform: Platform | None = None) -> DaemonClient:
+    def _connect(self, timeout: float, platform: Platform | None = None) -> DaemonClient:
         with self._asking():
             client = DaemonClient(self._place, self.ssh, self._version, timeout, platform)
             self._version = client.api_version  # is asked for once
@@ -139,7 +135,7 @@ class Daemon:
         refusal = SourceError(f"{reference} is for {_platform_of(shown)}, not for {platform}", hint=_OTHER_PLATFORM)
         if _is_classic(shown) or not self._client.is_at_least(*_SHOWS_VARIANTS):
             raise refusal
-        with closing(self._connect(_TIMEOUT, platform)) as client:
+        with closing(self._connect(limits.DAEMON, platform)) as client:
             try:
                 found = Document.parse(client.inspect_image(reference), f"the daemon's answer about {reference}")
             except DaemonRefusal as said:
@@ -198,10 +194,15 @@ class Daemon:
                 sizes[_image_id(row)] = row.count("Size")
         return heapq.nlargest(_MOST_BASES, sizes, key=sizes.__getitem__)
 
-    def export(self, inspected: Inspected, wanted: frozenset[str], spool: Path) -> "Export":
-        """Stream the image out of the daemon (`docker save`), and pick the `wanted` layers."""
-        client = self._connect(_SAVE_TIMEOUT, inspected.variant)
-        return Export(client, inspected, wanted, spool)
+    def export(
+        self, inspected: Inspected, wanted: frozenset[str], spool: Path, told: Callable[[str], None] = lambda _: None
+    ) -> "Export":
+        """Stream the image out of the daemon (`docker save`), and pick the `wanted` layers.
+
+        `told` hears where nothing comes for long.
+        """
+        client = self._connect(_patience(inspected.image), inspected.variant)
+        return Export(client, inspected, wanted, spool, told)
 
     def reaches(self, name: str, auth: Mapping[str, str] | None = None) -> str:
         """Ask the daemon for an image of a registry that has none; why it does not reach it, or an empty string.
@@ -209,7 +210,7 @@ class Daemon:
         An answer that tells the image unknown is the sign of success; a bare 404 is podman's for the whole endpoint.
         """
         try:
-            with closing(self._connect(_PROBE_TIMEOUT)) as client:
+            with closing(self._connect(limits.DAEMON_PROBED)) as client:
                 client.inspect_distribution(name, auth_config=dict(auth or {}))
         except DaemonRefusal as refusal:
             said = str(refusal)
@@ -228,12 +229,15 @@ class Daemon:
         `SourceError`.
         """
         name, image = f"{repository}:{push_tags.PUSH_TAG}", inspected.image
-        with closing(self._connect(_SAVE_TIMEOUT, inspected.variant)) as client:
+        with (
+            closing(self._connect(limits.DAEMON, inspected.variant)) as client,
+            closing(self._connect(_patience(image), inspected.variant)) as pushing,
+        ):
 
             def push() -> None:
                 with (
                     self._asking("could not push"),
-                    closing(client.push(name, stream=True, auth_config=dict(auth or {}))) as said,
+                    closing(pushing.push(name, stream=True, auth_config=dict(auth or {}))) as said,
                 ):
                     for line in said:
                         _check_progress(line)
@@ -266,6 +270,11 @@ class Daemon:
         return push_tags.sweep(shown, remove)
 
 
+def _patience(image: Image) -> float:
+    """Seconds that a daemon may be silent over an image: before 25 it writes all of it to its own disk first."""
+    return limits.SAVED + image.size / limits.SAVED_RATE
+
+
 def _check_progress(line: bytes) -> None:
     """A push that failed says so in its stream, after a status of 200."""
     if line.strip():
@@ -277,8 +286,16 @@ def _check_progress(line: bytes) -> None:
 class Export(Save):
     """The content of an image, read through the daemon's API. Close it when done: the daemon then stops reading."""
 
-    def __init__(self, client: DaemonClient, inspected: Inspected, wanted: frozenset[str], spool: Path) -> None:
+    def __init__(
+        self,
+        client: DaemonClient,
+        inspected: Inspected,
+        wanted: frozenset[str],
+        spool: Path,
+        told: Callable[[str], None],
+    ) -> None:
         self._client = client
+        self._told = told
         super().__init__(inspected.image, wanted, self._read(inspected), spool)
 
     def __enter__(self) -> Self:
@@ -289,12 +306,18 @@ class Export(Save):
 
     def _read(self, inspected: Inspected) -> Iterator[bytes]:
         try:
-            with closing(ahead(self._client.get_image(inspected.name))) as chunks:
+            with closing(ahead(self._client.get_image(inspected.name), told=self._told)) as chunks:
                 for chunk in chunks:
                     self.received += len(chunk)
                     yield chunk
         except (DaemonRefusal, *FAULTS) as error:
             reference = inspected.image.reference
+            if isinstance(cause_of(error), TimeoutError):
+                seconds = _patience(inspected.image)
+                raise SourceError(
+                    f"the docker daemon has given nothing more of {reference} for {seconds:.0f} s",
+                    hint="See whether it is overloaded, or its disk is; then push again.",
+                ) from None
             raise SourceError(
                 f"the docker daemon broke off reading {reference}: {words_of(error)}", transient=True
             ) from None

@@ -78,7 +78,8 @@ main() {
   trap cleanup EXIT
   # mksh leaves out the trap of an EXIT that comes out of a trap.
   trap 'trap - EXIT; cleanup 129; exit 129' HUP INT TERM PIPE
-  printf '\nlayerferry 1 sh\n' # on a line of its own, whatever a login shell has printed
+  # On a line of its own, whatever a login shell has printed.
+  printf '\nlayerferry 1 sh\n'
   inventory
   # shellcheck disable=SC2016
   self=$(exec sh -c 'echo $PPID')

@@ -1,0 +1,149 @@
+"""Each cell of the table, with real engines: done and verified, or failed with the right code, the old image there
+under its name, and nothing of ours left on either side; and then the next push is done, and has swept what is left.
+"""
+
+import contextlib
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from _pytest.mark import ParameterSet
+
+from engines.moments import assert_one_sentence
+from engines.test_push_scene import APP, SMALL, Scene
+from faults.cells import CELLS, Cell
+from faults.happenings import FULL, HAPPENINGS, HURRIED, resume, tidy
+from faults.stage import NEW, STAGES, Stage
+from rig import Engine, Rig
+from rig.command import Layerferry
+from rig.processes import RigError, wait_until
+
+#: Seconds in which a push that is broken has to end, and in which nothing of it may be left; many times what they take.
+ENDS = 90.0
+GONE = 40.0
+#: After these nobody was left who could tidy up: the next push has to.
+SLOW = "line of 64 kbit/s"
+ORPHANED = ("SIGKILL", "script killed", "engine killed", "engine restarted", "source killed", "engine stopped")
+
+
+def _parameters() -> Iterator[ParameterSet]:
+    for cell in CELLS:
+        marks = [] if cell.short else [pytest.mark.slow]
+        yield pytest.param(cell, cell.kind, id=f"{cell.name} {cell.kind}".replace(", ", "-"), marks=marks)
+
+
+@pytest.fixture
+def stage(cell: Cell, rig: Rig, layerferry: Layerferry, source: Engine, tmp_path: Path) -> Iterator[Stage]:
+    if cell.fault == "disk of the engine full":
+        target = _small(rig, cell.kind)
+    else:
+        target = rig.engine(cell.kind, name=f"faults-{cell.kind}")
+    scene = Scene(rig, layerferry, source, target, cell.name)
+    stage = STAGES[cell.way](scene, tmp_path)
+    yield stage
+    resume(stage)
+    stage.close()
+    scene.close()
+    target.clear()
+
+
+def _small(rig: Rig, kind: str) -> Engine:
+    """A host whose engine keeps its images on 16 MB."""
+    engine = rig.engine(kind, name=f"small-{kind}")
+    store = "containers" if engine.kind.store == "podman" else "docker"
+    if f" /var/lib/{store} tmpfs" not in engine.machine.run("cat", "/proc/mounts"):
+        engine.stop()
+        engine.machine.run("mount", "-t", "tmpfs", "-o", "size=12m", "tmpfs", f"/var/lib/{store}")
+        engine.start()
+    return engine
+
+
+@pytest.mark.kinds(source="docker28-overlay2")
+@pytest.mark.parametrize(("cell", "kind"), [*_parameters()])
+def test_a_push_that_is_broken(
+    cell: Cell, kind: str, stage: Stage, record_property: Callable[[str, object], None]
+) -> None:
+    fault, _, how = cell.fault.partition(", ")
+    stage.old()
+    stage.new(SMALL if fault == SLOW else NEW)
+    if fault == "base pruned":
+        stage.base()
+    before, old = stage.seen(), stage.shown()
+    new = stage.scene.source.diff_ids(APP)
+    with stage.quick_ticks() if fault in {"line dead", "engine stopped"} else contextlib.nullcontext():
+        code, said = _push(stage, cell, fault, how)
+        record_property("cell", [cell.fault, cell.station, f"{cell.way} ({cell.kind})", code, said])
+        if fault == "line dead":  # sshd itself waits for its kernel to give up
+            _gone(stage, before, but="sshd")
+    assert code in cell.ends, said
+    tidy(stage, fault)
+    shown = stage.shown()
+    if stage.line is not None:
+        stage.line.close()
+    if code == 0:
+        assert shown == new
+    elif not cell.named and fault != "name moved":
+        assert shown == old
+    else:
+        assert shown in (old, new)
+    if not fault.startswith(ORPHANED):
+        _gone(stage, before)
+    _again(stage, before, new)
+
+
+def _push(stage: Stage, cell: Cell, fault: str, how: str) -> tuple[int, str]:
+    """The exit code, and what the push has to say."""
+    stage.retries = 2 if how == "tried again" else 0
+    if how == "export":
+        stage.words = ["--route", "export"]
+    if fault == "TMPDIR full":
+        stage.before = ["sh", "-c", FULL, "sh"]
+    rate = 8_000.0 if fault == SLOW else 0.0
+    with stage.at("none" if rate else cell.station, rate) as held:
+        process = stage.start(HURRIED.get(fault))
+        if not rate and cell.station != "none":
+            held.wait()
+        HAPPENINGS[fault](stage, process)
+        if fault != "line dead" or cell.station not in {"connecting", "sending"}:
+            held.go_on()
+        stdout, stderr = process.communicate(timeout=ENDS)
+        resume(stage)
+    text = stderr.decode()
+    assert "Traceback" not in text + stdout.decode()
+    if process.returncode > 0:
+        assert_one_sentence(text, "")
+    said = text.strip().splitlines() or stdout.decode().strip().splitlines()[-1:] or [""]
+    return process.returncode, said[0].removeprefix("layerferry: ")
+
+
+def _gone(stage: Stage, before: dict[str, object], but: str = " ") -> None:
+    """Nothing of ours is left, in a while; of processes that start with `but` some may be."""
+    left: list[str] = []
+
+    def nothing() -> bool:
+        left[:] = [each for each in stage.left(before) if not each.startswith(but)]
+        return not left
+
+    try:
+        wait_until(nothing, "", seconds=GONE)
+    except RigError:
+        pytest.fail(f"this is left: {left}")
+
+
+def _again(stage: Stage, before: dict[str, object], new: list[str]) -> None:
+    """The next push is done, and has swept what a dead one has left."""
+    stage.words, stage.before, stage.retries = [], [], 0
+    with stage.at("none"):
+        process = stage.start()
+        stdout, stderr = process.communicate(timeout=ENDS)
+    assert process.returncode == 0, f"the next push: {stderr.decode()}"
+    assert "verified" in stdout.decode()
+    assert stage.shown() == new
+    _gone(stage, before)
+
+
+def test_the_table_has_all_that_it_should() -> None:
+    """At least 80 cells, each once; a short form that has each kind of end."""
+    assert len(CELLS) >= 80
+    assert len({(cell.name, cell.kind) for cell in CELLS}) == len(CELLS)
+    assert {cell.way for cell in CELLS if cell.short} == set(STAGES)
