@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from layerferry import log
+from layerferry.chunks import LAYER_BZIP2, LAYER_XZ
 from layerferry.compression.stream import Method, compress
 from layerferry.errors import PatchError, TargetError, VerificationError
 from layerferry.events import SENDING_EVERY, Emit, Greeted, Loading, Sending, Stalled, Warned
@@ -172,8 +173,8 @@ class HostDestination:
             folder = spool / str(number)
             folder.mkdir()
             content = stack.enter_context(item.source.fetch(item.plan, item.route, wanted, folder))
-            if not self._greeting.takes_zstd_layers:
-                content = Unpacked(content, {MEDIA_TYPE_LAYER_ZSTD}, folder)
+            zstd = set() if self._greeting.takes_zstd_layers else {MEDIA_TYPE_LAYER_ZSTD}
+            content = Unpacked(content, {LAYER_XZ, LAYER_BZIP2, *zstd}, folder)
             images.append(ArchivedImage(item.plan, content, _throw_away_name()))
         return images
 
