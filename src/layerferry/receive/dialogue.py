@@ -208,6 +208,7 @@ class Dialogue:
                 images = check(spooled, self._expected, visible)
                 self._admit(engine, images)
                 self.decisions.write("checked", images=[image.ids[0] for image in images], bytes=meter.spent)
+                self._sweep(engine, visible)
                 self._incoming = [image.name for image in images]
                 engine.load(archive(spooled, images))
         except OSError as error:
@@ -219,6 +220,13 @@ class Dialogue:
         self.client.say(
             *(f"{Reply.LOADED} {image.incoming} {told}" for image, told in zip(images, shown, strict=True)), Reply.END
         )
+
+    def _sweep(self, engine: Engine, visible: VisibleImages) -> None:
+        """Remove the throw-away names that sessions have left which were killed."""
+        swept = [name for name in visible.left if engine.remove(name)]
+        if swept:
+            self._note("swept", names=swept)
+            self.client.say(f"{Reply.SWEPT} {len(swept)}")
 
     def _admit(self, engine: Engine, images: tuple["CheckedImage", ...]) -> None:
         for image in images:
