@@ -62,7 +62,7 @@ class Conversation:
     ) -> None:
         """`told` hears on what we wait, where that takes long."""
         self._conduit = conduit
-        self._patience = Patience(told)
+        self._patience = Patience(told, _now)
         self._gone = 0
         self._greeted = False
         self._skipped = 0
