@@ -2,10 +2,10 @@
 
     python tests/bench/soak.py [--pushes 200] [--at-once 20] [--kind docker28-overlay2] [--out build/soak]
 
-One process of ours pushes them all to a real engine behind a real sshd. After each, a row of a CSV: this process's memory
-(VmRSS) and open files, the bytes of its temporary folder, names of ours on the source and on the target, all images and
-processes there. It ends with 1 where something is left, or has grown. With matplotlib, which is no dependency, it is a
-picture, too.
+One process of ours pushes them all to a real engine behind a real sshd. After each, a row of a CSV: this process's
+memory (VmRSS) and open files, the bytes of its temporary folder, names of ours on the source and on the target, all
+images and processes there. It ends with 1 where something is left, or has grown. With matplotlib, which is no
+dependency, it is a picture, too.
 """
 
 import argparse
@@ -161,9 +161,12 @@ def rows_of(soak: Soak, pushes: int, at_once: int) -> Iterator[dict[str, Any]]:
     yield soak.rows[-1]
 
 
-def verdict(rows: Sequence[dict[str, Any]]) -> list[str]:
-    """What has grown or is left; nothing where all is well. The first pushes load modules and fill caches."""
-    last, tenth = rows[-1], rows[min(len(rows) // 4, 30)]
+def verdict(rows: Sequence[dict[str, Any]], at_once: int) -> list[str]:
+    """What has grown or is left; nothing where all is well.
+
+    The first pushes load modules and fill caches. Of memory those in a row count: threads that come and go leave arenas.
+    """
+    last, tenth = {**rows[-1], "rss": rows[-2 - at_once]["rss"]}, rows[min(len(rows) // 4, 30)]
     faults = [f"{name}: {last[name]} are left" for name in ("temporary", "source names", "target names") if last[name]]
     for name, room in (("fds", 4), ("threads", 4), ("runs", 6), ("rss", 40_000_000)):
         if last[name] > tenth[name] + room:
@@ -206,7 +209,7 @@ def main() -> None:
             file.flush()
             print(*row.values(), flush=True)
         plot(soak.rows, chosen.out / "soak.png")
-        faults = verdict(soak.rows)
+        faults = verdict(soak.rows, chosen.at_once)
     print(*(faults or ["flat: nothing has grown, nothing is left"]), sep="\n")
     sys.exit(bool(faults))
 
