@@ -8,6 +8,7 @@ A test that asks for `source`, `target` or `engine` runs once for every docker a
 
 import os
 import shutil
+import signal
 import sys
 from collections.abc import Generator, Iterable, Iterator
 from pathlib import Path
@@ -18,6 +19,7 @@ from hypothesis import settings
 
 sys.path.insert(0, str(Path(__file__).parent))
 
+import fork_server
 from rig import ENGINES, KINDS, Engine, Rig, cannot_run, packages
 from rig.command import Layerferry
 
@@ -39,6 +41,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 def pytest_configure(config: pytest.Config) -> None:
     _choose_examples(config)
+    # A shell lets what it starts in the background ignore it, and so would all that tests start and interrupt.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     config.addinivalue_line("markers", "kinds(target=..., source=..., engine=...): the engines that a test runs with")
     if unknown := set(chosen()) - set(KINDS):
         raise pytest.UsageError(f"LAYERFERRY_TEST_ENGINES: no engine {', '.join(sorted(unknown))}")
@@ -55,6 +59,10 @@ def _choose_examples(config: pytest.Config) -> None:
     settings.register_profile("long", max_examples=1000, database=None, deadline=None, print_blob=True)
     if not config.getoption("--hypothesis-profile"):
         settings.load_profile("long" if config.getoption("--slow") else "suite")
+
+
+def pytest_unconfigure() -> None:
+    fork_server.stop()
 
 
 def pytest_report_header() -> str:

@@ -92,7 +92,7 @@ if [ "$prepared" != nothing ] && "$python" tests/rig check 2>/dev/null; then
   esac
 fi
 rm -f "$log"
-# Each worker has a rig of its own. A file's tests stay together, since they share engines;
-# conftest.py says which go first.
+# Each worker has a rig of its own, and waits for engines a third of its time: there are two for each core, up to six.
+# A file's tests stay together, since they share engines; conftest.py says which go first.
 cores=$(nproc 2>/dev/null || sysctl -n hw.ncpu 2>/dev/null || echo 1)
-exec "$python" -m pytest --numprocesses "$((cores < 4 ? cores : 4))" --dist loadfile --no-loadscope-reorder "$@"
+exec "$python" -m pytest --numprocesses "$((cores < 3 ? 2 * cores : 6))" --dist loadfile --no-loadscope-reorder "$@"

@@ -4,12 +4,14 @@ import gc
 import sys
 from typing import NoReturn
 
-from layerferry.errors import LayerferryError
+from layerferry.errors import LayerferryError, UsageError
 from layerferry.streams import stderr, take, trace
 
 
 def main() -> None:
     """Run the command line, and end the process with one of the exit codes of `errors`."""
+    if sys.platform == "win32":
+        _refuse()
     take()
     if sys.argv[1:2] == ["receive"]:
         from layerferry import settings  # noqa: PLC0415
@@ -27,6 +29,16 @@ def main() -> None:
         _confess(error)
     finally:
         gc.freeze()  # the interpreter's last collection would take 30 ms, and free what ends with us
+
+
+def _refuse() -> NoReturn:
+    """Windows has neither the signals nor the locks and sockets of a push; what follows would fail at the first."""
+    refusal = UsageError(
+        "layerferry runs on Linux and macOS, and not on Windows itself",
+        hint="Use WSL2 (`wsl --install`), and run it there: Docker Desktop's daemon is reached from it, too.",
+    )
+    stderr().complain(refusal)
+    sys.exit(refusal.exit_code)
 
 
 def _confess(error: Exception) -> NoReturn:

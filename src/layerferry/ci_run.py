@@ -114,6 +114,7 @@ def _scan(host: SshTarget) -> str:
             ["ssh-keyscan", "-T", str(_SCAN_SECONDS), "-t", "ed25519", *port, "--", host.host],
             capture_output=True,
             text=True,
+            errors="replace",
             check=False,
             timeout=2 * _SCAN_SECONDS,
             env=child_environment(environment()),

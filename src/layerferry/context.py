@@ -8,18 +8,16 @@ from dataclasses import dataclass, field
 from types import FrameType
 from typing import TYPE_CHECKING, Any, TextIO
 
-from layerferry.ci.dialects import open_output
+from layerferry import ci
 from layerferry.ci.machine import gather
-from layerferry.ci.output import Output, Wishes
-from layerferry.ci.ssh_identity import open_identity
 from layerferry.ci.topology import Topology, detect
+from layerferry.embedded_registry.credentials import Credentials
 from layerferry.errors import DeadlineError, Halt
 from layerferry.events import Emit, Warned
 from layerferry.push.fan_out import fan_out
 from layerferry.push.request import Options, Wanted
 from layerferry.report import Report, noted
 from layerferry.result import Result
-from layerferry.routes.ngrok.edge_check import Credentials
 from layerferry.settings import environment
 from layerferry.settings.values import Settings
 from layerferry.sources import Source
@@ -124,10 +122,10 @@ class Context:
         report.finish(results, seconds)
         return results, seconds
 
-    def output(self, stream: TextIO) -> Output:
+    def output(self, stream: TextIO) -> "ci.Output":
         """The CI's own dialect; secrets are masked before anything else is said."""
-        wishes = Wishes(summary=self.settings.summary, dotenv=self.settings.dotenv)
-        output = open_output(self.topology.provider, stream, self.environ, wishes=wishes)
+        wishes = ci.Wishes(summary=self.settings.summary, dotenv=self.settings.dotenv)
+        output = ci.open_output(self.topology.provider, stream, self.environ, wishes=wishes)
         output.mask(*self.settings.known_secrets, *self.credentials.secrets)
         return output
 
@@ -136,7 +134,7 @@ class Context:
 def ssh_options(settings: Settings) -> Iterator[tuple[str, ...]]:
     """The key and known hosts of the settings as ssh's `-o` values; their files are gone afterwards."""
     accept = ("StrictHostKeyChecking=accept-new",) if settings.ssh_accept_new_host_key else ()
-    with open_identity(environment(), key=settings.ssh_key, known_hosts=settings.ssh_known_hosts) as identity:
+    with ci.open_identity(environment(), key=settings.ssh_key, known_hosts=settings.ssh_known_hosts) as identity:
         yield (*accept, *identity.options)
 
 

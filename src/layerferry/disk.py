@@ -3,6 +3,7 @@
 import contextlib
 import os
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
 from typing import IO, Final, Self
@@ -11,6 +12,13 @@ from layerferry.errors import SourceError
 
 #: Bytes between two looks at what the disk has left.
 _LOOK_EVERY: Final = 64 << 20
+
+
+def is_there(path: Path, kind: Callable[[int], bool] = bool) -> bool:
+    """Whether there is a file of a kind (`stat.S_ISREG`, …). One in a folder that we may not look into is not there."""
+    with contextlib.suppress(OSError, ValueError):
+        return kind(path.stat().st_mode)
+    return False
 
 
 def no_room(folder: Path, needed: int, why: str = "") -> SourceError:

@@ -6,13 +6,13 @@ from contextlib import ExitStack, closing
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from layerferry import ci
 from layerferry.ci.escape import cleaned
-from layerferry.ci.probes import probe
 from layerferry.ci.topology import Reach
 from layerferry.context import Context
 from layerferry.errors import LayerferryError, RouteError
 from layerferry.push.to_registry import open_endpoint
-from layerferry.routes.ngrok import agent as ngrok_agent
+from layerferry.routes import ngrok
 from layerferry.settings.values import Settings
 from layerferry.sources.daemon.api import Daemon
 from layerferry.streams import Stream
@@ -60,7 +60,7 @@ def examine(settings: Settings, environ: Mapping[str, str], target: str | None, 
     findings.add("container", str(topology.container or "none"), topology.container_reason)
     findings.add("daemon", f"{topology.daemon.reach}: {topology.daemon.url}", topology.daemon_reason)
     for service in topology.services:
-        answer = probe(service.address)
+        answer = ci.probe(service.address)
         good = answer.answer.is_registry
         findings.add(
             "registry service", f"{service.address} {answer.answer}", service.reason, good=good, seconds=answer.seconds
@@ -69,7 +69,10 @@ def examine(settings: Settings, environ: Mapping[str, str], target: str | None, 
         start_time = time.monotonic()
         with closing(around.daemon()) as daemon:
             findings.add("daemon answers", daemon.version(), good=True, seconds=time.monotonic() - start_time)
-            _find_route(findings, around, daemon)
+            try:
+                _find_route(findings, around, daemon)
+            except LayerferryError as error:
+                findings.fail("daemon reaches us", error)
     except LayerferryError as error:
         findings.fail("daemon answers", error)
     if target:
@@ -109,7 +112,7 @@ def _find_agent(findings: Findings, around: Context, *, has_token: bool) -> bool
     """Whether there is an agent, or one may be downloaded."""
     token = "a token is given" if has_token else "no token is given"
     try:
-        agent = ngrok_agent.find_agent(around.environ)
+        agent = ngrok.find_agent(around.environ)
     except RouteError as error:
         findings.fail("ngrok", error)
         return False

@@ -1,8 +1,8 @@
-"""What came of one image on one target; the object that `--json` prints."""
+"""The result of one image on one target, and the object of `--json`."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 from layerferry.errors import DeadlineError, Interrupted, LayerferryError
 from layerferry.oci.content import Route
@@ -11,10 +11,10 @@ from layerferry.oci.plan import Step
 
 @dataclass(frozen=True, slots=True)
 class Bytes:
-    """Bytes by what became of them.
+    """The bytes of a result.
 
-    `image`: all layers, uncompressed; `delta`: those to send, uncompressed; `sent`: what went into the conduit;
-    `received`: what was read out of the source.
+    `image`: all layers; `delta`: those to send; both as `Result.sizes` says. `sent`: all that went to the target;
+    `received`: all that was read out of the source.
     """
 
     image: int = 0
@@ -24,13 +24,17 @@ class Bytes:
 
     @property
     def saved(self) -> float:
-        """The share of the image that did not travel, 0 to 1."""
+        """The share of the image that was not sent, 0 to 1."""
         return max(0.0, 1 - self.sent / self.image) if self.image else 0.0
 
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """One image and one target. `image_id` is what the target calls it; `verified` that it shows what was sent."""
+    """The result of one image on one target.
+
+    `sizes` says what the sizes of layers are, `image_id` is the target's ID of the image; `verified`: the target was
+    seen to show the layers that were sent.
+    """
 
     image: str
     target: str
@@ -38,6 +42,7 @@ class Result:
     engine: str = ""
     steps: tuple[Step, ...] = ()
     bytes: Bytes = field(default_factory=Bytes)
+    sizes: Literal["uncompressed", "stored"] = "uncompressed"
     seconds: float = 0.0
     image_id: str = ""
     verified: bool = False
@@ -62,6 +67,7 @@ class Result:
                 "sent": self.bytes.sent,
                 "received": self.bytes.received,
             },
+            "sizes": self.sizes,
             "seconds": round(self.seconds, 3),
             "image_id": self.image_id,
             "verified": self.verified,
@@ -72,7 +78,7 @@ class Result:
 
 
 def failures(results: Sequence[Result]) -> dict[LayerferryError, Result]:
-    """Each error once, with the first result that has it: one of a session, or a signal, is that of several images."""
+    """The errors, each once, with the first result that has it: an error of a session is that of all its images."""
     found: dict[LayerferryError, Result] = {}
     for result in results:
         if result.error is not None:
@@ -81,7 +87,7 @@ def failures(results: Sequence[Result]) -> dict[LayerferryError, Result]:
 
 
 def exit_code(results: Sequence[Result]) -> int:
-    """That of the worst failure; a signal's, or that of the time limit, if one ended the push."""
+    """The exit code of the worst failure; a signal's, or that of `--timeout`, if one ended the push."""
     codes = {type(error): error.exit_code for error in failures(results)}
     return codes.get(Interrupted) or codes.get(DeadlineError) or max(codes.values(), default=0)
 
@@ -93,3 +99,8 @@ def size(count: float) -> str:
             return f"{count:.0f} B" if unit == "B" else f"{count:.1f} {unit}"
         count /= 1000
     return f"{count:.2f} GB"
+
+
+def mark(sizes: str) -> str:
+    """The words after a size of layers that is not uncompressed: `30.2 MB as stored`."""
+    return " as stored" if sizes == "stored" else ""

@@ -9,6 +9,7 @@ import fcntl
 import os
 import re
 import shutil
+import socket
 import stat
 import tempfile
 import weakref
@@ -26,6 +27,9 @@ _OURS = re.compile(re.escape(_PREFIX) + "[a-z0-9_]{8}")
 #: A unix socket's path may have 104 bytes (BSD), of which ssh takes 17 for its temporary name.
 LONGEST_SOCKET: Final = 86
 _SOCKET = f"/{_PREFIX}12345678/s"
+#: Where sockets may be, if not in the folder for temporary files.
+_SOCKET_PARENTS: Final = ("/tmp", "/dev/shm")  # noqa: S108 - the folder in it is private
+NO_SOCKETS: Final = "TMPDIR names the folder for temporary files; one of a local file system will do."
 _ADVICE = "TMPDIR names the folder for temporary files; it has to be writable, and to have room."
 
 
@@ -56,8 +60,10 @@ def _make(parent: str | Path | None, error: type[LayerferryError]) -> tuple[str,
     """The folder, and the descriptor that holds its lock."""
     try:
         place = parent or tempfile.gettempdir()
-    except OSError:
-        raise error("no folder for temporary files can be written, /tmp neither", hint=_ADVICE) from None
+    except OSError as failure:
+        # Python has looked into each, and says so.
+        tried = ", ".join(re.findall(r"'([^']+)'", failure.strerror or "")) or "TMPDIR, /tmp"
+        raise error(f"no folder for temporary files can be written: neither of {tried}", hint=_ADVICE) from None
     try:
         new = tempfile.mkdtemp(prefix=_NEW, dir=place)
         descriptor = os.open(new, os.O_RDONLY | os.O_DIRECTORY)
@@ -81,6 +87,40 @@ def socket_parent(wanted: Path | None = None) -> str | Path | None:
     with contextlib.suppress(OSError):
         return "/tmp" if len(f"{wanted or tempfile.gettempdir()}{_SOCKET}") > LONGEST_SOCKET else wanted  # noqa: S108
     return wanted
+
+
+def socket_folder(
+    wanted: Path | None = None, *, error: type[LayerferryError] = SourceError
+) -> tuple[TemporaryFolder, str]:
+    """A folder for a unix socket called `s`, below `wanted` if may be, and why it can hold none; "" where it can.
+
+    A vfat, 9p or other shared file system may know none (bind(2), EPERM), as may a path that is too long.
+    """
+    kept: tuple[TemporaryFolder, str] | None = None
+    for parent in dict.fromkeys((socket_parent(wanted), *_SOCKET_PARENTS, f"/run/user/{os.getuid()}")):
+        try:
+            folder = TemporaryFolder(parent, error=error)
+        except LayerferryError:
+            if kept is None:
+                raise
+            continue
+        if not (trouble := _lacks_sockets(folder.path)):
+            return folder, ""
+        kept = kept or (folder, f"{parent or folder.path.parent} can hold no socket: {trouble}")
+    assert kept is not None
+    return kept
+
+
+def _lacks_sockets(folder: Path) -> str:
+    """Why a folder can hold no socket under the longest name that ssh gives it; "" where it can."""
+    path = folder / f"s.{'x' * 16}"
+    try:
+        with socket.socket(socket.AF_UNIX) as one:
+            one.bind(str(path))
+        path.unlink()
+    except OSError as error:
+        return error.strerror or str(error)
+    return ""
 
 
 def sweep() -> str:

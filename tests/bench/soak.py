@@ -164,7 +164,7 @@ def rows_of(soak: Soak, pushes: int, at_once: int) -> Iterator[dict[str, Any]]:
 def verdict(rows: Sequence[dict[str, Any]], at_once: int) -> list[str]:
     """What has grown or is left; nothing where all is well.
 
-    The first pushes load modules and fill caches. Of memory those in a row count: threads that come and go leave arenas.
+    The first pushes load modules and fill caches. Of memory those in a row count: threads that end leave arenas behind.
     """
     last, tenth = {**rows[-1], "rss": rows[-2 - at_once]["rss"]}, rows[min(len(rows) // 4, 30)]
     faults = [f"{name}: {last[name]} are left" for name in ("temporary", "source names", "target names") if last[name]]

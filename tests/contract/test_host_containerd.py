@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from contract.fake_engine import CONTAINERD, OVERLAY2, Answer, FakeEngine, ask, commit, load
+from layerferry.targets.host.script import script
 
 GZIP = "application/vnd.oci.image.layer.v1.tar+gzip"
 INCOMING = "localhost/layerferry:0123456789abcdef"
@@ -252,3 +253,51 @@ def test_nerdctl_is_asked_in_the_namespace_that_is_said(tmp_path: Path, shell: l
     assert "engine nerdctl 2.1.2 overlayfs" in engine.talk(shell, ask({}, "engine nerdctl mine")).lines
     assert engine.calls
     assert all(call.startswith("-n mine ") for call in engine.calls)
+
+
+# A rootless containerd, whose ctr is there, and reaches nothing.
+
+
+@pytest.fixture
+def rootless(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> FakeEngine:
+    """A host with ctr and nerdctl, and no docker, wherever this machine has one."""
+    engine = FakeEngine(tmp_path, info="2.1.2 linux/amd64 overlayfs", program="nerdctl")
+    nerdctl = engine.bin / "nerdctl"
+    asked = 'printf "%s\\n" "${XDG_RUNTIME_DIR-none}" >"$FAKE/runtime"'
+    nerdctl.write_text(nerdctl.read_text().replace("\nverb=$1\n", f"\n{asked}\nverb=$1\n", 1))
+    for name in ("ctr", "sudo"):
+        (engine.bin / name).write_text(f'#!/bin/sh\necho "{name} $*" >>"$FAKE/tried"\nexit 1\n')
+        (engine.bin / name).chmod(0o755)
+    # mksh has no printf of its own.
+    tools = "awk cat cut dd grep head id printf sed sh sleep tail tr uname uniq xargs"
+    for tool in tools.split():
+        (engine.bin / tool).symlink_to(shutil.which(tool) or tool)
+    text = b"".join(line for line in script().splitlines(keepends=True) if not line.startswith(b"PATH="))
+    monkeypatch.setattr("contract.fake_engine.script", lambda: text)
+    return engine
+
+
+def test_a_rootless_containerd_is_found_where_ctr_is_installed(rootless: FakeEngine, shell: list[str]) -> None:
+    """ctr comes with every containerd. Without pam_systemd nobody has set XDG_RUNTIME_DIR, which nerdctl asks for."""
+    lines = rootless.talk(shell, ask({}), path=str(rootless.bin)).lines
+    assert "engine nerdctl 2.1.2 overlayfs" in lines
+    assert "store blob" in lines
+    assert (rootless.state / "runtime").read_text() == f"/run/user/{os.getuid()}\n"
+
+
+def test_the_users_own_containerd_goes_before_roots(rootless: FakeEngine, shell: list[str], tmp_path: Path) -> None:
+    rootless.place["XDG_RUNTIME_DIR"] = str(tmp_path)
+    rootless.talk(shell, ask({}), path=str(rootless.bin))
+    assert "sudo -n" in (rootless.state / "tried").read_text()
+    (rootless.state / "tried").unlink()
+    (tmp_path / "containerd-rootless").mkdir()
+    assert "engine nerdctl 2.1.2 overlayfs" in rootless.talk(shell, ask({}), path=str(rootless.bin)).lines
+    assert "sudo" not in (rootless.state / "tried").read_text()
+    assert (rootless.state / "runtime").read_text() == f"{tmp_path}\n"
+
+
+def test_no_containerd_stands_in_for_a_docker_that_does_not_run(rootless: FakeEngine, shell: list[str]) -> None:
+    (rootless.bin / "podman").write_text("#!/bin/sh\necho no podman >&2\nexit 1\n")
+    (rootless.bin / "podman").chmod(0o755)
+    assert rootless.talk(shell, ask({}), path=str(rootless.bin)).lines[-1].startswith("failed engine")
+    assert rootless.calls == []

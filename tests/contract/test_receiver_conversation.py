@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from fuzz.bench import BASE_ID, BEFORE, CONTAINERD, SECRET_ID, Bench
-from fuzz.shipment import BASE, INCOMING, LAYER, NAME, TOP, Image, Shipment, digest, layer, lines, members_of_gzip, path
+from fuzz.shipment import BASE, INCOMING, LAYER, NAME, TOP, Image, Shipment, digest, lines, members_of_gzip, path
 
 
 @pytest.fixture
@@ -91,23 +91,8 @@ def test_takes_gzip_layers(bench: Bench) -> None:
     assert bench.serve(Shipment([image]).session()).lines[-1] == "done"
 
 
-def test_takes_two_images_that_share_a_layer(bench: Bench) -> None:
-    second = Image(layers=[TOP, layer("more")], incoming="localhost/layerferry:0123456789abcdef")
-    shipment = Shipment([Image(), second])
-    shipment.then = [f"tag {INCOMING} {NAME}", f"tag {second.incoming} docker.io/library/app:3", "done"]
-    assert bench.serve(shipment.session()).lines[-1] == "done"
-    assert bench.names["docker.io/library/app:3"] == digest(second.config)
-
-
 def test_takes_an_image_without_layers(bench: Bench) -> None:
     assert bench.serve(Shipment([Image(layers=[], below=[])]).session()).lines[-1] == "done"
-
-
-def test_gives_a_name_to_an_image_that_is_there(bench: Bench) -> None:
-    asked = lines([f"image {BASE_ID}", f"layer {digest(BASE)}", "end", f"tag {BASE_ID} {NAME}", "done"])
-    answer = bench.serve(Shipment().preamble + asked)
-    assert answer.lines[-4:] == [f"image {BASE_ID}", "present", "end", "done"]
-    assert bench.names[NAME] == BASE_ID
 
 
 def test_changes_nothing_in_a_dry_run_whatever_comes_after(bench: Bench) -> None:
@@ -130,12 +115,6 @@ def test_shows_what_may_be_reused_but_not_named(bench: Bench) -> None:
     asked = lines([f"image {SECRET_ID}", "end"])
     answer = bench.serve(Shipment().preamble + asked, "--allow", "app:*", "--reuse", "vault:*")
     assert answer.lines[-2] == "present"
-
-
-def test_skips_words_of_a_newer_client_in_the_ask(bench: Bench) -> None:
-    shipment = Shipment()
-    shipment.ask = ["resume 12 abc", *shipment.header()[:3], "colour green", "end"]
-    assert bench.serve(shipment.session()).lines[-1] == "done"
 
 
 def test_refuses_a_name_before_anything_is_sent_if_the_client_says_it_early(bench: Bench) -> None:

@@ -68,7 +68,7 @@ def test_a_name_is_not_free_because_the_engine_fails(bench: Bench, status: int, 
 
 @pytest.mark.parametrize("aside", ["", 'time="2026-11-26T00:00:00Z" level=warning msg="no systemd session"\n'])
 def test_a_name_is_free_where_the_engine_says_so(bench: Bench, aside: str) -> None:
-    set_up(bench, say={"inspect": [1, "\n", aside + _FREE]}, **{"for": _TAKEN})
+    set_up(bench, say={"inspect": [1, "\n", aside + _FREE]}, until=_TAKEN, **{"for": _TAKEN})
     assert bench.serve(Shipment().session(), *IMMUTABLE).lines[-1] == "done"
     assert NAME in bench.names
 

@@ -22,6 +22,7 @@ from urllib.parse import unquote
 
 import pytest
 
+import fork_server
 from layerferry.cli import main
 from layerferry.settings.values import FIELDS, variables
 from rig.processes import wait_until
@@ -34,7 +35,7 @@ KNOWN_HOSTS = "web.example ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIKnownHostsOfThes
 
 #: Plays ssh and the target behind it, which has whatever image it is asked for. FAKE_SSH names what goes wrong.
 SSH = """\
-#!{python}
+#!{python} -IS
 import json, os, re, signal, stat, sys, time
 words = sys.argv[1:]
 if "-G" in words:
@@ -77,7 +78,7 @@ print("done", flush=True)
 """
 
 AGENT = """\
-#!{python}
+#!{python} -IS
 import json, os, sys
 with open(os.environ["FAKE_AGENT_RECORD"], "a") as record:
     record.write(json.dumps([sys.argv[1:], sys.stdin.read()]) + "\\n")
@@ -175,8 +176,8 @@ class Stage:
         return Stage(self.folder, pairs | ours, self.server)
 
     def start(self, *arguments: str, **env: str) -> "subprocess.Popen[str]":
-        return subprocess.Popen(
-            [str(Path(sys.executable).with_name("layerferry")), *(arguments or ("run",))],
+        return fork_server.start(
+            fork_server.command(*(arguments or ("run",))),
             env=self.env | env,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
@@ -358,7 +359,7 @@ def test_github_gets_a_summary_and_outputs(stage: Stage) -> None:
     there = stage.as_on("github-vm")
     ran = there.run(LAYERFERRY_TARGETS="deploy@web.example, root@db.example:2222")
     summary = there.read("GITHUB_STEP_SUMMARY")
-    assert summary.startswith("### layerferry: 2 delivered in ")
+    assert summary.startswith("### layerferry: 2 done in ")
     assert "| ✅ | `app:1` | `root@db.example:2222` | " in summary
     outputs = read_outputs(there.read("GITHUB_OUTPUT"))
     assert outputs["image-id"] == IMAGE_ID
@@ -418,7 +419,7 @@ def test_azure_and_teamcity_and_buildkite_get_theirs(stage: Stage) -> None:
     azure = stage.as_on("azure-vm").run()
     assert f"##vso[task.setvariable variable=image_id;isoutput=true]{IMAGE_ID}" in azure.lines
     (upload,) = (line for line in azure.lines if line.startswith("##vso[task.uploadsummary]"))
-    assert "### layerferry: 1 delivered" in Path(upload.partition("]")[2]).read_text(encoding="utf-8")
+    assert "### layerferry: 1 done" in Path(upload.partition("]")[2]).read_text(encoding="utf-8")
     teamcity = stage.as_on("teamcity-agent").run()
     assert f"##teamcity[setParameter name='layerferry.image-id' value='{IMAGE_ID}']" in teamcity.lines
     buildkite = stage.as_on("buildkite-machine")

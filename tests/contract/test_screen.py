@@ -10,13 +10,14 @@ import re
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+import fork_server
 from packed import Picture, layout_files, named_entry, write_folder
 
 #: Each a way to speak to a terminal or a CI, and to begin a line of one's own.
@@ -27,7 +28,7 @@ NASTY = (
 
 #: Plays ssh and the target behind it. The host's name says how it behaves; what it heard is kept.
 SSH = """\
-#!{python}
+#!{python} -IS
 import os, sys, time
 if "-G" in sys.argv:
     print("controlpath none")
@@ -112,19 +113,21 @@ class Stage:
         return f"oci:{write_folder(self.folder / 'layout', files)}"
 
     def argv(self, *words: str) -> list[str]:
-        return [str(Path(sys.executable).with_name("layerferry")), *words]
+        return fork_server.command(*words)
 
     def push(self, *words: str, **options: Any) -> Ran:
         return self.run("push", self.image(), *words, **options)
 
     def run(self, *words: str, env: dict[str, str] | None = None, shell: str = "", code: int | None = 0) -> Ran:
         """`shell` is what a shell makes of the command's descriptors: `<&- >&-`."""
-        argv: Sequence[str] = self.argv(*words)
+        argv, environment = self.argv(*words), self.env | (env or {})
         if shell:
             argv = ["sh", "-c", f'exec "$@" {shell}', "sh", *argv]
-        done = subprocess.run(
-            argv, env=self.env | (env or {}), stdin=subprocess.DEVNULL, capture_output=True, check=False, timeout=60
-        )
+            done = subprocess.run(
+                argv, env=environment, stdin=subprocess.DEVNULL, capture_output=True, check=False, timeout=60
+            )
+        else:
+            done = fork_server.run(argv, env=environment)
         assert b"Traceback" not in done.stderr or "--debug" in words
         assert code is None or done.returncode == code, done.stdout + done.stderr
         return Ran(done.returncode, done.stdout, done.stderr)

@@ -21,9 +21,10 @@ from urllib.parse import urlsplit
 
 import pytest
 
+from layerferry.embedded_registry.credentials import Credentials
 from layerferry.errors import RouteError
 from layerferry.routes.ngrok import edge_check
-from layerferry.routes.ngrok.edge_check import Credentials, check_edge
+from layerferry.routes.ngrok.edge_check import check_edge
 from layerferry.routes.ngrok.tunnel import Tunnel, open_tunnel
 from rig.processes import wait_until
 

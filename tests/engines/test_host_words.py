@@ -13,7 +13,8 @@ from engines.test_push_scene import Scene, unchanged
 from layerferry.targets.conduit import BOOTSTRAP
 from rig import Containerd, Engine
 
-pytestmark = pytest.mark.kinds(target=(*EACH_WAY, "containerd2"))
+TARGETS = (*EACH_WAY, "containerd2")
+pytestmark = pytest.mark.kinds(target=TARGETS)
 VICTIM = "victim:prod"
 INCOMING = "localhost/layerferry:6926f3a1-0123456789abcdef"
 PATHS = (
@@ -44,23 +45,29 @@ def victim(scene: Scene) -> Iterator[tuple[Engine, str, str]]:
     assert not target.machine.path("/owned").exists()
 
 
+def verbs(path: str, image: str) -> tuple[str, ...]:
+    """Every line in which a client's words go on to the engine, with `path` in the place of one."""
+    return (f"tag {path} a:b", f"tag {image} {path}:b", f"learn {path} {path} a b", f"expect {path}", f"load {path}")
+
+
 def test_no_word_leads_to_another_request_or_command(victim: tuple[Engine, str, str]) -> None:
+    """Each path in each line: the engines share them out, so that every one gets all paths, and all lines."""
     target, image, other = victim
     engine = ("engine ctr",) if isinstance(target, Containerd) else ("engine",)
-    for path in PATHS:
-        for line in (
-            f"tag {path} a:b",
-            f"tag {image} {path}:b",
-            f"learn {path} {path} a b",
-            f"expect {path}",
-            f"load {path}",
-        ):
-            assert words(target, ask({image: [other]}, *engine) + f"{line}\ndone\n".encode())[-1].startswith(
-                "failed "
-            ), line
-        assert words(target, ask({}, *engine).removesuffix(b"end\n") + f"image {path}\nend\n".encode())[-1].startswith(
-            "failed "
-        )
+    turn = TARGETS.index(target.name)
+    for number, path in enumerate(PATHS):
+        lines = verbs(path, image)
+        line = lines[(number + turn) % len(lines)]
+        said = words(target, ask({image: [other]}, *engine) + f"{line}\ndone\n".encode())
+        assert said[-1].startswith("failed "), line
+        asked = ask({}, *engine).removesuffix(b"end\n") + f"image {path}\nend\n".encode()
+        assert words(target, asked)[-1].startswith("failed "), path
+
+
+def test_the_engines_share_out_all_pairs_of_path_and_line() -> None:
+    count = len(verbs("", ""))
+    pairs = {(path, (n + turn) % count) for turn in range(len(TARGETS)) for n, path in enumerate(PATHS)}
+    assert len(pairs) == len(PATHS) * count
 
 
 def test_no_name_moves_to_an_image_that_was_not_offered_nor_in_a_dry_run(victim: tuple[Engine, str, str]) -> None:

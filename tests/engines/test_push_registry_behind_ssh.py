@@ -16,6 +16,7 @@ from engines.test_push_scene import APP, SMALL, Scene, actions, our_ssh
 from rig import Engine, Layer, Registry, Rig, RigError, Text
 from rig.command import Layerferry, Run
 from rig.images import Blob, Compression, Image
+from rig.machine import ENVIRONMENT
 from rig.processes import wait_until
 
 _PASSWORD = "only for this run"
@@ -110,7 +111,8 @@ def podman_pulls(site: Site, podman: Engine, registry: Registry, name: str) -> d
     full = f"{registry.address}/{name}"
     inside = ["nsenter", "--target", str(site.bastion.machine.init.pid), "--net", "--"]
     pull = podman.machine.argv("podman", "pull", "--quiet", "--tls-verify=false", full)
-    subprocess.run([*inside, *pull], check=True, capture_output=True)
+    done = subprocess.run([*inside, *pull], check=False, capture_output=True, text=True, env=ENVIRONMENT)
+    assert done.returncode == 0, done.stderr
     return podman.inspect(full)
 
 

@@ -12,14 +12,13 @@ import tarfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import pytest
 
 from rig import Containerd, Engine, Layer, Noise, Registry, Rig, RigError, Sshd, Text
 from rig.command import Layerferry, Run
-from rig.processes import wait_until
+from rig.processes import command_lines, wait_until
 from rig.ssh import start_sshd
 
 APP = "push-test/app:1"
@@ -34,7 +33,7 @@ Json = dict[str, Any]
 def look(engine: Engine) -> Json:
     """All that a push might leave on an engine and its machine: names, digests, nameless images, containers, files.
 
-    A podman that is only a target has no API service, and is asked through its command.
+    A podman that is only a target has no API service: its lists are read as they are stored.
     """
     folders = ("/tmp", "/var/tmp", "/root", "/etc/docker", "/dev/shm")
     files = engine.machine.run("find", *folders, "-type", "f", "-not", "-path", "*/.local/share/fish/*")
@@ -42,9 +41,8 @@ def look(engine: Engine) -> Json:
         images = engine.images() | dict.fromkeys(engine.leases)
         containers = engine.ctr("containers", "ls", "-q").split()
     elif engine.kind.program == "podman":
-        rows = json.loads(engine.docker("images", "--all", "--format", "json"))
-        images = {row["Id"]: (row.get("Names"), row.get("RepoDigests")) for row in rows}
-        containers = engine.docker("ps", "--all", "--external", "--quiet").split()
+        images = {row["id"]: (row.get("names"), row.get("digest")) for row in engine.podman_rows("images")}
+        containers = sorted(row["id"] for row in engine.podman_rows("containers"))
     else:
         rows = engine.api.get("/images/json?all=1")
         images = {row["Id"]: (row["RepoTags"], row["RepoDigests"]) for row in rows}
@@ -62,11 +60,8 @@ def running(engine: Engine) -> set[int]:
 def our_ssh(rig: Rig) -> list[str]:
     """The ssh processes of this rig's hosts that still run on this side."""
     found = []
-    for file in Path("/proc").glob("[0-9]*/cmdline"):
-        try:
-            words = file.read_bytes().split(b"\0")
-        except OSError:
-            continue
+    for _, line in command_lines():
+        words = line.split(b"\0")
         if words[0].endswith(b"ssh") and str(rig.ssh.config).encode() in words:
             found.append(b" ".join(words).decode(errors="replace"))
     return found
@@ -140,7 +135,10 @@ class Scene:
         shop = self.rig.workshop
         large = Text(size, self.seed) if size < 10_000_000 else Noise(size, self.seed)
         image = shop.image([shop.layer({"usr/large": large}), self.layer(name="usr/small")])
-        name = self.registry().push("base:1", image, compression="gzip-9" if size < 10_000_000 else "gzip-1")
+        repository = f"base-{hashlib.sha256(self.seed.encode()).hexdigest()[:12]}"
+        name = self.rig.common_registry.push(
+            f"{repository}:1", image, compression="gzip-9" if size < 10_000_000 else "gzip-0"
+        )
         for engine in (self.source, self.target):
             engine.pull(name)
         return name

@@ -27,7 +27,7 @@ from typing import Any
 import pytest
 
 from rig import Engine, Layer, Noise, Rig
-from rig.processes import Process, wait_until
+from rig.processes import Process, command_lines, wait_until
 
 INSIDE, ROUTER, PUBLIC = "10.214.7.1", "198.51.100.7", "203.0.113.10"
 SERVICE_PORT = 5000
@@ -91,9 +91,7 @@ class Watch:
 
     def _look(self) -> None:
         while not self._done.is_set():
-            for folder in Path("/proc").glob("[0-9]*"):
-                with contextlib.suppress(OSError):
-                    self.seen.add((folder / "cmdline").read_bytes())
+            self.seen.update(line for _, line in command_lines())
             self._done.wait(0.02)
 
     def stop(self) -> frozenset[bytes]:
@@ -321,7 +319,7 @@ def cable(network: Process, engine: Engine) -> None:
 def pull_base(rig: Rig, engine: Engine, layer: Layer) -> str:
     """Let an engine pull the base from a registry in its own network; returns its name there."""
     registry = rig.registry()
-    name = registry.push("topology-base:1", rig.workshop.image([layer]), compression="gzip-1")
+    name = registry.push("topology-base:1", rig.workshop.image([layer]), compression="gzip-0")
     beside = None
     if engine.machine.network:
         enter = ["nsenter", "--target", str(engine.machine.init.pid), "--net", "--"]

@@ -3,12 +3,12 @@
 import json
 import os
 import stat
-import subprocess
 import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import fork_server
 from fuzz.shipment import BASE, SECRET, digest
 
 CLASSIC = "28.5.2 linux/x86_64 overlay2 extfs true"
@@ -41,9 +41,10 @@ class Bench:
         self.log = folder / "log"
         for place in (self.home, self.bin, self.spool):
             place.mkdir()
-        source = Path(__file__).with_name("fake_docker.py").read_text()
         docker = self.bin / "docker"
-        docker.write_text(f"#!{sys.executable} -IS\n{source}")
+        # Without site, and compiled once: it is started some thousand times.
+        words = f"import sys\nsys.path.insert(0, {str(Path(__file__).parent)!r})\nimport fake_docker\n"
+        docker.write_text(f"#!{sys.executable} -IS\n{words}sys.exit(fake_docker.main(sys.argv[1:]))\n")
         docker.chmod(docker.stat().st_mode | stat.S_IXUSR)
         images = {BASE_ID: [digest(BASE)], SECRET_ID: [digest(SECRET)]}
         self.engine = {"info": info, "images": images, "names": dict(BEFORE), "lie": "", "blobs": {}}
@@ -57,15 +58,12 @@ class Bench:
         return {"PATH": f"{self.bin}:{os.environ['PATH']}", "HOME": str(self.home), "SSH_CONNECTION": "192.0.2.7 1 2 3"}
 
     def command(self, *options: str) -> list[str]:
-        program = [sys.executable, "-m", "layerferry", "receive"]
-        fixed = ["--log", str(self.log), "--spool", str(self.spool)]
-        return [*program, *(options or ("--allow", "app:*")), *fixed]
+        fixed = ("--log", str(self.log), "--spool", str(self.spool))
+        return fork_server.command("receive", *(options or ("--allow", "app:*")), *fixed)
 
     def serve(self, data: bytes, *options: str, timeout: float = 60) -> Answer:
         """Let a client send `data` and hang up."""
-        done = subprocess.run(
-            self.command(*options), input=data, capture_output=True, check=False, env=self.environment, timeout=timeout
-        )
+        done = fork_server.run(self.command(*options), data=data, env=self.environment, timeout=timeout)
         return Answer(done.returncode, done.stdout.decode("ascii").splitlines(), done.stderr.decode())
 
     @property

@@ -2,7 +2,7 @@
 
 `engine.json`: {"info", "images": {ID: [diff IDs]}, "names": {name: ID}, "lie": what `load` gets wrong,
 "blobs": {ID: manifest that a push tells}, "say": {verb: [status, standard output, standard error]}, "for": a word that
-a call must hold to be answered so, "endless": {verb: "out" or "err"}}.
+a call must hold to be answered so, "until": a name that must not be given yet, "endless": {verb: "out" or "err"}}.
 """
 
 # What this script seldom needs it imports where it does: it starts some hundred times in a run of the suite.
@@ -42,7 +42,8 @@ def main(arguments: list[str]) -> int:
             json.dump(config, file)
         arguments = arguments[2:]
     verb, *words = arguments[1:] if arguments[0] == "image" else arguments
-    if verb in state.get("say", {}) and any(state.get("for", "") in word for word in ["", *words]):
+    over = state.get("until") in state["names"]
+    if verb in state.get("say", {}) and not over and any(state.get("for", "") in word for word in ["", *words]):
         code, out, err = state["say"][verb]
         sys.stdout.write(out)
         sys.stderr.write(err)

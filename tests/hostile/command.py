@@ -3,11 +3,12 @@
 import os
 import signal
 import subprocess
-import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+
+import fork_server
 
 MOST_MEMORY = 200_000_000
 #: Bytes in its temporary folder. No case has a layer as large.
@@ -42,13 +43,14 @@ class Command:
     def __call__(self, *words: str | bytes, env: Mapping[str, str] | None = None, shell: str = "") -> Outcome:
         environment = {"PATH": os.environ["PATH"], "LANG": "C.UTF-8", "HOME": str(self.home), "TMPDIR": str(self.spool)}
         environment["LAYERFERRY_RETRIES"] = "0"  # who lies once is not asked again
-        argv: list[str | bytes] = [sys.executable, "-m", "layerferry", *words]
+        argv = fork_server.command(*words)
+        start: Callable[..., subprocess.Popen[bytes]] = fork_server.start
         if shell:
-            argv = ["sh", "-c", shell, "sh", *argv]
+            argv, start = ["sh", "-c", shell, "sh", *argv], subprocess.Popen
         out, err = self.folder / "stdout", self.folder / "stderr"
         began = time.monotonic()
         with out.open("wb") as stdout, err.open("wb") as stderr:
-            process = subprocess.Popen(
+            process = start(
                 argv,
                 stdin=subprocess.DEVNULL,
                 stdout=stdout,

@@ -48,6 +48,7 @@ HONEST: Mapping[str, Reply] = {
     "/images/json": document([]),
     "/images/app:1/json": document(IMAGE),
     "/images/app:1/history": document(HISTORY),
+    f"/images/{PICTURE.id}/json": document(IMAGE),
     f"/images/{PICTURE.id}/get": answer(ARCHIVE, Content_Type="application/x-tar"),
 }
 

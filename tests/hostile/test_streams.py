@@ -64,6 +64,31 @@ def test_an_image_that_is_there_is_reported_as_such(name: str, image: str, layer
     assert b"Traceback" not in run.stderr
 
 
+def test_paths_and_ssh_speak_utf8_in_a_locale_that_does_not(layerferry: Command, tmp_path: Path) -> None:
+    """A path of ssh's configuration, of the log, of the image and of the daemon's socket; a comment of known_hosts."""
+    folder = tmp_path / "grün→"
+    image = layouts.ImageFolder(folder).of(3000)
+    ssh = tmp_path / "ssh"
+    ssh.write_text(
+        '#!/bin/sh\ncase "$*" in\n*" -G "*) echo "identityfile /home/jürgen/.ssh/id" ;;\n'
+        f"*) exec {' '.join(honest(Path('/dev/null')))} ;;\nesac\n",
+        encoding="utf-8",
+    )
+    ssh.chmod(0o755)
+    key = f"ssh-ed25519 {'A' * 68}"
+    env = {
+        **CHARACTER_SETS["POSIX"],
+        "PATH": f"{tmp_path}:/usr/bin:/bin",
+        "LAYERFERRY_SSH_KNOWN_HOSTS": f"# Schlüssel\nh {key}\n",
+        "LAYERFERRY_LOG": f"{folder}/lög",
+    }
+    run = layerferry("push", image, "--name", "app:1", "h", env=env)
+    one_sentence(run, (0,), "app:1 is sha256:")
+    assert (folder / "lög").stat().st_size > 0
+    socket = layerferry("push", "app:1", "h", env={**env, "DOCKER_HOST": f"unix://{folder}/s"})
+    one_sentence(socket, (3,), "does not answer")
+
+
 @pytest.mark.parametrize("name", ["ascii", "POSIX"])
 def test_so_is_a_failure(name: str, image: str, layerferry: Command) -> None:
     words = ("push", image, "--name", "app:1", "--", *hostile("verdict: painted"))

@@ -25,8 +25,9 @@ import pytest
 from pyngrok import conf, ngrok
 from pyngrok.exception import PyngrokNgrokHTTPError
 
+from layerferry.embedded_registry.credentials import Credentials
 from layerferry.routes.ngrok import agent as ngrok_agent
-from layerferry.routes.ngrok.edge_check import EDGE_REALM, Credentials
+from layerferry.routes.ngrok.edge_check import EDGE_REALM
 from layerferry.routes.ngrok.tunnel import open_tunnel
 
 SECONDS = float(os.environ.get("LAYERFERRY_LIVE_NGROK_SECONDS", "330"))

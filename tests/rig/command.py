@@ -1,10 +1,9 @@
-"""The `layerferry` command as a user runs it: a process of its own that knows the rig's hosts, and nothing else."""
+"""The `layerferry` command in a process of its own that knows the rig's hosts, and nothing else."""
 
 import json
 import os
 import select
 import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Mapping
@@ -12,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
+import fork_server
 from rig.engine import Engine
 from rig.rig import Rig
 
@@ -74,8 +74,8 @@ class Layerferry:
     ) -> subprocess.Popen[bytes]:
         """Start it, in a process group of its own, so that it can be interrupted as a terminal does."""
         environment = self._rig.environment | self.source_environment(source) | dict(env or {})
-        return subprocess.Popen(
-            [str(Path(sys.executable).with_name("layerferry")), *arguments],
+        return fork_server.start(
+            fork_server.command(*arguments),
             stdin=stdin or subprocess.DEVNULL,
             stdout=stdout,
             stderr=stderr,

@@ -15,7 +15,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any, Literal, cast
 
-Compression = Literal["none", "gzip-1", "gzip-6", "gzip-9"]
+#: Level 0 stores: as quick as can be, and still another blob than docker's.
+Compression = Literal["none", "gzip-0", "gzip-1", "gzip-6", "gzip-9"]
 
 _CHUNK = 1 << 20
 _CREATED = "2024-02-29T12:00:00Z"
@@ -211,9 +212,12 @@ class Workshop:
         }
         return Image(_json(config), own)
 
+    def crowd_layer(self) -> Layer:
+        return self.layer({"crowd": b"the same for all of them"})
+
     def crowd(self, count: int) -> dict[str, Image]:
         """`count` small images by name, which share one layer."""
-        layer = self.layer({"crowd": b"the same for all of them"})
+        layer = self.crowd_layer()
         return {f"crowd:{number:05}": self.image([layer], labels={"n": str(number)}) for number in range(count)}
 
     def archive(self, images: Mapping[str, Image], *, compression: Compression = "none") -> Path:

@@ -7,7 +7,7 @@ import signal
 import subprocess
 import threading
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -45,6 +45,17 @@ def started_at(pid: int) -> int | None:
 def pids() -> list[int]:
     """Those of every process."""
     return [int(name) for name in os.listdir("/proc") if name.isdigit()]  # noqa: PTH208 - a Path for each is slow
+
+
+def command_lines() -> Iterator[tuple[int, bytes]]:
+    """Every process with its words, each with a NUL behind it."""
+    for pid in pids():
+        try:
+            with open(f"/proc/{pid}/cmdline", "rb", buffering=0) as file:  # noqa: PTH123 - a Path for each is slow
+                line = file.read()
+        except OSError:  # gone meanwhile
+            continue
+        yield pid, line
 
 
 def children(pid: int) -> list[int]:

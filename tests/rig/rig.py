@@ -1,5 +1,6 @@
 """One rig: a folder of its own, and in it any number of engines, registries and the ssh configuration to reach them."""
 
+import functools
 import json
 import os
 import shutil
@@ -119,6 +120,11 @@ class Rig:
         packages.install(("docker-registry",))
         self._registries += 1
         return start_registry(self.state / f"registry-{self._registries}", self._ledger, user=user, password=password)
+
+    @functools.cached_property
+    def common_registry(self) -> Registry:
+        """One for all that need none of their own: who pushes to it takes a repository of his own."""
+        return self.registry()
 
     def hidden_registry(
         self, machine: Machine, host: str = "localhost", *, user: str = "", password: str = "", encrypted: bool = False

@@ -54,6 +54,7 @@ def result(**changes: Any) -> dict[str, Any]:
         "engine": "docker 28.5.2",
         "layers": [layer, new],
         "bytes": {"image": 1_010_000, "delta": 10_000, "sent": 5_050, "received": 1_010_000},
+        "sizes": "uncompressed",
         "seconds": 1.25,
         "image_id": "sha256:" + "ef" * 32,
         "verified": True,
@@ -346,7 +347,7 @@ class TestOutputs:
 class TestMarkdown:
     def test_the_table_has_a_row_for_each_delivery(self) -> None:
         text = markdown({"results": [result()], "seconds": 1.3})
-        assert "### layerferry: 1 delivered in 1.3 s" in text
+        assert "### layerferry: 1 done in 1.3 s" in text
         assert "| ✅ | `app:1` | `deploy@web1` | 5.0 kB | 1.0 MB | 99.5 % | 1 | 1 | 1.2 | `export` |" in text
         assert "| 2 | `cdcdcdcdcdcd` | 10.0 kB | `send` | `the target lacks it` |" in text
 

@@ -180,6 +180,31 @@ def test_an_image_id_with_a_name_and_a_digest_with_a_tag_have_names(calls: Calls
 # Options.
 
 
+@pytest.mark.parametrize(
+    ("theirs", "ours"),
+    [
+        ("docker-archive:x.tar", "archive:x.tar"),
+        ("docker-archive:x.tar:app:1", "archive:x.tar:app:1"),
+        ("oci-archive:x.tar:1", "archive:x.tar:1"),
+        ("docker://host/app:1", "registry:host/app:1"),
+        ("docker-daemon:app:1", "app:1"),
+        ("oci:x:1", "oci:x:1"),
+        ("dir/app:1", "dir/app:1"),
+    ],
+)
+def test_skopeos_words_are_understood(calls: Calls, theirs: str, ours: str) -> None:
+    run(theirs, "host")
+    assert [wanted.reference for wanted in calls.wanted] == [ours]
+
+
+@pytest.mark.parametrize("theirs", ["containers-storage:app:1", "dir:x", "ostree:x", "sif:x"])
+def test_or_it_is_told_what_to_write_instead(calls: Calls, capsys: pytest.CaptureFixture[str], theirs: str) -> None:
+    run(theirs, "host", code=2)
+    told = capsys.readouterr().err
+    assert f"images are not read out of {theirs.partition(':')[0]}" in told
+    assert "oci:PATH:TAG" in told or "archive:-" in told
+
+
 def test_options_arrive(calls: Calls, tmp_path: Path) -> None:
     config = tmp_path / "ssh_config"
     config.touch()

@@ -41,7 +41,7 @@ class Fixed:
                 yield Blob(diff_id, self.descriptors[diff_id], [data[:100], data[100:]])
 
 
-def parcel(inventory: Inventory, **content: Any) -> ArchivedImage:
+def archived(inventory: Inventory, **content: Any) -> ArchivedImage:
     image = Image("app:1", IDS[0], Platform("linux", "amd64"), Layer.chain(IDS, map(len, LAYERS)))
     planned = plan(image, inventory)
     return ArchivedImage(planned, Fixed(planned.wanted, **content), INCOMING)
@@ -58,7 +58,7 @@ def first_two(image: Image) -> Inventory:
 
 
 def test_it_is_an_oci_layout_and_a_docker_archive_at_once() -> None:
-    files = unpack(Archive([parcel(Inventory())]))
+    files = unpack(Archive([archived(Inventory())]))
     assert json.loads(files["oci-layout"]) == {"imageLayoutVersion": "1.0.0"}
     [entry] = json.loads(files["index.json"])["manifests"]
     assert entry["annotations"] == {
@@ -72,15 +72,15 @@ def test_it_is_an_oci_layout_and_a_docker_archive_at_once() -> None:
 
 
 def test_every_blob_lies_under_its_digest() -> None:
-    files = unpack(Archive([parcel(Inventory())]))
+    files = unpack(Archive([archived(Inventory())]))
     blobs = {name: data for name, data in files.items() if name.startswith("blobs/")}
     assert len(blobs) == 5
     assert all(name == f"blobs/sha256/{hashlib.sha256(data).hexdigest()}" for name, data in blobs.items())
 
 
 def test_reused_layers_are_named_but_not_there() -> None:
-    image = parcel(Inventory()).plan.image
-    files = unpack(Archive([parcel(first_two(image))]))
+    image = archived(Inventory()).plan.image
+    files = unpack(Archive([archived(first_two(image))]))
     assert f"blobs/sha256/{IDS[0][7:]}" not in files
     assert f"blobs/sha256/{IDS[2][7:]}" in files
     [docker] = json.loads(files["manifest.json"])
@@ -89,7 +89,7 @@ def test_reused_layers_are_named_but_not_there() -> None:
 
 def test_a_blob_store_is_told_its_own_blobs() -> None:
     own = Descriptor(MEDIA_TYPE_LAYER_GZIP, digest_of(b"gzip"), 4)
-    archive = Archive([parcel(Inventory(blobs={IDS[1]: own}))])
+    archive = Archive([archived(Inventory(blobs={IDS[1]: own}))])
     files = unpack(archive)
     manifest = json.loads(files[f"blobs/sha256/{archive.manifests[0].ids[1][7:]}"])
     assert manifest["layers"][1] == own.to_json()
@@ -99,7 +99,7 @@ def test_a_blob_store_is_told_its_own_blobs() -> None:
 def test_the_sources_own_manifest_is_kept_where_it_names_the_same_blobs() -> None:
     layers = [{"digest": diff_id, "size": len(data)} for diff_id, data in zip(IDS, LAYERS, strict=True)]
     own = "application/vnd.docker.distribution.manifest.v2+json", json.dumps({"layers": layers}).encode()
-    archive = Archive([parcel(Inventory(), manifest=own)])
+    archive = Archive([archived(Inventory(), manifest=own)])
     files = unpack(archive)
     assert archive.manifests[0].data == own[1]
     assert json.loads(files["index.json"])["manifests"][0]["mediaType"] == own[0]
@@ -107,13 +107,13 @@ def test_the_sources_own_manifest_is_kept_where_it_names_the_same_blobs() -> Non
 
 def test_another_manifest_is_not_kept() -> None:
     layers = [{"digest": diff_id, "size": 0} for diff_id in IDS]
-    archive = Archive([parcel(Inventory(), manifest=("x", json.dumps({"layers": layers}).encode()))])
+    archive = Archive([archived(Inventory(), manifest=("x", json.dumps({"layers": layers}).encode()))])
     unpack(archive)
     assert archive.manifests[0].media_type == "application/vnd.oci.image.manifest.v1+json"
 
 
 def test_two_images_share_what_the_first_one_sends() -> None:
-    first = parcel(Inventory())
+    first = archived(Inventory())
     second = ArchivedImage(first.plan, Fixed(frozenset(), config=b'{"other":1}'), "localhost/layerferry:4567")
     archive = Archive([first, second])
     files = unpack(archive)
@@ -122,7 +122,7 @@ def test_two_images_share_what_the_first_one_sends() -> None:
 
 
 def test_the_same_content_makes_the_same_bytes() -> None:
-    one, two = (b"".join(piece.data for piece in Archive([parcel(Inventory())]).pieces()) for _ in range(2))
+    one, two = (b"".join(piece.data for piece in Archive([archived(Inventory())]).pieces()) for _ in range(2))
     assert one == two
 
 
@@ -131,6 +131,6 @@ def test_a_blob_of_another_size_than_announced_is_an_error() -> None:
         def blobs(self) -> Iterator[Blob]:
             yield Blob(IDS[0], self.descriptors[IDS[0]], [b"short"])
 
-    broken = parcel(Inventory())
+    broken = archived(Inventory())
     with pytest.raises(ValueError, match="has 5 bytes, not 500"):
         unpack(Archive([ArchivedImage(broken.plan, Short(broken.plan.wanted), INCOMING)]))

@@ -18,7 +18,7 @@ STOREYS = (
     ("registry_client", "embedded_registry", "streams", "process_socket", "log"),
     ("settings", "tar_headers"),
     ("ci", "compression", "chunks", "result"),
-    ("events", "disk", "oci", "temporary"),
+    ("events", "disk", "oci", "temporary", "lazy"),
     ("errors", "processes", "causes", "protocol"),
 )
 

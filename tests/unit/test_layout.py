@@ -8,10 +8,10 @@ import pytest
 
 from layerferry.errors import SourceError
 from layerferry.oci import limits
-from layerferry.oci.image import Descriptor
+from layerferry.oci.image import Descriptor, Platform
 from layerferry.oci.manifest import CONFIG_TYPES
 from layerferry.sources.files.layout import Layout, LayoutSource, split_path
-from packed import Picture, descriptor, digest_of, dumps, layout_files, named_entry, write_folder
+from packed import Picture, attestation, descriptor, digest_of, dumps, layout_files, named_entry, write_folder
 
 ONE, TWO = Picture.of("one", "gzip"), Picture.of("two", "zstd")
 
@@ -71,6 +71,49 @@ def test_an_unknown_tag_tells_the_others(tmp_path: Path) -> None:
 def test_two_names_of_one_image_are_no_choice(tmp_path: Path) -> None:
     entries = [named_entry(ONE, "docker.io/library/app:1"), named_entry(ONE, "docker.io/library/app:latest")]
     write_folder(tmp_path, layout_files(entries, ONE.documents))
+    opened = LayoutSource().open(f"oci:{tmp_path}")
+    assert opened.image.id == ONE.id
+    assert opened.names == ("docker.io/library/app:1", "docker.io/library/app:latest")
+    assert LayoutSource().open(f"oci:{tmp_path}:latest").names == ("docker.io/library/app:latest",)
+
+
+@pytest.mark.parametrize("name", ["", "docker.io/library/app:1"])
+def test_an_old_image_that_a_tool_has_left_does_not_go_silently(tmp_path: Path, name: str) -> None:
+    """BuildKit appends to a layout, and takes away only what has the same name (moby/buildkit, client/ociindex)."""
+    entries = [
+        named_entry(each, name) if name else descriptor(each.manifest_type, each.manifest) for each in (ONE, TWO)
+    ]
+    write_folder(tmp_path, layout_files(entries, {**ONE.documents, **TWO.documents}))
+    for platform in (None, Platform.parse("linux/amd64")):
+        with pytest.raises(SourceError, match="has several images for linux/amd64") as caught:
+            LayoutSource().open(f"oci:{tmp_path}", platform)
+    assert caught.value.hint.endswith(f"{entries[0]['digest']}, {entries[1]['digest']}.")
+    assert LayoutSource().open(f"oci:{tmp_path}@{entries[1]['digest']}").image.id == TWO.id
+
+
+def test_two_manifests_of_one_image_are_no_choice(tmp_path: Path) -> None:
+    """podman's `--add-compression zstd`: the same layers, packed in two ways."""
+    other = Picture(ONE.tars, ("zstd",))
+    entries = [descriptor(each.manifest_type, each.manifest) for each in (ONE, other)]
+    write_folder(tmp_path, layout_files(entries, {**ONE.documents, **other.documents}))
+    assert LayoutSource().open(f"oci:{tmp_path}").image.id == ONE.id
+
+
+def test_nor_is_what_lies_beside_an_image(tmp_path: Path) -> None:
+    """cosign's signatures and SBOMs by their tag, an attestation of BuildKit's."""
+    entry, blobs = attestation()
+    config = b"{}"
+    signature = dumps(
+        {
+            "schemaVersion": 2,
+            "config": descriptor("application/vnd.oci.empty.v1+json", config),
+            "layers": [descriptor("application/vnd.dev.cosign.simplesigning.v1+json", config)],
+        }
+    )
+    beside = descriptor(ONE.manifest_type, signature, artifactType="application/vnd.dev.cosign.artifact.sig.v1+json")
+    entries = [entry, beside, descriptor(ONE.manifest_type, ONE.manifest)]
+    more = {digest_of(config): config, digest_of(signature): signature}
+    write_folder(tmp_path, layout_files(entries, {**ONE.documents, **blobs, **more}))
     assert LayoutSource().open(f"oci:{tmp_path}").image.id == ONE.id
 
 

@@ -5,7 +5,7 @@ import json
 
 import pytest
 
-from layerferry.embedded_registry.claims import Holdings
+from layerferry.embedded_registry.claims import ClaimedBlobs
 from layerferry.embedded_registry.credentials import BasicAuth
 from layerferry.embedded_registry.error_answers import Refused, denied
 from layerferry.embedded_registry.paths import Kind, RequestPath, format_range, parse_content_range
@@ -82,14 +82,14 @@ def test_a_range_ends_with_the_last_byte(offset: int, expected: str) -> None:
 
 
 def test_everything_is_claimed_but_the_exceptions() -> None:
-    holdings = Holdings(everything=True, digests=frozenset({DIGEST}), sizes={OTHER: 7})
+    holdings = ClaimedBlobs(everything=True, digests=frozenset({DIGEST}), sizes={OTHER: 7})
     assert not holdings.claims(DIGEST)
     assert holdings.claims(OTHER)
     assert (holdings.size(OTHER), holdings.size(DIGEST)) == (7, 0)
 
 
 def test_nothing_is_claimed_but_what_is_named() -> None:
-    holdings = Holdings(digests=frozenset({DIGEST}))
+    holdings = ClaimedBlobs(digests=frozenset({DIGEST}))
     assert holdings.claims(DIGEST)
     assert not holdings.claims(OTHER)
 

@@ -89,14 +89,14 @@ def told(result: Result) -> list[str]:
 
 def test_a_delta_tells_what_was_there_what_was_sent_and_what_it_is_now() -> None:
     assert told(done(planned(900_000, 90_000, 10_000, there=2))) == [
-        "✓ 2 layers there already 990.0 kB",
+        "✓ 2 layers reused 990.0 kB",
         "↑ 1 layer sent 10.0 kB → 5.0 kB on the wire",
         "✓ app:1 is sha256:bbbbbbbbbbbb…, verified on host 1.3 s, 99.5 % saved",
     ]
 
 
 def test_what_was_not_there_is_not_called_there_and_what_was_not_sent_is_not_called_sent() -> None:
-    assert "there already" not in str(told(done(planned(10, 20))))
+    assert "reused" not in str(told(done(planned(10, 20))))
     assert "sent" not in str(told(done(planned(10, 20, there=2), sent=300)))
 
 
@@ -108,7 +108,7 @@ def test_a_layer_that_comes_twice_counts_once_as_sent() -> None:
 def test_a_dry_run_says_that_nothing_was_sent() -> None:
     text = told(done(planned(900, 100, there=1), dry_run=True, verified=False, image_id=""))
     assert text == [
-        "✓ 1 layer there already 900 B",
+        "✓ 1 layer reused 900 B",
         "↑ 1 layer to send 100 B",
         "· dry run: nothing was sent, app:1 stays as it is",
     ]

@@ -27,8 +27,8 @@ def test_every_bound_in_time_stands_on_the_page_as_it_is() -> None:
 
 
 def test_a_verb_leads_from_a_state_to_the_next_as_the_script_has_it() -> None:
-    cases = re.findall(r"((?:[a-z]+:[a-z]+ \| )+[a-z]+:[a-z]+)\) (?:stage=\$verb )?;;", script().decode())
-    moves = {tuple(pair.split(":")) for case in cases for pair in case.split(" | ")}
+    cases = re.findall(r"((?:[a-z]+:[a-z]+ ?\| ?)+[a-z]+:[a-z]+)\) ?(?:stage=\$verb ?)?;;", script().decode())
+    moves = {tuple(pair.strip().split(":")) for case in cases for pair in case.split("|")}
     assert {(verb, state) for state, _, verb, _ in table("stages")} == moves
     assert {verb for verb, _ in moves} == {Verb.LEARN, Verb.EXPECT, Verb.LOAD, Verb.TAG, Verb.DONE}
 

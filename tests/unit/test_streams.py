@@ -52,8 +52,8 @@ def test_a_line_is_one_line_whatever_is_in_it() -> None:
 
 def test_its_indent_and_its_columns_stay() -> None:
     stream, data = made()
-    stream.line("  ✓ 7 layers there already       812.0 MB")
-    assert data.getvalue().decode() == "  ✓ 7 layers there already       812.0 MB\n"
+    stream.line("  ✓ 7 layers reused              812.0 MB")
+    assert data.getvalue().decode() == "  ✓ 7 layers reused              812.0 MB\n"
 
 
 def test_an_error_is_a_sentence_and_its_hint_is_indented_line_by_line() -> None:

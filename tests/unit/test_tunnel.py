@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from layerferry.embedded_registry.credentials import Credentials
 from layerferry.errors import RouteError
 from layerferry.routes.ngrok.agent import (
     agent_environment,
@@ -17,7 +18,7 @@ from layerferry.routes.ngrok.agent import (
     redact,
     tunnel_forms,
 )
-from layerferry.routes.ngrok.edge_check import Credentials, check_edge
+from layerferry.routes.ngrok.edge_check import check_edge
 from layerferry.routes.ngrok.failures import ADVICE, explain, find_code
 from layerferry.routes.ngrok.tunnel import read_reply
 

@@ -1,0 +1,24 @@
+"""The CI that runs us: its provider, this job's topology, the output that it understands, and its secrets for ssh."""
+
+from typing import TYPE_CHECKING
+
+from layerferry import lazy
+
+if TYPE_CHECKING:
+    from layerferry.ci.dialects import open_output
+    from layerferry.ci.output import Output, Wishes
+    from layerferry.ci.probes import probe
+    from layerferry.ci.ssh_identity import open_identity
+else:
+    __getattr__ = lazy.attributes(
+        __name__,
+        {
+            "Output": "output",
+            "Wishes": "output",
+            "open_identity": "ssh_identity",
+            "open_output": "dialects",
+            "probe": "probes",
+        },
+    )
+
+__all__ = ["Output", "Wishes", "open_identity", "open_output", "probe"]

@@ -7,12 +7,15 @@ cli/context/docker/load.go, opts/hosts.go, cli/connhelper. docker-library/docker
 import hashlib
 import os
 import pwd
+import stat
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
+from layerferry.ci.escape import as_text
+from layerferry.disk import is_there
 from layerferry.errors import LayerferryError, SourceError, UsageError
 from layerferry.oci import limits
 from layerferry.oci.documents import load
@@ -88,7 +91,7 @@ def find_address(environ: Mapping[str, str]) -> DaemonAddress:
 
 def check_daemon_url(url: str, origin: str) -> str:
     """A daemon's address, if it can be one. Raises `UsageError`, which names `origin` and repeats no password."""
-    if not url.isprintable():
+    if not as_text(url).isprintable():
         raise UsageError(f"{origin} has a control character in it")
     scheme, _, rest = url.rpartition("://")
     if scheme not in _PATHS and ":" in rest.partition("/")[0].rpartition("@")[0]:
@@ -208,10 +211,10 @@ def context_name(environ: Mapping[str, str], root: Path = Path("/")) -> str:
 def context_endpoint(name: str, environ: Mapping[str, str], root: Path = Path("/")) -> tuple[str, bool]:
     """The address of a context's daemon, and whether its certificate is not to be verified. Raises `SourceError`."""
     folder = _context_folder("meta", name, environ)
-    path = below(root, folder / "meta.json") if folder else None
-    if path is None or not path.exists():
+    document = read_json(below(root, folder / "meta.json")) if folder else {}
+    if not document:
         raise SourceError(f"there is no docker context {name!r}", hint="`docker context ls` shows them.")
-    endpoints = read_json(path).get("Endpoints")
+    endpoints = document.get("Endpoints")
     endpoint = endpoints.get("docker") if isinstance(endpoints, dict) else None
     host = endpoint.get("Host") if isinstance(endpoint, dict) else None
     if not isinstance(endpoint, dict) or not isinstance(host, str):
@@ -223,7 +226,7 @@ def _address_of_context(name: str, environ: Mapping[str, str]) -> DaemonAddress:
     host, unverified = context_endpoint(name, environ)
     folder = _context_folder("tls", name, environ)
     tls = DaemonTls(verify=False) if unverified else None
-    if folder and (folder / "docker").is_dir():
+    if folder and is_there(folder / "docker", stat.S_ISDIR):
         tls = _tls(folder / "docker", verify=not unverified, needs_ca=False)
     return _address(host or f"unix://{DEFAULT_SOCKET}", f"the docker context {name!r}", tls)
 

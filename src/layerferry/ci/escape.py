@@ -22,6 +22,17 @@ _MOST_ONE_UNIT = 0xFFFF
 _ASCII = 0x7F
 
 
+def as_text(text: str) -> str:
+    """What a variable or an argument says, in UTF-8, whatever the locale: what that lacks, Python has in surrogates.
+
+    PEP 383. A path stays as it is where it is opened.
+    """
+    try:
+        return text.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
+    except UnicodeEncodeError:  # other surrogates are nobody's text
+        return text
+
+
 def neutralise(text: str) -> str:
     """Foreign text (an image's name, an engine's message) as lines that no CI takes for a command.
 

@@ -1,11 +1,13 @@
 """The facts about this machine that tell where we run: files are read here, and judged in `topology`."""
 
 import os
+import stat
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from layerferry.ci.daemon_address import below, context_endpoint, context_name, is_complete
+from layerferry.disk import is_there
 from layerferry.errors import LayerferryError
 
 #: Files whose existence says that this is a container: docker's, and podman's.
@@ -53,8 +55,8 @@ def gather(env: Mapping[str, str], *, root: Path = Path("/")) -> Machine:
     """Read the facts below `root`; what cannot be read is absent, never an error."""
     context, context_host = _context(env, root)
     return Machine(
-        marks=frozenset(mark for mark in CONTAINER_MARKS if below(root, mark).exists()),
-        sockets=tuple(path for path in _socket_paths(env) if below(root, path).is_socket()),
+        marks=frozenset(mark for mark in CONTAINER_MARKS if is_there(below(root, mark))),
+        sockets=tuple(path for path in _socket_paths(env) if is_there(below(root, path), stat.S_ISSOCK)),
         cgroup=_read(below(root, "/proc/self/cgroup")),
         mountinfo=_read(below(root, "/proc/self/mountinfo")) or _read(below(root, "/proc/1/mountinfo")),
         hosts=_read(below(root, "/etc/hosts")),
@@ -103,7 +105,7 @@ def _context(env: Mapping[str, str], root: Path) -> tuple[str, str]:
 
 def _read(path: Path) -> str:
     try:
-        if not path.is_file():  # a pipe would be waited for
+        if not is_there(path, stat.S_ISREG):  # a pipe would be waited for
             return ""
         with path.open("rb") as file:
             return file.read(_LARGEST).decode(errors="replace")

@@ -13,6 +13,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from layerferry.ci.escape import as_text
 from layerferry.ci.ssh_key import keep_in_agent, keep_in_memory
 from layerferry.errors import ConnectError, UsageError
 from layerferry.temporary import TemporaryFolder
@@ -122,7 +123,7 @@ def read_key(value: str, *, setting: str, home: Path | None = None) -> str:
 
 def read_known_hosts(value: str, *, setting: str, home: Path | None = None) -> str:
     """The known_hosts in `value`, content or path; raises `UsageError` if it has no host key in it."""
-    text = _content(value, setting, home, marks=(" ssh-", " ecdsa-", " sk-", "@cert-authority", "@revoked"))
+    text = as_text(_content(value, setting, home, marks=(" ssh-", " ecdsa-", " sk-", "@cert-authority", "@revoked")))
     lines = [line.strip() for line in text.split("\n") if line.strip()]
     if not all(line.replace("\t", " ").isprintable() for line in lines):
         raise UsageError(f"{setting} has a control character in it", hint="Give lines as ssh-keyscan HOST prints them.")

@@ -16,7 +16,7 @@ from pathlib import Path
 
 from layerferry.errors import ConnectError
 from layerferry.processes import child_environment
-from layerferry.temporary import TemporaryFolder, socket_parent
+from layerferry.temporary import NO_SOCKETS, socket_folder
 
 _PATIENCE = 5.0
 #: Not `ssh-agent COMMAND`, which looks every ten seconds whether its command lives (openssh-portable, ssh-agent.c).
@@ -50,7 +50,10 @@ def keep_in_agent(
 
     Raises `ConnectError` where there is no agent.
     """
-    private = stack.enter_context(TemporaryFolder(socket_parent(folder), error=ConnectError))
+    made, trouble = socket_folder(folder, error=ConnectError)
+    private = stack.enter_context(made)
+    if trouble:
+        raise _no_agent(trouble, NO_SOCKETS)
     socket, key = Path(private, "agent"), Path(private, "identity")
     env = child_environment(environ)
     _start_agent(stack, socket, env)
@@ -97,14 +100,19 @@ def _ask_agent(command: list[str], env: Mapping[str, str], text: str = "") -> st
     """The output of ssh-add. Its errors may repeat a part of the key, and are not shown."""
     try:
         done = subprocess.run(
-            command, input=text, capture_output=True, text=True, env=env, check=True, timeout=_PATIENCE
+            command,
+            input=text,
+            capture_output=True,
+            text=True,
+            errors="replace",
+            env=env,
+            check=True,
+            timeout=_PATIENCE,
         )
     except (OSError, subprocess.SubprocessError):
         raise _no_agent("ssh-add does not take the key") from None
     return done.stdout
 
 
-def _no_agent(why: str) -> ConnectError:
-    return ConnectError(
-        f"the private key cannot be kept in memory here: {why}", hint="Install OpenSSH's ssh-agent and ssh-add."
-    )
+def _no_agent(why: str, hint: str = "Install OpenSSH's ssh-agent and ssh-add.") -> ConnectError:
+    return ConnectError(f"the private key cannot be kept in memory here: {why}", hint=hint)

@@ -5,7 +5,7 @@ from typing import Any
 
 from layerferry.ci.escape import markdown_cell, one_line
 from layerferry.oci.image import is_digest
-from layerferry.result import size
+from layerferry.result import mark, size
 
 #: Bytes that GitHub takes from one step, and Buildkite from one annotation.
 LARGEST_SUMMARY = 1 << 20
@@ -16,16 +16,16 @@ _SPARE = 200
 def outputs(document: Mapping[str, Any]) -> dict[str, str]:
     """The outputs of a step, single lines all. Of a push that failed, only its bytes count."""
     results: Sequence[Mapping[str, Any]] = document["results"]
-    delivered = [result for result in results if not result["error"]]
-    actions = [layer["action"] for result in delivered for layer in result["layers"]]
+    done = [result for result in results if not result["error"]]
+    actions = [layer["action"] for result in done for layer in result["layers"]]
     return {
         # Later steps may put it into a shell: it is a digest, or empty.
-        "image-id": _joined(result["image_id"] for result in delivered if is_digest(result["image_id"])),
+        "image-id": _joined(result["image_id"] for result in done if is_digest(result["image_id"])),
         "bytes-sent": str(sum(result["bytes"]["sent"] for result in results)),
         "bytes-image": str(sum(result["bytes"]["image"] for result in results)),
         "layers-sent": str(actions.count("send")),
         "layers-reused": str(actions.count("reuse")),
-        "targets": _joined(result["target"] for result in delivered),
+        "targets": _joined(result["target"] for result in done),
     }
 
 
@@ -37,7 +37,7 @@ def markdown(document: Mapping[str, Any], *, limit: int = LARGEST_SUMMARY) -> st
     """A table of all results, then each one's layers, as far as `limit` bytes of UTF-8 hold them."""
     results: Sequence[Mapping[str, Any]] = document["results"]
     failed = sum(bool(result["error"]) for result in results)
-    title = f"{failed} of {len(results)} failed" if failed else f"{len(results)} delivered"
+    title = f"{failed} of {len(results)} failed" if failed else f"{len(results)} done"
     head = [
         f"### layerferry: {title} in {document['seconds']:.1f} s",
         "",
@@ -73,7 +73,7 @@ def _row(result: Mapping[str, Any]) -> str:
         markdown_cell(result["image"]),
         markdown_cell(result["target"]),
         size(sizes["sent"]),
-        size(sizes["image"]),
+        size(sizes["image"]) + mark(result["sizes"]),
         "" if saved is None else f"{int(saved * 10000) / 100:g} %",
         str(actions.count("send")),
         str(actions.count("reuse")),
@@ -95,8 +95,9 @@ def _layers(result: Mapping[str, Any]) -> str:
     if not result["layers"]:
         return ""
     title = f"{markdown_cell(result['image'])} on {markdown_cell(result['target'])}"
+    stored = mark(result["sizes"])
     rows = [
-        f"| {number} | {markdown_cell(layer['diff_id'].removeprefix('sha256:')[:12])} | {size(layer['size'])} "
+        f"| {number} | {markdown_cell(layer['diff_id'].removeprefix('sha256:')[:12])} | {size(layer['size'])}{stored} "
         f"| {markdown_cell(layer['action'])} | {markdown_cell(layer['reason'])} |"
         for number, layer in enumerate(result["layers"], 1)
     ]

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 
 @dataclass(frozen=True, slots=True)
-class Holdings:
+class ClaimedBlobs:
     """The digests of blobs that are claimed, though no byte of them is here.
 
     `everything` claims all but `digests`; else exactly `digests` are claimed. `sizes`, in bytes, is what a claimed

@@ -1,7 +1,33 @@
-"""Basic authentication (RFC 7617), checked in constant time."""
+"""The credentials of a registry of ours, and Basic authentication (RFC 7617), checked in constant time."""
 
 import base64
 import hmac
+import secrets
+from dataclasses import dataclass, field
+from typing import Self
+
+
+@dataclass(frozen=True, slots=True)
+class Credentials:
+    """A user and a password for the registries of one run, and a tunnel to them. `repr` does not show them."""
+
+    user: str = field(repr=False)
+    password: str = field(repr=False)
+
+    @classmethod
+    def generate(cls) -> Self:
+        """New credentials of 256 random bits, within ngrok's limits: 8 to 128 characters, no `:` and no `${`."""
+        return cls("layerferry", secrets.token_urlsafe(32))
+
+    @property
+    def header(self) -> str:
+        """The value of an Authorization header (RFC 7617)."""
+        return "Basic " + base64.b64encode(f"{self.user}:{self.password}".encode()).decode()
+
+    @property
+    def secrets(self) -> tuple[str, ...]:
+        """The forms in which they may be written, to be masked."""
+        return self.password, self.header.removeprefix("Basic ")
 
 
 class BasicAuth:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 
 from layerferry.embedded_registry import error_answers
-from layerferry.embedded_registry.claims import Holdings
+from layerferry.embedded_registry.claims import ClaimedBlobs
 from layerferry.embedded_registry.http_server import BrokenRequest, RequestBody
 from layerferry.embedded_registry.pushed_manifest import PushedManifest
 from layerferry.embedded_registry.spool import BlobUpload, Spool, SpooledBlob, SpoolFull, WrongDigest
@@ -20,7 +20,7 @@ from layerferry.oci import limits
 class _Push:
     """The state of a push, which the last `claim_…` began."""
 
-    holdings: Holdings = field(default_factory=Holdings)
+    holdings: ClaimedBlobs = field(default_factory=ClaimedBlobs)
     budget: int | None = None
     received: int = 0
     documented: int = 0
@@ -72,7 +72,7 @@ class PushRepository:
         it is. With `once`, a second manifest under a tag makes the push void: one of the two is not the daemon's, and
         nothing tells which. Ask for the manifest when the daemon has said that it has pushed.
         """
-        self._begin(Holdings(everything=True, digests=frozenset(except_), sizes=dict(sizes)), budget, once=once)
+        self._begin(ClaimedBlobs(everything=True, digests=frozenset(except_), sizes=dict(sizes)), budget, once=once)
 
     def claim_only(self, sizes: Mapping[str, int], *, budget: int | None = None) -> None:
         """Begin a push that finds exactly the digests of `sizes` (in bytes) here, besides what was uploaded.
@@ -80,7 +80,7 @@ class PushRepository:
         For a second push, after `claim_all` told the digests: a classic store that is denied a large layer goes on to
         ask for other digests that it knows the same layer by, and must not be told that we have one of these.
         """
-        self._begin(Holdings(digests=frozenset(sizes), sizes=dict(sizes)), budget)
+        self._begin(ClaimedBlobs(digests=frozenset(sizes), sizes=dict(sizes)), budget)
 
     def manifest(self, timeout: float) -> PushedManifest:
         """Wait for the manifest that ends the push; at most `timeout` seconds.
@@ -259,7 +259,7 @@ class PushRepository:
 
     # -- within --------------------------------------------------------------------------------------------------------
 
-    def _begin(self, holdings: Holdings, budget: int | None, *, once: bool = False) -> None:
+    def _begin(self, holdings: ClaimedBlobs, budget: int | None, *, once: bool = False) -> None:
         with self._changed:
             self._push.finished = True
             self._push.refused = self._push.refused or "another push has begun"

@@ -9,7 +9,7 @@ reads. An engine that has a layer never opens its blob, so the blob may be absen
 import json
 import tarfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from layerferry.oci.content import Blob, Content, Summary
 from layerferry.oci.image import (
@@ -89,13 +89,19 @@ def describe(plan: Plan, summary: Summary, sent: Mapping[str, Descriptor], incom
     config = summary.config
     if own := _own(summary.manifest, layers):
         return Manifest(incoming, *own, config, layers)
+    described = Descriptor(MEDIA_TYPE_CONFIG, digest_of(config), len(config))
+    return Manifest(incoming, MEDIA_TYPE_MANIFEST, manifest_of(described, layers), config, layers)
+
+
+def manifest_of(config: Descriptor, layers: Sequence[Descriptor]) -> bytes:
+    """An OCI manifest (image-spec, manifest.md)."""
     document = {
         "schemaVersion": 2,
         "mediaType": MEDIA_TYPE_MANIFEST,
-        "config": Descriptor(MEDIA_TYPE_CONFIG, digest_of(config), len(config)).to_json(),
+        "config": replace(config, media_type=MEDIA_TYPE_CONFIG).to_json(),
         "layers": [layer.to_json() for layer in layers],
     }
-    return Manifest(incoming, MEDIA_TYPE_MANIFEST, _json(document), config, layers)
+    return _json(document)
 
 
 def _own(manifest: tuple[str, bytes] | None, layers: Sequence[Descriptor]) -> tuple[str, bytes] | None:

@@ -5,7 +5,7 @@ import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from itertools import accumulate
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar, Literal, Self
 
 from layerferry.errors import UsageError
 from layerferry.oci import limits
@@ -183,13 +183,14 @@ class Image:
     """An image as its source describes it before anything of it is read.
 
     `id` is what the source calls its image ID: the config's digest, or, with docker's containerd image store,
-    that of the manifest or index.
+    that of the manifest or index. With `stored`, the layers' sizes are those of blobs of which some are compressed.
     """
 
     reference: str
     id: str
     platform: Platform
     layers: tuple[Layer, ...]
+    stored: bool = False
 
     def __post_init__(self) -> None:
         Digest(self.id)
@@ -202,8 +203,13 @@ class Image:
 
     @property
     def size(self) -> int:
-        """Bytes of all layers, uncompressed."""
+        """Bytes of all layers, as `sizes_are` says."""
         return sum(layer.size for layer in self.layers)
+
+    @property
+    def sizes_are(self) -> Literal["uncompressed", "stored"]:
+        """What the sizes of the layers are, and all that is counted by them."""
+        return "stored" if self.stored else "uncompressed"
 
 
 _NAME_PART = r"[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*"

@@ -56,6 +56,8 @@ LOCK_ATTEMPTS: Final = 1_200
 #: Bytes of a zstd frame's window that are taken: what `zstd -d` takes by itself (zstd(1), --memory); levels up to 19
 #: use 8 MiB.
 ZSTD_WINDOW: Final = 128 * MIB
+#: Bytes of memory for unpacking xz, ours to give: `xz -9` wants 65 MiB (xz(1)).
+XZ_MEMORY: Final = 160 * MIB
 #: Bytes of address space of a `zstd` process that unpacks: with a window of 128 MiB, 1.5.4 needs less than 256 MiB.
 ZSTD_MEMORY: Final = 512 * MIB
 #: Connections without credentials at a registry of ours, and seconds that each may last: an engine shows them at once.

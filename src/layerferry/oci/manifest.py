@@ -15,6 +15,7 @@ from layerferry.oci.documents import Document
 from layerferry.oci.image import (
     MEDIA_TYPE_CONFIG,
     MEDIA_TYPE_INDEX,
+    MEDIA_TYPE_LAYER,
     MEDIA_TYPE_MANIFEST,
     Descriptor,
     Image,
@@ -72,6 +73,8 @@ class IndexEntry:
     name: str = ""
     full_name: str = ""
     is_image: bool = True
+    #: Full names that further entries give to the same.
+    others: tuple[str, ...] = ()
 
     @classmethod
     def parse(cls, document: Document, place: str) -> Self:
@@ -95,9 +98,14 @@ class IndexEntry:
 
     @property
     def names(self) -> tuple[str, ...]:
-        """The full name that the index gives, if one: tools write it to either annotation, or a bare tag."""
+        """The full names that the index gives: tools write one to either annotation, or a bare tag."""
         texts = (self.full_name, self.name if set(self.name) & set(":/") else "")
-        return next(((full,) for text in texts if (full := full_name(text))), ())
+        own = next(((full,) for text in texts if (full := full_name(text))), ())
+        return tuple(dict.fromkeys((*own, *self.others)))
+
+    def with_names_of(self, other: Self) -> Self:
+        """The same, by the names of another entry too."""
+        return replace(self, others=tuple(dict.fromkeys((*self.others, *other.names))))
 
     def answers_to(self, selector: str) -> bool:
         """Whether the user may mean this by `selector`: its tag, its name as written or in full, or its digest."""
@@ -169,24 +177,42 @@ def media_type_of(data: bytes, told: str, place: str) -> str:
 def find(documents: Documents, entries: Iterable[IndexEntry], reference: str, platform: Platform | None) -> Found:
     """The image among `entries`, and what they lead to, that is for `platform`, or is the only one.
 
-    Raises `SeveralPlatformsError` where a platform must be said, `SourceError` where there is no image for it.
+    Raises `SeveralPlatformsError` where a platform must be said, and `SourceError` where there is no image for it, or
+    two entries are two for the same one: a tool that appends leaves the old one there, as BuildKit does without a name.
     """
     search = _Search(documents, reference)
-    here = {entry.descriptor.digest: entry for entry in reversed(tuple(search.images(entries, _DEEPEST)))}
+    here: dict[str, tuple[int, IndexEntry]] = {}
+    for number, top in enumerate(entries):
+        for entry in search.images([top], _DEEPEST):
+            before = here.get(entry.descriptor.digest, (number, entry))
+            here[entry.descriptor.digest] = before[0], before[1].with_names_of(entry)
     if not here:
         raise SourceError(f"{documents.place} has no image {reference}, or none that is complete")
     if platform is None and len(here) == 1:
-        return search.read(next(iter(here.values())))
-    offered = [(entry.platform or search.read(entry).image.platform, entry) for entry in reversed(here.values())]
-    choices = tuple(dict.fromkeys(choice for choice, _ in offered))
+        return search.read(next(iter(here.values()))[1])
+    offers = [_Offer(entry.platform or search.read(entry).image.platform, top, entry) for top, entry in here.values()]
+    choices = tuple(dict.fromkeys(offer.platform for offer in offers))
     if len(choices) > limits.PLATFORMS:
         raise SourceError(f"{documents.place} is refused: {reference} is there for {len(choices)} platforms")
     if platform is None and len(choices) > 1:
         raise SeveralPlatformsError(reference, choices)
-    chosen = pick(offered, platform or choices[0])
+    chosen = pick([(offer.platform, offer) for offer in offers], platform or choices[0])
     if chosen is None:
         raise SourceError(f"{reference} is not there for {platform}", hint=f"It is there for {listed(choices)}.")
-    return search.read(chosen)
+    return search.only([offer.entry for offer in offers if offer is chosen or offer.rivals(chosen)], chosen.entry)
+
+
+@dataclass(frozen=True, slots=True)
+class _Offer:
+    """An image, for which platform it is, and the number of the entry that leads to it."""
+
+    platform: Platform
+    top: int
+    entry: IndexEntry
+
+    def rivals(self, other: Self) -> bool:
+        """Whether another entry leads to this one for the same platform. Within an index, the first counts."""
+        return self.platform == other.platform and self.top != other.top
 
 
 def pick(offered: Iterable[tuple[Platform, _T]], wanted: Platform) -> _T | None:
@@ -235,6 +261,17 @@ class _Search:
                 named = (replace(child, name=entry.name, full_name=entry.full_name) for child in nested)
                 yield from self.images(named, deeper - 1)
 
+    def only(self, entries: Sequence[IndexEntry], chosen: IndexEntry) -> Found:
+        """Read what was chosen; raises `SourceError` where the others are another image. One has many manifests."""
+        found = self.read(chosen)
+        if any(self.read(entry).image.id != found.image.id for entry in entries if entry is not chosen):
+            digests = listed(entry.descriptor.digest for entry in entries)
+            raise SourceError(
+                f"{self._place} has several images for {found.image.platform}",
+                hint=f"Say which, after an @, the last is what was added last: {digests}.",
+            )
+        return found
+
     def read(self, entry: IndexEntry) -> Found:
         """Raises `SourceError` where it is no image, or its parts do not fit together."""
         place, media_type, reference = self._place, entry.descriptor.media_type, self._reference
@@ -247,6 +284,7 @@ class _Search:
         stated, descriptors = parse_manifest(manifest, place)
         config = self._read(stated)
         image = parse_config(config, reference, [blob.size for blob in descriptors], kind=stated.media_type)
+        image = replace(image, stored=any(blob.media_type != MEDIA_TYPE_LAYER for blob in descriptors))
         by_diff_id = dict(reversed(tuple(zip(image.diff_ids, descriptors, strict=True))))
         return Found(image, config, by_diff_id, (media_type, data), entry.names)
 

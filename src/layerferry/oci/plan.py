@@ -62,7 +62,7 @@ class Plan:
 
     @property
     def delta(self) -> int:
-        """Bytes of the layers to send, uncompressed, each counted once."""
+        """Bytes of the layers to send, each counted once; as `Image.sizes_are` says."""
         return sum(layer.size for layer in self.sent)
 
 

@@ -120,6 +120,7 @@ class Delivery:
             engine=greeted.engine,
             steps=item.plan.steps,
             bytes=Bytes(item.image.size, item.plan.delta, item.sent, received),
+            sizes=item.image.sizes_are,
             seconds=seconds,
             image_id=item.image_id,
             verified=bool(item.image_id) and not self.options.dry_run,

@@ -7,7 +7,7 @@ from layerferry.compression.stream import Compression
 from layerferry.errors import UsageError
 from layerferry.oci.content import Route
 from layerferry.oci.image import Name, Platform, is_image_id, may_be_image_id
-from layerferry.sources import kind_of
+from layerferry.sources import in_our_words, kind_of
 
 #: Nothing is fetched for an image that is there already.
 NO_ROUTE = Route("none", "nothing had to be read")
@@ -26,6 +26,7 @@ class Wanted:
     @classmethod
     def of(cls, reference: str, names: Sequence[str] = ()) -> "Wanted":
         """Read IMAGE and its `--name`s; raises `UsageError` where there is no name to give it."""
+        reference = in_our_words(reference)
         if names:
             return cls(reference, tuple(Name.parse(name).tagged for name in names))
         if kind_of(reference) != "daemon":

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from layerferry import log
+from layerferry.chunks import LAYER_BZIP2, LAYER_XZ
 from layerferry.compression.stream import Method, compress
 from layerferry.errors import TargetError, VerificationError
 from layerferry.events import SENDING_EVERY, Emit, Greeted, Loading, Sending, Stalled, Warned
@@ -143,8 +144,8 @@ class HostDestination:
             folder = spool / str(number)
             folder.mkdir()
             content = stack.enter_context(item.source.fetch(item.plan, item.route, wanted, folder))
-            if not self._greeting.takes_zstd_layers:
-                content = Unpacked(content, {MEDIA_TYPE_LAYER_ZSTD}, folder)
+            zstd = set() if self._greeting.takes_zstd_layers else {MEDIA_TYPE_LAYER_ZSTD}
+            content = Unpacked(content, {LAYER_XZ, LAYER_BZIP2, *zstd}, folder)
             images.append(ArchivedImage(item.plan, content, _throw_away_name(self._greeting.maker)))
         return images
 

@@ -279,11 +279,19 @@ class Dialogue:
             self.decisions.write("naming", images=given)
             for image, name in self._tags:
                 engine.tag(image, name.tagged)
+        self._confirm(engine)
         self._write_on("named", images=given)
         self._drop(engine)
         if self.policy.run:
             self._run_command(given)
         self.client.say(Reply.DONE)
+
+    def _confirm(self, engine: Engine) -> None:
+        """See that each name is its image now, as the engine shows both: somebody else may have moved one meanwhile."""
+        for image, name in self._tags:
+            wanted, shown = engine.inspect(image), engine.inspect(name.tagged)
+            if wanted is None or shown is None or wanted.id != shown.id:
+                raise Refusal(f"the name {name.familiar} shows another image", kind=VerdictKind.VERIFY)
 
     def _write_on(self, event: str, **facts: object) -> None:
         """Log an event once the names are given: a client that hears of a failure must hear that they are."""

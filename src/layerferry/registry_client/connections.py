@@ -17,6 +17,8 @@ import urllib3
 from layerferry.chunks import CHUNK
 from layerferry.oci import limits
 
+#: What is raised where a connection breaks, or a server answers otherwise than HTTP has it.
+BROKEN = (requests.RequestException, urllib3.exceptions.HTTPError, http.client.HTTPException, OSError)
 _LONGEST_LINE = 64 << 10
 _MOST_TRAILERS = 100
 #: Bytes that chunks have on average, once there have been many.

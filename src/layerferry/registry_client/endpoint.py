@@ -1,7 +1,6 @@
 """A registry's address and scheme; the requests that go there, with redirects and further tries, and their errors."""
 
 import contextlib
-import http.client
 import ipaddress
 import re
 import socket
@@ -12,20 +11,18 @@ from typing import Protocol
 from urllib.parse import SplitResult, urljoin, urlsplit
 
 import requests
-import urllib3
 
 from layerferry import log
 from layerferry.causes import cause_of, reason
 from layerferry.errors import LayerferryError, SourceError
 from layerferry.oci import limits
 from layerferry.registry_client import http_session
-from layerferry.registry_client.connections import done
+from layerferry.registry_client.connections import BROKEN, done
 from layerferry.registry_client.ssh_relay import Relay
 from layerferry.registry_client.tries import PASSING, TRIES, Check, Tries
 
 #: Seconds to connect, and until an answer begins; after that, `connections` bounds how slowly it comes.
 _TIMEOUT = (limits.REGISTRY_CONNECTED, limits.ANSWER_BEGINS)
-BROKEN = (requests.RequestException, urllib3.exceptions.HTTPError, http.client.HTTPException, OSError)
 _REDIRECTS = frozenset((301, 302, 303, 307, 308))
 _LINK = re.compile(r"[\x21-\x7e]+")
 

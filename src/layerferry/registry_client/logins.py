@@ -16,6 +16,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from layerferry.ci.daemon_address import configuration_folder
 from layerferry.errors import LayerferryError
 from layerferry.oci import limits
 from layerferry.oci.documents import Document
@@ -77,9 +78,8 @@ def _configurations(environ: Mapping[str, str]) -> Iterator[tuple[str, Document]
     if text := environ.get("DOCKER_AUTH_CONFIG"):
         with contextlib.suppress(_DamagedError):
             yield "DOCKER_AUTH_CONFIG", _loads(text, "DOCKER_AUTH_CONFIG")
-    home = Path(environ["HOME"]) if environ.get("HOME") else Path.home()
-    folder = Path(environ["DOCKER_CONFIG"]) if environ.get("DOCKER_CONFIG") else home / ".docker"
-    paths = [folder / "config.json"]
+    folder = configuration_folder(environ)
+    paths = [folder / "config.json"] if folder else []
     if named := environ.get("REGISTRY_AUTH_FILE"):
         paths.insert(0, Path(named))
     if runtime := environ.get("XDG_RUNTIME_DIR"):

@@ -22,8 +22,8 @@ from layerferry.oci.documents import Document
 from layerferry.oci.image import Descriptor, MediaType, Name
 from layerferry.oci.manifest import INDEX_TYPES, MANIFEST_TYPES
 from layerferry.registry_client.challenge import bearer
-from layerferry.registry_client.connections import chunks_of, whole
-from layerferry.registry_client.endpoint import BROKEN, Endpoint, UploadBody
+from layerferry.registry_client.connections import BROKEN, chunks_of, whole
+from layerferry.registry_client.endpoint import Endpoint, UploadBody
 from layerferry.registry_client.logins import Login, find_login
 
 _ACCEPT = ", ".join(sorted(MANIFEST_TYPES | INDEX_TYPES))

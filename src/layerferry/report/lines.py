@@ -6,7 +6,7 @@ from layerferry.events import Greeted, Planned, Stalled
 from layerferry.oci.content import Route
 from layerferry.oci.image import Name
 from layerferry.oci.plan import Action
-from layerferry.result import Result, size
+from layerferry.result import Result, mark, size
 
 
 def share(saved: float) -> str:
@@ -25,7 +25,9 @@ def greeting(event: Greeted) -> str:
 
 def planned(event: Planned) -> str:
     sent, image = event.plan.sent, event.plan.image
-    todo = f"{layers(len(sent))} to send, {size(event.plan.delta)}" if sent else "nothing to send"
+    todo = (
+        f"{layers(len(sent))} to send, {size(event.plan.delta)}{mark(image.sizes_are)}" if sent else "nothing to send"
+    )
     return f"{event.target}  {image.reference}: {todo}; {route(event.route)}"
 
 
@@ -73,15 +75,16 @@ def outcome(result: Result) -> Iterator[tuple[str, str]]:
         return
     reused = [step.layer for step in result.steps if step.action is Action.REUSE]
     sent = {step.layer.diff_id: step.layer for step in result.steps if step.action is Action.SEND}
+    delta = f"{size(result.bytes.delta):>9}{mark(result.sizes)}"
     if reused:
-        yield "✓", f"{layers(len(reused)) + ' there already':<26} {size(sum(layer.size for layer in reused)):>9}"
+        count = f"{size(sum(layer.size for layer in reused)):>9}{mark(result.sizes)}"
+        yield "✓", f"{layers(len(reused)) + ' reused':<26} {count}"
     if result.dry_run:
         if sent:
-            yield "↑", f"{layers(len(sent)) + ' to send':<26} {size(result.bytes.delta):>9}"
+            yield "↑", f"{layers(len(sent)) + ' to send':<26} {delta}"
         yield "·", f"dry run: nothing was sent, {familiar(result.names)} stays as it is"
         return
     if sent:
-        wire = f"{size(result.bytes.delta):>9} → {size(result.bytes.sent)} on the wire"
-        yield "↑", f"{layers(len(sent)) + ' sent':<26} {wire}"
+        yield "↑", f"{layers(len(sent)) + ' sent':<26} {delta} → {size(result.bytes.sent)} on the wire"
     done = f"{familiar(result.names)} is {short(result.image_id)}, verified on {result.target}"
     yield "✓", f"{done}      {result.seconds:.1f} s, {share(result.bytes.saved)}"

@@ -7,14 +7,14 @@ from functools import partial
 from pathlib import Path
 from typing import Self
 
+from layerferry import routes
 from layerferry.errors import LayerferryError, RouteError, SourceError
 from layerferry.events import Emit, Stalled, Warned
 from layerferry.oci.content import Blob, Content, Route, Summary
 from layerferry.oci.plan import Plan
 from layerferry.oci.store_kind import StoreKind
 from layerferry.routes.choose import RATES, Reached, choose, costs
-from layerferry.routes.reachability import Reachability, RegistryEndpoint
-from layerferry.routes.service_registry import Served, ServiceEndpoint
+from layerferry.routes.reachability import Reachability, RegistryEndpoint, ServiceEndpoint
 from layerferry.sources.daemon.api import Daemon, Inspected
 from layerferry.sources.daemon.push_capture import Pushed
 
@@ -142,7 +142,9 @@ class RoutesOfImage:
         if endpoint is None:
             raise RouteError(f"the route {route.name} leads nowhere", hint="`layerferry doctor` shows what does.")
         if isinstance(endpoint, ServiceEndpoint):
-            content: Pushed | Served = Served(self._routes.daemon, endpoint, self._inspected, wanted, spool)
+            content: Pushed | routes.Served = routes.Served(
+                self._routes.daemon, endpoint, self._inspected, wanted, spool
+            )
         else:
             content, self._begun = self._begun or self._pushed(endpoint), None
             content.want(wanted, self._budget(plan, endpoint))
@@ -185,7 +187,9 @@ class Routed:
     """A push's content; where the push fails, what is pending comes another way."""
 
     def __init__(
-        self, pushed: Pushed | Served, instead: Callable[[SourceError, frozenset[str]], AbstractContextManager[Content]]
+        self,
+        pushed: "Pushed | routes.Served",
+        instead: Callable[[SourceError, frozenset[str]], AbstractContextManager[Content]],
     ) -> None:
         self._stack = ExitStack()
         self._pushed = pushed

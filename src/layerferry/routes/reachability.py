@@ -8,16 +8,14 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from layerferry import log
-from layerferry.ci.probes import probe
+from layerferry import ci, log
 from layerferry.ci.services import Certainty, split_address
 from layerferry.ci.topology import DaemonName, Topology
 from layerferry.embedded_registry import Registry
+from layerferry.embedded_registry.credentials import Credentials
 from layerferry.embedded_registry.http_server import Request, Response
 from layerferry.errors import LayerferryError, RouteError
-from layerferry.routes.ngrok.edge_check import Credentials
-from layerferry.routes.ngrok.tunnel import open_tunnel
-from layerferry.routes.service_registry import ServiceEndpoint
+from layerferry.routes import ngrok as ngrok_tunnel
 from layerferry.sources.daemon.api import Daemon
 from layerferry.sources.daemon.ssh_transport import ssh_target
 from layerferry.targets.conduit import SshConduit
@@ -49,6 +47,16 @@ class RegistryEndpoint:
     def auth(self) -> dict[str, str]:
         """The credentials as the docker SDK takes them, for one request."""
         return {"username": self.credentials.user, "password": self.credentials.password}
+
+
+@dataclass(frozen=True, slots=True)
+class ServiceEndpoint:
+    """A registry service: `address` is its name on the daemon's side, `url` with its scheme on ours."""
+
+    address: str
+    url: str
+    repository: str
+    environ: Mapping[str, str] = field(repr=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,7 +134,7 @@ class Reachability:
     def service(self) -> ServiceEndpoint | None:
         """The first registry service that both this job and the daemon reach, if there is one."""
         for service in self._topology.services:
-            answer = probe(service.address)
+            answer = ci.probe(service.address)
             log.note("route", f"registry service at {service.address} ({service.reason}): {answer.answer}")
             if not answer.answer.is_registry:
                 continue
@@ -144,7 +152,7 @@ class Reachability:
             )
         registry = self._registry("127.0.0.1")
         tunnel = self._stack.enter_context(
-            open_tunnel(
+            ngrok_tunnel.open_tunnel(
                 f"127.0.0.1:{registry.port}",
                 env=self._environ,
                 token=self._ngrok.token or None,

@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, closing
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Self
 
@@ -10,19 +9,10 @@ from layerferry.errors import SourceError
 from layerferry.oci.content import Blob, Content, Summary
 from layerferry.oci.image import Descriptor
 from layerferry.oci.plan import Inventory, plan
+from layerferry.routes.reachability import ServiceEndpoint
 from layerferry.sources.daemon.api import Daemon, Inspected
 from layerferry.sources.daemon.push_tags import PUSH_TAG
 from layerferry.sources.registry import RemoteSource
-
-
-@dataclass(frozen=True, slots=True)
-class ServiceEndpoint:
-    """A registry service: `address` is its name on the daemon's side, `url` with its scheme on ours."""
-
-    address: str
-    url: str
-    repository: str
-    environ: Mapping[str, str] = field(repr=False)
 
 
 class Served:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 from pydantic import AliasChoices, Field, ValidationError, create_model, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
+from layerferry.ci.escape import as_text
 from layerferry.ci.services import read_address
 from layerferry.compression.stream import Compression
 from layerferry.errors import LayerferryError, UsageError
@@ -55,7 +56,7 @@ class _Checks(BaseSettings):
     @classmethod
     def _printable(cls, value: Any, info: Any) -> Any:
         """Check that a value is printable. Lists, a key and known hosts have lines, and are checked later."""
-        if isinstance(value, str) and info.field_name not in _OF_LINES and not value.strip().isprintable():
+        if isinstance(value, str) and info.field_name not in _OF_LINES and not _is_printable(value.strip()):
             raise ValueError(_CONTROL)
         return value
 
@@ -63,7 +64,7 @@ class _Checks(BaseSettings):
     @classmethod
     def _split(cls, value: Any) -> Any:
         words = tuple(re.findall(r"[^,\s]+", value)) if isinstance(value, str) else value
-        if not all(map(str.isprintable, words)):
+        if not all(map(_is_printable, words)):
             raise ValueError(_CONTROL)
         return words
 
@@ -113,6 +114,10 @@ class _Checks(BaseSettings):
     @classmethod
     def _registry(cls, value: str) -> str:
         return _checked(value, lambda text: read_address(text, "it"))
+
+
+def _is_printable(text: str) -> bool:
+    return as_text(text).isprintable()
 
 
 def _checked(value: str, parse: Callable[[str], object]) -> str:

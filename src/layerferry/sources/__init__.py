@@ -6,6 +6,7 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Protocol
 
+from layerferry.errors import UsageError
 from layerferry.oci.content import Content, Route
 from layerferry.oci.image import Descriptor, Image, Platform
 from layerferry.oci.plan import Plan
@@ -18,6 +19,34 @@ def kind_of(reference: str) -> str:
     """The kind of source that a reference is for: one of `KINDS`, or `daemon`."""
     kind, colon, _ = reference.partition(":")
     return kind if colon and kind in KINDS else "daemon"
+
+
+#: containers-transports(5), of skopeo and podman, in our words.
+_OTHERS_WORDS = {
+    "docker-archive:": "archive:",
+    "oci-archive:": "archive:",
+    "docker-daemon:": "",
+    "docker://": "registry:",
+}
+#: And what has none.
+_OTHERS_STORES = {
+    "containers-storage:": "Start podman's service and point DOCKER_HOST at it: unix:///run/podman/podman.sock, or "
+    "`podman save NAME | layerferry push archive:- HOST`.",
+    "dir:": "Copy it first: skopeo copy dir:PATH oci:PATH:TAG.",
+    "ostree:": "Copy it first: skopeo copy ostree:... oci:PATH:TAG.",
+    "sif:": "Copy it first: skopeo copy sif:PATH oci:PATH:TAG.",
+}
+
+
+def in_our_words(reference: str) -> str:
+    """A reference in words of skopeo and podman, in ours; raises `UsageError` that says what to write instead."""
+    for theirs, ours in _OTHERS_WORDS.items():
+        if reference.startswith(theirs):
+            return ours + reference.removeprefix(theirs)
+    for theirs, hint in _OTHERS_STORES.items():
+        if reference.startswith(theirs):
+            raise UsageError(f"images are not read out of {theirs[:-1]}", hint=hint)
+    return reference
 
 
 class SourceImage(Protocol):

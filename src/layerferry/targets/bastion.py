@@ -17,7 +17,7 @@ from layerferry.processes import child_environment
 from layerferry.settings import environment
 from layerferry.targets.conduit import SshTarget, ssh_words
 from layerferry.targets.ssh_failures import explain, explain_forward
-from layerferry.temporary import TemporaryFolder, socket_parent
+from layerferry.temporary import NO_SOCKETS, socket_folder
 
 _PERSIST = 60
 _PATIENCE = 5
@@ -34,19 +34,21 @@ class Bastion:
         self.closed = False
         self._base = ssh_words(target, options=options, config=config, interactive=interactive)
         self._destination = target.destination
-        self._folder = TemporaryFolder(socket_parent(), error=ConnectError)
+        self._folder, trouble = socket_folder(error=ConnectError)
         self._log = Path(self._folder.name, "log")
         self._socket = Path(self._folder.name, "s")
         self._master: subprocess.Popen[bytes] | None = None
         try:
             # Where the user's own ssh_config shares a connection that is up, ours would be one too many.
             if self._control("check") is None:
-                self._start()
+                self._start(trouble)
         except BaseException:
             self._folder.cleanup()
             raise
 
-    def _start(self) -> None:
+    def _start(self, trouble: str) -> None:
+        if trouble:
+            raise ConnectError(f"no session to {self.name} can be shared: {trouble}", hint=NO_SOCKETS)
         ours = [f"ControlPersist={_PERSIST}", "ControlMaster=yes", "ClearAllForwardings=yes", "LogLevel=INFO"]
         words = [*self._base, "-S", str(self._socket), "-f", "-N", "-E", str(self._log)]
         for option in ours:
@@ -112,6 +114,7 @@ class Bastion:
                 [*self._base, *words, "-O", verb, "--", self._destination],
                 capture_output=True,
                 text=True,
+                errors="replace",
                 check=False,
                 timeout=_PATIENCE,
                 env=child_environment(environment()),

@@ -22,7 +22,7 @@ from layerferry.targets.engine_choice import TargetEngine
 from layerferry.targets.ssh_failures import explain
 from layerferry.targets.ssh_settings import told_by_ssh
 from layerferry.targets.verdict import cut
-from layerferry.temporary import LONGEST_SOCKET, TemporaryFolder, socket_parent
+from layerferry.temporary import socket_folder
 
 #: Reads the preamble, then as many bytes of script as it says, and runs them. One line, single quotes, no `!` and no
 #: backslash: it reads the same in bash, dash, zsh, fish, tcsh and busybox ash.
@@ -298,13 +298,13 @@ class SshConduit(Conduit):
         interactive: bool = False,
         command: str = BOOTSTRAP,
     ) -> None:
-        self._control = TemporaryFolder(socket_parent(), error=ConnectError)
+        self._control, trouble = socket_folder(error=ConnectError)
         self._base = ssh_words(target, options=options, config=config, interactive=interactive)
         self._destination = target.destination
         self.engine = str(target.engine or "")
         self._forwards: list[str] = []
         socket = f"{self._control.name}/s"
-        shared = self._users_own_master() or len(socket) > LONGEST_SOCKET
+        shared = self._users_own_master() or bool(trouble)
         self._master = [] if shared else ["-o", "ControlMaster=yes", "-S", socket]
         try:
             argv = [*self._base, *self._master, "--", target.destination, command]
@@ -342,6 +342,7 @@ class SshConduit(Conduit):
                 [*self._base, *self._master[2:], "-O", verb, "-R", rule, "--", self._destination],
                 capture_output=True,
                 text=True,
+                errors="replace",
                 check=False,
                 timeout=10,
                 env=child_environment(environment()),

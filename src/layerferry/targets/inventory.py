@@ -90,10 +90,10 @@ def learn(
     holders = sorted(dict.fromkeys(found), key=found.count, reverse=True)[:_MOST_HOLDERS]
     if not holders or not conversation.learns:
         return Knowledge(told=told)
-    return Knowledge(_lessons(conversation, conduit, holders, fault), told)
+    return Knowledge(_pushed_manifests(conversation, conduit, holders, fault), told)
 
 
-def _lessons(
+def _pushed_manifests(
     conversation: Conversation, conduit: Conduit, holders: Iterable[str], fault: Callable[[Exception], None]
 ) -> "dict[str, PushedManifest]":
     """By image ID, the manifests that the target's daemon pushes to us."""

@@ -3,13 +3,16 @@
 import json
 import os
 import re
+import stat
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from layerferry.disk import is_there
+from layerferry.embedded_registry.credentials import Credentials
 from layerferry.errors import RouteError
 from layerferry.processes import child_environment
-from layerferry.routes.ngrok.edge_check import EDGE_REALM, Credentials
+from layerferry.routes.ngrok.edge_check import EDGE_REALM
 
 #: The agent API's /api/endpoints came with this agent (ngrok.com/docs/agent/changelog, 2025-09-23).
 _FIRST_WITH_ENDPOINTS = (3, 30)
@@ -37,7 +40,7 @@ def find_agent(env: Mapping[str, str]) -> Path | None:
 
 
 def _is_agent(path: Path) -> bool:
-    if not path.is_file() or not os.access(path, os.X_OK):
+    if not is_there(path, stat.S_ISREG) or not os.access(path, os.X_OK):
         return False
     try:
         with path.open("rb") as file:

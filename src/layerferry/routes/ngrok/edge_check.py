@@ -1,6 +1,5 @@
-"""The edge, the public end of a tunnel: its credentials, and the proof that it asks for them."""
+"""The edge, the public end of a tunnel, and the proof that it asks for credentials."""
 
-import base64
 import contextlib
 import errno
 import http.client
@@ -10,11 +9,11 @@ import socket
 import ssl
 import threading
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from http import HTTPStatus
-from typing import Self
 from urllib.parse import urlsplit
 
+from layerferry.embedded_registry.credentials import Credentials
 from layerferry.errors import RouteError
 from layerferry.routes.ngrok.failures import ADVICE, explain, find_code
 
@@ -26,29 +25,6 @@ _PASSING = frozenset({404, 421, 502, 503, 504})
 _PASSING_CODES = frozenset({"", "3200", "8012"})
 _PAUSE = 0.2
 _ONE_REQUEST = 10.0
-
-
-@dataclass(frozen=True, slots=True)
-class Credentials:
-    """A user and a password for one tunnel. `repr` does not show them."""
-
-    user: str = field(repr=False)
-    password: str = field(repr=False)
-
-    @classmethod
-    def generate(cls) -> Self:
-        """New credentials of 256 random bits, within ngrok's limits: 8 to 128 characters, no `:` and no `${`."""
-        return cls("layerferry", secrets.token_urlsafe(32))
-
-    @property
-    def header(self) -> str:
-        """The value of an Authorization header (RFC 7617)."""
-        return "Basic " + base64.b64encode(f"{self.user}:{self.password}".encode()).decode()
-
-    @property
-    def secrets(self) -> tuple[str, ...]:
-        """The forms in which they may be written, to be masked."""
-        return self.password, self.header.removeprefix("Basic ")
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,6 +18,7 @@ import selectors
 import shutil
 import signal
 import ssl
+import stat
 import subprocess
 import sys
 import threading
@@ -30,10 +31,12 @@ from types import FrameType
 from typing import Any, NoReturn
 from urllib.parse import urlsplit
 
+from layerferry.disk import is_there
+from layerferry.embedded_registry.credentials import Credentials
 from layerferry.errors import RouteError
 from layerferry.oci.documents import Document
 from layerferry.routes.ngrok import agent as ngrok_agent
-from layerferry.routes.ngrok.edge_check import Credentials, check_edge
+from layerferry.routes.ngrok.edge_check import check_edge
 from layerferry.routes.ngrok.failures import ADVICE, explain, find_code
 from layerferry.streams import keep_pipes
 from layerferry.temporary import TemporaryFolder
@@ -363,13 +366,11 @@ class _Agent:
         """The token and proxy of the agent's own configuration file, where there is one."""
         from pyngrok import conf, installer  # noqa: PLC0415
 
-        home = Path.home()
-        for path in (
-            Path(conf.DEFAULT_NGROK_CONFIG_PATH),
-            home / ".config/ngrok/ngrok.yml",
-            home / ".ngrok2/ngrok.yml",
-        ):
-            if path.is_file():
+        paths = [Path(conf.DEFAULT_NGROK_CONFIG_PATH)]
+        with contextlib.suppress(RuntimeError):  # a user without a home
+            paths += [Path.home() / ".config/ngrok/ngrok.yml", Path.home() / ".ngrok2/ngrok.yml"]
+        for path in paths:
+            if is_there(path, stat.S_ISREG):
                 document = installer.get_ngrok_config(str(path), use_cache=False)
                 nested = document.get("agent")
                 agent = nested if isinstance(nested, dict) else document

@@ -19,8 +19,7 @@ from layerferry.errors import LayerferryError, SourceError
 from layerferry.oci import limits
 from layerferry.oci.documents import Document
 from layerferry.oci.image import Platform
-from layerferry.registry_client.connections import chunks_of, whole
-from layerferry.registry_client.endpoint import BROKEN
+from layerferry.registry_client.connections import BROKEN, chunks_of, whole
 from layerferry.sources.daemon.answers import lines
 from layerferry.sources.daemon.ssh_transport import DialAdapter, TcpAdapter
 from layerferry.targets.address import Ssh

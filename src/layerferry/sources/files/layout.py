@@ -71,7 +71,13 @@ class Layout:
         return parse_index(self._read("index.json"), self.place)
 
     def has(self, digest: str) -> bool:
-        return _exists(self._root / blob_path(digest))
+        try:
+            (self._root / blob_path(digest)).stat()
+        except PermissionError as error:
+            raise self._unreadable(blob_path(digest), error) from None
+        except OSError:
+            return False
+        return True
 
     def document(self, descriptor: Descriptor) -> bytes:
         return self._read(blob_path(descriptor.digest))
@@ -101,7 +107,10 @@ class Layout:
         except RuntimeError:  # Path.resolve has it where links go in a circle (an OSError from Python 3.13 on)
             raise SourceError(f"{self.place} is damaged: {name} is a link that leads to itself") from None
         except OSError as error:
-            raise SourceError(f"{self.place} cannot be read: {name}: {error.strerror}") from None
+            raise self._unreadable(name, error) from None
+
+    def _unreadable(self, name: str, error: OSError) -> SourceError:
+        return SourceError(f"{self.place} cannot be read: {name}: {error.strerror}")
 
 
 class LayoutSource(Source):

@@ -4,6 +4,7 @@
     cli      the way to an engine through its command
     api      the way to docker through its socket
     ctr             the way to containerd
+    nerdctl         the way to a containerd that ctr does not reach
     containerd      what containerd holds, docker's own among them
     find            which engine, where, and by which way: the functions that each way has stand there
     inventory       what is here of the images that the client asks for

@@ -5,8 +5,8 @@
 cli_probe() {
   listed=yes
   ids=$(
-    cli_list 2>/dev/null &
-    told=$(cli_info 2>/dev/null) || told=''
+    "${way}_list" 2>/dev/null &
+    told=$("${way}_info" 2>/dev/null) || told=''
     wait
     say "told $told"
   )
@@ -43,9 +43,5 @@ cli_push() {
   say '{"auths":{"'"${1%%/*}"'":{"auth":"'"$3"'"}}}' >"$folder/config.json" || return
   limit=''
   has timeout && limit='timeout 10'
-  # Every engine that stores by blob, and is not asked through the API, has docker's configuration.
-  case $cli in
-    *nerdctl*) DOCKER_CONFIG=$folder $limit $cli push "$1" ;;
-    *) $limit $cli --config "$folder" push "$1" ;;
-  esac
+  $limit $cli --config "$folder" push "$1"
 }

@@ -18,9 +18,9 @@ find_containerd() {
 
 # find_namespace: sets $driver and $ctr to the namespace that was said, or that somebody uses here.
 find_namespace() {
-  driver=${wanted_space:-k8s.io}
+  driver=${space:-k8s.io}
   # shellcheck disable=SC2005,SC2046 # this puts the lines onto one
-  [ "$wanted_space" ] || [ "$engine" = k3s ] || case " $(echo $($cli namespaces ls -q)) " in
+  [ "$space" ] || [ "$engine" = k3s ] || case " $(echo $($cli namespaces ls -q)) " in
     *' k8s.io '*) ;;
     *' moby '*) driver=default; [ "$wanted_engine" ] || fail engine "containerd is docker's, and there is no docker" ;;
     *) driver=default ;;

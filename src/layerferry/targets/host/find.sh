@@ -1,7 +1,7 @@
 # shellcheck shell=sh disable=SC2034,SC2086,SC2154 # parts share variables, and words are made of them
 # Which engine, where, and in which way it is talked to.
 #
-# There are three ways, $way: cli, api and ctr. Each has the same nine functions; $cli is the engine's command.
+# There are four ways, $way: cli, api, ctr and nerdctl. Each has the same nine functions; $cli is the engine's command.
 #
 #   probe                    sets $told to what `info` says; and, where that is quicker at once, $ids and $listed to all
 #                            that `list` says
@@ -31,23 +31,25 @@ probe() { reach "$@" || { trouble="$trouble $cli: $("${way}_info" 2>&1 | tail -n
 
 # A docker or podman that is here and does not run is no reason to put the image where nobody looks for it.
 find_engine() {
-  trouble='' seen=''
-  case $wanted_space in -* | *[!A-Za-z0-9._-]*) refuse engine "$wanted_space" ;; esac
+  trouble='' seen='' runtime=${XDG_RUNTIME_DIR:-/run/user/$(id -u)}
+  case $space in -* | *[!A-Za-z0-9._-]*) refuse engine "$space" ;; esac
   engines='docker podman k3s ctr nerdctl'
   case " $engines " in *" ${wanted_engine:-docker} "*) engines=${wanted_engine:-$engines} ;; *) engines= ;; esac
   for engine in $engines; do
-    case $engine in k3s | ctr | nerdctl) [ "$wanted_engine" ] || [ -z "$seen" ] || break ;; esac
+    case $seen in *docker* | *podman*) [ "$engine" = podman ] || break ;; esac
     has "$engine" || continue
     seen="$seen $engine" by=cli words=$engine
     case $engine in
       docker) reach api docker && return ;;
       k3s) by=ctr words='k3s ctr' ;;
       ctr) by=ctr ;;
-      nerdctl) words="nerdctl${wanted_space:+ -n $wanted_space}" ;;
+      nerdctl) by=nerdctl words="nerdctl${space:+ -n $space}"; export XDG_RUNTIME_DIR="$runtime" ;;
     esac
     probe $by $words && return
     [ "$engine" = docker ] && find_rootless && return
     has sudo || continue
+    # Nor the one of root, where the user has one of his own.
+    [ "$by" != ctr ] || [ "$wanted_engine" ] || ! [ -e "$runtime/containerd-rootless" ] || ! has nerdctl || continue
     # sudo's own PATH may lack /usr/local/bin, where k3s is.
     case $engine in k3s | ctr | nerdctl) words=$(command -v "$engine")${words#"$engine"} ;; esac
     probe $by sudo -n $words && return
@@ -58,7 +60,7 @@ find_engine() {
 
 # A rootless docker, whose DOCKER_HOST stands in a .bashrc that nobody has read.
 find_rootless() {
-  rootless=${XDG_RUNTIME_DIR:-/run/user/$(id -u)}
+  rootless=$runtime
   [ "${DOCKER_HOST-}" ] || ! [ -S "$rootless/docker.sock" ] || {
     export DOCKER_HOST="unix://$rootless/docker.sock"
     { reach api docker || probe cli docker; } && return
@@ -79,7 +81,7 @@ describe() {
   case $engine in
     docker) case "$*" in *io.containerd.snapshotter*) store=blob; find_containerd ;; esac ;;
     podman) store=layer since=0 ;;
-    nerdctl) store=blob since=0 ;;
+    nerdctl) store=blob sure='' since=0 ctr=content ;;
     k3s | ctr) store=blob sure='' since=2 takes='tar gzip zstd'; find_namespace ;;
   esac
   if [ "${version%%.*}" -ge $since ] 2>/dev/null; then

@@ -56,7 +56,8 @@ $asked "}
   esac
   [ $# -gt 0 ] || return 0
   # What containerd tells makes the engine's own list needless: it takes 30 ms for each image.
-  case "$engine $known" in ctr* | k3s* | nerdctl* | *"blob $1 "*) return ;; esac
+  [ "$sure" ] || return 0
+  case $known in *"blob $1 "*) return ;; esac
   [ "$images" ] || list_images
   answer_chain "$@"
   [ $store = chain ] || answer_loose "$@"
@@ -110,7 +111,7 @@ LIST
 inventory() {
   asks='' images='' line=''
   # Where a shell reads us from its stdin, our own last line comes first.
-  while read -r verb wanted_engine wanted_space && [ "$verb" != engine ]; do :; done
+  while read -r verb wanted_engine space && [ "$verb" != engine ]; do :; done
   [ "$verb" = engine ] || exit 1
   find_engine
   describe

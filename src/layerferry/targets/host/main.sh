@@ -88,7 +88,8 @@ main() {
   self=$(exec sh -c 'echo $PPID')
   mark main "$self"
   find_maker
-  printf '\nlayerferry 1 sh\n' # on a line of its own, whatever a login shell has printed
+  # On a line of its own, whatever a login shell has printed.
+  printf '\nlayerferry 1 sh\n'
   inventory
   tick &
   ticker=$!

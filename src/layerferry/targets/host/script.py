@@ -5,36 +5,73 @@ from functools import cache
 from importlib.resources import files
 
 #: In the order in which they are sent: what starts all of it comes last.
-PARTS = ("words", "cli", "api", "ctr", "containerd", "find", "inventory", "archive", "names", "main")
+PARTS = ("words", "cli", "api", "ctr", "nerdctl", "containerd", "find", "inventory", "archive", "names", "main")
 #: What stands first in each part, for shellcheck. What another part sets or uses is no fault there; in the whole it is.
 _PART = re.compile(r"# shellcheck shell=sh .*\n")
 _WHOLE = "# shellcheck shell=sh disable=SC2086,SC2329 # words are made of variables, names of functions of $way\n"
-#: Where an awk program goes: between single quotes, so that it has none.
-_AWK = re.compile(r"@(\w+\.awk)@")
+#: Where an awk program goes that has a file of its own: between single quotes, so that it has none.
+_INCLUDED = re.compile(r"@(\w+\.awk)@")
+_AWK = re.compile(r"(\bawk [^'\n|]*)'([^']*)'")
 #: Blanks that awk does not need; a string or a regular expression is left as it is.
-_BLANKS = re.compile(r'("(?:\\.|[^"\\])*"|/(?:\\.|[^/\\])+/)| *([-+=!<>&|(){};,?:]+) *')
+_AWK_BLANKS = re.compile(r'("(?:\\.|[^"\\])*"|/(?:\\.|[^/\\])+/)| *([-+=!<>&|(){};,?:]+) *')
+#: What a reader of sh has to look at outside of double quotes, and inside: quotes, brackets, blanks around what ends a
+#: command or leads elsewhere.
+_COMMANDS = re.compile(
+    r"""\\.|'[^']*'|"|\(\) (?={)|[()]| *(?:\|\||&&|;;|[|;]) *|(?<!\d) +(?=[<>])""",
+    re.DOTALL,
+)
+_QUOTED = re.compile(r"""\\.|"|\$\((?!\()""", re.DOTALL)
+
+_TIGHT = frozenset({"||", "&&", ";;", "|", ";", "()", ""})
 
 
 def assembled() -> str:
     """The whole script for people and shellcheck, with its comments."""
     parts = (_PART.sub("", _read(f"{part}.sh"), count=1) for part in PARTS)
-    return _WHOLE + _AWK.sub(lambda found: f"\n{_program(found[1])}\n", "\n".join(parts))
+    return _WHOLE + _INCLUDED.sub(lambda found: _tight(_read(found[1])), "\n".join(parts))
 
 
 @cache
 def script() -> bytes:
-    """The script as it is sent: without comments, blank lines and indents."""
-    return "".join(f"{line}\n" for line in _lines(assembled())).encode()
+    """The script as it is sent: without comments, blank lines, indents and blanks that a shell does not need."""
+    text = _AWK.sub(lambda found: f"{found[1]}'{_program(found[2])}'", _tight(assembled()))
+    return f"{_squeezed(text)}\n".encode()
 
 
-def _program(name: str) -> str:
+def _program(text: str) -> str:
     """An awk program as it is sent."""
-    return "\n".join(_BLANKS.sub(lambda found: found[1] or found[2], line) for line in _lines(_read(name)))
+    return "\n".join(_AWK_BLANKS.sub(lambda found: found[1] or found[2], line) for line in text.split("\n"))
 
 
-def _lines(text: str) -> list[str]:
+def _squeezed(text: str) -> str:
+    """Commands without the blanks that a shell does not need. No `case` may stand in `$(...)` in double quotes."""
+    told: list[str] = []
+    position, quoted = 0, False
+    #: Of each `$(` in double quotes that is still open, the brackets that are open in it.
+    nested: list[int] = []
+    while found := (_QUOTED if quoted else _COMMANDS).search(text, position):
+        told += [text[position : found.start()], found[0].strip(" ") if found[0].strip(" ") in _TIGHT else found[0]]
+        position = found.end()
+        match found[0]:
+            case '"':
+                quoted = not quoted
+            case "$(":
+                nested.append(0)
+                quoted = False
+            case "(" if nested:
+                nested[-1] += 1
+            case ")" if nested and nested[-1]:
+                nested[-1] -= 1
+            case ")" if nested:
+                nested.pop()
+                quoted = True
+    return "".join([*told, text[position:]])
+
+
+def _tight(text: str) -> str:
+    """Without comments, indents and blank lines."""
     lines = (line.strip() for line in text.splitlines())
-    return [line for line in lines if line and not line.startswith("#")]
+    return "\n".join(line for line in lines if line and not line.startswith("#"))
 
 
 def _read(name: str) -> str:

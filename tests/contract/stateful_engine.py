@@ -1,0 +1,322 @@
+"""An engine that keeps its images in $ENGINE/state.json, with a door for each command of an engine, and docker's API.
+
+It loads what such an engine loads: a layer that is not in the archive has to be there, by the rule of its store. What
+it is to get wrong stands in the state as "lie". It is started some hundred times, with -IS, and imports little.
+"""
+
+# ruff: noqa: PTH105, PTH123, PLC0415 - what it seldom needs takes as long to import as all the rest
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+import sys
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from typing import Any
+
+ROOT = os.environ.get("ENGINE", "")
+GC = "containerd.io/gc.ref.content"
+
+
+def digest_of(text: bytes) -> str:
+    return "sha256:" + hashlib.sha256(text).hexdigest()
+
+
+class EngineError(Exception):
+    """What the engine says instead."""
+
+
+class State:
+    """`images` has of each ID the manifest and the config, as parsed JSON, and `here` the digest of each blob."""
+
+    def __init__(self) -> None:
+        with open(f"{ROOT}/state.json") as file:
+            self.data: dict[str, Any] = json.load(file)
+        self.store: str = self.data["store"]
+        self.images: dict[str, Any] = self.data["images"]
+        self.names: dict[str, str] = self.data["names"]
+        self.lie: str = self.data["lie"]
+
+    def save(self) -> None:
+        with open(f"{ROOT}/state.new", "w") as file:
+            json.dump(self.data, file)
+        os.replace(f"{ROOT}/state.new", f"{ROOT}/state.json")
+
+    def note(self, verb: str) -> None:
+        with open(f"{ROOT}/calls", "a") as file:
+            file.write(f"{verb}\n")
+
+    def find(self, name: str) -> str:
+        """The ID of what goes by a name or an ID; empty where nothing does."""
+        full = name if "/" in name else f"docker.io/library/{name}"
+        return self.names.get(full) or (name if name in self.images else "")
+
+    def diff_ids(self, image: str) -> list[str]:
+        found: list[str] = self.images[image]["config"]["rootfs"]["diff_ids"]
+        return found
+
+    def shown(self, image: str) -> list[str]:
+        """Its diff IDs, as the engine shows them."""
+        loaded = image in self.data.get("loaded", [])
+        return [] if loaded and self.lie == "empty" else self.diff_ids(image)
+
+    def has(self, diff_ids: list[str], position: int, blob: str) -> bool:
+        if self.store == "blob":
+            return any(
+                blob == layer["digest"] for image in self.images.values() for layer in image["manifest"]["layers"]
+            )
+        held = map(self.diff_ids, self.images)
+        if self.store == "chain":
+            return any(layers[: position + 1] == diff_ids[: position + 1] for layers in held)
+        return any(diff_ids[position] in layers for layers in held)
+
+    def load(self, stream: Any) -> None:
+        import io
+        import tarfile
+
+        self.note("load")
+        data = stream.read()
+        if data[:4] == b"\x28\xb5\x2f\xfd":
+            import subprocess
+
+            data = subprocess.run(["zstd", "-dcq"], input=data, capture_output=True, check=True).stdout
+        if self.lie == "fail":
+            raise EngineError("write /var/lib/engine/tmp: no space left on device")
+        with tarfile.open(fileobj=io.BytesIO(data)) as archive:
+            files = {info.name: archive.extractfile(info).read() for info in archive if info.isfile()}  # type: ignore[union-attr]
+        for entry in json.loads(files["index.json"])["manifests"]:
+            text = files["blobs/" + entry["digest"].replace(":", "/")]
+            manifest = json.loads(text)
+            config = json.loads(files["blobs/" + manifest["config"]["digest"].replace(":", "/")])
+            diff_ids = config["rootfs"]["diff_ids"]
+            assert entry["digest"] == digest_of(text)
+            for number, layer in enumerate(manifest["layers"]):
+                if "blobs/" + layer["digest"].replace(":", "/") not in files and not self.has(
+                    diff_ids, number, layer["digest"]
+                ):
+                    raise EngineError(f"blob {layer['digest']}: no such file or directory")
+            image = entry["digest"] if self.store == "blob" else manifest["config"]["digest"]
+            if self.lie != "nothing":
+                self.images[image] = {"manifest": manifest, "config": config}
+                self.data["loaded"] = [*self.data.get("loaded", []), image]
+                self.names[entry["annotations"]["io.containerd.image.name"]] = image
+        self.save()
+
+    def tag(self, image: str, name: str) -> None:
+        self.note("tag")
+        if self.lie == "tag":
+            raise EngineError("invalid reference format")
+        found = self.find(image)
+        if not found:
+            raise EngineError(f"No such image: {image}")
+        self.names[name] = next(iter(self.images)) if self.lie == "moves" else found
+        self.save()
+
+    def remove(self, name: str) -> bool:
+        self.note("remove")
+        gone = self.names.pop(name, "")
+        self.save()
+        return bool(gone)
+
+
+def docker(state: State, words: list[str], *, podman: bool = False) -> int:
+    """docker's command, or podman's."""
+    verb, *rest = words[1:] if words[0] == "image" else words
+    code = 0
+    if verb == "info":
+        print(state.data["info"])
+    elif verb == "ls":
+        for name, image in state.names.items():
+            short = name if podman else name.removeprefix("docker.io/").removeprefix("library/")
+            print(image, short)
+    elif verb == "inspect":
+        code = inspect(state, rest[1], rest[2:], podman=podman)
+    elif verb == "load":
+        state.load(sys.stdin.buffer)
+    elif verb == "tag":
+        state.tag(*rest)
+    elif verb == "rm":
+        code = 0 if state.remove(rest[0]) else 1
+        if code:
+            print(f"Error: No such image: {rest[0]}", file=sys.stderr)
+    else:
+        code = 1
+    return code
+
+
+def inspect(state: State, template: str, names: list[str], *, podman: bool) -> int:
+    state.note("inspect")
+    code = 0
+    for name in names:
+        image = state.find(name)
+        if not image:
+            print(f"Error: No such image: {name}", file=sys.stderr)
+            code = 1
+            continue
+        layers = "".join(f" {layer}" for layer in state.shown(image))
+        line = template.replace("{{range .RootFS.Layers}} {{.}}{{end}}", layers)
+        print(line.replace("{{.Id}}", image.removeprefix("sha256:") if podman else image))
+    return code
+
+
+def curl(state: State, words: list[str]) -> int:
+    """docker's API, as curl brings it."""
+    assert words[:4] == ["-qgsS", "--noproxy", "*", "--unix-socket"], words
+    method = words[words.index("-X") + 1] if "-X" in words else "GET"
+    many = re.findall('^url = "(.*)"$', sys.stdin.read(), re.MULTILINE) if "-K" in words else [words[-1]]
+    code = 0
+    for url in many:
+        try:
+            answer = api(state, method, url.removeprefix("http://docker"))
+        except EngineError as error:
+            answer = (
+                {"errorDetail": {"message": str(error)}, "error": str(error)}
+                if "load" in url
+                else {"message": str(error)}
+            )
+        if answer is None:
+            code = 22
+        elif answer != "":
+            print(json.dumps(answer, separators=(",", ":")))
+    return code
+
+
+def api(state: State, method: str, url: str) -> Any:
+    from urllib.parse import parse_qs
+
+    path, _, query = url.partition("?")
+    given = {key: values[0] for key, values in parse_qs(query).items()}
+    if path == "/info":
+        version, platform, driver, *more = state.data["info"].split()
+        system, machine = platform.split("/")
+        status = [["driver-type", word] for word in more]
+        return {
+            "Driver": driver,
+            "DriverStatus": status,
+            "OSType": system,
+            "Architecture": machine,
+            "ServerVersion": version,
+        }
+    if path == "/images/json":
+        wanted = "localhost/layerferry" if "filters" in given else ""
+        tags: dict[str, list[str]] = {}
+        for name, image in state.names.items():
+            if name.startswith(wanted):
+                tags.setdefault(image, []).append(name.removeprefix("docker.io/").removeprefix("library/"))
+        return [{"Id": image, "Labels": None, "RepoTags": names} for image, names in tags.items()]
+    if path == "/images/load":
+        state.load(sys.stdin.buffer)
+        return {"stream": "Loaded"}
+    name, _, verb = (
+        path.removeprefix("/images/").rpartition("/") if method != "DELETE" else (path.removeprefix("/images/"), "", "")
+    )
+    if method == "DELETE":
+        return [{"Untagged": name}] if state.remove(name) else None
+    if verb == "tag":
+        state.tag(name, f"{given['repo']}:{given['tag']}")
+        return ""
+    state.note("inspect")
+    image = state.find(name)
+    tags_of = [
+        tag.removeprefix("docker.io/").removeprefix("library/") for tag, held in state.names.items() if held == image
+    ]
+    layers = {"Layers": shown} if (shown := state.shown(image) if image else []) else {}
+    return {"Id": image, "RepoTags": tags_of, "RootFS": {"Type": "layers", **layers}, "Metadata": {}} if image else None
+
+
+def ctr(state: State, words: list[str]) -> int:
+    """containerd's, in one namespace."""
+    while words[0] in {"-n", "-a", "--connect-timeout"}:
+        words = words[2:]
+    verb, rest = " ".join(words[:2]), words[2:]
+    if words[0] == "version":
+        print("Client:\n  Version:  9\n\nServer:\n  Version:  2.1.9")
+    elif verb == "namespaces ls":
+        print("default")
+    elif verb == "content ls":
+        print("DIGEST\tSIZE\tAGE\tLABELS", *content(state), sep="\n")
+    elif verb == "content get":
+        print(json.dumps(document(state, rest[0])))
+    elif verb == "images import":
+        state.load(sys.stdin.buffer)
+    elif verb == "images tag":
+        state.tag(*[word for word in rest if word != "--force"])
+    elif verb == "images rm":
+        return 0 if sum(not state.remove(name) for name in rest if name != "--sync") == 0 else 1
+    else:
+        print(*listed(state, rest), sep="\n")
+    return 0
+
+
+def listed(state: State, filters: list[str]) -> Iterable[str]:
+    """What `images ls` and `images check` print."""
+    if filters == ["-q"]:
+        yield from state.names
+        return
+    yield "REF TYPE DIGEST STATUS"
+    for name, image in state.names.items():
+        if not filters or {f"name=={name}", f"target.digest=={image}"} & set(filters):
+            yield f"{name} {state.images[image]['manifest']['mediaType']} {image} complete (3/3) 1 KiB true"
+
+
+def nerdctl(state: State, words: list[str]) -> int:
+    """nerdctl's, which in its native mode shows more (containerd/nerdctl, pkg/cmd/image, of 2.x)."""
+    if words[:2] == ["image", "ls"]:
+        assert words[2:] == ["--format", "{{.Digest}} {{.Name}}"], words
+        print(*(f"{image} {name}" for name, image in state.names.items()), sep="\n")
+        return 0
+    if words[:4] == ["image", "inspect", "--mode", "native"]:
+        for name in words[6:]:
+            image = state.find(name)
+            # By its digest, once under each of its names.
+            for _ in [held for held in state.names.values() if held == image]:
+                print(*native(state, image, words[5]), sep="\n")
+        return 0
+    return docker(state, words)
+
+
+def native(state: State, image: str, template: str) -> Iterable[str]:
+    manifest = state.images[image]["manifest"]
+    if ".Manifest" not in template:
+        assert template == "{{.Image.Target.Digest}}{{range .ImageConfig.RootFS.DiffIDs}} {{.}}{{end}}"
+        yield " ".join([image, *state.shown(image)])
+        return
+    layers = manifest["layers"]
+    for diff_id, layer in zip(state.diff_ids(image), layers, strict=True):
+        yield f"{layer['digest']} {layer['size']} {layer['mediaType']} containerd.io/uncompressed={diff_id}"
+    yield manifest["config"]["digest"]
+    refs = "".join(f" gc.ref.content.l.={layer['digest']}" for layer in layers)
+    yield f"{image} gc.ref.content.config={manifest['config']['digest']}{refs}"
+
+
+def content(state: State) -> Iterable[str]:
+    for image, held in state.images.items():
+        layers, config = held["manifest"]["layers"], held["manifest"]["config"]["digest"]
+        for diff_id, layer in zip(held["config"]["rootfs"]["diff_ids"], layers, strict=True):
+            yield f"{layer['digest']}\t{layer['size']}B\t2 days\tcontainerd.io/uncompressed={diff_id}"
+        yield f"{config}\t1B\t2 days\t-"
+        labels = [f"{GC}.config={config}", *(f"{GC}.l.{n}={layer['digest']}" for n, layer in enumerate(layers))]
+        yield f"{image}\t1kB\t2 days\t{','.join(labels)}"
+
+
+def document(state: State, digest: str) -> Any:
+    if digest in state.images:
+        return state.images[digest]["manifest"]
+    image = next(image for image, held in state.images.items() if held["manifest"]["config"]["digest"] == digest)
+    config = state.images[image]["config"]
+    return {**config, "rootfs": {"type": "layers", "diff_ids": state.shown(image)}}
+
+
+def main(door: str, words: list[str]) -> int:
+    state = State()
+    try:
+        if door == "podman":
+            return docker(state, words, podman=True)
+        return {"docker": docker, "curl": curl, "ctr": ctr, "nerdctl": nerdctl}[door](state, words)
+    except EngineError as error:
+        print(f"Error: {error}", file=sys.stderr)
+        return 1
