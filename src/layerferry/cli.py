@@ -82,7 +82,12 @@ def cli() -> None:
 @click.option("--jobs", type=int, metavar="N", help="How many targets to push to at once.  [default: 8]")
 @click.option("--whole-layers", is_flag=True, default=None, help="Send layers whole, and never as patches.")
 @click.option("--retries", type=int, metavar="N", help="Further tries where a connection breaks.  [default: 3]")
-@click.option("--timeout", type=float, metavar="SECONDS", help="Give up after this long.  [default: never]")
+@click.option(
+    "--timeout",
+    type=float,
+    metavar="SECONDS",
+    help="Give up after this long. What stands still ends by itself.  [default: never]",
+)
 @click.option("--dry-run", is_flag=True, help="Show what would be sent, and send nothing.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object, and nothing else, on stdout.")
 @_LOG

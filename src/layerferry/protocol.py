@@ -14,6 +14,8 @@ One session does everything. It is lines of text until an archive starts (`>` is
     < accept none gzip zstd                   for the archive as a stream
     < layers tar gzip zstd                    for the layers in it
     < capability alive idle login             see `Capability`; an older target has none
+    < maker 4711-90210-5eed…                  what its throw-away names are to end with, so that it knows them again
+    < free 81604378624                        bytes that are free where it unpacks layers
     < image sha256:…                          and, for each image asked for, what is there of it:
     < present                                 it is here; or
     < same sha256:…                           it is, under this image ID; or
@@ -36,6 +38,7 @@ One session does everything. It is lines of text until an archive starts (`>` is
     > expect INCOMING sha256:… sha256:…       the header: a throw-away name, and the diff IDs that it must show
     > load zstd | load patch-zstd             and the archive, or its recipe, follows: LENGTH, bytes, LENGTH, bytes, 0
     > -                                         a sign of life, between frames and between lines (`idle`)
+    < swept 1                                 so many throw-away names of dead sessions are gone
     < alive                                     one while the engine works, each 10 s (`alive`)
     < loaded INCOMING sha256:… | end          the engine shows just the expected layers under this image ID
     > tag INCOMING NAME | done                we agree: it gets its names, and loses the throw-away one
@@ -92,6 +95,8 @@ class Fact(StrEnum):
     LAYERS = "layers"
     PATCH = "patch"
     CAPABILITY = "capability"
+    MAKER = "maker"
+    FREE = "free"
 
 
 class Reply(StrEnum):
@@ -105,6 +110,7 @@ class Reply(StrEnum):
     BLOB = "blob"
     LEARNED = "learned"
     DATA = "data"
+    SWEPT = "swept"
     LOADED = "loaded"
     END = "end"
     DONE = "done"

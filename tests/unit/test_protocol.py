@@ -66,7 +66,7 @@ def test_the_host_script_knows_the_verbs_of_the_module() -> None:
 
 def test_the_host_script_has_the_verdicts_and_the_capabilities_of_the_module() -> None:
     kinds = said(r"\b(?:fail|blame) ([a-z-]+) ")
-    assert kinds == {*VerdictKind} - {VerdictKind.REFUSED, VerdictKind.RUN, VerdictKind.INTERNAL}
+    assert kinds == {*VerdictKind} - {VerdictKind.REFUSED, VerdictKind.RUN}
     (told,) = said(rf"say '{Fact.CAPABILITY} ([a-z ]+)'")
     assert told.split() == list(Capability)
 

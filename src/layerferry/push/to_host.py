@@ -74,7 +74,19 @@ class HostDestination:
         images = [_for(platform, choices) for choices in candidates]
         chosen = [source.image for source in images]
         knowledge = learn(self._conversation, self._conduit, self._greeting, chosen, self._fault)
-        return [self._plan(*pair, knowledge) for pair in zip(wanted, images, strict=True)]
+        items = [self._plan(*pair, knowledge) for pair in zip(wanted, images, strict=True)]
+        self._check_room(items)
+        return items
+
+    def _check_room(self, items: Sequence[Item]) -> None:
+        """A layer takes no less room than it has bytes: an engine keeps it as files, and most as a tar before that."""
+        layers = {step.diff_id: step.size for item in items if not item.present for step in item.plan.sent}
+        needed, free = sum(layers.values()), self._greeting.free
+        if free is not None and free < needed:
+            raise TargetError(
+                f"{self._target}: its disk is full ({free} bytes free where its engine keeps layers, {needed} needed)",
+                hint="Free some space there, with `docker image prune` for one.",
+            )
 
     def _plan(self, wanted: Wanted, source: SourceImage, knowledge: Knowledge) -> Item:
         image, store = source.image, self._greeting.store
@@ -126,6 +138,9 @@ class HostDestination:
                 shown = self._conversation.load(_expected(images), method, self._sent(stream))
             else:
                 archive, shown = self._load_patched(items, images, patches, spool)
+        if swept := self._conversation.swept:
+            what = "an image" if swept == 1 else f"{swept} images"
+            self._emit(Warned(self._target, f"removed {what} that earlier pushes, which were killed, had left there"))
         for item, manifest, summary in zip(items, archive.manifests, archive.summaries, strict=True):
             item.image_id = self._verified(item, manifest, shown[manifest.incoming])
             item.summary = summary
@@ -175,7 +190,7 @@ class HostDestination:
             content = stack.enter_context(item.source.fetch(item.plan, item.route, wanted, folder))
             zstd = set() if self._greeting.takes_zstd_layers else {MEDIA_TYPE_LAYER_ZSTD}
             content = Unpacked(content, {LAYER_XZ, LAYER_BZIP2, *zstd}, folder)
-            images.append(ArchivedImage(item.plan, content, _throw_away_name()))
+            images.append(ArchivedImage(item.plan, content, _throw_away_name(self._greeting.maker)))
         return images
 
     def _watched(self, pieces: Iterable[ArchiveBytes], items: Sequence[Item]) -> Iterator[ArchiveBytes]:
@@ -208,9 +223,9 @@ def _expected(images: Sequence[ArchivedImage]) -> dict[str, Sequence[str]]:
     return {image.incoming: image.plan.image.diff_ids for image in images}
 
 
-def _throw_away_name() -> str:
-    """It tells when it was made: the next session takes away what is a day old, where an engine died with ours."""
-    return f"localhost/layerferry:{int(time.time()):x}-{secrets.token_hex(8)}"
+def _throw_away_name(maker: str) -> str:
+    """It tells when it was made, and by which session: a later one takes away what has been left by a dead one."""
+    return "-".join(filter(None, [f"localhost/layerferry:{int(time.time()):x}", secrets.token_hex(8), maker]))
 
 
 def _under_another_id(source: SourceImage, holding: Holding) -> str:

@@ -23,6 +23,7 @@ from layerferry.targets.greeting import Greeting, Reader
 from layerferry.targets.host.script import script
 from layerferry.targets.verdict import cut, is_verdict, verdict
 
+_DIGITS = 6
 _WORD = re.compile(r"[!-~]+")
 
 
@@ -62,10 +63,12 @@ class Conversation:
     ) -> None:
         """`told` hears on what we wait, where that takes long."""
         self._conduit = conduit
-        self._patience = Patience(told)
+        self._patience = Patience(told, _now)
         self._gone = 0
         self._greeted = False
         self._skipped = 0
+        #: Throw-away names of dead sessions that the target has taken away.
+        self.swept = 0
         #: The first line of the answer to an archive, where it came before all of that was sent.
         self._early = ""
         self._heard: LayerferryError | None = None
@@ -201,8 +204,8 @@ class Conversation:
             match line.split():
                 case [Reply.LOADED, name, image_id] if name in expected and name not in shown and is_digest(image_id):
                     shown[name] = image_id
-                case _:
-                    self._skip()
+                case words:
+                    self._skip(words)
         if set(shown) != set(expected):
             raise VerificationError(f"{self.target} does not say what it loaded")
         return shown
@@ -235,12 +238,15 @@ class Conversation:
                 if line.split()[:1] in ([Reply.LOADED], [Reply.END]):
                     self._early = line
                 else:
-                    self._skip()
+                    self._skip(line.split())
         except LayerferryError as error:
             self._heard = error
             raise
 
-    def _skip(self) -> None:
+    def _skip(self, words: Sequence[str] = ()) -> None:
+        match words:
+            case [Reply.SWEPT, count] if count.isascii() and count.isdecimal() and len(count) <= _DIGITS:
+                self.swept = int(count)
         self._skipped += 1
         if self._skipped > limits.LINES_SKIPPED:
             raise TargetError(f"{self.target} says thousands of lines that nobody asked for")

@@ -3,6 +3,7 @@
 What we do not know is skipped: a target of tomorrow says it. What is beyond what was asked counts for nothing.
 """
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -26,6 +27,8 @@ _LAYER_TYPES = frozenset({MEDIA_TYPE_LAYER, MEDIA_TYPE_LAYER_GZIP, MEDIA_TYPE_LA
 #: Facts of today are five, and three lines are said of an image beside those for its layers.
 _FACTS, _LINES_AN_IMAGE, _LINES_A_LAYER = 64, 8, 4
 _WORDS_OF_A_FACT = 16
+#: It becomes a part of a tag, which has 128 characters at most (distribution-spec, "Pulling manifests").
+_MAKER = re.compile(r"[0-9a-f](?:-?[0-9a-f]){0,79}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +68,9 @@ class Greeting:
     #: By diff ID, the blobs that the target's store has for the layers that were asked for, as far as it tells.
     blobs: dict[str, Descriptor] = field(default_factory=dict)
     capability: tuple[str, ...] = ()
+    #: What throw-away names of this session end with, or nothing; and bytes that are free for layers.
+    maker: str = ""
+    free: int | None = None
     #: The compressions that a recipe of an archive may have; none where nothing is patched.
     patch: tuple[str, ...] = ()
 
@@ -145,8 +151,22 @@ class Reader:
             engine = ""
         if not engine:
             raise TargetError(f"{self._target} does not say what engine it has")
-        held, blobs = self._holdings, self._blobs
-        return Greeting(engine, version, driver, store, platform, accept, layers, held, blobs, capability, patch)
+        maker, free = ((self._facts.get(key) or [""])[0] for key in (Fact.MAKER, Fact.FREE))
+        return Greeting(
+            engine,
+            version,
+            driver,
+            store,
+            platform,
+            accept,
+            layers,
+            self._holdings,
+            self._blobs,
+            capability,
+            maker if _MAKER.fullmatch(maker) else "",
+            _number(free, limits.SIZE),
+            patch,
+        )
 
 
 def _words(facts: Mapping[str, list[str]], key: str) -> tuple[str, ...]:

@@ -37,7 +37,7 @@ api_info() {
     $2 ~ /^io.containerd.snapshotter/ { status = $2 }
     END {
       if (!("BuildahVersion" in fact))
-        print fact["ServerVersion"], fact["OSType"] "/" fact["Architecture"], fact["Driver"], status
+        print fact["ServerVersion"], fact["OSType"] "/" fact["Architecture"], fact["Driver"], fact["DockerRootDir"], status
     }'
 }
 

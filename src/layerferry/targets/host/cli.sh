@@ -16,8 +16,8 @@ cli_probe() {
 cli_info() {
   base='{{.ServerVersion}} {{.OSType}}/{{.Architecture}} {{.Driver}}'
   case $engine in
-    podman) base='{{.Version.Version}} {{.Version.OsArch}} {{.Store.GraphDriverName}}' ;;
-    docker) base="$base{{range .DriverStatus}} {{index . 1}}{{end}}" ;;
+    podman) base='{{.Version.Version}} {{.Version.OsArch}} {{.Store.GraphDriverName}} {{.Store.GraphRoot}}' ;;
+    docker) base="$base {{.DockerRootDir}}{{range .DriverStatus}} {{index . 1}}{{end}}" ;;
   esac
   exec $cli info --format "$base"
 }
