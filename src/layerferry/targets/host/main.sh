@@ -34,6 +34,9 @@ converse() {
     case $verb in
       learn) learn "$one" $two ;;
       program) prepare "$one" ;;
+      files | match | probe) [ "$program" ] || refuse "$verb" ;;
+    esac
+    case $verb in
       files) sign "$one" $two ;;
       match) compare "$one" ;;
       probe) probe_line ;;
