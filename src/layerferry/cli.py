@@ -35,7 +35,7 @@ _LOG = click.option("--log", metavar="FILE", help="Append a log of the run to it
 _NO_ARGUMENTS: Any = getattr(click.exceptions, "NoArgsIsHelpError", ())
 
 #: Options of `push` that are settings.
-_SETTINGS = ("route", "platform", "compression", "timeout", "jobs", "retries")
+_SETTINGS = ("route", "platform", "compression", "timeout", "jobs", "retries", "whole_layers")
 
 
 class PushCommand(click.Command):
@@ -80,6 +80,7 @@ def cli() -> None:
 @click.option("--ssh-option", "ssh_options", multiple=True, metavar="KEY=VALUE", help="ssh's -o.  [repeatable]")
 @click.option("--ssh-config", type=click.Path(exists=True, dir_okay=False, path_type=Path), help="ssh's -F.")
 @click.option("--jobs", type=int, metavar="N", help="How many targets to push to at once.  [default: 8]")
+@click.option("--whole-layers", is_flag=True, default=None, help="Send layers whole, and never as patches.")
 @click.option("--retries", type=int, metavar="N", help="Further tries where a connection breaks.  [default: 3]")
 @click.option(
     "--timeout",

@@ -26,9 +26,17 @@ One session does everything. It is lines of text until an archive starts (`>` is
     > learn IMAGE NAME TOKEN BASIC            where blobs are not told: let the daemon push IMAGE to us as NAME, with
                                               these credentials, in docker's two forms of them
     < learned yes|no
+    > program BASE64                          where layers are to be patched: what the target's python3 is to run
+    < end
+    > probe                                   and frames: what comes is thrown away
+    < end                                     they were all here
+    > files sha256:… IMAGE…                   the files of the layers of IMAGE… that the asked image does not have
+    < data BASE85 | end                       their digests
+    > match blocks|pieces                     and frames: the paths of some files
+    < data BASE85 | end                       the digests of the parts of those that are here
     > tag IMAGE NAME                          an image ID, or a throw-away name, gets a name
     > expect INCOMING sha256:… sha256:…       the header: a throw-away name, and the diff IDs that it must show
-    > load zstd                               and the archive follows: LENGTH, bytes, LENGTH, bytes, 0
+    > load zstd | load patch-zstd             and the archive, or its recipe, follows: LENGTH, bytes, LENGTH, bytes, 0
     > -                                         a sign of life, between frames and between lines (`idle`)
     < swept 1                                 so many throw-away names of dead sessions are gone
     < alive                                     one while the engine works, each 10 s (`alive`)
@@ -67,6 +75,10 @@ class Verb(StrEnum):
     LAYER = "layer"
     END = "end"
     LEARN = "learn"
+    PROGRAM = "program"
+    PROBE = "probe"
+    FILES = "files"
+    MATCH = "match"
     EXPECT = "expect"
     LOAD = "load"
     TAG = "tag"
@@ -81,6 +93,7 @@ class Fact(StrEnum):
     PLATFORM = "platform"
     ACCEPT = "accept"
     LAYERS = "layers"
+    PATCH = "patch"
     CAPABILITY = "capability"
     MAKER = "maker"
     FREE = "free"
@@ -96,6 +109,7 @@ class Reply(StrEnum):
     LOOSE = "loose"
     BLOB = "blob"
     LEARNED = "learned"
+    DATA = "data"
     SWEPT = "swept"
     LOADED = "loaded"
     END = "end"

@@ -137,6 +137,10 @@ ALIVE = 120.0
 #: While an engine loads: so long, and a second for each MiB of the archive. A slow disk of a NAS writes 10 MiB in one.
 LOADED = 900.0
 LOADED_RATE = MIB
+#: Bytes of what a target tells of its files, in one answer: 16 for each, so these are four million files.
+FILES: Final = 64 * MIB
+#: To read all files of some layers, with signs of life: 10 GB from a slow disk take 100 s.
+FILES_READ = 900.0
 #: For names: an engine takes less than a second; a receiver may run a command then, which has 5 minutes by default.
 NAMED = 1800.0
 #: For what a target said before it hung up.

@@ -3,6 +3,7 @@
 The host script (`layerferry.targets.host`) or `layerferry.receive` is the other end.
 """
 
+import base64
 import contextlib
 import re
 import threading
@@ -141,6 +142,44 @@ class Conversation:
         log.mask(token, basic)
         self._say((Verb.LEARN, image_id, name, token, basic))
         return self._answer("its engine to push to us", limits.ANSWER).split() == [Reply.LEARNED, "yes"]
+
+    def prepare(self, program: str) -> None:
+        """Give the target the program that it is to run, in base64."""
+        self._say((Verb.PROGRAM, program))
+        self._data("it to take a program", limits.ANSWER)
+
+    def probe(self, data: bytes) -> None:
+        """Send what the target throws away; when this returns, all of it is there."""
+        self._say((Verb.PROBE,))
+        self._send((data,))
+        self._data("it to take some bytes", limits.ANSWER)
+
+    def files(self, image_id: str, candidates: Iterable[str]) -> bytes:
+        """The digests of the files of images that have layers beside those of the asked one; `program` says how."""
+        self._say((Verb.FILES, image_id, *candidates))
+        return self._data("it to read its files", limits.FILES_READ)
+
+    def match(self, what: str, paths: bytes) -> bytes:
+        """The `blocks` or the `pieces` of the files of some paths; `program` says how."""
+        self._say((Verb.MATCH, what))
+        self._send((paths,))
+        return self._data("it to compare its files", limits.FILES_READ)
+
+    def _send(self, chunks: Iterable[bytes]) -> None:
+        for frame in in_blocks(chunks, FRAME):
+            self._write(b"%d\n" % len(frame) + frame)
+        self._say(("0",))
+
+    def _data(self, what: str, whole: float) -> bytes:
+        """The bytes of an answer in lines."""
+        data, wait = bytearray(), _Wait(what, self._silence(whole), whole)
+        for line in self._answer_lines(wait):
+            match line.split():
+                case [Reply.DATA, text] if len(data) <= limits.FILES:
+                    data += _decoded(text, self.target)
+                case _:
+                    self._skip()
+        return bytes(data)
 
     def load(self, expected: Mapping[str, Sequence[str]], method: str, stream: Iterable[bytes]) -> dict[str, str]:
         """Send an archive; `expected` has the diff IDs by throw-away name. The image IDs that the engine shows.
@@ -283,6 +322,13 @@ class Conversation:
         while line != Reply.END:
             yield line
             line = self._read(wait)
+
+
+def _decoded(text: str, target: str) -> bytes:
+    try:
+        return base64.b85decode(text)
+    except ValueError:
+        raise TargetError(f"{target} tells of its files in other signs than those of base85") from None
 
 
 def _before(line: str) -> str:

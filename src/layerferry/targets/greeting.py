@@ -71,6 +71,8 @@ class Greeting:
     #: What throw-away names of this session end with, or nothing; and bytes that are free for layers.
     maker: str = ""
     free: int | None = None
+    #: The compressions that a recipe of an archive may have; none where nothing is patched.
+    patch: tuple[str, ...] = ()
 
     def __str__(self) -> str:
         return f"{self.engine} {self.version.partition('+')[0]} ({self.store_name})"
@@ -142,8 +144,8 @@ class Reader:
         try:
             engine, version, driver = (*map(Word, self._facts[Fact.ENGINE][:3]), "", "")[:3]
             platform, store = Platform.parse(self._facts[Fact.PLATFORM][0]), StoreKind(self._facts[Fact.STORE][0])
-            accept, layers, capability = (
-                _words(self._facts, key) for key in (Fact.ACCEPT, Fact.LAYERS, Fact.CAPABILITY)
+            accept, layers, capability, patch = (
+                _words(self._facts, key) for key in (Fact.ACCEPT, Fact.LAYERS, Fact.CAPABILITY, Fact.PATCH)
             )
         except (KeyError, IndexError, ValueError, LayerferryError):
             engine = ""
@@ -163,6 +165,7 @@ class Reader:
             capability,
             maker if _MAKER.fullmatch(maker) else "",
             _number(free, limits.SIZE),
+            patch,
         )
 
 

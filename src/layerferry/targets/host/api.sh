@@ -52,6 +52,11 @@ api_list() {
 
 api_layers() { fetch layers; }
 
+api_folders() {
+  text=$(api -f "$at/images/$1/json") || return
+  for one in UpperDir LowerDir; do say "$text" | sed -n "s/.*\"$one\":\"\([^\"]*\)\".*/\1/p"; done
+}
+
 api_show() { printf '%s\n' "$@" | fetch layers; }
 
 # Where the load fails, the stream of what docker says has begun with a 200, and ends with a message.

@@ -27,7 +27,8 @@ copy() {
 }
 
 load() {
-  case " $expand " in
+  case " $expand $compression" in
+    *" patch-"*) frames | ${compression#patch-} -dcq | played expand | "${way}_load" ;;
     *" $compression "*) frames | $compression -dcq | "${way}_load" ;;
     *) frames | "${way}_load" ;;
   esac

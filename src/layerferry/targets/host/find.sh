@@ -90,6 +90,7 @@ describe() {
     [ $way != ctr ] || { expand=gzip; has gzip || accept=none; }
     has zstd && accept="$accept zstd" expand="$expand zstd"
   fi
+  find_patch
   full=iflag=fullblock
   : | dd bs=1 count=0 $full >/dev/null 2>&1 || full=''
 }
@@ -100,6 +101,7 @@ greet() {
   say "platform $platform"
   say "accept $accept"
   say "layers $takes"
+  [ -z "$patches" ] || say "patch$patches"
   say 'capability alive idle login'
   [ -z "$maker" ] || say "maker $maker"
 }
