@@ -16,14 +16,14 @@ from rig import Engine, Rig
 from rig.command import Layerferry, Run
 
 NAME = "patch-test/app:1"
-RATE = "8mbit"
+RATE = "6mbit"
 
 
 def layer(version: int) -> bytes:
-    """2 MB of files, as an installer leaves them: of another version the heads of all, and all of one, are others."""
+    """3 MB of files, as an installer leaves them: of another version the heads of all, and all of one, are others."""
     out = io.BytesIO()
     with tarfile.open(fileobj=out, mode="w", format=tarfile.GNU_FORMAT) as archive:
-        for number in range(110):
+        for number in range(150):
             data = bytes((version,)) * 16 + random.Random(number).randbytes(20_000)
             info = tarfile.TarInfo(f"opt/lib/{number}.pyc")
             info.size, info.mtime = len(data), version

@@ -39,7 +39,7 @@ converse() {
       probe) probe_line ;;
       expect) expect "$one" "$two" ;;
       load)
-        case " $accept " in *" ${one:--} "*) ;; *) is_patch "$one" || refuse load "$one" ;; esac
+        case " $accept " in *" ${one:--} "*) ;; *) { [ "$program" ] && is_patch "$one"; } || refuse load "$one" ;; esac
         receive "$one" ;;
       tag) give "$one" "$two" ;;
       'done') finish ;;
