@@ -90,7 +90,7 @@ watch() {
 
 main() {
   incoming='' learning='' names='' header='' wanted_engine='' ctr='' cli=docker way=cli rootless=''
-  offered='' given='' folder='' ticker='' stage=ask one_name='' program='' folders=''
+  offered='' given='' folder='' ticker='' stage=ask one_name='' program=''
   trap cleanup EXIT
   # mksh leaves out the trap of an EXIT that comes out of a trap.
   trap 'trap - EXIT; cleanup 129; exit 129' HUP INT TERM PIPE
