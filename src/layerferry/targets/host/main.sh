@@ -25,10 +25,8 @@ converse() {
   while mark wait "$self"; read -r verb one two; do
     mark work
     case $verb:$stage in
-      learn:ask | learn:dry) ;;
-      program:ask | files:patch | match:patch | probe:patch) stage='patch' ;;
-      expect:patch) stage=$verb ;;
-      expect:ask | expect:expect | load:expect | tag:ask | tag:load | tag:tag | done:ask | done:load | done:tag) stage=$verb ;;
+      learn:ask | learn:dry | probe:program | files:program | match:program) ;;
+      program:ask | expect:ask | expect:program | expect:expect | load:expect | tag:ask | tag:load | tag:tag | done:ask | done:load | done:tag) stage=$verb ;;
       learn:* | program:* | files:* | match:* | probe:* | expect:* | load:* | tag:* | done:*) refuse "$verb" 'has no place here' ;;
     esac
     case $verb in
