@@ -34,15 +34,8 @@ def test_a_verb_leads_from_a_state_to_the_next_as_the_script_has_it() -> None:
     cases = re.findall(r"((?:[a-z]+:[a-z]+ ?\| ?)+[a-z]+:[a-z]+)\) ?(?:stage=\$verb ?)?;;", script().decode())
     moves = {tuple(pair.strip().split(":")) for case in cases for pair in case.split("|")}
     assert {(verb, state) for state, _, verb, _ in table("stages")} == moves
-    assert {verb for verb, _ in moves} == {
-        Verb.LEARN,
-        *_ASKING,
-        Verb.PROGRAM,
-        Verb.EXPECT,
-        Verb.LOAD,
-        Verb.TAG,
-        Verb.DONE,
-    }
+    verbs = {Verb.LEARN, *_ASKING, Verb.PROGRAM, Verb.EXPECT, Verb.LOAD, Verb.TAG, Verb.DONE}
+    assert {verb for verb, _ in moves} == verbs
 
 
 def test_a_state_is_called_after_the_verb_that_leads_to_it() -> None:
