@@ -24,6 +24,7 @@ One session does everything. It is lines of text until an archive starts (`>` is
     > learn IMAGE NAME TOKEN BASIC            where blobs are not told: let the daemon push IMAGE to us as NAME, with
                                               these credentials, in docker's two forms of them
     < learned yes|no
+    > signature STATEMENT SSHSIG              for a receiver that wants signed images (`signed`), in base64
     > tag IMAGE NAME                          an image ID, or a throw-away name, gets a name
     > expect INCOMING sha256:… sha256:…       the header: a throw-away name, and the diff IDs that it must show
     > load zstd                               and the archive follows: LENGTH, bytes, LENGTH, bytes, 0
@@ -64,6 +65,8 @@ class Verb(StrEnum):
     LAYER = "layer"
     END = "end"
     LEARN = "learn"
+    #: A statement on an image and its signature, in base64, for a target that is `Capability.SIGNED`.
+    SIGNATURE = "signature"
     EXPECT = "expect"
     LOAD = "load"
     TAG = "tag"
@@ -79,6 +82,8 @@ class Fact(StrEnum):
     ACCEPT = "accept"
     LAYERS = "layers"
     CAPABILITY = "capability"
+    #: How many signers it requires of each image.
+    SIGNATURES = "signatures"
 
 
 class Reply(StrEnum):
@@ -107,6 +112,8 @@ class Capability(StrEnum):
     IDLE = "idle"
     #: `learn` takes credentials.
     LOGIN = "login"
+    #: A receiver gives names to signed images alone, and takes `signature`.
+    SIGNED = "signed"
 
 
 class VerdictKind(StrEnum):

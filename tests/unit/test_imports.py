@@ -16,7 +16,7 @@ STOREYS = (
     ("push", "routes"),
     ("sources", "targets", "report", "receive"),
     ("registry_client", "embedded_registry", "streams", "process_socket", "log"),
-    ("settings", "tar_headers"),
+    ("settings", "tar_headers", "signing"),
     ("ci", "compression", "chunks", "result"),
     ("events", "disk", "oci", "temporary", "lazy"),
     ("errors", "processes", "causes", "protocol"),

@@ -36,6 +36,8 @@ class VisibleImages:
     images: Mapping[str, tuple[str, ...]]
     #: The blobs that a containerd store has of them, by the engine's image ID.
     learned: Mapping[str, "BlobDigests"] = field(default_factory=dict)
+    #: Whether an image that is here counts only where its config's digest is known, which signers sign.
+    signed: bool = False
     _blobs: dict[str, Descriptor] = field(default_factory=dict)
     _chains: frozenset[str] = frozenset()
     _layers: frozenset[str] = frozenset()
@@ -53,7 +55,7 @@ class VisibleImages:
 
     def present(self, image_id: str) -> str:
         """The engine's ID of an image that the client calls by its config's digest, or by that ID; empty for none."""
-        if image_id in self.images:
+        if image_id in self.images and (not self.signed or self.config(image_id)):
             return image_id
         return next((here for here, digests in self.learned.items() if digests.config == image_id), "")
 
@@ -61,6 +63,12 @@ class VisibleImages:
         """The IDs of the image that the engine calls `image_id`: that one, and its config's digest where known."""
         digests = self.learned.get(image_id)
         return (image_id, digests.config) if digests else (image_id,)
+
+    def config(self, image_id: str) -> str:
+        """The digest of the config of the image that the engine calls `image_id`; empty where that is not known."""
+        if self.store is not StoreKind.BLOB:
+            return image_id
+        return self.learned[image_id].config if image_id in self.learned else ""
 
     def answer(self, ask: Ask) -> list[str]:
         """The lines of the answer to `ask`."""
@@ -112,10 +120,10 @@ class VisibleImages:
         return layer if here and layer.digest == diff_id else None
 
 
-def find_visible_images(engine: Engine, policy: Policy, asks: Sequence[Ask]) -> VisibleImages:
+def find_visible_images(engine: Engine, policy: Policy, asks: Sequence[Ask], *, signed: bool = False) -> VisibleImages:
     """The images that the client may know of; of a containerd store, with the blobs that it takes to reuse them."""
     ids = {image_id for image_id, name in engine.names() if policy.shows(name, image_id)}
-    visible = VisibleImages(engine.store, engine.layers(ids) if ids else {})
+    visible = VisibleImages(engine.store, engine.layers(ids) if ids else {}, signed=signed)
     if engine.store is not StoreKind.BLOB or not (holders := visible.holders(asks)):
         return visible
     from layerferry.receive.blob_digests import open_registry  # noqa: PLC0415 - most hosts do not need it
@@ -125,7 +133,8 @@ def find_visible_images(engine: Engine, policy: Policy, asks: Sequence[Ask]) -> 
             told = {image_id: registry.learn(image_id, visible.images[image_id]) for image_id in holders}
     except OSError:  # no place for a folder or a port: what is not known must be sent
         return visible
-    return VisibleImages(engine.store, visible.images, {here: digests for here, digests in told.items() if digests})
+    learned = {here: digests for here, digests in told.items() if digests}
+    return VisibleImages(engine.store, visible.images, learned, signed)
 
 
 def _shared(layers: Sequence[str], wanted: Sequence[str]) -> int:
