@@ -9,7 +9,7 @@ import base64
 import re
 import tempfile
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from layerferry.receive import command
@@ -85,7 +85,7 @@ class AllowedSigners:
     """A file of allowed signers, those that are revoked, and the ssh-keygen that reads both."""
 
     program: str
-    environment: Mapping[str, str]
+    environment: Mapping[str, str] = field(repr=False)
     allowed: Path
     revoked: Sequence[Path]
     #: Where our private folders are made.

@@ -243,7 +243,7 @@ class Dialogue:
             if not self.policy.runs(image.platform, engine.platform):
                 raise Refusal(f"images for {image.platform} are not taken here")
             if self._signatures:
-                self._signatures.admit(image.ids[0], image.diff_ids, image.platform)
+                self._signatures.admit(image.ids, image.diff_ids, image.platform)
 
     def _verified(self, engine: Engine, image: "CheckedImage") -> str:
         """The image ID that the client knows: not that of a manifest which names blobs of ours.

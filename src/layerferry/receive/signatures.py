@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 
-from layerferry.oci.image import Platform
+from layerferry.oci.image import Name, Platform
 from layerferry.protocol import Capability, Fact
 from layerferry.receive import strict_json
 from layerferry.receive.allowed_signers import AllowedSigners, Signer, SignerRefusal, count
@@ -39,9 +39,8 @@ class Checked:
 class Signatures:
     """The signatures that a client has shown, and the names that they allow. Times are seconds since 1970."""
 
+    policy: Policy
     sources: Sequence[AllowedSigners]
-    required: int
-    oldest: float | None
     #: None where an older image may come back.
     memory: NewestStatements | None
     decisions: DecisionLog
@@ -53,7 +52,7 @@ class Signatures:
 
     def facts(self) -> list[str]:
         """The lines of the greeting."""
-        return [f"{Fact.CAPABILITY} {Capability.SIGNED}", f"{Fact.SIGNATURES} {self.required}"]
+        return [f"{Fact.CAPABILITY} {Capability.SIGNED}", f"{Fact.SIGNATURES} {self.policy.require}"]
 
     def take(self, statement: str, signature: str) -> None:
         """Check a signature, as the client's two words; raises `Refusal`."""
@@ -97,14 +96,20 @@ class Signatures:
             raise Refusal("the statement was made in the future: see to the clocks")
         if statement.expires and statement.expires <= now:
             raise Refusal("the statement has expired")
-        if self.oldest is not None and statement.created < now - self.oldest:
-            raise Refusal(f"the statement is older than {self.oldest:g} s, which is too old here")
+        oldest = self.policy.max_signature_age
+        if oldest is not None and statement.created < now - oldest:
+            raise Refusal(f"the statement is older than {oldest:g} s, which is too old here")
 
-    def admit(self, config: str, diff_ids: Sequence[str], platform: Platform) -> None:
-        """Raise `Refusal` unless an image may get some name at all: else the engine need not see it."""
+    def admit(self, ids: Sequence[str], diff_ids: Sequence[str], platform: Platform) -> None:
+        """Raise `Refusal` unless an image may get some name at all: else the engine need not see it.
+
+        The first of its `ids` is its config's digest.
+        """
+        config = ids[0]
         about = self._about(config, diff_ids, platform)
-        names = sorted({name for checked in about for name in checked.statement.names})
-        refusal = Refusal(f"the image {config} is signed for no name")
+        signed = {name for checked in about for name in checked.statement.names}
+        names = sorted(name for name in signed if self.policy.names(Name.parse(name), *ids))
+        refusal = Refusal(f"the image {config} is signed for no name that is allowed here")
         for name in names:
             try:
                 self._check(name, about)
@@ -139,8 +144,8 @@ class Signatures:
         if not meant:
             raise Refusal(f"the image was not signed for the name {name}")
         signers = min(count(_of(meant, number)) for number in range(len(self.sources)))
-        if signers < self.required:
-            raise Refusal(f"{name} needs the signatures of {self.required} signers, and has those of {signers}")
+        if signers < self.policy.require:
+            raise Refusal(f"{name} needs the signatures of {self.policy.require} signers, and has those of {signers}")
         made = [checked.statement.created for checked in meant]
         accepted = Accepted(meant[0].statement.config, min(made), max(made))
         if self.memory:
@@ -188,4 +193,4 @@ def open_signatures(
     memory = None if policy.allow_rollback else NewestStatements(policy.memory)
     if memory:
         memory.look()
-    return Signatures(sources, policy.require, policy.max_signature_age, memory, decisions)
+    return Signatures(policy, sources, memory, decisions)

@@ -139,6 +139,10 @@ class Conversation:
         self._say((Verb.LEARN, image_id, name, token, basic))
         return self._answer("its engine to push to us", limits.ANSWER).split() == [Reply.LEARNED, "yes"]
 
+    def show(self, signatures: Iterable[tuple[str, str]]) -> None:
+        """Show signatures, each a statement and a SSHSIG in base64, to a target that is `Capability.SIGNED`."""
+        self._say(*((Verb.SIGNATURE, *words) for words in signatures))
+
     def load(self, expected: Mapping[str, Sequence[str]], method: str, stream: Iterable[bytes]) -> dict[str, str]:
         """Send an archive; `expected` has the diff IDs by throw-away name. The image IDs that the engine shows.
 

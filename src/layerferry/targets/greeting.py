@@ -19,13 +19,14 @@ from layerferry.oci.image import (
     is_digest,
 )
 from layerferry.oci.store_kind import StoreKind
-from layerferry.protocol import Fact, Reply
+from layerferry.protocol import Capability, Fact, Reply
 
 #: What a manifest of ours may name: of an encrypted or a foreign layer we know too little.
 _LAYER_TYPES = frozenset({MEDIA_TYPE_LAYER, MEDIA_TYPE_LAYER_GZIP, MEDIA_TYPE_LAYER_ZSTD, *DOCKER_LAYER_TYPES})
 #: Facts of today are five, and three lines are said of an image beside those for its layers.
 _FACTS, _LINES_AN_IMAGE, _LINES_A_LAYER = 64, 8, 4
 _WORDS_OF_A_FACT = 16
+_MOST_SIGNERS = 100
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +66,8 @@ class Greeting:
     #: By diff ID, the blobs that the target's store has for the layers that were asked for, as far as it tells.
     blobs: dict[str, Descriptor] = field(default_factory=dict)
     capability: tuple[str, ...] = ()
+    #: How many signers the target requires of an image; 0 where it asks for none.
+    signers: int = 0
 
     def __str__(self) -> str:
         return f"{self.engine} {self.version.partition('+')[0]} ({self.store_name})"
@@ -144,7 +147,12 @@ class Reader:
         if not engine:
             raise TargetError(f"{self._target} does not say what engine it has")
         held, blobs = self._holdings, self._blobs
-        return Greeting(engine, version, driver, store, platform, accept, layers, held, blobs, capability)
+        signers = self._signers() if Capability.SIGNED in capability else 0
+        return Greeting(engine, version, driver, store, platform, accept, layers, held, blobs, capability, signers)
+
+    def _signers(self) -> int:
+        """One, where the number is not to be read: how many it takes is the target's to say."""
+        return _number(" ".join(self._facts.get(Fact.SIGNATURES, ())), _MOST_SIGNERS) or 1
 
 
 def _words(facts: Mapping[str, list[str]], key: str) -> tuple[str, ...]:
