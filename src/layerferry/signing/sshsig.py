@@ -1,7 +1,7 @@
 """A signature of OpenSSH's over a statement (openssh-portable, PROTOCOL.sshsig), as a file and as words of a line.
 
-The file is text: the statement on its first line, and the signature, armoured as `ssh-keygen -Y sign` does. So
-OpenSSH alone can check it: `head -n 1 FILE | ssh-keygen -Y verify -n image@layerferry -s FILE ...`.
+The file is text: the signature, armoured as `ssh-keygen -Y sign` does it, and the statement on the last line. So OpenSSH
+alone can check it: `tail -n 1 FILE | ssh-keygen -Y verify -n image@layerferry -s FILE ...`.
 """
 
 import base64
@@ -42,8 +42,8 @@ class SignedStatement:
         """Read a file; raises `StatementError`."""
         if len(data) > LARGEST_FILE:
             raise StatementError(f"it is larger than {LARGEST_FILE} bytes")
-        first, newline, rest = data.partition(b"\n")
-        return cls(Statement.read(first + newline), read_armour(rest))
+        armoured, end, statement = data.partition(_END.encode() + b"\n")
+        return cls(Statement.read(statement), read_armour(armoured + end))
 
     @classmethod
     def read_words(cls, statement: str, signature: str, parse: Callable[[bytes], Any]) -> Self:
@@ -57,7 +57,7 @@ class SignedStatement:
         return base64.b64encode(self.statement.encode()).decode(), base64.b64encode(self.signature).decode()
 
     def to_file(self) -> bytes:
-        return self.statement.encode() + armour(self.signature)
+        return armour(self.signature) + self.statement.encode()
 
 
 def armour(signature: bytes) -> bytes:
