@@ -1,7 +1,7 @@
 """A signature of OpenSSH's over a statement (openssh-portable, PROTOCOL.sshsig), as a file and as words of a line.
 
-The file is text: the signature, armoured as `ssh-keygen -Y sign` does it, and the statement on the last line. So OpenSSH
-alone can check it: `tail -n 1 FILE | ssh-keygen -Y verify -n image@layerferry -s FILE ...`.
+The file is text: the signature, armoured as `ssh-keygen -Y sign` does it, and the statement on the last line. OpenSSH
+by itself can check it: `tail -n 1 FILE | ssh-keygen -Y verify -n image@layerferry -s FILE ...`.
 """
 
 import base64
