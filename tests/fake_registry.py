@@ -40,6 +40,8 @@ class FakeRegistry:
     location: str = "/uploads/{number}"
     mounts: bool = True
     forgets_tags: bool = False
+    #: Whether it takes manifests of docker's media types; zot does not.
+    takes_dockers: bool = True
     #: How many bytes of an upload are read before nothing is heard of it any more, until this is set.
     stalls_after: int | None = None
     released: threading.Event = field(default_factory=threading.Event)
@@ -113,6 +115,8 @@ class _Handler(http.server.BaseHTTPRequestHandler):
             self._say(registry.statuses.pop(0), b'{"errors": [{"code": "DENIED", "message": "quota\\nexceeded"}]}')
         elif not self._admitted():
             self._challenge()
+        elif not registry.takes_dockers and "docker" in self.headers.get("Content-Type", ""):
+            self._say(415, b'{"errors": [{"code": "MANIFEST_INVALID"}]}')
         elif match := re.fullmatch(r"/v2/(.+)/manifests/(.+)", self.path):
             if not registry.forgets_tags:
                 registry.tags[f"{match[1]}:{match[2]}"] = self.headers["Content-Type"], data

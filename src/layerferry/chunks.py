@@ -1,10 +1,13 @@
 """The bytes of blobs in chunks: read, checked against their digest, unpacked. No blob is ever held whole."""
 
+import bz2
 import contextlib
 import gzip
 import hashlib
 import io
+import lzma
 import queue
+import re
 import tarfile
 import threading
 import zlib
@@ -22,12 +25,21 @@ from layerferry.oci.image import MEDIA_TYPE_LAYER, MEDIA_TYPE_LAYER_GZIP, MEDIA_
 CHUNK = 1 << 20
 #: Bytes at the start of a file that tell how it is compressed.
 HEAD = 6
-#: RFC 1952, section 2.3.1; RFC 8878, sections 3.1.1 and 3.1.2 (a skippable frame, as zstd:chunked layers may have one).
-_MAGIC = {b"\x1f\x8b": MEDIA_TYPE_LAYER_GZIP, b"\x28\xb5\x2f\xfd": MEDIA_TYPE_LAYER_ZSTD} | {
-    bytes((0x50 + number, 0x2A, 0x4D, 0x18)): MEDIA_TYPE_LAYER_ZSTD for number in range(16)
-}
-#: What tar, gzip and zstd streams raise when they are damaged or end too early.
-_DAMAGE = (OSError, EOFError, tarfile.TarError, zlib.error, zstandard.ZstdError)
+#: Layers that no engine is sure to unpack; no specification has a media type for them.
+LAYER_XZ = f"{MEDIA_TYPE_LAYER}+xz"
+LAYER_BZIP2 = f"{MEDIA_TYPE_LAYER}+bzip2"
+#: RFC 1952, section 2.3.1; the xz file format, section 2.1.1.1; bzip2; RFC 8878, sections 3.1.1 and 3.1.2 (a skippable
+#: frame, as zstd:chunked layers may have one).
+_MAGIC = {
+    b"\x1f\x8b": MEDIA_TYPE_LAYER_GZIP,
+    b"\x28\xb5\x2f\xfd": MEDIA_TYPE_LAYER_ZSTD,
+    b"\xfd7zXZ\x00": LAYER_XZ,
+    b"BZh": LAYER_BZIP2,
+} | {bytes((0x50 + number, 0x2A, 0x4D, 0x18)): MEDIA_TYPE_LAYER_ZSTD for number in range(16)}
+#: What tar, gzip, zstd and xz streams raise when they are damaged or end too early.
+_DAMAGE = (OSError, EOFError, tarfile.TarError, zlib.error, zstandard.ZstdError, lzma.LZMAError)
+#: And what the last two say of a window that they were not given the memory for; seen with zstd 1.5.6 and xz 5.4.1.
+_TOO_MUCH_MEMORY = ("requires too much memory", "Memory usage limit")
 
 
 class ChunkReader(io.RawIOBase):
@@ -115,6 +127,12 @@ def layer_type(head: bytes) -> str:
     return next((media_type for magic, media_type in _MAGIC.items() if head.startswith(magic)), MEDIA_TYPE_LAYER)
 
 
+def packing(media_type: str) -> str:
+    """How a layer of that media type is compressed, in whoever's words for it: `gzip`, `zstd`, `xz`, `bzip2`, or ""."""
+    last = re.split("[+.]", media_type)[-1]
+    return last if last in {"gzip", "zstd", "xz", "bzip2"} else ""
+
+
 def unpacked(file: IO[bytes], media_type: str) -> IO[bytes]:
     """`file` without its compression, which is the one of `media_type`.
 
@@ -126,7 +144,44 @@ def unpacked(file: IO[bytes], media_type: str) -> IO[bytes]:
     if media_type.endswith("zstd"):
         unpacker = zstandard.ZstdDecompressor(max_window_size=limits.ZSTD_WINDOW)
         return unpacker.stream_reader(file, read_size=CHUNK, read_across_frames=True)
+    if media_type == LAYER_XZ:
+        return io.BufferedReader(_Xz(file), CHUNK)
+    if media_type == LAYER_BZIP2:
+        return cast("IO[bytes]", bz2.BZ2File(file))
     return file
+
+
+class _Xz(io.RawIOBase):
+    """The streams of an xz file, one after the other: `lzma.LZMAFile` bounds no memory."""
+
+    def __init__(self, file: IO[bytes]) -> None:
+        self._file = file
+        self._stream: lzma.LZMADecompressor | None = None
+        self._rest = b""
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        while True:
+            if self._stream is not None and self._stream.eof:
+                self._rest, self._stream = self._stream.unused_data, None
+            if self._stream is None or self._stream.needs_input:
+                self._rest = self._rest or self._file.read(CHUNK)
+            if self._stream is None:
+                self._rest = self._rest.lstrip(b"\0")  # padding between streams (section 2.2)
+                if not self._rest:
+                    if self._file.read(1):
+                        raise lzma.LZMAError("something else follows it")
+                    return 0
+                self._stream = lzma.LZMADecompressor(lzma.FORMAT_XZ, memlimit=limits.XZ_MEMORY)
+            elif self._stream.needs_input and not self._rest:
+                raise EOFError("it ends in the middle of a stream")
+            given, self._rest = self._rest, b""
+            data = self._stream.decompress(given, len(buffer))
+            if data:
+                buffer[: len(data)] = data
+                return len(data)
 
 
 def most_of(size: int) -> int:
@@ -168,6 +223,11 @@ def damage(place: str) -> Iterator[None]:
     try:
         yield
     except _DAMAGE as error:
+        if any(words in str(error) for words in _TOO_MUCH_MEMORY):
+            raise SourceError(
+                f"{place} is refused: to unpack it takes more than {limits.ZSTD_WINDOW >> 20} MiB of memory",
+                hint="Pack it again without --long or --ultra: `zstd -19` and `xz -9` take less.",
+            ) from None
         if isinstance(error, OSError) and error.strerror:
             raise SourceError(f"{place} cannot be read: {error.strerror}") from None
         raise SourceError(f"{place} is damaged or cut short: {str(error) or type(error).__name__}") from None

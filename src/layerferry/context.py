@@ -108,6 +108,7 @@ class Context:
             settings.parsed_platform,
             jobs=settings.jobs,
             retries=settings.retries,
+            whole_layers=settings.whole_layers,
             **chosen,
         )
 

@@ -68,10 +68,15 @@ class TargetEnd:
             path.mkdir(parents=True)
         module = str(Path(__file__).parent)
         for door in self.kind.doors:
-            words = f"import sys\nsys.path.insert(0, {module!r})\nimport stateful_engine\n"
+            # A receiver hands nothing on of its environment: the engine's place stands in its program.
+            place = f"import os\nos.environ['ENGINE'] = {str(self.state)!r}\n"
+            words = f"import sys\nsys.path.insert(0, {module!r})\n{place}import stateful_engine\n"
             call = f"sys.exit(stateful_engine.main({door!r}, sys.argv[1:]))\n"
             (self.bin / door).write_text(f"#!{sys.executable} -IS\n{words}{call}")
             (self.bin / door).chmod(0o755)
+        # No test asks a real one.
+        (self.bin / "sudo").write_text("#!/bin/sh\nexit 1\n")
+        (self.bin / "sudo").chmod(0o755)
         (self.state / "socket").touch()
         self._write({"info": self.kind.info, "store": self.kind.store, "images": {}, "names": {}, "lie": ""})
 
@@ -128,7 +133,6 @@ class TargetEnd:
             "PATH": f"{self.bin}:{os.defpath}",
             "HOME": str(self.folder / "home"),
             "TMPDIR": str(self.folder / "scratch"),
-            "ENGINE": str(self.state),
             # No test asks an engine of this machine.
             **(
                 {"DOCKER_HOST": f"unix://{self.state}/socket"} if "curl" in self.kind.doors else {"DOCKER_CONTEXT": "x"}
@@ -137,15 +141,6 @@ class TargetEnd:
         words = ["env", "-i", *(f"{name}={value}" for name, value in environment.items())]
         if not self.kind.receiver:
             return [*words, dash]
-        # A receiver hands nothing on of its environment: the engine's place stands in its program.
-        (self.bin / "sudo").write_text("#!/bin/sh\nexit 1\n")
-        for door in self.kind.doors:
-            program = self.bin / door
-            if "environ" not in program.read_text():
-                text = program.read_text().replace(
-                    "\n", f"\nimport os\nos.environ['ENGINE'] = {str(self.state)!r}\n", 1
-                )
-                program.write_text(text)
         return [*words, sys.executable, "-m", "layerferry", "receive", "--allow", "app:*", "--allow", "old:*",
                 "--log", str(self.folder / "log"), "--spool", str(self.folder / "scratch")]  # fmt: skip
 
@@ -184,7 +179,7 @@ class TargetEnd:
 
     def talk(self, *lines: str) -> list[str]:
         """Say the ask and what follows; hang up. What the end says, without a sign of life."""
-        opening = f"engine {self.kind.engine}".strip()
+        opening = f"engine {self.kind.engine or 'docker'}"
         said = preamble() + "".join(f"{line}\n" for line in (opening, *lines)).encode()
         # As ssh starts it: a shell that reads its script from stdin may read on, into what is meant for the script.
         start = [] if self.kind.receiver else ["-c", BOOTSTRAP.removeprefix("exec sh -c '").removesuffix("'")]

@@ -162,6 +162,8 @@ def test_the_beginning_of_an_id_is_no_name_unless_the_daemon_has_one(
         {"Id": ["x"]},
         {"Id": None},
         {"Os": "li\nnux"},
+        {"Os": ""},
+        {"Architecture": ""},
         {"Architecture": 5},
         {"Variant": "v7 x"},
         {"RootFS": {"Layers": [BASE, f"{ID}\nend\ntag {BASE} victim:prod\ndone"]}},

@@ -164,9 +164,7 @@ def test_without_ssh_keygen_nothing_is_asked(stage: Stage) -> None:
 def test_nothing_of_the_clients_is_on_a_command_line(stage: Stage) -> None:
     seen = stage.folder / "seen"
     wrapper = stage.bench.bin / "ssh-keygen"
-    wrapper.write_text(
-        f'#!/bin/sh\nprintf '%s\\n' "$@" >>{seen}\nPATH=/usr/bin:/bin exec ssh-keygen "$@"\n'
-    )
+    wrapper.write_text(f'#!/bin/sh\nprintf "%s\\n" "$@" >>{seen}\nPATH=/usr/bin:/bin exec ssh-keygen "$@"\n')
     wrapper.chmod(0o755)
     assert stage.serve().lines[-1] == "done"
     words = {word for word in seen.read_text().splitlines() if not word.startswith(str(stage.bench.spool))}

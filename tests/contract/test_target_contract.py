@@ -221,10 +221,11 @@ def test_an_image_that_was_not_offered_gets_no_name(end: TargetEnd) -> None:
     assert end.names == end.before
 
 
-def test_an_engine_that_is_not_there_is_told(end: TargetEnd) -> None:
-    for door in end.kind.doors:
-        (end.bin / door).unlink()
-    wanted = end.kind.engine or "docker"
-    end.kind = type(end.kind)((), "", end.kind.store, end.kind.receiver, wanted)
+def test_an_engine_that_does_not_answer_is_told_in_its_own_words(end: TargetEnd) -> None:
+    """None that is there besides stands in for it."""
+    for door in (*end.kind.doors, "sudo"):
+        (end.bin / door).write_text("#!/bin/sh\necho is the daemon running? >&2\nexit 1\n")
+        (end.bin / door).chmod(0o755)
     last = end.talk("end")[-1]
-    assert last.split()[:2] in ([Reply.FAILED, VerdictKind.NO_ENGINE], [Reply.FAILED, VerdictKind.ENGINE])
+    assert last.split()[:2] == [Reply.FAILED, VerdictKind.ENGINE]
+    assert "is the daemon running?" in last

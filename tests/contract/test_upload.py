@@ -107,6 +107,23 @@ def test_blobs_go_up_as_the_source_has_them_and_the_manifest_comes_last(registry
     assert result.bytes.sent == sum(map(len, (*picture.layers, picture.config, picture.manifest)))
 
 
+def test_a_registry_that_takes_no_manifest_of_dockers_gets_ocis(registry: FakeRegistry, tmp_path: Path) -> None:
+    """zot: 415, MANIFEST_INVALID."""
+    picture = Picture((BASE, CHANGE), ("gzip", "gzip"), docker=True)
+    files = layout_files([named_entry(picture, "docker.io/library/app:1")], picture.documents)
+    reference = f"oci:{write_folder(tmp_path / 'app', files)}"
+    push(registry, tmp_path, reference)
+    assert registry.tags["app:1"] == (picture.manifest_type, picture.manifest)
+    registry.takes_dockers = False
+    (result,) = push(registry, tmp_path, reference, names=["zot:1", "zot:2"])
+    media_type, manifest = registry.tags["zot:1"]
+    assert registry.tags["zot:2"] == (media_type, manifest)
+    assert media_type == "application/vnd.oci.image.manifest.v1+json"
+    assert b"docker" not in manifest
+    assert [layer["digest"] for layer in layers(registry, "zot:1")] == list(map(digest_of, picture.layers))
+    assert (result.image_id, result.verified) == (digest_of(manifest), True)
+
+
 def test_a_plain_layer_is_compressed_always_to_the_same_bytes(registry: FakeRegistry, tmp_path: Path) -> None:
     reference = layout(tmp_path, (BASE, ""))
     push(registry, tmp_path, reference)

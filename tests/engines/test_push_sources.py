@@ -1,6 +1,7 @@
 """Every kind of source to every kind of target: all arrives, and of a change only the change is sent."""
 
 import json
+import lzma
 import platform
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -17,6 +18,7 @@ from packed import (
     Picture,
     descriptor,
     digest_of,
+    dumps,
     index_of,
     layer_tar,
     layout_files,
@@ -165,6 +167,45 @@ def test_the_targets_platform_is_picked(layerferry: Layerferry, target: Engine, 
     assert_whole(target, f"{NAME}:1", mine, tmp_path)
     run = layerferry("push", reference, target.ssh_alias, "--name", f"{NAME}:1", "--platform", f"linux/{OTHER}", code=5)
     assert f"is for linux/{OTHER}" in run.stderr
+
+
+@pytest.mark.kinds(target=ENGINES)
+def test_an_image_of_no_layers_goes_too(layerferry: Layerferry, target: Engine, tmp_path: Path) -> None:
+    """`FROM scratch` with labels alone; also when it is there already."""
+    image = Picture((), (), architecture=HERE.architecture)
+    (tmp_path / "empty.tar").write_bytes(ARCHIVES["oci-archive"](image, f"docker.io/{NAME}:1"))
+    for _ in range(2):
+        run = layerferry("push", f"archive:{tmp_path}/empty.tar", target.ssh_alias, "--json")
+        assert (run.result["verified"], run.result["layers"]) == (True, [])
+        assert target.diff_ids(f"{NAME}:1") == []
+
+
+@pytest.mark.kinds(source=ENGINES, target=("docker28-overlay2",))
+def test_so_it_does_out_of_every_store(layerferry: Layerferry, source: Engine, target: Engine, tmp_path: Path) -> None:
+    """docker saves none out of a graph driver, so that it has to push it; podman, which reaches no registry, does."""
+    image = Picture((), (), architecture=HERE.architecture)
+    (tmp_path / "empty.tar").write_bytes(ARCHIVES["docker25"](image, f"docker.io/{NAME}:1"))
+    source.load(tmp_path / "empty.tar")
+    run = layerferry("push", f"{NAME}:1", target.ssh_alias, "--json", source=source)
+    assert (run.result["verified"], run.result["layers"]) == (True, [])
+    assert target.diff_ids(f"{NAME}:1") == []
+
+
+@pytest.mark.kinds(target=("docker20-overlay2", "docker28-containerd", "podman5"))
+def test_layers_of_xz_come_unpacked_and_lying_ones_as_they_are(
+    layerferry: Layerferry, target: Engine, tmp_path: Path
+) -> None:
+    image = picture(f"xz {target.kind.name}", 2, "")
+    stored = (lzma.compress(image.tars[0], preset=0), packed(image.tars[1], "zstd"))
+    config = descriptor("application/vnd.oci.image.config.v1+json", image.config)
+    layers = [descriptor("application/vnd.oci.image.layer.v1.tar+gzip", data) for data in stored]
+    manifest = dumps({"schemaVersion": 2, "config": config, "layers": layers})
+    entry = descriptor("application/vnd.oci.image.manifest.v1+json", manifest)
+    blobs = {digest_of(data): data for data in (*stored, manifest, image.config)}
+    write_folder(tmp_path / "layout", layout_files([entry], blobs))
+    run = layerferry("push", f"oci:{tmp_path}/layout", target.ssh_alias, "--name", f"{NAME}:1", "--json")
+    assert run.result["verified"] is True
+    assert_whole(target, f"{NAME}:1", image, tmp_path)
 
 
 @pytest.mark.kinds(target=("docker28-overlay2",))

@@ -8,6 +8,7 @@ import tarfile
 from pathlib import Path
 
 import pytest
+import zstandard
 
 from layerferry.errors import SourceError
 from layerferry.oci import limits
@@ -81,11 +82,43 @@ def test_of_files_with_one_name_the_last_counts(tmp_path: Path) -> None:
         assert tarball(tmp_path, data).document("data") == b"{2}"
 
 
-@pytest.mark.parametrize(("pack", "name"), [(bz2.compress, "bzip2"), (lzma.compress, "xz")])
-def test_other_compressions_are_told(tmp_path: Path, pack: type[bytes], name: str) -> None:
-    with pytest.raises(SourceError, match=f"is compressed with {name}") as caught:
-        inspect(tmp_path, pack(docker20(PICTURE, "app:1")))
-    assert "gzip or zstd" in caught.value.hint
+@pytest.mark.parametrize("pack", [bz2.compress, lzma.compress])
+def test_xz_and_bzip2_are_read_too(tmp_path: Path, pack: type[bytes]) -> None:
+    """skopeo, podman and docker read them; `tar cJ` writes one, and pixz many streams."""
+    data = docker20(PICTURE, "app:1")
+    half = len(data) // 2
+    for packed in (pack(data), pack(data[:half]) + pack(data[half:])):
+        assert inspect(tmp_path, packed) == PICTURE.id
+    packed = pack(data)
+    with pytest.raises(SourceError, match="damaged or cut short"):
+        inspect(tmp_path, packed[: len(packed) // 2])
+
+
+def test_padding_between_streams_of_xz_is_none_and_rubbish_is(tmp_path: Path) -> None:
+    data = docker20(PICTURE, "app:1")
+    assert inspect(tmp_path, lzma.compress(data[:99]) + bytes(8) + lzma.compress(data[99:]) + bytes(4)) == PICTURE.id
+    with pytest.raises(SourceError, match="damaged or cut short"):
+        inspect(tmp_path, lzma.compress(data[:2000]) + b"rubbish")
+
+
+def test_a_window_that_takes_too_much_memory_is_refused_and_not_called_damaged(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`zstd --long=31`: 2 GiB, where `zstd -d` by itself takes 128 MiB."""
+    data = docker20(PICTURE, "app:1")
+    for log, fits in ((27, True), (31, False)):
+        parameters = zstandard.ZstdCompressionParameters(window_log=log, enable_ldm=True)
+        packer = zstandard.ZstdCompressor(compression_params=parameters).compressobj()
+        packed = packer.compress(data) + packer.flush()
+        if fits:
+            assert inspect(tmp_path, packed) == PICTURE.id
+            continue
+        with pytest.raises(SourceError, match=r"is refused: to unpack it takes more than 128 MiB") as caught:
+            inspect(tmp_path, packed)
+        assert "--long" in caught.value.hint
+    monkeypatch.setattr(limits, "XZ_MEMORY", 1 << 20)
+    with pytest.raises(SourceError, match=r"is refused: to unpack it takes more than 128 MiB"):
+        inspect(tmp_path, lzma.compress(data))
 
 
 @pytest.mark.parametrize(

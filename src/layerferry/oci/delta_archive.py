@@ -9,7 +9,7 @@ reads. An engine that has a layer never opens its blob, so the blob may be absen
 import json
 import tarfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from layerferry.oci.content import Blob, Content, Summary
 from layerferry.oci.image import (
@@ -60,18 +60,20 @@ class Manifest:
 class ArchiveBytes:
     """A run of archive bytes; `compressed` tells that compressing it again would be in vain.
 
-    A `packed` one is zstd frames that stand for the run, and `stands_for` so many bytes of it.
+    A `packed` one is zstd frames that stand for the run, a `recipe` is what a target makes it of; `stands_for` is how
+    many bytes of it.
     """
 
     data: bytes
     compressed: bool = False
     packed: bool = False
+    recipe: bool = False
     stands_for: int = 0
 
     @property
     def passed(self) -> int:
         """Bytes of the archive that have passed with this piece."""
-        return self.stands_for if self.packed else len(self.data)
+        return self.stands_for if self.packed or self.recipe else len(self.data)
 
 
 def describe(plan: Plan, summary: Summary, sent: Mapping[str, Descriptor], incoming: str = "") -> Manifest:
@@ -89,13 +91,19 @@ def describe(plan: Plan, summary: Summary, sent: Mapping[str, Descriptor], incom
     config = summary.config
     if own := _own(summary.manifest, layers):
         return Manifest(incoming, *own, config, layers)
+    described = Descriptor(MEDIA_TYPE_CONFIG, digest_of(config), len(config))
+    return Manifest(incoming, MEDIA_TYPE_MANIFEST, manifest_of(described, layers), config, layers)
+
+
+def manifest_of(config: Descriptor, layers: Sequence[Descriptor]) -> bytes:
+    """An OCI manifest (image-spec, manifest.md)."""
     document = {
         "schemaVersion": 2,
         "mediaType": MEDIA_TYPE_MANIFEST,
-        "config": Descriptor(MEDIA_TYPE_CONFIG, digest_of(config), len(config)).to_json(),
+        "config": replace(config, media_type=MEDIA_TYPE_CONFIG).to_json(),
         "layers": [layer.to_json() for layer in layers],
     }
-    return Manifest(incoming, MEDIA_TYPE_MANIFEST, _json(document), config, layers)
+    return _json(document)
 
 
 def _own(manifest: tuple[str, bytes] | None, layers: Sequence[Descriptor]) -> tuple[str, bytes] | None:
@@ -180,7 +188,10 @@ def _blob(blob: Blob, packed: Iterable[bytes] | None) -> Iterator[ArchiveBytes]:
     """A layer between its header and its padding; how much of a packed one has passed is known at its end."""
     size = blob.descriptor.size
     yield ArchiveBytes(_header(blob_path(blob.descriptor.digest), size))
-    if packed is not None:
+    if blob.recipe is not None:
+        yield from (ArchiveBytes(chunk, recipe=True) for chunk in blob.recipe)
+        yield ArchiveBytes(b"", recipe=True, stands_for=size)
+    elif packed is not None:
         yield from (ArchiveBytes(chunk, packed=True) for chunk in packed)
         yield ArchiveBytes(b"", packed=True, stands_for=size)
     else:

@@ -57,6 +57,8 @@ class Options:
     retries: int = 3
     #: The signatures for targets that want them; None where there are none.
     offer: "Offer | None" = None
+    #: Whether a layer always goes whole, and never as a recipe.
+    whole_layers: bool = False
 
 
 def nameless(reference: str) -> UsageError:

@@ -6,14 +6,14 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from layerferry.chunks import checked, copied, exhaust
+from layerferry.chunks import LAYER_BZIP2, LAYER_XZ, checked, copied, exhaust
 from layerferry.disk import KeptFile
 from layerferry.errors import ConnectError, TargetError, VerificationError
 from layerferry.events import SENDING_EVERY, Emit, Greeted, Loading, Sending, Warned
 from layerferry.oci.content import Blob
-from layerferry.oci.delta_archive import describe
+from layerferry.oci.delta_archive import describe, manifest_of
 from layerferry.oci.documents import Document
-from layerferry.oci.image import MEDIA_TYPE_CONFIG, Descriptor, Image, Name, digest_of
+from layerferry.oci.image import MEDIA_TYPE_CONFIG, MEDIA_TYPE_MANIFEST, Descriptor, Image, Name, digest_of
 from layerferry.oci.manifest import parse_manifest
 from layerferry.oci.plan import Inventory, Plan, complete, plan
 from layerferry.push.blob_cache import Memory
@@ -24,6 +24,7 @@ from layerferry.push.request import Options, Wanted
 from layerferry.registry_client.endpoint import Blame, Endpoint
 from layerferry.registry_client.pusher import RepositoryPusher
 from layerferry.sources import SourceImage, kind_of
+from layerferry.sources.unpacked import Unpacked
 from layerferry.targets.bastion import Bastion
 from layerferry.targets.registry_address import RegistryTarget
 from layerferry.temporary import TemporaryFolder
@@ -119,7 +120,7 @@ class RegistryDestination:
                     for blob in _blobs(data, home.place):
                         self._copy(blob, home, pusher, spool)
                 if not item.present or not pusher.shows(name.tag, digest_of(data)):
-                    _name(pusher, name, media_type, data)
+                    media_type, data = _name(pusher, name, media_type, data)
         item.image_id = digest_of(data)
 
     def _bring(self, item: Item, home: RepositoryPusher, spool: Path) -> tuple[str, bytes]:
@@ -130,7 +131,8 @@ class RegistryDestination:
             before = frozenset(self._brought)
             wanted = item.plan.wanted - before
             found: dict[str, Descriptor] = {}
-            with item.source.fetch(item.plan, item.route, wanted, spool) as content:
+            with item.source.fetch(item.plan, item.route, wanted, spool) as opened:
+                content = Unpacked(opened, {LAYER_XZ, LAYER_BZIP2}, spool)
                 for blob in content.blobs():
                     found |= self._put(item, home, blob, spool)
                 for diff_id in item.plan.wanted & before:
@@ -210,14 +212,21 @@ class RegistryDestination:
         return sum(pusher.sent for pusher in self._pushers.values())
 
 
-def _name(pusher: RepositoryPusher, name: Name, media_type: str, data: bytes) -> None:
-    """Give an image its name, the last step of all, and look whether it has it."""
-    pusher.put_manifest(name.tag, media_type, data)
+def _name(pusher: RepositoryPusher, name: Name, media_type: str, data: bytes) -> tuple[str, bytes]:
+    """Give an image its name, the last step of all, and look whether it has it; the manifest that it has.
+
+    Where a registry takes docker's manifests no more, it is OCI's of the same blobs.
+    """
+    if not pusher.put_manifest(name.tag, media_type, data):
+        config, *layers = _blobs(data, pusher.place)
+        media_type, data = MEDIA_TYPE_MANIFEST, manifest_of(config, layers)
+        pusher.put_manifest(name.tag, media_type, data)
     if not pusher.shows(name.tag, digest_of(data)):
         raise VerificationError(
             f"{pusher.place} shows {name.path}:{name.tag} as something else than was sent",
             hint="Somebody else may have pushed it at the same time; a mirror may show what is older.",
         )
+    return media_type, data
 
 
 def _planned(image: Image, found: RegistryInventory) -> Plan:

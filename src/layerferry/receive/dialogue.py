@@ -185,19 +185,30 @@ class Dialogue:
             match words:
                 case [Verb.LEARN, *_]:
                     self.client.say(f"{Reply.LEARNED} no")  # a client does not choose where an image is pushed to
-                case [Verb.SIGNATURE, statement, signature] if self._signatures and not self._loaded and not self._tags:
-                    self._signatures.take(statement, signature)
-                case [Verb.EXPECT, name, *diff_ids] if not self._loaded and not self._tags:
-                    self._expect(name, tuple(diff_ids))
+                case [Verb.SIGNATURE | Verb.EXPECT, _, *_] if not self._loaded and not self._tags:
+                    self._announce(words)
                 case [Verb.LOAD, method] if self._expected and not self._loaded and not self._tags:
                     self._load(engine, visible, method)
                 case [Verb.TAG, image, name] if not self._expected or self._loaded:
                     self._tag(visible, image, name)
                 case [Verb.DONE] if not self._expected or self._loaded:
                     self._done(engine)
+                    if not self._expected:  # a load has done it; that an image is here may be a dead session's doing
+                        self._sweep(engine, visible)
+                    self.client.say(Reply.DONE)
                     return 0
                 case [word, *_]:
                     raise Refusal(f"{word[:20]!r} has no place here")
+
+    def _announce(self, words: list[str]) -> None:
+        """Hear what is said of the images before they come."""
+        match words:
+            case [Verb.EXPECT, name, *diff_ids]:
+                self._expect(name, tuple(diff_ids))
+            case [Verb.SIGNATURE, statement, signature] if self._signatures:
+                self._signatures.take(statement, signature)
+            case _:
+                raise Refusal(f"{words[0]!r} has no place here")
 
     def _expect(self, name: str, diff_ids: tuple[str, ...]) -> None:
         if not (name.isascii() and 0 < len(name) <= _LONGEST_NAME) or name in self._expected:
@@ -224,6 +235,8 @@ class Dialogue:
                 images = check(spooled, self._expected, visible)
                 self._admit(engine, images)
                 self.decisions.write("checked", images=[image.ids[0] for image in images], bytes=meter.spent)
+                if swept := self._sweep(engine, visible):
+                    self.client.say(f"{Reply.SWEPT} {swept}")
                 self._incoming = [image.name for image in images]
                 engine.load(archive(spooled, images))
         except OSError as error:
@@ -235,6 +248,13 @@ class Dialogue:
         self.client.say(
             *(f"{Reply.LOADED} {image.incoming} {told}" for image, told in zip(images, shown, strict=True)), Reply.END
         )
+
+    def _sweep(self, engine: Engine, visible: VisibleImages) -> int:
+        """Remove the throw-away names that sessions have left which were killed; how many there were."""
+        swept = [name for name in visible.left if engine.remove(name)]
+        if swept:
+            self._note("swept", names=swept)
+        return len(swept)
 
     def _admit(self, engine: Engine, images: tuple["CheckedImage", ...]) -> None:
         for image in images:
@@ -303,7 +323,6 @@ class Dialogue:
         self._drop(engine)
         if self.policy.run:
             self._run_command(given)
-        self.client.say(Reply.DONE)
 
     def _confirm(self, engine: Engine) -> None:
         """See that each name is its image now, as the engine shows both: somebody else may have moved one meanwhile."""

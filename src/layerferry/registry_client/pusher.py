@@ -16,7 +16,7 @@ from layerferry.causes import reason
 from layerferry.errors import LayerferryError
 from layerferry.oci import limits
 from layerferry.oci.documents import Document
-from layerferry.oci.image import Descriptor, digest_of
+from layerferry.oci.image import MEDIA_TYPE_MANIFEST, Descriptor, digest_of
 from layerferry.registry_client.connections import BROKEN, done
 from layerferry.registry_client.repository import Repository
 from layerferry.registry_client.tries import PASSING
@@ -120,13 +120,18 @@ class RepositoryPusher(Repository):
         done(response)
         return "" if response.status_code in _STORED else f"HTTP {response.status_code}"
 
-    def put_manifest(self, tag: str, media_type: str, data: bytes) -> None:
-        """Give an image its name. What the manifest names has to be there."""
-        response = self._ask(
-            "PUT", f"manifests/{tag}", {"Content-Type": media_type}, data, expect={HTTPStatus.CREATED, HTTPStatus.OK}
-        )
-        done(response)
+    def put_manifest(self, tag: str, media_type: str, data: bytes) -> bool:
+        """Give an image its name. What the manifest names has to be there.
+
+        False where the registry takes no manifest of docker's media type, as zot takes none.
+        """
+        ours = media_type == MEDIA_TYPE_MANIFEST
+        refused = set() if ours else {HTTPStatus.UNSUPPORTED_MEDIA_TYPE}
+        headers = {"Content-Type": media_type}
+        put = self._ask("PUT", f"manifests/{tag}", headers, data, expect={HTTPStatus.CREATED, HTTPStatus.OK, *refused})
+        done(put)
         self._count(len(data))
+        return put.status_code not in refused
 
     def shows(self, tag: str, digest: str) -> bool:
         """Whether a tag names the manifest with this digest: its bytes are hashed, and no header is believed."""

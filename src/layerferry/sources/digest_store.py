@@ -6,10 +6,12 @@ What a layout, an archive and a registry have in common: they only differ in whe
 import contextlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
+from dataclasses import replace
+from itertools import chain
 from pathlib import Path
 from typing import Protocol
 
-from layerferry.chunks import checked
+from layerferry.chunks import HEAD, checked, layer_type, packing
 from layerferry.errors import SourceError
 from layerferry.oci.content import Blob, Content, Route, Summary
 from layerferry.oci.image import Descriptor, Image
@@ -33,23 +35,42 @@ class Stored:
         self._wanted = wanted
         self._store = store
         self._received = 0
+        #: By diff ID, what turned out to be packed otherwise than its media type says.
+        self._corrected: dict[str, Descriptor] = {}
 
     def blobs(self) -> Iterator[Blob]:
         descriptors = self._found.descriptors
         lacking = {blob.digest: diff_id for diff_id, blob in descriptors.items() if diff_id in self._wanted}
         blobs = tuple(descriptors[diff_id] for diff_id in lacking.values())
-        for blob, chunks in self._store.stream(blobs):
-            yield Blob(lacking.pop(blob.digest), blob, checked(self._counted(chunks), blob, self._store.place))
+        for blob, stored in self._store.stream(blobs):
+            diff_id = lacking.pop(blob.digest)
+            told, chunks = _told_by_content(blob, checked(self._counted(stored), blob, self._store.place))
+            if told != blob:
+                self._corrected[diff_id] = told
+            yield Blob(diff_id, told, chunks)
         if lacking:
             raise SourceError(f"{self._store.place} lacks layer {min(lacking)} of {self._found.image.reference}")
 
     def finish(self) -> Summary:
-        return Summary(self._found.config, self._found.descriptors, self._found.manifest, self._received)
+        descriptors = {**self._found.descriptors, **self._corrected}
+        return Summary(self._found.config, descriptors, self._found.manifest, self._received)
 
     def _counted(self, chunks: Iterator[bytes]) -> Iterator[bytes]:
         for chunk in chunks:
             self._received += len(chunk)
             yield chunk
+
+
+def _told_by_content(blob: Descriptor, chunks: Iterator[bytes]) -> tuple[Descriptor, Iterator[bytes]]:
+    """A layer by the compression that it has: a media type is what somebody wrote, and engines look at the content."""
+    head = b""
+    for chunk in chunks:
+        head += chunk
+        if len(head) >= HEAD:
+            break
+    found = layer_type(head) if head else blob.media_type
+    told = blob if packing(found) == packing(blob.media_type) else replace(blob, media_type=found)
+    return told, chain((head,), chunks)
 
 
 class DirectImage(SourceImage):

@@ -3,6 +3,7 @@
 What we do not know is skipped: a target of tomorrow says it. What is beyond what was asked counts for nothing.
 """
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -27,6 +28,8 @@ _LAYER_TYPES = frozenset({MEDIA_TYPE_LAYER, MEDIA_TYPE_LAYER_GZIP, MEDIA_TYPE_LA
 _FACTS, _LINES_AN_IMAGE, _LINES_A_LAYER = 64, 8, 4
 _WORDS_OF_A_FACT = 16
 _MOST_SIGNERS = 100
+#: It becomes a part of a tag, which has 128 characters at most (distribution-spec, "Pulling manifests").
+_MAKER = re.compile(r"[0-9a-f](?:-?[0-9a-f]){0,79}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +69,11 @@ class Greeting:
     #: By diff ID, the blobs that the target's store has for the layers that were asked for, as far as it tells.
     blobs: dict[str, Descriptor] = field(default_factory=dict)
     capability: tuple[str, ...] = ()
+    #: What throw-away names of this session end with, or nothing; and bytes that are free for layers.
+    maker: str = ""
+    free: int | None = None
+    #: The compressions that a recipe of an archive may have; none where nothing is patched.
+    patch: tuple[str, ...] = ()
     #: How many signers the target requires of an image; 0 where it asks for none.
     signers: int = 0
 
@@ -139,16 +147,30 @@ class Reader:
         try:
             engine, version, driver = (*map(Word, self._facts[Fact.ENGINE][:3]), "", "")[:3]
             platform, store = Platform.parse(self._facts[Fact.PLATFORM][0]), StoreKind(self._facts[Fact.STORE][0])
-            accept, layers, capability = (
-                _words(self._facts, key) for key in (Fact.ACCEPT, Fact.LAYERS, Fact.CAPABILITY)
+            accept, layers, capability, patch = (
+                _words(self._facts, key) for key in (Fact.ACCEPT, Fact.LAYERS, Fact.CAPABILITY, Fact.PATCH)
             )
         except (KeyError, IndexError, ValueError, LayerferryError):
             engine = ""
         if not engine:
             raise TargetError(f"{self._target} does not say what engine it has")
-        held, blobs = self._holdings, self._blobs
-        signers = self._signers() if Capability.SIGNED in capability else 0
-        return Greeting(engine, version, driver, store, platform, accept, layers, held, blobs, capability, signers)
+        maker, free = ((self._facts.get(key) or [""])[0] for key in (Fact.MAKER, Fact.FREE))
+        return Greeting(
+            engine,
+            version,
+            driver,
+            store,
+            platform,
+            accept,
+            layers,
+            self._holdings,
+            self._blobs,
+            capability,
+            maker if _MAKER.fullmatch(maker) else "",
+            _number(free, limits.SIZE),
+            patch,
+            self._signers() if Capability.SIGNED in capability else 0,
+        )
 
     def _signers(self) -> int:
         """One, where the number is not to be read: how many it takes is the target's to say."""

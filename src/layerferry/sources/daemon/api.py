@@ -324,7 +324,10 @@ class Export(Save):
 
 
 def _platform_of(found: Document) -> Platform:
-    return Platform(found.word("Os"), found.word("Architecture"), found.word("Variant", ""))
+    platform = Platform(found.word("Os"), found.word("Architecture"), found.word("Variant", ""))
+    if not platform.os or not platform.architecture:
+        raise found.damaged("it does not say for which system and architecture it is")
+    return platform
 
 
 def _is_classic(found: Document) -> bool:

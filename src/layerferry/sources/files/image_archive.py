@@ -1,11 +1,18 @@
-"""`archive:PATH[:NAME]`: a tar that holds an OCI layout or a docker archive; plain, gzip or zstd.
+"""`archive:PATH[:NAME]`: a tar that holds an OCI layout or a docker archive; plain, or gzip, zstd, xz or bzip2.
 
 A plain tar is read by random access: its headers, then just the blobs that are wanted. A compressed one knows no such
 order: it passes once, to learn what it holds, and once more, as far as it must, for what is wanted of it.
 """
 
+import contextlib
+import re
+import stat
 from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import IO
 
+from layerferry.chunks import chunks_of, copied, damage, exhaust
+from layerferry.disk import KeptFile, is_there
 from layerferry.errors import SourceError
 from layerferry.oci.delta_archive import blob_path
 from layerferry.oci.image import Descriptor, Platform
@@ -15,6 +22,9 @@ from layerferry.sources.digest_store import DirectImage
 from layerferry.sources.files import docker_archive
 from layerferry.sources.files.layout import select, split_path
 from layerferry.sources.files.tar_index import Tarball
+from layerferry.temporary import TemporaryFolder
+
+_STDIN = re.compile(r"-(?:[:@]|\Z)")
 
 
 class ArchivedLayout:
@@ -40,23 +50,45 @@ _REASON = "the archive is on this machine's disk"
 
 
 class ArchiveSource(Source):
-    """A source for references of the form `archive:PATH[:NAME]`."""
+    """A source for references of the form `archive:PATH[:NAME]`. `-` is stdin; that and a pipe are spooled once."""
 
     def __init__(self) -> None:
         self._tarballs: dict[str, Tarball] = {}
+        self._stack = contextlib.ExitStack()
+
+    def close(self) -> None:
+        self._stack.close()
 
     def open(self, reference: str, platform: Platform | None = None) -> SourceImage:
-        path, selector = split_path(reference.removeprefix("archive:"))
-        tarball = self._tarballs.get(str(path)) or self._tarballs.setdefault(str(path), Tarball(path))
+        text = reference.removeprefix("archive:")
+        path, selector = (Path("-"), text[2:]) if _STDIN.match(text) else split_path(text)
+        tarball = self._tarballs.get(str(path)) or self._tarballs.setdefault(str(path), self._open(path))
         # docker 25 and later, and buildx, write both; the layout tells digests and platforms.
         if tarball.member("index.json"):
             return _layout(tarball, reference, selector, platform)
         if tarball.member("manifest.json"):
             return _docker(tarball, reference, selector, platform)
         raise SourceError(
-            f"{path} is no image archive: it has neither an index.json nor a manifest.json",
+            f"{tarball.place} is no image archive: it has neither an index.json nor a manifest.json",
             hint="`docker save`, `podman save`, `buildx build --output type=oci` and others write one.",
         )
+
+    def _open(self, path: Path) -> Tarball:
+        place = "the archive on stdin" if str(path) == "-" else f"the archive {path}"
+        if str(path) != "-" and not any(is_there(path, kind) for kind in (stat.S_ISFIFO, stat.S_ISCHR, stat.S_ISSOCK)):
+            return Tarball(path, place)
+        spool = Path(self._stack.enter_context(TemporaryFolder()), "archive.tar")
+        with damage(place), _stream(path) as file, KeptFile(spool, 0, exact=False) as kept:
+            if file.isatty():
+                raise SourceError(
+                    "stdin is a terminal, and no archive", hint="docker save app:1 | layerferry push archive:- HOST"
+                )
+            exhaust(copied(chunks_of(file), kept))
+        return Tarball(spool, place)
+
+
+def _stream(path: Path) -> IO[bytes]:
+    return open(0, "rb", buffering=0, closefd=False) if str(path) == "-" else path.open("rb", buffering=0)
 
 
 def _layout(tarball: Tarball, reference: str, selector: str, platform: Platform | None) -> DirectImage:

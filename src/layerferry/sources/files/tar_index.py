@@ -1,4 +1,4 @@
-"""The files in a tar, read in place: a plain one by random access, a gzip or zstd one as it passes.
+"""The files in a tar, read in place: a plain one by random access, a compressed one as it passes.
 
 Nothing is unpacked to disk, so no name and no link can lead anywhere; one that would is a file that is not there.
 """
@@ -30,7 +30,6 @@ from layerferry.oci.image import MEDIA_TYPE_LAYER
 from layerferry.tar_headers import Headers, Part
 
 _MOST_LINKS = 8
-_UNKNOWN = {b"BZh": "bzip2", b"\xfd7zXZ\x00": "xz"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,8 +45,9 @@ class Member:
 class Tarball:
     """A tar's regular files by name. Raises `SourceError` where it is none, or damaged."""
 
-    def __init__(self, path: Path) -> None:
-        self.place = f"the archive {path}"
+    def __init__(self, path: Path, place: str = "") -> None:
+        """`place` is what people call it."""
+        self.place = place or f"the archive {path}"
         self._path = path
         self._members: dict[str, Member] = {}
         self._links: dict[str, str] = {}
@@ -97,9 +97,6 @@ class Tarball:
                 raise SourceError(f"there is no archive {self._path}", hint="Write it as archive:PATH.")
             with self._path.open("rb") as file:
                 head = file.read(HEAD)
-        for magic, name in _UNKNOWN.items():
-            if head.startswith(magic):
-                raise SourceError(f"{self.place} is compressed with {name}", hint="Compress it with gzip or zstd.")
         return layer_type(head)
 
     @contextlib.contextmanager

@@ -37,7 +37,7 @@ api_info() {
     $2 ~ /^io.containerd.snapshotter/ { status = $2 }
     END {
       if (!("BuildahVersion" in fact))
-        print fact["ServerVersion"], fact["OSType"] "/" fact["Architecture"], fact["Driver"], status
+        print fact["ServerVersion"], fact["OSType"] "/" fact["Architecture"], fact["Driver"], fact["DockerRootDir"], status
     }'
 }
 
@@ -51,6 +51,11 @@ api_list() {
 }
 
 api_layers() { fetch layers; }
+
+api_folders() {
+  text=$(api -f "$at/images/$1/json") || return
+  for one in UpperDir LowerDir; do say "$text" | sed -n "s/.*\"$one\":\"\([^\"]*\)\".*/\1/p"; done
+}
 
 api_show() { printf '%s\n' "$@" | fetch layers; }
 

@@ -5,7 +5,9 @@ from functools import cache
 from importlib.resources import files
 
 #: In the order in which they are sent: what starts all of it comes last.
-PARTS = ("words", "cli", "api", "ctr", "nerdctl", "containerd", "find", "inventory", "archive", "names", "main")
+PARTS = (
+    "words", "cli", "api", "ctr", "nerdctl", "containerd", "find", "inventory", "archive", "patch", "names", "main",
+)  # fmt: skip
 #: What stands first in each part, for shellcheck. What another part sets or uses is no fault there; in the whole it is.
 _PART = re.compile(r"# shellcheck shell=sh .*\n")
 _WHOLE = "# shellcheck shell=sh disable=SC2086,SC2329 # words are made of variables, names of functions of $way\n"
