@@ -297,7 +297,7 @@ class Dialogue:
             self._tags.append((loaded.name, self._allowed(text, *loaded.ids)))
             if self._signatures:
                 self._signatures.allow(text, loaded.ids[0], loaded.diff_ids, loaded.platform)
-        elif here := self._offered.get(image):
+        elif here := self._offered.get(image) or (image if image and image in visible.told else ""):
             self._tags.append((here, self._allowed(text, *visible.ids(here))))
             if self._signatures:
                 self._signatures.allow(text, visible.config(here), visible.images[here])
