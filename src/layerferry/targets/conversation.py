@@ -143,6 +143,10 @@ class Conversation:
         self._say((Verb.LEARN, image_id, name, token, basic))
         return self._answer("its engine to push to us", limits.ANSWER).split() == [Reply.LEARNED, "yes"]
 
+    def show(self, signatures: Iterable[tuple[str, str]]) -> None:
+        """Show signatures, each a statement and a SSHSIG in base64, to a target that is `Capability.SIGNED`."""
+        self._say(*((Verb.SIGNATURE, *words) for words in signatures))
+
     def prepare(self, program: str) -> bool:
         """Give the target the program that it is to run, as `layerferry.patch.text.word` has it; whether it can."""
         self._say((Verb.PROGRAM, program))
