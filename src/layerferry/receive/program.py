@@ -122,8 +122,7 @@ def _converse(client: Client, policy: Policy, decisions: DecisionLog, environmen
     clean = clean_environment(environment)
     expander = Expander(find_program("zstd", clean), clean)
     home = Path(environment.get("HOME", "/nonexistent"))
-    sole = policy.immutable_tags
-    host = Host(lambda engine: find_engine(engine, clean, sole=sole), expander, clean, home)
+    host = Host(lambda engine: find_engine(engine, clean), expander, clean, home)
     start = time.monotonic()
     try:
         decisions.write("start", command=environment.get("SSH_ORIGINAL_COMMAND", ""))

@@ -3,6 +3,7 @@
 What we do not know is skipped: a target of tomorrow says it. What is beyond what was asked counts for nothing.
 """
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -26,6 +27,10 @@ _LAYER_TYPES = frozenset({MEDIA_TYPE_LAYER, MEDIA_TYPE_LAYER_GZIP, MEDIA_TYPE_LA
 #: Facts of today are five, and three lines are said of an image beside those for its layers.
 _FACTS, _LINES_AN_IMAGE, _LINES_A_LAYER = 64, 8, 4
 _WORDS_OF_A_FACT = 16
+#: Printable characters that no `Word` has.
+_ODD = re.compile(r"[!-*,/:-@\[-^`{|}]")
+#: Characters that no user's name has; a directory's may be `CORP\\ana` or `ana@corp.example`.
+_ODD_USER = re.compile(r"[^A-Za-z0-9._@\\ +-]")
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,9 +70,19 @@ class Greeting:
     #: By diff ID, the blobs that the target's store has for the layers that were asked for, as far as it tells.
     blobs: dict[str, Descriptor] = field(default_factory=dict)
     capability: tuple[str, ...] = ()
+    #: Whose images they are, where the target tells.
+    owner: str = ""
 
     def __str__(self) -> str:
-        return f"{self.engine} {self.version.partition('+')[0]} ({self.store_name})"
+        store = ", ".join(filter(None, (self.store_name, self._whose)))
+        return f"{self.engine} {self.version.partition('+')[0]} ({store})".replace("  ", " ")
+
+    @property
+    def _whose(self) -> str:
+        """Whose they are, where that is no matter of course: podman has as many storages as it has users."""
+        if self.owner == "root":
+            return "root's" if self.engine == "podman" else ""
+        return f"rootless of {self.owner}" if self.owner else ""
 
     @property
     def takes_zstd_layers(self) -> bool:
@@ -134,7 +149,9 @@ class Reader:
 
     def _greeting(self) -> Greeting:
         try:
-            engine, version, driver = (*map(Word, self._facts[Fact.ENGINE][:3]), "", "")[:3]
+            engine, version, driver = (*self._facts[Fact.ENGINE][:3], "", "")[:3]
+            engine, version, driver = Word(engine), _version(version), Word(driver)
+            owner = _ODD_USER.sub("?", " ".join(self._facts.get(Fact.OWNER, ())))
             platform, store = Platform.parse(self._facts[Fact.PLATFORM][0]), StoreKind(self._facts[Fact.STORE][0])
             accept, layers, capability = (
                 _words(self._facts, key) for key in (Fact.ACCEPT, Fact.LAYERS, Fact.CAPABILITY)
@@ -144,7 +161,12 @@ class Reader:
         if not engine:
             raise TargetError(f"{self._target} does not say what engine it has")
         held, blobs = self._holdings, self._blobs
-        return Greeting(engine, version, driver, store, platform, accept, layers, held, blobs, capability)
+        return Greeting(engine, version, driver, store, platform, accept, layers, held, blobs, capability, owner)
+
+
+def _version(text: str) -> Word:
+    """A version, which is only shown: who builds an engine himself may call it `(devel)` or `1:27.5`."""
+    return Word(_ODD.sub("-", text).lstrip("._+~-").rstrip("-"))
 
 
 def _words(facts: Mapping[str, list[str]], key: str) -> tuple[str, ...]:

@@ -35,9 +35,10 @@ api_info() {
     BEGIN { RS = ","; FS = "\"" }
     $3 == ":" && !($2 in fact) { fact[$2] = $4 }
     $2 ~ /^io.containerd.snapshotter/ { status = $2 }
+    /"name=rootless/ { owner = "name=rootless" }
     END {
       if (!("BuildahVersion" in fact))
-        print fact["ServerVersion"], fact["OSType"] "/" fact["Architecture"], fact["Driver"], status
+        print fact["ServerVersion"], fact["OSType"] "/" fact["Architecture"], fact["Driver"], status, owner
     }'
 }
 

@@ -17,7 +17,7 @@ cli_info() {
   base='{{.ServerVersion}} {{.OSType}}/{{.Architecture}} {{.Driver}}'
   case $engine in
     podman) base='{{.Version.Version}} {{.Version.OsArch}} {{.Store.GraphDriverName}}' ;;
-    docker) base="$base{{range .DriverStatus}} {{index . 1}}{{end}}" ;;
+    docker) base="$base{{range .DriverStatus}} {{index . 1}}{{end}} {{.SecurityOptions}}" ;;
   esac
   exec $cli info --format "$base"
 }

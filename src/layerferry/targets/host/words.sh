@@ -1,4 +1,4 @@
-# shellcheck shell=sh disable=SC2154 # parts share variables
+# shellcheck shell=sh disable=SC2086,SC2154 # parts share variables, and $told is words
 # What the other parts stand on: where programs are, how a line is said, and what a word of the client's must be like.
 # Whoever made a word that we read, it is looked at before it becomes a part of a URL or a command.
 export LC_ALL=C
@@ -21,10 +21,16 @@ fail() {
 # refuse VERB WORD: what the client should not have said. Nothing was done of it.
 refuse() { fail protocol "$*"; }
 
+# answers: whether $told is what an engine says of itself. What it calls its version may be any word.
+answers() {
+  set -- $told
+  case ${2-} in *[!A-Za-z0-9_/]* | /* | */) false ;; */*) ;; *) false ;; esac
+}
+
 # blame KIND TEXT: fails, with KIND where the engine still answers.
 blame() {
   told=$("${way}_info" 2>/dev/null)
-  case $told in [0-9]*) fail "$@" ;; esac
+  ! answers || fail "$@"
   shift
   fail stopped "$*"
 }

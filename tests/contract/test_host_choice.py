@@ -1,0 +1,180 @@
+"""Which engine the host script takes, and whose: in every POSIX shell here, before engines that play."""
+
+from pathlib import Path
+
+import pytest
+
+from contract.fake_engine import CONTAINERD, OVERLAY2, PODMAN, FakeEngine, ask, isolate
+
+REFUSED = "permission denied while trying to connect to the docker API"
+#: As docker's command greets where its daemon cannot be asked: its template is filled with nothing.
+NOBODY = " / "
+
+
+class Host:
+    """A host with just the commands that a test installs, whose user is ana."""
+
+    def __init__(self, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.engine = FakeEngine(folder)
+        (self.engine.bin / "docker").unlink()
+        self.engine.program = ""
+        self.path = isolate(self.engine, monkeypatch)
+        (self.engine.bin / "id").unlink()
+        self.install("id", "case $1 in -u) echo ${UID_NOW:-1000} ;; -un) echo ana ;; *) echo ana ;; esac")
+
+    def install(self, name: str, body: str) -> None:
+        (self.engine.bin / name).write_text(f'#!/bin/sh\necho "{name} $*" >>"$FAKE/tried"\n{body}\n')
+        (self.engine.bin / name).chmod(0o755)
+
+    def answers(self, name: str, info: str = "", *, refused: str = "", unless: str = "false") -> None:
+        """Install an engine that greets with `info`, or refuses on stderr unless a shell command is true."""
+        refuse = f"{unless} || {{ echo '{NOBODY}'; echo '{refused}' >&2; exit 1; }}" if refused else ""
+        self.install(name, f"{refuse}\ncase $1 in info) echo '{info}' ;; esac")
+
+    def sudo(self, *, allowed: bool) -> None:
+        run = 'shift; SUDO=1 UID_NOW=0 DOCKER_HOST= exec "$@"'
+        self.install("sudo", run if allowed else "echo sudo: a password is required >&2; exit 1")
+
+    def greets(self, shell: list[str], *words: str) -> list[str]:
+        """What it says between its first line and `accept`, or its verdict."""
+        lines = self.engine.talk(shell, ask({}, " ".join(("engine", *words))), path=self.path).lines[2:]
+        return lines[: next((n for n, line in enumerate(lines) if line.startswith("accept")), len(lines))]
+
+    @property
+    def tried(self) -> str:
+        file = self.engine.state / "tried"
+        return file.read_text() if file.exists() else ""
+
+
+@pytest.fixture
+def host(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Host:
+    return Host(tmp_path, monkeypatch)
+
+
+# The first that is installed is the one that is meant.
+
+
+def test_docker_goes_before_podman_and_podman_is_found_alone(host: Host, shell: list[str]) -> None:
+    host.answers("podman", PODMAN)
+    assert host.greets(shell)[0] == "engine podman 5.8.6 overlay"
+    host.answers("docker", OVERLAY2)
+    assert host.greets(shell)[0] == "engine docker 28.5.2 overlay2"
+    assert host.greets(shell, "podman")[0] == "engine podman 5.8.6 overlay"
+
+
+@pytest.mark.parametrize("why", [REFUSED, "Cannot connect to the Docker daemon. Is the docker daemon running?"])
+def test_no_podman_stands_in_for_a_docker_that_refuses_or_does_not_run(host: Host, shell: list[str], why: str) -> None:
+    """docker/cli#4007: the image was in podman, where nobody looked."""
+    host.answers("docker", refused=why)
+    host.answers("podman", PODMAN)
+    host.answers("nerdctl", "2.1.2 linux/amd64 overlayfs")
+    host.sudo(allowed=False)
+    (verdict,) = host.greets(shell)
+    assert verdict.startswith(f"failed engine docker: {why}; sudo -n docker: sudo: a password is required;")
+    assert verdict.endswith("also here: podman nerdctl")
+    assert "podman info" not in host.tried
+
+
+def test_it_is_used_through_sudo_where_that_is_allowed(host: Host, shell: list[str]) -> None:
+    host.answers("docker", OVERLAY2, refused=REFUSED, unless='[ "$SUDO" ]')
+    host.answers("podman", PODMAN)
+    host.sudo(allowed=True)
+    assert host.greets(shell)[:2] == ["engine docker 28.5.2 overlay2", "owner root"]
+    assert host.greets(shell, "docker", "-", "user")[0].startswith("failed engine")
+    assert host.tried.count("sudo -n docker info") == 1
+
+
+@pytest.mark.parametrize("called", ["podman version 4.3.1", "docker version 5.4.0"])
+def test_a_docker_that_is_podman_is_podman(host: Host, shell: list[str], called: str) -> None:
+    """By the script of podman-docker, or by a link. podman knows no field that docker's template asks for."""
+    host.install(
+        "docker", f"case $1 in --version) echo '{called}' ;; *) echo template: no ServerVersion >&2; exit 125 ;; esac"
+    )
+    host.answers("podman", PODMAN)
+    assert host.greets(shell)[:2] == ["engine podman 5.8.6 overlay", "owner ana"]
+    assert host.greets(shell, "docker")[0].startswith("failed engine docker: template")
+
+
+def test_no_other_containerd_stands_in_for_that_of_k3s(host: Host, shell: list[str]) -> None:
+    host.install("k3s", "echo k3s is down >&2; exit 1")
+    host.install("ctr", "echo; echo Server:; echo '  Version:  2.1.9'")
+    (verdict,) = host.greets(shell)
+    assert verdict.startswith("failed engine k3s ctr: k3s is down")
+    assert verdict.endswith("also here: ctr")
+    assert "ctr " not in host.tried.replace("k3s ctr", "")
+
+
+# Whose images they are.
+
+
+def test_rootful_podman_is_reached_through_sudo_by_who_has_a_rootless_one(host: Host, shell: list[str]) -> None:
+    host.answers("podman", PODMAN)
+    host.sudo(allowed=True)
+    assert host.greets(shell)[:2] == ["engine podman 5.8.6 overlay", "owner ana"]
+    assert "sudo" not in host.tried
+    assert host.greets(shell, "podman", "-", "root")[:2] == ["engine podman 5.8.6 overlay", "owner root"]
+    assert host.greets(shell, "-", "-", "root")[:2] == ["engine podman 5.8.6 overlay", "owner root"]
+    assert host.greets(shell, "podman", "-", "user")[1] == "owner ana"
+    host.sudo(allowed=False)
+    (verdict,) = host.greets(shell, "podman", "-", "root")
+    assert "podman: its images are those of ana; sudo -n podman: sudo: a password is required" in verdict
+
+
+@pytest.mark.parametrize("info", [OVERLAY2, CONTAINERD])
+def test_a_rootless_docker_is_told_as_such(host: Host, shell: list[str], info: str) -> None:
+    host.answers("docker", f"{info} [name=seccomp,profile=builtin name=rootless name=cgroupns]")
+    assert host.greets(shell)[1] == "owner ana"
+    host.answers("docker", f"{info} [name=seccomp,profile=builtin name=cgroupns]")
+    assert host.greets(shell)[1] == "owner root"
+    assert host.greets(shell, "docker", "-", "user")[0].startswith("failed engine docker: its images are those of root")
+
+
+def test_an_api_tells_whose_it_is_too(tmp_path: Path, shell: list[str]) -> None:
+    engine = FakeEngine(tmp_path, api=True, info=f"{OVERLAY2} name=rootless")
+    (engine.bin / "id").write_text("#!/bin/sh\ncase $1 in -u) echo 1000 ;; *) echo ana ;; esac\n")
+    (engine.bin / "id").chmod(0o755)
+    assert "owner ana" in engine.talk(shell, ask({})).lines
+    engine.say("info", f"{OVERLAY2}\n")
+    assert "owner root" in engine.talk(shell, ask({})).lines
+
+
+def test_of_a_users_rootless_docker_and_roots_each_is_reached(host: Host, shell: list[str], tmp_path: Path) -> None:
+    """docker's own context leads to the rootless one; its socket would to root's."""
+    own = f"echo '{OVERLAY2} [name=rootless]'"
+    roots = f"info:*/run/docker.sock) echo '{OVERLAY2}' ;;"
+    host.install("docker", f"case $1:${{DOCKER_HOST-}} in {roots} info:*) {own} ;; esac")
+    assert host.greets(shell)[1] == "owner ana"
+    assert host.greets(shell, "docker", "-", "root")[1] == "owner root"
+
+
+@pytest.mark.parametrize("user", ["alice", "-x", "root;id", "*"])
+def test_a_user_that_is_none_is_refused(host: Host, shell: list[str], user: str) -> None:
+    host.answers("podman", PODMAN)
+    assert host.greets(shell, "podman", "-", user) == [f"failed protocol engine {user}"]
+    assert "podman" not in host.tried
+
+
+# What it calls itself.
+
+
+@pytest.mark.parametrize(
+    ("version", "takes_zstd"),
+    [
+        ("dev", True), ("library-import", True), ("v27.5.1", True), ("27.5.1~rc1+dfsg", True), ("4f2c9aa", True),
+        ("9f2c41d", True), ("v20.10.24", False), ("19-ce.1", False), ("20.10.5-ce", False),
+    ],
+)  # fmt: skip
+def test_an_engine_may_call_its_version_what_it_wants(
+    host: Host, shell: list[str], version: str, takes_zstd: bool
+) -> None:
+    """Without a number it was built by hand, and is new. There is no zstd on this host."""
+    host.answers("docker", f"{version} linux/x86_64 overlay2")
+    answer = host.engine.talk(shell, ask({}), path=host.path).lines
+    assert f"engine docker {version} overlay2" in answer
+    assert f"accept none gzip{' zstd' if takes_zstd else ''}" in answer
+
+
+@pytest.mark.parametrize("said", [NOBODY, "", "Cannot connect", "27.5.1", "error: a /b x", "x y/ z"])
+def test_what_is_no_greeting_of_an_engine_is_none(host: Host, shell: list[str], said: str) -> None:
+    host.install("docker", f"echo '{said}'; echo no daemon >&2")
+    assert host.greets(shell)[0].startswith("failed engine docker: ")
