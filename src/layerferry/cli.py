@@ -74,7 +74,7 @@ def cli() -> None:
     "--engine",
     default="",
     metavar="[USER@]NAME[:NAMESPACE]",
-    help="The target's engine: docker, podman, k3s, ctr or nerdctl, the last three with a "
+    help="The target's engine: docker, podman, k3s, rke2, k0s, microk8s, ctr or nerdctl, all but two with a "
     "namespace of containerd; root@podman is root's, user@docker a rootless one.  [default: found]",
 )
 @click.option("--ssh-option", "ssh_options", multiple=True, metavar="KEY=VALUE", help="ssh's -o.  [repeatable]")

@@ -128,7 +128,7 @@ def isolate(engine: FakeEngine, monkeypatch: pytest.MonkeyPatch) -> str:
     """A host that has what is in the engine's folder and nothing else of this machine's; the PATH to it."""
     for tool in TOOLS.split():
         (engine.bin / tool).symlink_to(shutil.which(tool) or tool)
-    text = b"".join(line for line in script().splitlines(keepends=True) if not line.startswith(b"PATH="))
+    text = b"".join(line for line in script().splitlines(keepends=True) if b"PATH=$PATH" not in line)
     monkeypatch.setattr("contract.fake_engine.script", lambda: text)
     return str(engine.bin)
 

@@ -1,12 +1,19 @@
 """Which engine the host script takes, and whose: in every POSIX shell here, before engines that play."""
 
+import hashlib
+import os
+import shutil
 from pathlib import Path
 
 import pytest
 
-from contract.fake_engine import CONTAINERD, OVERLAY2, PODMAN, FakeEngine, ask, isolate
+from contract import fake_engine
+from contract.fake_engine import CONTAINERD, OVERLAY2, PODMAN, FakeEngine, ask, commit, isolate, load
+from layerferry.targets.host.script import script
 
 REFUSED = "permission denied while trying to connect to the docker API"
+A, ONE = ("sha256:" + hashlib.sha256(name.encode()).hexdigest() for name in ("a", "one"))
+INCOMING, NAME = "localhost/layerferry:0123456789abcdef", "docker.io/library/app:1"
 #: As docker's command greets where its daemon cannot be asked: its template is filled with nothing.
 NOBODY = " / "
 
@@ -102,6 +109,116 @@ def test_no_other_containerd_stands_in_for_that_of_k3s(host: Host, shell: list[s
     assert verdict.startswith("failed engine k3s ctr: k3s is down")
     assert verdict.endswith("also here: ctr")
     assert "ctr " not in host.tried.replace("k3s ctr", "")
+
+
+# Where engines live.
+
+
+@pytest.mark.parametrize("folder", ["bin", ".local/bin", ".docker/bin", ".orbstack/bin", ".rd/bin", ".nix-profile/bin"])
+def test_an_engine_in_the_users_home_is_found(tmp_path: Path, shell: list[str], folder: str) -> None:
+    """Rootless docker's installer, Docker Desktop, OrbStack, Rancher Desktop, Nix: a login's PATH leads there."""
+    engine = FakeEngine(tmp_path)
+    home = tmp_path / "home"
+    (home / folder).mkdir(parents=True)
+    (engine.bin / "docker").rename(home / folder / "nerdctl")
+    engine.say("info", "2.1.2 linux/amd64 overlayfs\n")
+    env = engine.environment() | {"HOME": str(home)}
+    engine.environment = lambda path="": env  # type: ignore[method-assign]
+    assert "engine nerdctl 2.1.2 overlayfs" in engine.talk(shell, ask({}, "engine nerdctl")).lines
+
+
+def test_each_place_of_an_engine_is_looked_at(tmp_path: Path, shell: list[str]) -> None:
+    engine = FakeEngine(tmp_path)
+    looked = engine.talk(shell, ask({}, "engine no-such-engine")).lines[-1].partition(" in ")[2].split(":")
+    assert {
+        "/opt/homebrew/bin", "/run/current-system/sw/bin", "/nix/var/nix/profiles/default/bin", "/snap/bin",
+        "/snap/k8s/current/bin", "/var/packages/ContainerManager/target/usr/bin",
+    } <= set(looked)  # fmt: skip
+
+
+def test_qnaps_station_is_found_on_any_volume(
+    tmp_path: Path, shell: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    engine = FakeEngine(tmp_path)
+    station = tmp_path / "share" / "ZFS530_DATA" / ".qpkg" / "container-station" / "bin"
+    station.mkdir(parents=True)
+    (engine.bin / "docker").rename(station / "nerdctl")
+    text = script().replace(b" /share/", f" {tmp_path}/share/".encode())
+    monkeypatch.setattr("contract.fake_engine.script", lambda: text)
+    assert "engine nerdctl 28.5.2 overlay2" in engine.talk(shell, ask({}, "engine nerdctl")).lines
+
+
+#: What each calls its containerd with, and whether it lets ana in.
+NODES = {
+    "k3s": ("k3s", "[k3s] ctr"),
+    "k0s": ("k0s", "[k0s] ctr"),
+    "microk8s": ("microk8s", "[microk8s] ctr"),
+    "rke2": ("ctr", "[ctr] -a /run/k3s/containerd/containerd.sock"),
+}
+
+
+@pytest.mark.parametrize("name", NODES)
+def test_a_node_of_kubernetes_is_known_by_its_own_command(
+    host: Host, shell: list[str], monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    """It is root's, in Kubernetes' namespace. RKE2's ctr is where nobody's PATH leads, and needs its socket."""
+    program, words = NODES[name]
+    (host.engine.folder / "rke2").mkdir()
+    text = vars(fake_engine)["script"]().replace(b"/var/lib/rancher/rke2/bin", f"{host.engine.folder}/rke2".encode())
+    monkeypatch.setattr("contract.fake_engine.script", lambda: text)
+    host.install(name, "exit 1")
+    place = host.engine.folder / "rke2" if name == "rke2" else host.engine.bin
+    host.install(program, '[ "$SUDO" ] || exit 1\necho; echo Server:; echo "  Version:  v2.1.5-k3s1"')
+    (host.engine.bin / program).rename(place / program)
+    host.sudo(allowed=True)
+    assert host.greets(shell)[:3] == [f"engine {name} 2.1.5-k3s1 k8s.io", "owner root", "store blob"]
+    called = words.replace("[", f"{place}/").replace("]", "")
+    assert f"sudo -n {called} version\n" in host.tried
+    assert host.greets(shell, name, "mine")[0] == f"engine {name} 2.1.5-k3s1 mine"
+
+
+# A macOS of some years: its dd knows no fullblock.
+
+
+@pytest.mark.parametrize("tells", [True, False])
+def test_a_dd_without_fullblock_reads_what_the_pipe_has(tmp_path: Path, shell: list[str], tells: bool) -> None:
+    """BSD's tells how many bytes it has read. POSIX' does not, and then each byte is a read."""
+    engine = FakeEngine(tmp_path)
+    quiet = "" if tells else " 2>/dev/null"
+    dd = engine.bin / "dd"
+    dd.write_text(
+        f"""#!/bin/sh
+echo "$*" >>"$FAKE/dd"
+case "$*" in *iflag*) echo "dd: unknown operand iflag" >&2; exit 1 ;; esac
+exec {shutil.which("dd")} "$@"{quiet}
+"""
+    )
+    dd.chmod(0o755)
+    chunks = (
+        [os.urandom(1 << 20), b"\n0\n", os.urandom(70_001), b"out 5 bytes"] if tells else [b"\n0\n", os.urandom(3000)]
+    )
+    engine.show(INCOMING, ONE, [A])
+    answer = engine.talk(shell, ask({ONE: [A]}) + load({INCOMING: [A]}, chunks) + commit({INCOMING: NAME}))
+    assert answer.lines[-1] == "done"
+    assert engine.loaded == b"".join(chunks)
+    after = (engine.state / "dd").read_text().split("count=0\n")[-1].splitlines()
+    if tells:
+        assert not [words for words in after if words.startswith("bs=1 ")]
+        # A pipe holds 64 KiB at most, and gives what it holds.
+        assert len(after) < 600
+    else:
+        assert {words.partition(" ")[0] for words in after} == {"bs=1"}
+
+
+def test_where_such_a_dd_meets_the_end_the_archive_is_not_whole(tmp_path: Path, shell: list[str]) -> None:
+    engine = FakeEngine(tmp_path)
+    real = shutil.which("dd")
+    (engine.bin / "dd").write_text(f'#!/bin/sh\ncase "$*" in *iflag*) exit 1 ;; esac\nexec {real} "$@"\n')
+    (engine.bin / "dd").chmod(0o755)
+    said = ask({ONE: [A]}) + load({INCOMING: [A]}, [bytes(70_000)]).removesuffix(bytes(10) + b"0\n")
+    answer = engine.talk(shell, said)
+    assert "done" not in answer.lines
+    assert engine.calls[-1] == f"image rm {INCOMING}"
 
 
 # Whose images they are.

@@ -28,11 +28,11 @@ def test_an_engine_is_shown_as_it_was_written(text: str) -> None:
 @pytest.mark.parametrize(
     ("text", "says"),
     [
-        ("", "is one of docker, podman, k3s, ctr, nerdctl"),
-        ("dockerd", "is one of docker, podman, k3s, ctr, nerdctl"),
+        ("", "is one of docker, podman, k3s, rke2, k0s, microk8s, ctr, nerdctl"),
+        ("dockerd", "is one of docker, podman, k3s, rke2, k0s, microk8s, ctr, nerdctl"),
         ("Docker", "is one of docker"),
-        ("docker:x", "have: k3s, ctr, nerdctl"),
-        ("podman:k8s.io", "have: k3s, ctr, nerdctl"),
+        ("docker:x", "have: k3s, rke2, k0s, microk8s, ctr, nerdctl"),
+        ("podman:k8s.io", "have: k3s, rke2, k0s, microk8s, ctr, nerdctl"),
         ("ctr:", "Write ctr:k8s.io, or ctr alone"),
         ("ctr:-n", "k8s.io"),
         ("ctr:a b", "k8s.io"),
@@ -44,7 +44,7 @@ def test_an_engine_is_shown_as_it_was_written(text: str) -> None:
         ("alice@podman", "is one of root, user"),
         ("@podman", "root@podman"),
         ("root@podmen", "is one of docker"),
-        ("root@:x", "have: k3s, ctr, nerdctl"),
+        ("root@:x", "have: k3s, rke2, k0s, microk8s, ctr, nerdctl"),
     ],
 )
 def test_a_mistake_is_told_with_what_is_possible(text: str, says: str) -> None:

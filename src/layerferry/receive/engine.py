@@ -39,7 +39,11 @@ _VARIABLES = (
     "DOCKER_TLS_VERIFY",
     "CONTAINER_HOST",
 )
-_PATH = "/usr/local/bin:/usr/local/sbin:/usr/bin:/usr/sbin:/bin:/sbin:/snap/bin:/opt/bin"
+_PATH = (
+    "/usr/local/bin:/usr/local/sbin:/usr/bin:/usr/sbin:/bin:/sbin:/snap/bin:/opt/bin"
+    ":/opt/homebrew/bin:/run/current-system/sw/bin:/nix/var/nix/profiles/default/bin"
+    ":/var/packages/ContainerManager/target/usr/bin:/var/packages/Docker/target/usr/bin"
+)
 _DOCKER_INFO = (
     "{{.ServerVersion}} {{.OSType}}/{{.Architecture}} {{.Driver}}{{range .DriverStatus}} {{index . 1}}{{end}}"
     " {{.SecurityOptions}}"

@@ -8,7 +8,16 @@ from typing import Self
 from layerferry.errors import UsageError
 
 #: Each engine that the host script knows, in the order in which it looks for them; and whether it has namespaces.
-ENGINES: Mapping[str, bool] = {"docker": False, "podman": False, "k3s": True, "ctr": True, "nerdctl": True}
+ENGINES: Mapping[str, bool] = {
+    "docker": False,
+    "podman": False,
+    "k3s": True,
+    "rke2": True,
+    "k0s": True,
+    "microk8s": True,
+    "ctr": True,
+    "nerdctl": True,
+}
 #: Whose images: root's, or those of the user who logs in, which a rootless engine keeps apart.
 USERS = ("root", "user")
 #: What containerd takes (containerd, pkg/identifiers).

@@ -90,7 +90,7 @@ class Greeting:
 
     @property
     def store_name(self) -> str:
-        if self.engine in {"ctr", "k3s"}:
+        if self.engine in {"k3s", "rke2", "k0s", "microk8s", "ctr"}:
             return f"namespace {self.driver}"
         return "containerd store" if self.store is StoreKind.BLOB else self.driver
 

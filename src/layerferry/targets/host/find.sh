@@ -52,7 +52,7 @@ find_engine() {
   [ "$space" != - ] || space=''
   case $space in -* | *[!A-Za-z0-9._-]*) refuse engine "$space" ;; esac
   case $as in '' | root | user) ;; *) refuse engine "$as" ;; esac
-  engines='docker podman k3s ctr nerdctl'
+  engines='docker podman k3s rke2 k0s microk8s ctr nerdctl'
   case " $engines " in *" ${wanted_engine:-docker} "*) engines=${wanted_engine:-$engines} ;; *) engines= ;; esac
   for engine in $engines; do
     has "$engine" || continue
@@ -62,7 +62,8 @@ find_engine() {
       docker)
         [ "$as" != root ] || export DOCKER_HOST=unix:///var/run/docker.sock
         reach api docker && return ;;
-      k3s) by=ctr words='k3s ctr' ;;
+      k3s | k0s | microk8s) by=ctr words="$engine ctr" ;;
+      rke2) by=ctr words='/var/lib/rancher/rke2/bin/ctr -a /run/k3s/containerd/containerd.sock' ;;
       ctr) by=ctr ;;
       nerdctl) by=nerdctl words="nerdctl${space:+ -n $space}"; export XDG_RUNTIME_DIR="$runtime" ;;
     esac
@@ -72,7 +73,7 @@ find_engine() {
     case $by$wanted_engine$as in ctr) ! [ -e "$runtime/containerd-rootless" ] || ! has nerdctl || continue ;; esac
     if [ "$as" != user ] && has sudo; then
       # sudo's own PATH may lack /usr/local/bin, where k3s is.
-      case $engine in k3s | ctr | nerdctl) words=$(command -v "$engine")${words#"$engine"} ;; esac
+      case $engine in docker | podman | rke2) ;; *) words=$(command -v "$engine")${words#"$engine"} ;; esac
       probe $by sudo -n $words && return
     fi
     # podman under docker's name.
@@ -108,7 +109,7 @@ describe() {
     docker) case "$*" in *io.containerd.snapshotter*) store=blob; find_containerd ;; esac ;;
     podman) store=layer since=0 ;;
     nerdctl) store=blob sure='' since=0 ctr=content ;;
-    k3s | ctr) store=blob sure='' since=2 takes='tar gzip zstd'; find_namespace ;;
+    *) store=blob sure='' since=2 takes='tar gzip zstd'; find_namespace ;;
   esac
   # Who builds an engine himself may call it `dev`, or by a commit: it is new, then.
   number=${version#v}
@@ -119,8 +120,9 @@ describe() {
     [ $way != ctr ] || { expand=gzip; has gzip || accept=none; }
     has zstd && accept="$accept zstd" expand="$expand zstd"
   fi
+  # Older BSDs', and so macOS's, dd knows no fullblock; it tells how much it has read.
   full=iflag=fullblock
-  : | dd bs=1 count=0 $full >/dev/null 2>&1 || full=''
+  : | dd bs=1 count=0 $full >/dev/null 2>&1 || case $(: | dd bs=1 count=0 2>&1) in *bytes*) full=told ;; *) full='' ;; esac
 }
 
 greet() {

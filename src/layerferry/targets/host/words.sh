@@ -2,11 +2,15 @@
 # What the other parts stand on: where programs are, how a line is said, and what a word of the client's must be like.
 # Whoever made a word that we read, it is looked at before it becomes a part of a URL or a command.
 export LC_ALL=C
-set -f
 PATH=$PATH:/usr/local/bin:/usr/local/sbin:/usr/bin:/usr/sbin:/bin:/sbin:/snap/bin:/opt/bin:/opt/docker/bin
-# Synology: Container Manager, and Docker before it. QNAP: Container Station.
+# Homebrew, NixOS, Nix, and Canonical's Kubernetes.
+PATH=$PATH:/opt/homebrew/bin:/run/current-system/sw/bin:/nix/var/nix/profiles/default/bin:/snap/k8s/current/bin
+# Synology: Container Manager, and Docker before it. QNAP: Container Station, on any volume.
 PATH=$PATH:/var/packages/ContainerManager/target/usr/bin:/var/packages/Docker/target/usr/bin
-PATH=$PATH:/share/CACHEDEV1_DATA/.qpkg/container-station/bin
+for one in /share/*/.qpkg/container-station/bin; do PATH=$PATH:$one; done
+# Rootless docker's installer, Docker Desktop, OrbStack, Rancher Desktop, Nix.
+for one in bin .local/bin .docker/bin .orbstack/bin .rd/bin .nix-profile/bin; do PATH=$PATH:${HOME-}/$one; done
+set -f
 
 say() { printf '%s\n' "$*"; }
 
