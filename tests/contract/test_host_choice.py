@@ -9,6 +9,7 @@ import pytest
 
 from contract import fake_engine
 from contract.fake_engine import CONTAINERD, OVERLAY2, PODMAN, FakeEngine, ask, commit, isolate, load
+from layerferry.oci.image import Platform
 from layerferry.targets.host.script import script
 
 REFUSED = "permission denied while trying to connect to the docker API"
@@ -295,3 +296,72 @@ def test_an_engine_may_call_its_version_what_it_wants(
 def test_what_is_no_greeting_of_an_engine_is_none(host: Host, shell: list[str], said: str) -> None:
     host.install("docker", f"echo '{said}'; echo no daemon >&2")
     assert host.greets(shell)[0].startswith("failed engine docker: ")
+
+
+# Its platform.
+
+
+def machine(engine: FakeEngine, kernel: str, bits: str) -> None:
+    """What the host's kernel calls the machine, and how many bits its programs have, as far as the host tells."""
+    for name, said in (
+        ("uname", f"case $1 in -sm) echo Linux {kernel} ;; *) echo {kernel} ;; esac"),
+        ("getconf", bits),
+    ):
+        (engine.bin / name).unlink(missing_ok=True)
+        (engine.bin / name).write_text(f"#!/bin/sh\n{said}\n")
+        (engine.bin / name).chmod(0o755)
+
+
+PLATFORMS = [
+    # The kernel's machine, the bits of programs, the engine's own word; what is said, and what we make of it.
+    ("x86_64", "echo 64", "linux/amd64", "linux/x86_64", "linux/amd64"),
+    ("aarch64", "echo 32", "linux/arm", "linux/arm/aarch64", "linux/arm/v8"),
+    ("x86_64", "echo 32", "linux/386", "linux/386/x86_64", "linux/386"),
+    ("aarch64", "exit 1", "linux/arm64", "linux/arm64/aarch64", "linux/arm64"),
+    ("aarch64", "exit 1", "Client: ", "linux/aarch64", "linux/arm64"),
+    ("armv6l", "echo 32", "linux/arm", "linux/armv6l", "linux/arm/v6"),
+    ("armv7l", "echo 32", "linux/arm", "linux/armv7l", "linux/arm/v7"),
+    ("loongarch64", "echo 64", "linux/loong64", "linux/loongarch64", "linux/loong64"),
+]
+
+
+@pytest.mark.parametrize("case", PLATFORMS)
+def test_an_engine_of_fewer_bits_than_its_kernel_is_taken_at_its_word(
+    host: Host, shell: list[str], case: tuple[str, str, str, str, str]
+) -> None:
+    """A Raspberry Pi's system of 32 bits has a kernel of 64, and docker's `info` tells the kernel's."""
+    kernel, bits, own, said, platform = case
+    machine(host.engine, kernel, bits)
+    kernels, owns = f"echo '28.5.2 linux/{kernel} overlay2'", f"echo '28.5.2 {own}/{kernel} overlay2'"
+    info = f'case "$*" in *OSType*) {kernels} ;; *) {owns} ;; esac'
+    host.install("docker", f"case $1 in info) {info} ;; version) echo '{own}' ;; esac")
+    assert f"platform {said}" in host.greets(shell)
+    assert str(Platform.parse(said)) == platform
+
+
+@pytest.mark.parametrize(
+    ("own", "said"), [("arm", "linux/arm/aarch64"), ("amd64", "linux/amd64/aarch64"), ("", "linux/aarch64")]
+)
+def test_an_api_is_taken_at_its_word_always(tmp_path: Path, shell: list[str], own: str, said: str) -> None:
+    """It costs a question in the same call."""
+    engine = FakeEngine(tmp_path, api=True, info="28.5.2 linux/aarch64 overlay2")
+    engine.say("arch", own)
+    assert f"platform {said}" in engine.talk(shell, ask({})).lines
+
+
+@pytest.mark.parametrize(("kernel", "said"), [("armv6l", "linux/arm/armv6l"), ("aarch64", "linux/arm/aarch64")])
+def test_podman_tells_its_own_platform_and_the_kernel_its_variant(
+    host: Host, shell: list[str], kernel: str, said: str
+) -> None:
+    machine(host.engine, kernel, "exit 1")
+    host.answers("podman", "5.8.6 linux/arm overlay")
+    assert f"platform {said}" in host.greets(shell)
+
+
+def test_a_containerd_of_fewer_bits_tells_its_platform(host: Host, shell: list[str]) -> None:
+    rows = "echo 'io.containerd.content.v1 content - ok'; echo 'io.containerd.snapshotter.v1 native linux/arm/v8 ok'"
+    answer = "echo Server:; echo '  Version:  2.1.9'"
+    host.install("ctr", f"""case "$1$3" in plugins*) {rows} ;; version*) {answer} ;; esac""")
+    for bits, said in (("echo 32", "linux/arm/v8"), ("echo 64", "Linux/aarch64")):
+        machine(host.engine, "aarch64", bits)
+        assert f"platform {said}" in host.greets(shell)

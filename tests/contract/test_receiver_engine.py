@@ -1,6 +1,7 @@
 """An engine that fails, says strange things, or does not end: none of it decides anything in a client's favour."""
 
 import json
+import os
 import sys
 from pathlib import Path
 from typing import Any
@@ -10,9 +11,10 @@ import pytest
 from fuzz.bench import BASE_ID, BEFORE, SECRET_ID, Bench
 from fuzz.shipment import INCOMING, NAME, Shipment, digest
 from layerferry.oci import limits
+from layerferry.oci.image import Platform
 from layerferry.receive import command
 from layerferry.receive.command import Bounds, Ended, OverrunError
-from layerferry.receive.engine import _is_absent
+from layerferry.receive.engine import _is_absent, _own
 
 _DOWN = "Cannot connect to the Docker daemon at unix:///var/run/docker.sock. Is the docker daemon running?\n"
 _TAKEN = "docker.io/library/app:2"
@@ -232,3 +234,24 @@ def test_what_the_policys_command_says_is_plain_in_the_log(bench: Bench) -> None
     assert bench.serve(Shipment().session(), "--allow", "app:*", "--run", str(script)).lines[-1] == "done"
     assert_plain(bench.log)
     assert digest(Shipment().images[0].config) in bench.names.values()
+
+
+@pytest.mark.parametrize(
+    "case",
+    [
+        ("docker", "linux/aarch64", "aarch64", False, "linux/arm/v8"),
+        ("docker", "linux/aarch64", "aarch64", True, "linux/arm64"),
+        ("docker", "linux/armv6l", "armv6l", False, "linux/arm/v6"),
+        ("podman", "linux/arm", "armv6l", False, "linux/arm/v6"),
+        ("podman", "linux/amd64", "x86_64", True, "linux/amd64"),
+    ],
+)  # fmt: skip
+def test_an_engine_of_fewer_bits_than_its_kernel_is_taken_at_its_word(
+    monkeypatch: pytest.MonkeyPatch, case: tuple[str, str, str, bool, str]
+) -> None:
+    """The program, its own word, the kernel's, whether ours has 64 bits; and what is made of it."""
+    program, told, machine, wide, own = case
+    monkeypatch.setattr(sys, "maxsize", (1 << 63) - 1 if wide else (1 << 31) - 1)
+    monkeypatch.setattr(os, "uname", lambda: os.uname_result(("Linux", "host", "6", "1", machine)))
+    monkeypatch.setattr(command, "run", lambda *_, **__: Ended(0, b"linux/arm\n", b""))
+    assert str(Platform.parse(_own((program,), {}, told))) == own

@@ -8,6 +8,7 @@ import contextlib
 import os
 import pwd
 import re
+import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -59,6 +60,7 @@ _ABSENT = (
 )
 #: Lines that say nothing of an image: logrus, as podman writes it, and the docker CLI's own warnings.
 _ASIDE = re.compile(r'time="[^"]*" level=(?:debug|info|warning) .*|WARNING: .*')
+_BITS_32 = 1 << 32
 _VERSION = re.compile(r"[A-Za-z0-9][A-Za-z0-9.+~_-]{0,63}")
 _DRIVER = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 
@@ -230,7 +232,7 @@ def _probe(argv: tuple[str, ...], environment: Mapping[str, str]) -> Engine:
     if not _VERSION.fullmatch(version) or not _DRIVER.fullmatch(driver):
         raise Refusal(f"{kind} info answers what cannot be read", kind=VerdictKind.ENGINE)
     try:
-        runs = Platform.parse(platform)
+        runs = Platform.parse(_own(argv, environment, platform))
     except (LayerferryError, ValueError):
         raise Refusal(f"{kind} info does not say its platform", kind=VerdictKind.ENGINE) from None
     blob = "io.containerd.snapshotter.v1" in more
@@ -238,6 +240,21 @@ def _probe(argv: tuple[str, ...], environment: Mapping[str, str]) -> Engine:
     rootless = podman or any("name=rootless" in word for word in more)
     owner = _user() if rootless and argv[0] != "sudo" else "root"
     return Engine(kind, argv, environment, version, runs, driver, store, owner)
+
+
+def _own(argv: Sequence[str], environment: Mapping[str, str], platform: str) -> str:
+    """The engine's own platform, as far as `info` leaves it open.
+
+    docker tells the kernel's, which may have more bits than its programs, us among them; podman of arm no variant.
+    """
+    machine = platform.partition("/")[2]
+    if Path(argv[-1]).name == "podman":
+        return f"{platform}/{os.uname().machine}" if machine == "arm" else platform
+    if "64" not in machine or sys.maxsize > _BITS_32:
+        return platform
+    words = ("version", "--format", "{{.Server.Os}}/{{.Server.Arch}}")
+    own = _run([*argv, *words], environment, _ANSWER).out.decode(errors="replace").strip()
+    return f"{own}/{machine}" if all(own.partition("/")) else platform
 
 
 def _user() -> str:

@@ -101,6 +101,7 @@ find_rootless() {
 describe() {
   set -- $told
   version=$1 platform=$2 driver=$3 ctr=''
+  case $platform in */arm) platform=$platform/$(uname -m) ;; esac
   # $sure: an image that it lists is whole. $since: the version since when its load takes zstd, and with it the layers of
   # $takes: docker 23 (seen: 20.10 refuses it, 26.1 takes it), podman 4, ctr 2.0, which is also the first to take gzip (seen:
   # 1.7 refuses both, 2.1 takes them). containerd 1.5 knows layers of zstd.

@@ -41,6 +41,9 @@ blame() {
 
 has() { command -v "$1" >/dev/null 2>&1; }
 
+# is_sure: whether the kernel's word for this machine is its programs' too. A kernel of 64 bits runs those of 32.
+is_sure() { case $(uname -m) in *64*) [ "$(getconf LONG_BIT 2>/dev/null)" = 64 ] ;; esac; }
+
 is_digest() {
   case $1 in sha256:*[!0-9a-f]*) return 1 ;; sha256:*) [ ${#1} = 71 ] ;; *) return 1 ;; esac
 }
