@@ -35,7 +35,7 @@ _LOG = click.option("--log", metavar="FILE", help="Append a log of the run to it
 _NO_ARGUMENTS: Any = getattr(click.exceptions, "NoArgsIsHelpError", ())
 
 #: Options of `push` that are settings.
-_SETTINGS = ("route", "platform", "compression", "timeout", "jobs", "retries")
+_SETTINGS = ("route", "platform", "compression", "timeout", "jobs", "retries", "whole_layers")
 
 
 class PushCommand(click.Command):
@@ -80,8 +80,14 @@ def cli() -> None:
 @click.option("--ssh-option", "ssh_options", multiple=True, metavar="KEY=VALUE", help="ssh's -o.  [repeatable]")
 @click.option("--ssh-config", type=click.Path(exists=True, dir_okay=False, path_type=Path), help="ssh's -F.")
 @click.option("--jobs", type=int, metavar="N", help="How many targets to push to at once.  [default: 8]")
+@click.option("--whole-layers", is_flag=True, default=None, help="Send layers whole, and never as patches.")
 @click.option("--retries", type=int, metavar="N", help="Further tries where a connection breaks.  [default: 3]")
-@click.option("--timeout", type=float, metavar="SECONDS", help="Give up after this long.  [default: never]")
+@click.option(
+    "--timeout",
+    type=float,
+    metavar="SECONDS",
+    help="Give up after this long. What stands still ends by itself.  [default: never]",
+)
 @click.option("--dry-run", is_flag=True, help="Show what would be sent, and send nothing.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object, and nothing else, on stdout.")
 @_LOG

@@ -107,6 +107,7 @@ class Context:
             settings.parsed_platform,
             jobs=settings.jobs,
             retries=settings.retries,
+            whole_layers=settings.whole_layers,
             **chosen,
         )
 

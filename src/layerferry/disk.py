@@ -98,3 +98,9 @@ class KeptFile:
             raise no_room(self._folder, left, error.strerror or os.strerror(error.errno or 0)) from None
         self.written += len(data)
         return len(data)
+
+    def truncate(self, size: int) -> None:
+        """Forget what was written behind the first `size` bytes."""
+        self._file.truncate(size)
+        self._file.seek(size)
+        self.written = size

@@ -7,6 +7,7 @@ LayerferryError
 │   ├── UnknownHostKeyError
 │   └── DeadlineError
 ├── TargetError         5  no engine, no permission, disk full, load refused
+│   └── PatchError
 ├── VerificationError   6  the target shows something else than we sent
 ├── RouteError          7  a route that the user asked for by name failed
 ├── OutputError         1  what was asked for on stdout could not be written
@@ -64,6 +65,10 @@ class DeadlineError(ConnectError):
 
 class TargetError(LayerferryError):
     exit_code = 5
+
+
+class PatchError(TargetError):
+    """A recipe did not make the layer: old files have gone, or have changed. The whole layer will do."""
 
 
 class VerificationError(LayerferryError):

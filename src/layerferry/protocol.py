@@ -15,6 +15,8 @@ One session does everything. It is lines of text until an archive starts (`>` is
     < accept none gzip zstd                   for the archive as a stream
     < layers tar gzip zstd                    for the layers in it
     < capability alive idle login             see `Capability`; an older target has none
+    < maker 4711-90210-5eed…                  what its throw-away names are to end with, so that it knows them again
+    < free 81604378624                        bytes that are free where it unpacks layers
     < image sha256:…                          and, for each image asked for, what is there of it:
     < present                                 it is here; or
     < same sha256:…                           it is, under this image ID; or
@@ -25,10 +27,19 @@ One session does everything. It is lines of text until an archive starts (`>` is
     > learn IMAGE NAME TOKEN BASIC            where blobs are not told: let the daemon push IMAGE to us as NAME, with
                                               these credentials, in docker's two forms of them
     < learned yes|no
+    > program BASE64                          where layers are to be patched: what the target's python3 is to run
+    < end
+    > probe                                   and frames: what comes is thrown away
+    < end                                     they were all here
+    > files sha256:… IMAGE…                   the files of the layers of IMAGE… that the asked image does not have
+    < data BASE85 | end                       their digests
+    > match blocks|pieces                     and frames: the paths of some files
+    < data BASE85 | end                       the digests of the parts of those that are here
     > tag IMAGE NAME                          an image ID, or a throw-away name, gets a name
     > expect INCOMING sha256:… sha256:…       the header: a throw-away name, and the diff IDs that it must show
-    > load zstd                               and the archive follows: LENGTH, bytes, LENGTH, bytes, 0
+    > load zstd | load patch-zstd             and the archive, or its recipe, follows: LENGTH, bytes, LENGTH, bytes, 0
     > -                                         a sign of life, between frames and between lines (`idle`)
+    < swept 1                                 so many throw-away names of dead sessions are gone
     < alive                                     one while the engine works, each 10 s (`alive`)
     < loaded INCOMING sha256:… | end          the engine shows just the expected layers under this image ID
     > tag INCOMING NAME | done                we agree: it gets its names, and loses the throw-away one
@@ -65,6 +76,10 @@ class Verb(StrEnum):
     LAYER = "layer"
     END = "end"
     LEARN = "learn"
+    PROGRAM = "program"
+    PROBE = "probe"
+    FILES = "files"
+    MATCH = "match"
     EXPECT = "expect"
     LOAD = "load"
     TAG = "tag"
@@ -80,7 +95,10 @@ class Fact(StrEnum):
     PLATFORM = "platform"
     ACCEPT = "accept"
     LAYERS = "layers"
+    PATCH = "patch"
     CAPABILITY = "capability"
+    MAKER = "maker"
+    FREE = "free"
 
 
 class Reply(StrEnum):
@@ -93,6 +111,8 @@ class Reply(StrEnum):
     LOOSE = "loose"
     BLOB = "blob"
     LEARNED = "learned"
+    DATA = "data"
+    SWEPT = "swept"
     LOADED = "loaded"
     END = "end"
     DONE = "done"

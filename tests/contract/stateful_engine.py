@@ -159,7 +159,7 @@ def inspect(state: State, template: str, names: list[str], *, podman: bool) -> i
             continue
         layers = "".join(f" {layer}" for layer in state.shown(image))
         line = template.replace("{{range .RootFS.Layers}} {{.}}{{end}}", layers)
-        print(line.replace("{{.Id}}", image.removeprefix("sha256:") if podman else image))
+        print(line.replace("{{.ID}}", image.removeprefix("sha256:") if podman else image))
     return code
 
 

@@ -368,6 +368,70 @@ def test_throw_away_names_that_are_a_day_old_go(tmp_path: Path, shell: list[str]
     assert removed == [old, ours]
 
 
+def maker(pid: int, started: str = "") -> str:
+    """What the throw-away names of a session end with whose process is `pid`."""
+    place = [Path("/proc/sys/kernel/random/boot_id").read_text().partition("-")[0]]
+    place.append(str(Path("/proc/self/ns/pid").readlink()).removeprefix("pid:[").removesuffix("]"))
+    since = started or Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19]
+    return "-".join([str(pid), since, *place, str(os.getuid())])
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_throw_away_names_of_dead_sessions_go_at_once_and_of_living_ones_never(
+    tmp_path: Path, shell: list[str], way: str
+) -> None:
+    engine = an_engine(tmp_path, way)
+    ours, *others = (
+        f"localhost/layerferry:{age:x}-0123456789abcde{number}{end}"
+        for number, (age, end) in enumerate(
+            [
+                (NOW, ""),
+                (NOW, "-" + maker(os.getpid(), "1")),  # its number is another process's now
+                (NOW - DAY, "-" + maker(os.getpid())),
+                (NOW, "-" + maker(os.getpid(), "1").replace("-", "-0", 2)),  # of another place
+                (NOW, "-" + maker(1 << 30, "1")),
+            ]
+        )
+    )
+    if way == "ctr":
+        engine.say("names", "".join(f"{name} type {HELD} complete\n" for name in others))
+        engine.say("new", f"{ours} type {HELD} complete\n")
+    else:
+        engine.say("ls", "".join(f"{TWO} {name}\n" for name in others))
+        engine.show(ours, ONE, [A, B])
+    answer = engine.talk(shell, ask({ONE: [A, B]}, *wanted(way)) + load({ours: [A, B]}, [b"x"]) + commit({ours: NAME}))
+    assert answer.lines[-1] == "done"
+    assert [line for line in answer.lines if line.startswith("swept")] == ["swept 2"]
+    removed = [call.split(" rm ")[1].removeprefix("--sync ").strip() for call in changes(engine) if " rm " in call]
+    assert sorted(removed[:-1]) == [others[0], others[3]]
+    assert removed[-1] == ours
+
+
+def test_a_session_tells_its_own_process(engine: FakeEngine, shell: list[str]) -> None:
+    (told,) = [line for line in engine.talk(shell, ask({})).lines if line.startswith("maker ")]
+    pid, started, *place = told.removeprefix("maker ").split("-")
+    assert place == maker(os.getpid()).split("-")[2:]
+    assert pid.isdecimal()
+    assert started.isdecimal()
+
+
+@pytest.mark.parametrize(
+    ("info", "known"),
+    [
+        ("28.5.2 linux/x86_64 overlay2 / extfs true", True),
+        ("28.5.2 linux/x86_64 btrfs / 1.0", False),
+        ("28.5.2 linux/x86_64 overlay2 /no/such/folder extfs", False),
+        ("28.5.2 linux/x86_64 overlayfs / io.containerd.snapshotter.v1", False),
+        ("28.5.2 linux/x86_64 overlay2 extfs true", False),
+    ],
+)
+def test_it_tells_the_room_where_that_is_known(tmp_path: Path, shell: list[str], info: str, known: bool) -> None:
+    lines = FakeEngine(tmp_path, info=info).talk(shell, ask({})).lines
+    free = [int(line.removeprefix("free ")) for line in lines if line.startswith("free ")]
+    assert len(free) == known
+    assert all(1 << 20 < room < 1 << 53 for room in free)
+
+
 # A client that says nothing more, and one that waits.
 
 

@@ -216,6 +216,26 @@ def test_a_signal_drops_what_was_loaded(bench: Bench, number: int) -> None:
     assert bench.names == BEFORE
 
 
+def test_what_a_session_has_left_that_was_killed_goes_with_the_next_load(bench: Bench) -> None:
+    """No trap and no handler runs then: the engine keeps the throw-away name."""
+    with subprocess.Popen(
+        bench.command(), stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=bench.environment
+    ) as process:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        process.stdin.write(Shipment(then=[]).session())
+        process.stdin.flush()
+        while not process.stdout.readline().startswith(b"loaded"):
+            pass
+        process.kill()
+    (left,) = [name for name in bench.names if "localhost/layerferry" in name]
+    answer = bench.serve(Shipment().session())
+    assert "swept 1" in answer.lines
+    assert answer.lines[-1] == "done"
+    assert left not in bench.names
+    assert [event["names"] for event in bench.events if event["event"] == "swept"] == [[left]]
+
+
 def test_hanging_up_drops_what_was_loaded(bench: Bench) -> None:
     assert bench.serve(Shipment(then=[]).session()).code == 1
     assert bench.loads
@@ -393,7 +413,7 @@ def test_imports_the_standard_library_alone_and_no_more_of_it_than_it_needs() ->
     assert {name.partition(".")[0] for name in found} - set(sys.stdlib_module_names) == {"layerferry"}
     ours = {name for name in found if name.startswith("layerferry.") and "receive" not in name}
     shared = {"__main__", "ci", "ci.escape", "errors", "oci", "oci.image", "oci.limits", "oci.store_kind", "protocol"}
-    shared |= {"settings", "streams"}
+    shared |= {"lazy", "settings", "streams"}
     assert ours == {f"layerferry.{name}" for name in shared}
     found = loaded("import layerferry.receive.program") - bare
     assert not found & {"email", "http", "logging", "shutil", "socketserver", "tarfile", "tempfile", "tomllib"}

@@ -180,6 +180,17 @@ def test_an_image_of_no_layers_goes_too(layerferry: Layerferry, target: Engine, 
         assert target.diff_ids(f"{NAME}:1") == []
 
 
+@pytest.mark.kinds(source=ENGINES, target=("docker28-overlay2",))
+def test_so_it_does_out_of_every_store(layerferry: Layerferry, source: Engine, target: Engine, tmp_path: Path) -> None:
+    """docker saves none out of a graph driver, so that it has to push it; podman, which reaches no registry, does."""
+    image = Picture((), (), architecture=HERE.architecture)
+    (tmp_path / "empty.tar").write_bytes(ARCHIVES["docker25"](image, f"docker.io/{NAME}:1"))
+    source.load(tmp_path / "empty.tar")
+    run = layerferry("push", f"{NAME}:1", target.ssh_alias, "--json", source=source)
+    assert (run.result["verified"], run.result["layers"]) == (True, [])
+    assert target.diff_ids(f"{NAME}:1") == []
+
+
 @pytest.mark.kinds(target=("docker20-overlay2", "docker28-containerd", "podman5"))
 def test_layers_of_xz_come_unpacked_and_lying_ones_as_they_are(
     layerferry: Layerferry, target: Engine, tmp_path: Path

@@ -101,11 +101,13 @@ def _engine() -> Iterator[Cell]:
     yield from _cells("engine restarted, tried again", "sending", (API,), 0)
     yield from _cells("engine stopped", "sending", (COMMAND, API, CTR, RECEIVER), 4, 5, short=(API,))
     yield from _cells("engine stopped", "verifying", (API, CTR), 4, 5)
-    yield from _cells("base pruned", "loading", (COMMAND, API, BLOBS, CTR, PODMAN), 0, 5)
-    yield from _cells("base pruned, tried again", "loading", (API, CTR), 0, short=(API,))
+    yield from _cells("base pruned", "loading", (COMMAND, API, CTR, PODMAN), 0, 5)
+    # A containerd store says that all is well, and shows nothing (docs/design.md, fact 3).
+    yield from _cells("base pruned", "loading", (BLOBS,), 0, 6)
+    yield from _cells("base pruned, tried again", "loading", (API, BLOBS, CTR), 0, short=(API,))
     yield from _cells("name moved", "loading", (COMMAND, API, CTR, RECEIVER), 0)
-    yield from _cells("name moved", "tidying", (API,), 0, 6)
-    yield from _cells("disk of the engine full", "none", (API, PODMAN), 5, short=(API,))
+    yield from _cells("name moved", "naming", (API,), 0)
+    yield from _cells("disk of the engine full", "none", (COMMAND, API, PODMAN), 5, short=(API,))
 
 
 def _source() -> Iterator[Cell]:
@@ -113,7 +115,8 @@ def _source() -> Iterator[Cell]:
     yield from _cells("source killed", "sending", (API,), 0, 3)
     yield from _cells("source killed, export", "sending", (API, CTR), 3, short=(CTR,))
     yield from _cells("source stopped", "sending", (API,), 3)
-    yield from _cells("source stopped, export", "sending", (API, REGISTRY), 3)
+    yield from _cells("source stopped, export", "sending", (API,), 3)
+    yield from _cells("source stopped, export", "sending", (REGISTRY,), 0, 3)  # all may have been read by then
     yield from _cells("TMPDIR full", "none", (API, REGISTRY), 0, 3)
 
 

@@ -110,7 +110,7 @@ HAPPENINGS: Mapping[str, Happen] = {
 _SOON = 4.0
 HURRIED: Mapping[str, Mapping[str, float]] = {
     "line dead": {"HELLO": 8.0, "SILENCE": 3, "ANSWER_BEGINS": 3.0},
-    "engine stopped": {"LOADED": _SOON, "ANSWER": _SOON, "NAMED": _SOON},
+    "engine stopped": {"LOADED": _SOON, "ANSWER": _SOON, "NAMED": _SOON, "TAKEN": _SOON},
     "source stopped": {"SAVED": _SOON, "DAEMON": _SOON},
     "registry stopped": {"SILENCE": 3, "ANSWER_BEGINS": 3.0},
     "registry killed": {"SILENCE": 3, "ANSWER_BEGINS": 3.0},

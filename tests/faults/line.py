@@ -35,6 +35,8 @@ class Line:
         self._sockets: list[socket.socket] = []
         self._lock = threading.Lock()
         self._listener = socket.create_server(("127.0.0.1", 0))
+        if rate:  # a slow line holds little
+            self._listener.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _PIECE)
         self.port: int = self._listener.getsockname()[1]
         threading.Thread(target=self._listen, daemon=True).start()
 
@@ -66,8 +68,12 @@ class Line:
         while not self._closed:
             try:
                 client, _ = self._listener.accept()
+            except OSError:
+                continue
+            try:
                 server = socket.create_connection(("127.0.0.1", self._to))
             except OSError:
+                client.close()
                 continue
             with self._lock:
                 self._sockets += [client, server]

@@ -5,6 +5,7 @@ A stage has a station, where the push is held until something has happened to it
 
 import contextlib
 import json
+import re
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Mapping
@@ -35,6 +36,8 @@ WORDS = {"asking": b"/v2/", "naming": b"PUT /v2/push-test/app/manifests/1 "}
 MIDDLE = 1_000_000
 #: Bytes of the image's new layer, of noise: more than all pipes between here and there hold.
 NEW = 12_000_000
+#: What podman leaves of itself where it is killed.
+_PODMANS = re.compile(r"(/var)?/tmp/(podman|docker-tar|storage)[0-9]*")
 OTHER = "push-test/other:1"
 
 
@@ -63,6 +66,8 @@ class Stage:
         #: What stands before the command.
         self.before: list[str] = []
         self.retries = 0
+        #: Whether ssh is to notice within seconds that its line is dead, and not within a minute.
+        self.hurried = True
         self.process: Popen[bytes] | None = None
         #: Processes that wait until they are resumed.
         self.stopped: list[Process] = []
@@ -106,7 +111,8 @@ class Stage:
         return self.target.sshd.port
 
     def target_words(self) -> list[str]:
-        return ["--to", self._alias(), "--ssh-option", "ServerAliveInterval=1", "--ssh-option", "ServerAliveCountMax=3"]
+        hurried = ["ServerAliveInterval=1", "ServerAliveCountMax=3"] if self.hurried else []
+        return ["--to", self._alias(), *(word for option in hurried for word in ("--ssh-option", option))]
 
     def _alias(self) -> str:
         assert self.line is not None
@@ -174,6 +180,7 @@ class Stage:
         names = [name for name in self.names() if "layerferry" in name]
         names += [f"{name} on the source" for name in self.scene.source.images() if "layerferry" in name]
         files = set(look(self.target)["files"]) - set(before["target"]["files"])  # type: ignore[index]
+        files = {file for file in files if not _PODMANS.match(file)}
         lines = self.target.machine.processes()
         runs = [lines.get(pid, "") for pid in running(self.target) - before["runs"]]  # type: ignore[operator]
         return [*names, *files, *runs, *our_ssh(self.scene.rig), *self.scene.rig.left_behind()]
@@ -320,7 +327,11 @@ def _process(pid: int) -> Process:
 
 
 def _descendants(pid: int) -> list[int]:
-    found = children(pid)
+    """The processes that any thread of a process has started, and theirs."""
+    found: list[int] = []
+    for file in Path(f"/proc/{pid}/task").glob("*/children"):
+        with contextlib.suppress(OSError):
+            found += map(int, file.read_text().split())
     return [*found, *(below for each in found for below in _descendants(each))]
 
 

@@ -3,6 +3,8 @@ under its name, and nothing of ours left on either side; and then the next push 
 """
 
 import contextlib
+import re
+import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -21,8 +23,9 @@ from rig.processes import RigError, wait_until
 #: Seconds in which a push that is broken has to end, and in which nothing of it may be left; many times what they take.
 ENDS = 90.0
 GONE = 40.0
-#: After these nobody was left who could tidy up: the next push has to.
 SLOW = "line of 64 kbit/s"
+FULL_ENGINE = "disk of the engine full"
+#: After these nobody was left who could tidy up: the next push has to.
 ORPHANED = ("SIGKILL", "script killed", "engine killed", "engine restarted", "source killed", "engine stopped")
 
 
@@ -34,10 +37,8 @@ def _parameters() -> Iterator[ParameterSet]:
 
 @pytest.fixture
 def stage(cell: Cell, rig: Rig, layerferry: Layerferry, source: Engine, tmp_path: Path) -> Iterator[Stage]:
-    if cell.fault == "disk of the engine full":
-        target = _small(rig, cell.kind)
-    else:
-        target = rig.engine(cell.kind, name=f"faults-{cell.kind}")
+    start = _small if cell.fault == FULL_ENGINE else _usual
+    target = start(rig, cell.kind)
     scene = Scene(rig, layerferry, source, target, cell.name)
     stage = STAGES[cell.way](scene, tmp_path)
     yield stage
@@ -45,15 +46,21 @@ def stage(cell: Cell, rig: Rig, layerferry: Layerferry, source: Engine, tmp_path
     stage.close()
     scene.close()
     target.clear()
+    for path in rig.scratch.iterdir():  # of a cell that failed
+        shutil.rmtree(path)
+
+
+def _usual(rig: Rig, kind: str) -> Engine:
+    return rig.engine(kind, name=f"faults-{kind}")
 
 
 def _small(rig: Rig, kind: str) -> Engine:
-    """A host whose engine keeps its images on 16 MB."""
+    """A host whose engine keeps its images on 10 MB."""
     engine = rig.engine(kind, name=f"small-{kind}")
     store = "containers" if engine.kind.store == "podman" else "docker"
     if f" /var/lib/{store} tmpfs" not in engine.machine.run("cat", "/proc/mounts"):
         engine.stop()
-        engine.machine.run("mount", "-t", "tmpfs", "-o", "size=12m", "tmpfs", f"/var/lib/{store}")
+        engine.machine.run("mount", "-t", "tmpfs", "-o", "size=10m", "tmpfs", f"/var/lib/{store}")
         engine.start()
     return engine
 
@@ -76,6 +83,8 @@ def test_a_push_that_is_broken(
         if fault == "line dead":  # sshd itself waits for its kernel to give up
             _gone(stage, before, but="sshd")
     assert code in cell.ends, said
+    if fault == FULL_ENGINE:
+        assert re.search("[0-9]+ bytes free .*, [0-9]+ needed", said), "it is refused before the first byte"
     tidy(stage, fault)
     shown = stage.shown()
     if stage.line is not None:
@@ -86,13 +95,15 @@ def test_a_push_that_is_broken(
         assert shown == old
     else:
         assert shown in (old, new)
-    if not fault.startswith(ORPHANED):
+    if fault not in ORPHANED:
         _gone(stage, before)
-    _again(stage, before, new)
+    if fault != FULL_ENGINE:
+        _again(stage, before, new)
 
 
 def _push(stage: Stage, cell: Cell, fault: str, how: str) -> tuple[int, str]:
     """The exit code, and what the push has to say."""
+    stage.hurried = fault != SLOW
     stage.retries = 2 if how == "tried again" else 0
     if how == "export":
         stage.words = ["--route", "export"]

@@ -21,7 +21,7 @@ from layerferry.oci.image import Name, Platform
 from layerferry.oci.store_kind import StoreKind
 from layerferry.receive.engine import Engine, Shown
 
-_OURS = re.compile(r"localhost/layerferry:[0-9a-f]{32}")
+_OURS = re.compile(r"localhost/layerferry:[0-9a-f]{8}-[0-9a-f]{16}(-[0-9a-f]+){5}")
 _PLACE = re.compile(r"oci-layout|index\.json|manifest\.json|blobs/sha256/[0-9a-f]{64}")
 MAX_BYTES = 1 << 20
 

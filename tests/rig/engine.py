@@ -174,7 +174,7 @@ class Engine:
 
     def diff_ids(self, name: str) -> list[str]:
         """The diff IDs of one image, bottom first, as the engine shows them."""
-        return list(self.inspect(name)["RootFS"]["Layers"] or [])
+        return list(self.inspect(name)["RootFS"].get("Layers") or [])
 
     def has(self, name: str) -> bool:
         return any(name in {known, known.removesuffix(":latest")} for known in self.images())

@@ -34,6 +34,12 @@ def test_a_containerd_store_pushes_its_blobs_faster_than_it_exports_them() -> No
     assert choose("auto", planned(700_000_000, 10_000), StoreKind.BLOB, KNOWN, HERE).name == "registry"
 
 
+@pytest.mark.parametrize("store", [StoreKind.CHAIN, StoreKind.BLOB])
+def test_an_image_without_layers_is_pushed(store: StoreKind) -> None:
+    """docker saves none out of a graph driver: "empty export - not implemented"."""
+    assert choose("auto", planned(), store, KNOWN, HERE).name == "registry"
+
+
 def test_an_unreachable_registry_leaves_export_and_tells_why() -> None:
     route = choose(
         "auto", planned(700_000_000, there=0), StoreKind.BLOB, KNOWN, Reached(trouble="the daemon does not reach us")

@@ -74,6 +74,27 @@ def greeted(*lines: str) -> Greeting:
     return conversation.greeting()
 
 
+@pytest.mark.parametrize(
+    ("line", "maker", "free"),
+    [
+        ("maker 12-34-5eed-4026-0", "12-34-5eed-4026-0", None),
+        ("maker 12--34", "", None),
+        ("maker -12", "", None),
+        ("maker 1:2", "", None),
+        ("maker " + "a" * 100, "", None),
+        ("free 81604378624", "", 81604378624),
+        ("free -1", "", None),
+        ("free 9" + "9" * 20, "", None),
+        ("free", "", None),
+    ],
+)
+def test_what_names_are_to_end_with_and_the_room_are_taken_only_as_what_they_are(
+    line: str, maker: str, free: int | None
+) -> None:
+    greeting = greeted(line)
+    assert (greeting.maker, greeting.free) == (maker, free)
+
+
 # The ask.
 
 
@@ -86,7 +107,7 @@ def test_the_preamble_is_a_no_op_for_a_shell_and_tells_how_long_the_script_is() 
 
 
 def test_the_script_is_sent_without_comments_and_is_small() -> None:
-    assert len(script()) < 22_000, "it crosses the wire with each push; 3 kB of it look at words and bound waits"
+    assert len(script()) < 24_500, "it crosses the wire with each push; 4 kB of it look at words, bound waits and sweep"
     assert not [line for line in script().splitlines() if line.startswith(b"#") or not line.strip()]
     assert script().endswith(b"exit 0\n")
 
@@ -559,10 +580,12 @@ def test_a_greeting_without_end_ends(monkeypatch: pytest.MonkeyPatch, lines: lis
     assert clock.now <= limits.HELLO + limits.ANSWERS
 
 
-def conversing(clock: Clock, *lines: str) -> tuple[Conversation, SlowConduit]:
+def conversing(
+    clock: Clock, *lines: str, told: Callable[[str], None] = lambda _: None
+) -> tuple[Conversation, SlowConduit]:
     conduit = SlowConduit(clock, *lines)
     conduit.silent_until = 1 << 60
-    conversation = Conversation(conduit)
+    conversation = Conversation(conduit, told=told)
     conversation.greeting()
     return conversation, conduit
 
@@ -593,6 +616,30 @@ def test_lines_without_end_after_the_archive_end(monkeypatch: pytest.MonkeyPatch
     clock.step = 1e-6
     with pytest.raises(TargetError, match="thousands of lines that nobody asked for"):
         conversation.load({INCOMING: [A]}, "none", [b"x"])
+
+
+@pytest.mark.parametrize(("word", "count"), [("swept 2", 2), ("swept", 0), ("swept x", 0), ("swept 9999999", 0)])
+def test_what_the_target_has_swept_is_known(word: str, count: int) -> None:
+    conduit = FakeConduit(*GREETING, "end", word, f"loaded {INCOMING} {ONE}", "end")
+    conduit.silent_until = 1 << 30
+    conversation = Conversation(conduit)
+    conversation.ask([])
+    conversation.greeting()
+    assert conversation.load({INCOMING: [A]}, "none", [b"x"]) == {INCOMING: ONE}
+    assert conversation.swept == count
+
+
+def test_whoever_waits_for_long_hears_for_what(monkeypatch: pytest.MonkeyPatch) -> None:
+    """And hears of each wait anew."""
+    clock = Clock(monkeypatch, 0)
+    said: list[str] = []
+    conversation, conduit = conversing(clock, *ABLE, "end", "end", told=said.append)
+    conduit.lines = deque([*["alive"] * 60, f"loaded {INCOMING} {ONE}", "end", *["alive"] * 5, "done"])
+    clock.step = 10
+    conversation.load({INCOMING: [A]}, "none", [b"x"])
+    assert said == [f"waiting for its engine to load 1 bytes for {seconds} s" for seconds in (30, 60, 120, 240, 480)]
+    conversation.commit({INCOMING: ["app:1"]}.items())
+    assert said[5:] == ["waiting for its engine to give the names for 30 s"]
 
 
 def test_a_target_that_lives_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -13,7 +13,7 @@ ROOT = Path(layerferry.__file__).parent
 #: Rooms, top to bottom. A module imports from rooms further down, from those further right in its row, or from its own.
 STOREYS = (
     ("__main__", "cli", "doctor", "ci_run", "context"),
-    ("push", "routes"),
+    ("push", "routes", "patch"),
     ("sources", "targets", "report", "receive"),
     ("registry_client", "embedded_registry", "streams", "process_socket", "log"),
     ("settings", "tar_headers"),
@@ -60,7 +60,7 @@ ENVIRONMENT: Mapping[str, str] = {
 }
 
 #: The only places that may print or log; all others emit events.
-SPEAKERS = ("settings.__main__", "streams")
+SPEAKERS = ("settings.__main__", "streams", "patch.target_program")
 
 #: Modules of more than 400 lines and functions of more than 40, each with the reason why it is no shorter.
 LONG_MODULES: Mapping[str, str] = {}

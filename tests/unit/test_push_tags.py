@@ -77,6 +77,13 @@ def test_what_was_removed_is_told_in_a_sentence() -> None:
     assert removed == names
 
 
+def test_what_this_run_could_not_take_away_goes_at_its_end() -> None:
+    """The daemon was restarted in the middle; nothing is told of it, since nobody was killed."""
+    removed: list[str] = []
+    assert sweep(lambda: [f"{REPOSITORY}:{PUSH_TAG}", f"acme/app:{PUSH_TAG}"], removed.append) == ""
+    assert removed == [f"{REPOSITORY}:{PUSH_TAG}"]
+
+
 def test_a_daemon_with_very_many_is_not_asked_for_ever() -> None:
     removed: list[str] = []
     sweep(lambda: [name(3 * DAY, pid, ELSEWHERE) for pid in range(1, 5000)], removed.append)

@@ -19,13 +19,15 @@ class Route:
 class Blob:
     """One layer's bytes on their way: `chunks` has exactly `descriptor.size` bytes.
 
-    `packed` is the same as a zstd stream, where somebody has it so already; one of the two is read.
+    `packed` is the same as a zstd stream, where somebody has it so already, and `recipe` what the target makes it of
+    (`layerferry.patch`); one of them is read.
     """
 
     diff_id: str
     descriptor: Descriptor
     chunks: Iterable[bytes]
     packed: Iterable[bytes] | None = None
+    recipe: Iterable[bytes] | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -60,18 +60,20 @@ class Manifest:
 class ArchiveBytes:
     """A run of archive bytes; `compressed` tells that compressing it again would be in vain.
 
-    A `packed` one is zstd frames that stand for the run, and `stands_for` so many bytes of it.
+    A `packed` one is zstd frames that stand for the run, a `recipe` is what a target makes it of; `stands_for` is how
+    many bytes of it.
     """
 
     data: bytes
     compressed: bool = False
     packed: bool = False
+    recipe: bool = False
     stands_for: int = 0
 
     @property
     def passed(self) -> int:
         """Bytes of the archive that have passed with this piece."""
-        return self.stands_for if self.packed else len(self.data)
+        return self.stands_for if self.packed or self.recipe else len(self.data)
 
 
 def describe(plan: Plan, summary: Summary, sent: Mapping[str, Descriptor], incoming: str = "") -> Manifest:
@@ -186,7 +188,10 @@ def _blob(blob: Blob, packed: Iterable[bytes] | None) -> Iterator[ArchiveBytes]:
     """A layer between its header and its padding; how much of a packed one has passed is known at its end."""
     size = blob.descriptor.size
     yield ArchiveBytes(_header(blob_path(blob.descriptor.digest), size))
-    if packed is not None:
+    if blob.recipe is not None:
+        yield from (ArchiveBytes(chunk, recipe=True) for chunk in blob.recipe)
+        yield ArchiveBytes(b"", recipe=True, stands_for=size)
+    elif packed is not None:
         yield from (ArchiveBytes(chunk, packed=True) for chunk in packed)
         yield ArchiveBytes(b"", packed=True, stands_for=size)
     else:

@@ -1,5 +1,7 @@
 """Bounds on what others send: bytes, entries, depth and time. Honest use stays below each by a factor of ten or more.
 
+Those in time are floats, in seconds, and docs/states.md tells which phase of a push each one is for.
+
 Standard library only: both programs read it. What is beyond a bound is refused in one sentence, never cut to fit.
 """
 
@@ -84,10 +86,10 @@ URL: Final = 16 * KIB
 #: Redirects of one request, one behind the other: to a blob store it is one.
 REDIRECTS: Final = 10
 #: Seconds to connect to a registry, and until its answer begins.
-REGISTRY_CONNECTED: Final = 15
-ANSWER_BEGINS: Final = 60
+REGISTRY_CONNECTED: Final = 15.0
+ANSWER_BEGINS: Final = 60.0
 #: Seconds that a registry may be silent, or send less than `PACE`, or take nothing of what it is sent.
-SILENCE: Final = 60
+SILENCE: Final = 60.0
 #: Bytes in `SILENCE` seconds that count as progress: 280 a second, where a modem had 7,000.
 PACE: Final = 16 * KIB
 #: Bytes that a registry has stored in a second, at least, before it has to answer that it has a blob.
@@ -121,6 +123,8 @@ STDERR = 64 * KIB
 #: Bytes of what a target or ssh says that are looked at, and that are shown.
 SAID = 4 * KIB
 SHOWN = 1500
+#: To a connection of ssh's.
+CONNECTED = 30.0
 #: To the first line of the greeting: a connection, a login, a slow start of a shell.
 HELLO = 120.0
 #: Of silence in the rest of it, and to its end: an engine lists 5,000 images in 75 s (docker 28.5, containerd store).
@@ -133,6 +137,10 @@ ALIVE = 120.0
 #: While an engine loads: so long, and a second for each MiB of the archive. A slow disk of a NAS writes 10 MiB in one.
 LOADED = 900.0
 LOADED_RATE = MIB
+#: Bytes of what a target tells of its files, in one answer: 16 for each, so these are four million files.
+FILES: Final = 64 * MIB
+#: To read all files of some layers, with signs of life: 10 GB from a slow disk take 100 s.
+FILES_READ = 900.0
 #: For names: an engine takes less than a second; a receiver may run a command then, which has 5 minutes by default.
 NAMED = 1800.0
 #: For what a target said before it hung up.

@@ -10,6 +10,8 @@ from layerferry.oci.image import Descriptor, Image, Layer
 class Action(StrEnum):
     REUSE = "reuse"
     SEND = "send"
+    #: A part of it is sent; the target makes the rest of files that it has.
+    PATCH = "patch"
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +40,8 @@ class Step:
     layer: Layer
     action: Action
     reason: str
+    #: Of a patched layer, the bytes that the target lacked, before compression.
+    new: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,12 +53,14 @@ class Plan:
     @property
     def wanted(self) -> frozenset[str]:
         """The diff IDs to send."""
-        return frozenset(step.layer.diff_id for step in self.steps if step.action is Action.SEND)
+        return frozenset(step.layer.diff_id for step in self.steps if step.action is not Action.REUSE)
 
     @property
     def sent(self) -> tuple[Layer, ...]:
         """The layers to send, each once: an archive holds a layer that the image has twice only once."""
-        return tuple({step.layer.diff_id: step.layer for step in self.steps if step.action is Action.SEND}.values())
+        return tuple(
+            {step.layer.diff_id: step.layer for step in self.steps if step.action is not Action.REUSE}.values()
+        )
 
     @property
     def reused(self) -> tuple[Layer, ...]:

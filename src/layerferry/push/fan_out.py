@@ -6,10 +6,12 @@ import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from contextlib import AbstractContextManager
+from dataclasses import replace
+from functools import partial
 from itertools import chain
 
 from layerferry import log
-from layerferry.errors import LayerferryError, interruption
+from layerferry.errors import LayerferryError, PatchError, interruption
 from layerferry.events import Emit, Warned
 from layerferry.push.delivery import Delivery, Destination
 from layerferry.push.request import NO_ROUTE, Options, Wanted
@@ -132,20 +134,28 @@ def deliver(
     Each try asks anew what the target has. There is none after `ended`.
     """
     log.note("step", f"begun: {target.name}")
-    for number in range(delivery.options.retries + 1):
+    tries = 0
+    while True:
         try:
-            results = delivery.run(lambda: _connect(delivery, target), open_source)
+            results = delivery.run(partial(_connect, delivery, target), open_source)
+            break
         except BaseException as raised:
             log.failure("error", raised)
             error = interruption(raised) or raised
             if not isinstance(error, LayerferryError):
                 raise
-            last = number == delivery.options.retries or not error.transient
-            if last or not _pause(delivery.emit, target, error, number, ended):
+            if isinstance(error, PatchError):
+                delivery.emit(Warned(target.name, f"patches do not do, whole layers go: {error.message}"))
+                delivery = replace(delivery, options=replace(delivery.options, whole_layers=True))
+            elif (
+                tries == delivery.options.retries
+                or not error.transient
+                or not _pause(delivery.emit, target, error, tries, ended)
+            ):
                 return _failed(delivery.wanted, target, error)
+            else:
+                tries += 1
             target.connect.renew()
-            continue
-        break
     for result in results:
         log.note(
             "step", f"done: {target.name}  {result.image} is {result.image_id or 'as it was'}, {result.seconds:.3f} s"

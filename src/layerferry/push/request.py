@@ -51,6 +51,8 @@ class Options:
     jobs: int = 8
     #: Further tries, where one fails of something that may pass.
     retries: int = 3
+    #: Whether a layer always goes whole, and never as a recipe.
+    whole_layers: bool = False
 
 
 def nameless(reference: str) -> UsageError:

@@ -3,13 +3,15 @@
 import contextlib
 import secrets
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from layerferry import log
 from layerferry.chunks import LAYER_BZIP2, LAYER_XZ
 from layerferry.compression.stream import Method, compress
-from layerferry.errors import TargetError, VerificationError
+from layerferry.errors import PatchError, TargetError, VerificationError
 from layerferry.events import SENDING_EVERY, Emit, Greeted, Loading, Sending, Stalled, Warned
 from layerferry.oci.delta_archive import Archive, ArchiveBytes, ArchivedImage, Manifest
 from layerferry.oci.image import MEDIA_TYPE_LAYER_ZSTD, Image, Platform
@@ -26,6 +28,12 @@ from layerferry.targets.conversation import Conversation
 from layerferry.targets.greeting import Holding
 from layerferry.targets.inventory import Knowledge, inventory, learn
 from layerferry.temporary import TemporaryFolder
+
+if TYPE_CHECKING:
+    from layerferry.push.patching import Patches
+
+# Patches are loaded where there are some: hence the imports inside functions.
+# ruff: noqa: PLC0415
 
 
 @contextlib.contextmanager
@@ -66,7 +74,19 @@ class HostDestination:
         images = [_for(platform, choices) for choices in candidates]
         chosen = [source.image for source in images]
         knowledge = learn(self._conversation, self._conduit, self._greeting, chosen, self._fault)
-        return [self._plan(*pair, knowledge) for pair in zip(wanted, images, strict=True)]
+        items = [self._plan(*pair, knowledge) for pair in zip(wanted, images, strict=True)]
+        self._check_room(items)
+        return items
+
+    def _check_room(self, items: Sequence[Item]) -> None:
+        """A layer takes no less room than it has bytes: an engine keeps it as files, and most as a tar before that."""
+        layers = {step.diff_id: step.size for item in items if not item.present for step in item.plan.sent}
+        needed, free = sum(layers.values()), self._greeting.free
+        if free is not None and free < needed:
+            raise TargetError(
+                f"{self._target}: its disk is full ({free} bytes free where its engine keeps layers, {needed} needed)",
+                hint="Free some space there, with `docker image prune` for one.",
+            )
 
     def _plan(self, wanted: Wanted, source: SourceImage, knowledge: Knowledge) -> Item:
         image, store = source.image, self._greeting.store
@@ -111,13 +131,52 @@ class HostDestination:
         with contextlib.ExitStack() as stack:
             spool = Path(stack.enter_context(TemporaryFolder()))
             images = self._fetch(stack, items, spool)
-            archive = Archive(images, packed=method is Method.ZSTD)
-            expected = {image.incoming: image.plan.image.diff_ids for image in images}
-            shown = self._conversation.load(expected, method, self._watched(archive, items, method))
+            patches = self._find_patches(items)
+            if patches is None:
+                archive = Archive(images, packed=method is Method.ZSTD)
+                stream = compress(self._watched(archive.pieces(), items), method, self._options.compression.level)
+                shown = self._conversation.load(_expected(images), method, self._sent(stream))
+            else:
+                archive, shown = self._load_patched(items, images, patches, spool)
+        if swept := self._conversation.swept:
+            what = "an image" if swept == 1 else f"{swept} images"
+            self._emit(Warned(self._target, f"removed {what} that earlier pushes, which were killed, had left there"))
         for item, manifest, summary in zip(items, archive.manifests, archive.summaries, strict=True):
             item.image_id = self._verified(item, manifest, shown[manifest.incoming])
             item.summary = summary
         return [image.incoming for image in images]
+
+    def _find_patches(self, items: Sequence[Item]) -> "Patches | None":
+        if not self._greeting.patch or self._options.whole_layers:
+            return None
+        from layerferry.push.patching import find_patches
+
+        holders = [self._greeting.holdings[item.image.id].holder for item in items]
+        return find_patches(self._conversation, items, holders)
+
+    def _load_patched(
+        self, items: Sequence[Item], images: Sequence[ArchivedImage], patches: "Patches", spool: Path
+    ) -> tuple[Archive, dict[str, str]]:
+        """Load large layers as recipes. Raises `PatchError` where that does not do."""
+        from layerferry.push import patching
+
+        packing, level = Method(self._greeting.patch[0]), self._options.compression.level
+        if level is None and packing is Method.ZSTD:
+            level = patching.LEVEL
+        try:
+            contents = [
+                patching.PatchedContent(image.content, patches, self._conversation.match, spool) for image in images
+            ]
+            archive = Archive(
+                [replace(image, content=content) for image, content in zip(images, contents, strict=True)]
+            )
+            stream = compress(patching.as_recipe(self._watched(archive.pieces(), items)), packing, level)
+            shown = self._conversation.load(_expected(images), f"patch-{packing}", self._sent(stream))
+        except (TargetError, VerificationError) as error:
+            raise PatchError(error.message, hint=error.hint) from error
+        for item, content in zip(items, contents, strict=True):
+            item.plan = patching.patched(item.plan, content.recipes)
+        return archive, shown
 
     def _fetch(self, stack: contextlib.ExitStack, items: Sequence[Item], spool: Path) -> list[ArchivedImage]:
         """A layer that several images want comes with the first of them; in a form that the engine can unpack."""
@@ -131,24 +190,22 @@ class HostDestination:
             content = stack.enter_context(item.source.fetch(item.plan, item.route, wanted, folder))
             zstd = set() if self._greeting.takes_zstd_layers else {MEDIA_TYPE_LAYER_ZSTD}
             content = Unpacked(content, {LAYER_XZ, LAYER_BZIP2, *zstd}, folder)
-            images.append(ArchivedImage(item.plan, content, _throw_away_name()))
+            images.append(ArchivedImage(item.plan, content, _throw_away_name(self._greeting.maker)))
         return images
 
-    def _watched(self, archive: Archive, items: Sequence[Item], method: Method) -> Iterator[bytes]:
-        """The archive's compressed stream; tells of its progress as it passes."""
+    def _watched(self, pieces: Iterable[ArchiveBytes], items: Sequence[Item]) -> Iterator[ArchiveBytes]:
+        """The pieces of the archive; tells of its progress as they pass."""
         total = sum(item.plan.delta for item in items)
         done, told = 0, 0.0
+        for piece in pieces:
+            yield piece
+            done += piece.passed
+            if time.monotonic() - told > SENDING_EVERY:
+                told = time.monotonic()
+                self._emit(Sending(self._target, min(done, total), total, self._conduit.sent))
 
-        def pieces() -> Iterator[ArchiveBytes]:
-            nonlocal done, told
-            for piece in archive.pieces():
-                yield piece
-                done += piece.passed
-                if time.monotonic() - told > SENDING_EVERY:
-                    told = time.monotonic()
-                    self._emit(Sending(self._target, min(done, total), total, self._conduit.sent))
-
-        yield from compress(pieces(), method, self._options.compression.level)
+    def _sent(self, stream: Iterable[bytes]) -> Iterator[bytes]:
+        yield from stream
         self._emit(Loading(self._target))
 
     def _verified(self, item: Item, manifest: Manifest, shown: str) -> str:
@@ -161,9 +218,14 @@ class HostDestination:
         return shown
 
 
-def _throw_away_name() -> str:
-    """It tells when it was made: the next session takes away what is a day old, where an engine died with ours."""
-    return f"localhost/layerferry:{int(time.time()):x}-{secrets.token_hex(8)}"
+def _expected(images: Sequence[ArchivedImage]) -> dict[str, Sequence[str]]:
+    """By throw-away name, the diff IDs that the target has to show."""
+    return {image.incoming: image.plan.image.diff_ids for image in images}
+
+
+def _throw_away_name(maker: str) -> str:
+    """It tells when it was made, and by which session: a later one takes away what has been left by a dead one."""
+    return "-".join(filter(None, [f"localhost/layerferry:{int(time.time()):x}", secrets.token_hex(8), maker]))
 
 
 def _under_another_id(source: SourceImage, holding: Holding) -> str:

@@ -18,6 +18,7 @@ from layerferry.receive.byte_limits import Meter
 from layerferry.receive.decompression import MAGIC_LENGTH, Decoder, Expander, sniff
 from layerferry.receive.refusal import Refusal
 from layerferry.receive.strict_tar import BLOCK, StrictTar, TarEntry, write_header
+from layerferry.receive.throw_away_names import new_name
 
 _LAYOUT = b'{"imageLayoutVersion":"1.0.0"}'
 _STEP = 1 << 20
@@ -202,7 +203,7 @@ def _check_one(spooled: ArchiveSpool, claim: _Claim, known: Known) -> CheckedIma
     )
     return CheckedImage(
         incoming=claim.incoming,
-        name=f"localhost/layerferry:{os.urandom(16).hex()}",
+        name=new_name(),
         media_type=manifest.media_type,
         manifest=data if layers == manifest.layers else _retold(manifest, layers),
         config=config_data,

@@ -182,6 +182,9 @@ class Dialogue:
                     self._tag(visible, image, name)
                 case [Verb.DONE] if not self._expected or self._loaded:
                     self._done(engine)
+                    if not self._expected:  # a load has done it; that an image is here may be a dead session's doing
+                        self._sweep(engine, visible)
+                    self.client.say(Reply.DONE)
                     return 0
                 case [word, *_]:
                     raise Refusal(f"{word[:20]!r} has no place here")
@@ -211,6 +214,8 @@ class Dialogue:
                 images = check(spooled, self._expected, visible)
                 self._admit(engine, images)
                 self.decisions.write("checked", images=[image.ids[0] for image in images], bytes=meter.spent)
+                if swept := self._sweep(engine, visible):
+                    self.client.say(f"{Reply.SWEPT} {swept}")
                 self._incoming = [image.name for image in images]
                 engine.load(archive(spooled, images))
         except OSError as error:
@@ -222,6 +227,13 @@ class Dialogue:
         self.client.say(
             *(f"{Reply.LOADED} {image.incoming} {told}" for image, told in zip(images, shown, strict=True)), Reply.END
         )
+
+    def _sweep(self, engine: Engine, visible: VisibleImages) -> int:
+        """Remove the throw-away names that sessions have left which were killed; how many there were."""
+        swept = [name for name in visible.left if engine.remove(name)]
+        if swept:
+            self._note("swept", names=swept)
+        return len(swept)
 
     def _admit(self, engine: Engine, images: tuple["CheckedImage", ...]) -> None:
         for image in images:
@@ -279,7 +291,6 @@ class Dialogue:
         self._drop(engine)
         if self.policy.run:
             self._run_command(given)
-        self.client.say(Reply.DONE)
 
     def _confirm(self, engine: Engine) -> None:
         """See that each name is its image now, as the engine shows both: somebody else may have moved one meanwhile."""

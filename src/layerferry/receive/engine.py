@@ -50,7 +50,8 @@ _DOCKER_INFO = (
     " {{.SecurityOptions}}"
 )
 _PODMAN_INFO = "{{.Version.Version}} {{.Version.OsArch}} {{.Store.GraphDriverName}}"
-_SHOW = "{{.Id}}{{range .RootFS.Layers}} {{.}}{{end}}"
+#: Not .Id: docker 26.1 would look at the JSON then, where an image without layers has no RootFS.Layers.
+_SHOW = "{{.ID}}{{range .RootFS.Layers}} {{.}}{{end}}"
 #: How an engine says, on a line of its standard error, that an image is not there; nothing else means that it is not.
 _ABSENT = (
     re.compile(r"Error: No such image: (?P<name>\S+)"),  # docker 20.10.24

@@ -13,6 +13,7 @@ from layerferry.oci.store_kind import StoreKind
 from layerferry.protocol import Reply
 from layerferry.receive.engine import Engine
 from layerferry.receive.policy import Policy
+from layerferry.receive.throw_away_names import left
 
 if TYPE_CHECKING:
     from layerferry.receive.blob_digests import BlobDigests
@@ -36,6 +37,8 @@ class VisibleImages:
     images: Mapping[str, tuple[str, ...]]
     #: The blobs that a containerd store has of them, by the engine's image ID.
     learned: Mapping[str, "BlobDigests"] = field(default_factory=dict)
+    #: Throw-away names that dead sessions have left.
+    left: tuple[str, ...] = ()
     _blobs: dict[str, Descriptor] = field(default_factory=dict)
     _chains: frozenset[str] = frozenset()
     _layers: frozenset[str] = frozenset()
@@ -114,8 +117,10 @@ class VisibleImages:
 
 def find_visible_images(engine: Engine, policy: Policy, asks: Sequence[Ask]) -> VisibleImages:
     """The images that the client may know of; of a containerd store, with the blobs that it takes to reuse them."""
-    ids = {image_id for image_id, name in engine.names() if policy.shows(name, image_id)}
-    visible = VisibleImages(engine.store, engine.layers(ids) if ids else {})
+    names = list(engine.names())
+    ids = {image_id for image_id, name in names if policy.shows(name, image_id)}
+    dead = tuple(left(name.tagged for _, name in names))
+    visible = VisibleImages(engine.store, engine.layers(ids) if ids else {}, left=dead)
     if engine.store is not StoreKind.BLOB or not (holders := visible.holders(asks)):
         return visible
     from layerferry.receive.blob_digests import open_registry  # noqa: PLC0415 - most hosts do not need it
@@ -125,7 +130,8 @@ def find_visible_images(engine: Engine, policy: Policy, asks: Sequence[Ask]) -> 
             told = {image_id: registry.learn(image_id, visible.images[image_id]) for image_id in holders}
     except OSError:  # no place for a folder or a port: what is not known must be sent
         return visible
-    return VisibleImages(engine.store, visible.images, {here: digests for here, digests in told.items() if digests})
+    learned = {here: digests for here, digests in told.items() if digests}
+    return VisibleImages(engine.store, visible.images, learned, left=dead)
 
 
 def _shared(layers: Sequence[str], wanted: Sequence[str]) -> int:

@@ -58,7 +58,7 @@ class _Paced(io.RawIOBase):
         if self._came >= limits.PACE:
             self._waited, self._came = 0.0, 0
         elif self._waited > self._seconds:
-            raise TimeoutError(f"it sent {self._came} bytes in {self._seconds} seconds")
+            raise TimeoutError(f"it sent {self._came} bytes in {self._seconds:g} seconds")
         return count
 
     def fileno(self) -> int:

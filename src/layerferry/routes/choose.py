@@ -79,7 +79,8 @@ def choose(asked: str, plan: Plan, store: StoreKind, known: frozenset[str], reac
     if reached.route == "ngrok":
         return Route("ngrok", f"the daemon reaches {reached.address}; {reached.trouble or 'as asked'}")
     cost = costs(plan, store, known, whole=reached.whole)
-    if asked == "auto" and cost.export < cost.registry:
+    # A graph driver's docker saves no image without layers ("empty export - not implemented", 20.10 to 28.5).
+    if asked == "auto" and plan.image.layers and cost.export < cost.registry:
         return Route("export", f"reading it all takes about {cost.export:.1f} s, a push {cost.registry:.1f} s")
     what = f"the registry service as {reached.address}" if reached.whole else reached.address
     return Route("registry", f"the daemon reaches {what}")

@@ -76,6 +76,7 @@ class _Checks(BaseSettings):
         "timeout",
         "jobs",
         "retries",
+        "whole_layers",
         "summary",
         "dotenv",
         "log",

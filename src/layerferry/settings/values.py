@@ -53,9 +53,12 @@ class Settings:
     ssh_accept_new_host_key: bool = _setting(default=False, says="Trust a host's key at first sight. Not recommended.")
     jobs: int = _setting(8, "How many targets are pushed to at once.", ge=1)
     retries: int = _setting(3, "Further tries where a connection breaks, or is refused in a crowd.", ge=0, le=100)
+    whole_layers: bool = _setting(default=False, says="Whether layers always go whole, and never as patches.")
     platform: str = _setting("", "Which platform of a multi-platform image, such as `linux/arm64`.")
     compression: str = _setting("auto", "`auto`, `zstd`, `gzip` or `none`, with a level: `zstd:9`.")
-    timeout: float = _setting(0.0, "Seconds that the whole push may last; 0 for no bound.", ge=0, le=_YEAR)
+    timeout: float = _setting(
+        0.0, "Seconds that the whole push may last. What stands still ends by itself.", ge=0, le=_YEAR
+    )
     summary: bool = _setting(default=True, says="Whether the CI's job page gets a summary.")
     dotenv: Path | None = _setting(None, "A file that gets the outputs as NAME=value, on any CI.")
     log: Path | None = _setting(None, "A file to which a log of the run is appended, secrets masked.")

@@ -36,7 +36,6 @@ BOOTSTRAP = (
 _SLICE = 64 << 10
 #: Seconds from one look at what the other side says to the next, while it takes nothing.
 _GLANCE = 0.1
-_CONNECT_TIMEOUT = 30
 
 
 @dataclass(frozen=True, slots=True)
@@ -335,7 +334,7 @@ class SshConduit(Conduit):
     def wait_until_up(self) -> None:
         """Wait for the session of an `exec cat` to answer. Raises `ConnectError`."""
         self.write(b"up\n")
-        self.read_line(_CONNECT_TIMEOUT)
+        self.read_line(limits.CONNECTED)
 
     def _mux(self, verb: str, rule: str) -> str | None:
         try:
@@ -369,7 +368,7 @@ def ssh_words(
     target: SshTarget, *, options: Sequence[str] = (), config: Path | None = None, interactive: bool = False
 ) -> list[str]:
     """The command line that calls ssh for `target`, up to where its destination goes."""
-    ours = ["ServerAliveInterval=15", "ServerAliveCountMax=4", f"ConnectTimeout={_CONNECT_TIMEOUT}"]
+    ours = ["ServerAliveInterval=15", "ServerAliveCountMax=4", f"ConnectTimeout={limits.CONNECTED:.0f}"]
     if not interactive:
         ours.append("BatchMode=yes")
     words = ["ssh", "-T", *(["-F", str(config)] if config else [])]

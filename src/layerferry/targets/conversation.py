@@ -3,6 +3,7 @@
 The host script (`layerferry.targets.host`) or `layerferry.receive` is the other end.
 """
 
+import base64
 import contextlib
 import re
 import threading
@@ -23,6 +24,7 @@ from layerferry.targets.greeting import Greeting, Reader
 from layerferry.targets.host.script import script
 from layerferry.targets.verdict import cut, is_verdict, verdict
 
+_DIGITS = 6
 _WORD = re.compile(r"[!-~]+")
 
 
@@ -62,10 +64,12 @@ class Conversation:
     ) -> None:
         """`told` hears on what we wait, where that takes long."""
         self._conduit = conduit
-        self._patience = Patience(told)
+        self._patience = Patience(told, _now)
         self._gone = 0
         self._greeted = False
         self._skipped = 0
+        #: Throw-away names of dead sessions that the target has taken away.
+        self.swept = 0
         #: The first line of the answer to an archive, where it came before all of that was sent.
         self._early = ""
         self._heard: LayerferryError | None = None
@@ -140,6 +144,44 @@ class Conversation:
         self._say((Verb.LEARN, image_id, name, token, basic))
         return self._answer("its engine to push to us", limits.ANSWER).split() == [Reply.LEARNED, "yes"]
 
+    def prepare(self, program: str) -> bool:
+        """Give the target the program that it is to run, as `layerferry.patch.text.word` has it; whether it can."""
+        self._say((Verb.PROGRAM, program))
+        return bool(self._data("it to take a program", limits.ANSWER))
+
+    def probe(self, data: bytes) -> None:
+        """Send what the target throws away; when this returns, all of it is there."""
+        self._say((Verb.PROBE,))
+        self._send((data,))
+        self._data("it to take some bytes", limits.ANSWER)
+
+    def files(self, image_id: str, candidates: Iterable[str]) -> bytes:
+        """The digests of the files of images that have layers beside those of the asked one; `program` says how."""
+        self._say((Verb.FILES, image_id, *candidates))
+        return self._data("it to read its files", limits.FILES_READ)
+
+    def match(self, what: str, paths: bytes) -> bytes:
+        """The `blocks` or the `pieces` of the files of some paths; `program` says how."""
+        self._say((Verb.MATCH, what))
+        self._send((paths,))
+        return self._data("it to compare its files", limits.FILES_READ)
+
+    def _send(self, chunks: Iterable[bytes]) -> None:
+        for frame in in_blocks(chunks, FRAME):
+            self._write(b"%d\n" % len(frame) + frame)
+        self._say(("0",))
+
+    def _data(self, what: str, whole: float) -> bytes:
+        """The bytes of an answer in lines."""
+        data, wait = bytearray(), _Wait(what, self._silence(whole), whole)
+        for line in self._answer_lines(wait):
+            match line.split():
+                case [Reply.DATA, text] if len(data) <= limits.FILES:
+                    data += _decoded(text, self.target)
+                case _:
+                    self._skip()
+        return bytes(data)
+
     def load(self, expected: Mapping[str, Sequence[str]], method: str, stream: Iterable[bytes]) -> dict[str, str]:
         """Send an archive; `expected` has the diff IDs by throw-away name. The image IDs that the engine shows.
 
@@ -163,8 +205,8 @@ class Conversation:
             match line.split():
                 case [Reply.LOADED, name, image_id] if name in expected and name not in shown and is_digest(image_id):
                     shown[name] = image_id
-                case _:
-                    self._skip()
+                case words:
+                    self._skip(words)
         if set(shown) != set(expected):
             raise VerificationError(f"{self.target} does not say what it loaded")
         return shown
@@ -197,12 +239,15 @@ class Conversation:
                 if line.split()[:1] in ([Reply.LOADED], [Reply.END]):
                     self._early = line
                 else:
-                    self._skip()
+                    self._skip(line.split())
         except LayerferryError as error:
             self._heard = error
             raise
 
-    def _skip(self) -> None:
+    def _skip(self, words: Sequence[str] = ()) -> None:
+        match words:
+            case [Reply.SWEPT, count] if count.isascii() and count.isdecimal() and len(count) <= _DIGITS:
+                self.swept = int(count)
         self._skipped += 1
         if self._skipped > limits.LINES_SKIPPED:
             raise TargetError(f"{self.target} says thousands of lines that nobody asked for")
@@ -278,6 +323,13 @@ class Conversation:
         while line != Reply.END:
             yield line
             line = self._read(wait)
+
+
+def _decoded(text: str, target: str) -> bytes:
+    try:
+        return base64.b85decode(text)
+    except ValueError:
+        raise TargetError(f"{target} tells of its files in other signs than those of base85") from None
 
 
 def _before(line: str) -> str:

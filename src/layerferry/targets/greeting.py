@@ -31,6 +31,8 @@ _WORDS_OF_A_FACT = 16
 _ODD = re.compile(r"[!-*,/:-@\[-^`{|}]")
 #: Characters that no user's name has; a directory's may be `CORP\\ana` or `ana@corp.example`.
 _ODD_USER = re.compile(r"[^A-Za-z0-9._@\\ +-]")
+#: It becomes a part of a tag, which has 128 characters at most (distribution-spec, "Pulling manifests").
+_MAKER = re.compile(r"[0-9a-f](?:-?[0-9a-f]){0,79}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +74,11 @@ class Greeting:
     capability: tuple[str, ...] = ()
     #: Whose images they are, where the target tells.
     owner: str = ""
+    #: What throw-away names of this session end with, or nothing; and bytes that are free for layers.
+    maker: str = ""
+    free: int | None = None
+    #: The compressions that a recipe of an archive may have; none where nothing is patched.
+    patch: tuple[str, ...] = ()
 
     def __str__(self) -> str:
         store = ", ".join(filter(None, (self.store_name, self._whose)))
@@ -153,15 +160,30 @@ class Reader:
             engine, version, driver = Word(engine), _version(version), Word(driver)
             owner = _ODD_USER.sub("?", " ".join(self._facts.get(Fact.OWNER, ())))
             platform, store = Platform.parse(self._facts[Fact.PLATFORM][0]), StoreKind(self._facts[Fact.STORE][0])
-            accept, layers, capability = (
-                _words(self._facts, key) for key in (Fact.ACCEPT, Fact.LAYERS, Fact.CAPABILITY)
+            accept, layers, capability, patch = (
+                _words(self._facts, key) for key in (Fact.ACCEPT, Fact.LAYERS, Fact.CAPABILITY, Fact.PATCH)
             )
         except (KeyError, IndexError, ValueError, LayerferryError):
             engine = ""
         if not engine:
             raise TargetError(f"{self._target} does not say what engine it has")
-        held, blobs = self._holdings, self._blobs
-        return Greeting(engine, version, driver, store, platform, accept, layers, held, blobs, capability, owner)
+        maker, free = ((self._facts.get(key) or [""])[0] for key in (Fact.MAKER, Fact.FREE))
+        return Greeting(
+            engine,
+            version,
+            driver,
+            store,
+            platform,
+            accept,
+            layers,
+            self._holdings,
+            self._blobs,
+            capability,
+            owner,
+            maker if _MAKER.fullmatch(maker) else "",
+            _number(free, limits.SIZE),
+            patch,
+        )
 
 
 def _version(text: str) -> Word:

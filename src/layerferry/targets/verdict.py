@@ -18,6 +18,8 @@ _ENGINE_FAILURES: tuple[tuple[tuple[tuple[str, ...], ...], str, str], ...] = (
 )  # fmt: skip
 #: What a load says where an image that was built on has been removed since the greeting.
 _GONE = ("no such file or directory", "does not exist", "not found", "unknown parent image")
+#: What the host script and the receiver say where nothing goes by the throw-away name.
+_NOT_SHOWN = "the engine does not show"
 _UNTOUCHED = "The old image is still there under its name."
 _KINDS: dict[str, tuple[type[LayerferryError], str, str]] = {
     VerdictKind.NO_ENGINE:
@@ -28,7 +30,7 @@ _KINDS: dict[str, tuple[type[LayerferryError], str, str]] = {
     VerdictKind.TAG: (TargetError, "the engine refused the name", _UNTOUCHED),
     VerdictKind.RUN:
         (TargetError, "the image has its name, but the command of the policy failed", "Its log there says why."),
-    VerdictKind.INTERNAL: (TargetError, "the receiver failed", "Its log on the target says why."),
+    VerdictKind.INTERNAL: (TargetError, "its part of the push failed", "A receiver's log there says why."),
     VerdictKind.REFUSED:
         (TargetError, "the receiver refuses this", "Its policy stands in authorized_keys on the target."),
     VerdictKind.PROTOCOL: (TargetError, "it does not take what we say", "Nothing was changed there."),
@@ -53,8 +55,17 @@ def verdict(target: str, line: str) -> LayerferryError:
     return error(
         f"{target}: {message} ({cut(text, limits.SHOWN)})" if text else f"{target}: {message}",
         hint=hint,
-        transient=kind == VerdictKind.STOPPED or (kind == VerdictKind.LOAD and _is_gone(text.lower())),
+        transient=_passes(kind, text.lower()),
     )
+
+
+def _passes(kind: str, text: str) -> bool:
+    """Whether a further try may do: the engine was restarted, or an image that was built on has been removed.
+
+    A containerd store says that such a load was done, and shows nothing of it (docker 28.5; docs/design.md, fact 3).
+    """
+    gone = (kind == VerdictKind.LOAD and _is_gone(text)) or (kind == VerdictKind.VERIFY and _NOT_SHOWN in text)
+    return gone or kind == VerdictKind.STOPPED
 
 
 def _better(kind: str, text: str) -> tuple[str, str] | None:

@@ -63,11 +63,15 @@ def left(names: Iterable[str], now: float, *, lives: Callable[[int], bool] = _li
 def sweep(shown: Callable[[], Iterable[str]], remove: Callable[[str], None]) -> str:
     """Remove what dead runs have left among the names that a daemon has; a sentence on it, or an empty string.
 
-    Both may raise `SourceError`, which ends it: another run will do it.
+    This one's own go first, which were to be gone by now: the daemon was not there, or hung, when it was told so. Both
+    may raise `SourceError`, which ends it: another run will do it.
     """
     swept = 0
     with contextlib.suppress(SourceError):
-        for name in list(left(shown(), time.time()))[:_MOST]:
+        names = list(shown())
+        for name in [name for name in names if _NAME.fullmatch(name) and name.endswith(f":{PUSH_TAG}")]:
+            remove(name)
+        for name in list(left(names, time.time()))[:_MOST]:
             remove(name)
             swept += 1
     if not swept:

@@ -39,7 +39,7 @@ api_info() {
     $2 == "Arch" { own = $4 "/" }
     END {
       if (!("BuildahVersion" in fact))
-        print fact["ServerVersion"], fact["OSType"] "/" own fact["Architecture"], fact["Driver"], status, owner
+        print fact["ServerVersion"], fact["OSType"] "/" own fact["Architecture"], fact["Driver"], fact["DockerRootDir"], status, owner
     }'
 }
 
@@ -53,6 +53,11 @@ api_list() {
 }
 
 api_layers() { fetch layers; }
+
+api_folders() {
+  text=$(api -f "$at/images/$1/json") || return
+  for one in UpperDir LowerDir; do say "$text" | sed -n "s/.*\"$one\":\"\([^\"]*\)\".*/\1/p"; done
+}
 
 api_show() { printf '%s\n' "$@" | fetch layers; }
 

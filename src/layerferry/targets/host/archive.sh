@@ -45,30 +45,63 @@ take() {
 } 6>&1
 
 load() {
-  case " $expand " in
+  case " $expand $compression" in
+    *" patch-"*) frames | ${compression#patch-} -dcq | played expand | "${way}_load" ;;
     *" $compression "*) frames | $compression -dcq | "${way}_load" ;;
     *) frames | "${way}_load" ;;
   esac
 }
 
-# sweep: throw-away names that are a day older than ours go. Their session died with its host or its engine.
+# started PID: sets $since to when a process was started, in ticks since the machine was.
+started() {
+  { read -r stat <"/proc/$1/stat"; } 2>/dev/null || return
+  set -- ${stat##*) }
+  since=${20}
+}
+
+# find_maker: sets $maker to what tells this session from every other: its process, and when that was started; and of where:
+# since the machine was, in which namespace of processes, by whom. Without a /proc it is empty.
+find_maker() {
+  maker=''
+  started $self && read -r boot </proc/sys/kernel/random/boot_id && space=$(readlink /proc/self/ns/pid) || return 0
+  while read -r key uid _ && [ $key != Uid: ]; do :; done </proc/$self/status
+  space=${space#*\[} maker=$self-$since-${boot%%-*}-${space%]}-$uid
+} 2>/dev/null
+
+# lives MAKER: whether that session does, which was here.
+lives() {
+  made=${1#*-}
+  started "${1%%-*}" && [ $since = "${made%%-*}" ]
+}
+
+# sweep: throw-away names of dead sessions go: those of this user's sessions here at once, others' when they are a day older
+# than ours. Sets $left to their number. Where nothing is loaded, those are looked at that are known anyway: an image that
+# is here may be here because a dead session has loaded it.
 sweep() {
-  time=${one_name##*:}
-  case $time in ????????-*) time=${time%%-*} ;; *) return ;; esac
+  before=$ids left='' time=${one_name##*:}
+  [ "$listed" ] || [ -z "$names" ] || before=$("${way}_list" ours)
   for name in $before; do
     is_ours "$name" || continue
     old=${name##*:}
     case $old in ????????-*) ;; *) continue ;; esac
-    [ $((0x$time - 0x${old%%-*})) -lt 86400 ] || incoming="$incoming $name"
+    made=${old#*-*-}
+    case ${maker:+$made} in
+      *-*-"${maker#*-*-}") lives "$made" || left="$left $name" ;;
+      *) [ -z "$time" ] || [ $((0x${time%%-*} - 0x${old%%-*})) -lt 86400 ] || left="$left $name" ;;
+    esac
   done
+  [ "$left" ] || return 0
+  incoming=$left seen=$before before=''
+  set -- $left
   drop all
-}
+  left=$# before=$seen
+} 2>/dev/null
 
 # receive COMPRESSION: loads the archive under its throw-away names, and shows what the engine made of it.
 receive() {
-  compression=$1 before=$ids
-  [ "$listed" ] || before=$("${way}_list" ours 2>/dev/null)
-  sweep 2>/dev/null
+  compression=$1
+  sweep
+  [ -z "$left" ] || say "swept $left"
   incoming=$names
   text=$(load 2>&1 >/dev/null) || blame load "$text"
   for name in $incoming; do

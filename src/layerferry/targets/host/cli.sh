@@ -24,8 +24,8 @@ own_platform() {
 cli_info() {
   [ "$engine" = podman ] || base="{{.ServerVersion}} $(own_platform)/{{.Architecture}} {{.Driver}}"
   case $engine in
-    podman) base='{{.Version.Version}} {{.Version.OsArch}} {{.Store.GraphDriverName}}' ;;
-    docker) base="$base{{range .DriverStatus}} {{index . 1}}{{end}} {{.SecurityOptions}}" ;;
+    podman) base='{{.Version.Version}} {{.Version.OsArch}} {{.Store.GraphDriverName}} {{.Store.GraphRoot}}' ;;
+    docker) base="$base {{.DockerRootDir}}{{range .DriverStatus}} {{index . 1}}{{end}} {{.SecurityOptions}}" ;;
   esac
   exec $cli info --format "$base"
 }
@@ -33,9 +33,14 @@ cli_info() {
 cli_list() { exec $cli image ls --no-trunc --format '{{.ID}} {{.Repository}}:{{.Tag}}'; }
 
 cli_layers() {
-  id='{{.Id}}'
+  # Not .Id: docker would look at the JSON then, where an image without layers has no RootFS.Layers (seen on 26.1).
+  id='{{.ID}}'
   [ "$engine" != podman ] || id="sha256:$id"
   xargs $cli image inspect --format "$id{{range .RootFS.Layers}} {{.}}{{end}}" 2>/dev/null
+}
+
+cli_folders() {
+  $cli image inspect --format '{{with .GraphDriver.Data}}{{.UpperDir}}{{with .LowerDir}}:{{.}}{{end}}{{end}}' "$1"
 }
 
 cli_show() { printf '%s\n' "$@" | cli_layers; }

@@ -5,7 +5,8 @@
 #
 #   probe                    sets $told to what `info` says; and, where that is quicker at once, $ids and $listed to all
 #                            that `list` says
-#   info                     "VERSION OS/ARCH[/MACHINE] DRIVER STATUS"; no such word with a slash where the engine is not reached
+#   info                     "VERSION OS/ARCH[/MACHINE] DRIVER ROOT STATUS", ROOT where it keeps images, as docker and podman
+#                            tell it; no second word like that where the engine is not reached
 #   list [ID... | ours]      lines "ID NAME", the newest first: all, or at least those of these, or at least throw-away ones
 #   layers                   "ID DIFFID DIFFID..." of the images whose IDs or names stand on stdin, of those that it has
 #   show IMAGE...            a line for each, which starts with its ID
@@ -100,7 +101,7 @@ find_rootless() {
 # describe: what the engine that was found can do.
 describe() {
   set -- $told
-  version=$1 platform=$2 driver=$3 ctr=''
+  version=$1 platform=$2 driver=$3 root=${4-} ctr=''
   case $platform in */arm) platform=$platform/$(uname -m) ;; esac
   # $sure: an image that it lists is whole. $since: the version since when its load takes zstd, and with it the layers of
   # $takes: docker 23 (seen: 20.10 refuses it, 26.1 takes it), podman 4, ctr 2.0, which is also the first to take gzip (seen:
@@ -121,6 +122,7 @@ describe() {
     [ $way != ctr ] || { expand=gzip; has gzip || accept=none; }
     has zstd && accept="$accept zstd" expand="$expand zstd"
   fi
+  find_patch
   # Older BSDs', and so macOS's, dd knows no fullblock; it tells how much it has read.
   full=iflag=fullblock
   : | dd bs=1 count=0 $full >/dev/null 2>&1 || case $(: | dd bs=1 count=0 2>&1) in *bytes*) full=told ;; *) full='' ;; esac
@@ -133,5 +135,14 @@ greet() {
   say "platform $platform"
   say "accept $accept"
   say "layers $takes"
+  [ -z "$patches" ] || say "patch$patches"
   say 'capability alive idle login'
+  [ -z "$maker" ] || say "maker $maker"
+}
+
+# tell_room: bytes that are free where the engine unpacks layers, for root too. Of other stores nobody tells where that is.
+tell_room() {
+  case $store$driver:$root in blob*) return ;; *overlay:/* | *overlay2:/* | *fuse-overlayfs:/* | *vfs:/*) ;; *) return ;; esac
+  room=$(df -Pk "$root" 2>/dev/null | awk 'NR == 2 && $2 > $3 { printf "%.0f", ($2 - $3) * 1024 }')
+  [ -z "$room" ] || say "free $room"
 }

@@ -117,6 +117,7 @@ inventory() {
   describe
   greet
   # While the ask is still on its way.
+  tell_room
   held=''
   [ -z "$ctr" ] || held=$($ctr content ls 2>/dev/null)
   [ $store = blob ] || list_ids

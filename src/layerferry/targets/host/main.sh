@@ -26,14 +26,24 @@ converse() {
     mark work
     case $verb:$stage in
       learn:ask | learn:dry) ;;
+      program:ask | files:patch | match:patch | probe:patch) stage='patch' ;;
+      expect:patch) stage=$verb ;;
       expect:ask | expect:expect | load:expect | tag:ask | tag:load | tag:tag | done:ask | done:load | done:tag) stage=$verb ;;
-      learn:* | expect:* | load:* | tag:* | done:*) refuse "$verb" 'has no place here' ;;
+      learn:* | program:* | files:* | match:* | probe:* | expect:* | load:* | tag:* | done:*) refuse "$verb" 'has no place here' ;;
     esac
     case $verb in
       learn) learn "$one" $two ;;
+      program) prepare "$one" ;;
+      files | match | probe) [ "$program" ] || refuse "$verb" ;;
+    esac
+    case $verb in
+      files) sign "$one" $two ;;
+      match) compare "$one" ;;
+      probe) probe_line ;;
       expect) expect "$one" "$two" ;;
       load)
-        case " $accept " in *" ${one:--} "*) receive "$one" ;; *) refuse load "$one" ;; esac ;;
+        case " $accept " in *" ${one:--} "*) ;; *) { [ "$program" ] && is_patch "$one"; } || refuse load "$one" ;; esac
+        receive "$one" ;;
       tag) give "$one" "$two" ;;
       'done') finish ;;
     esac
@@ -44,7 +54,7 @@ converse() {
 # the first does, and each 10 s of a tick. While the first works, it tells the client that we live; where the first has
 # waited for 300 s, the client is gone, and the network has not told us: it ends whoever waits.
 
-# mark wait PIDS|work|end CODE: tells the watch.
+# mark main PID|wait PIDS|work|end CODE: tells the watch.
 mark() { say "$@" >&3; }
 
 # tick: a process of its own. A subshell would hold what its shell has put aside (dash: stdin and stdout above 10), so that
@@ -56,10 +66,16 @@ tick() {
 }
 
 watch() {
-  quiet=0 state=work
+  quiet=0 state=work main='' waiting=''
   while read -r word rest; do
     case $word in
+      main) main=$rest ;;
       tick)
+        kill -0 "$main" 2>/dev/null || {
+          # It was killed, and what it has started would go on.
+          kill $waiting 2>/dev/null
+          fail internal 'the script was killed'
+        }
         [ "$state" = wait ] || { say alive; continue; }
         quiet=$((quiet + 1))
         [ $quiet -ge 30 ] || continue
@@ -74,15 +90,17 @@ watch() {
 
 main() {
   incoming='' learning='' names='' header='' wanted_engine='' ctr='' cli=docker way=cli rootless=''
-  offered='' given='' folder='' ticker='' stage=ask one_name=''
+  offered='' given='' folder='' ticker='' stage=ask one_name='' program=''
   trap cleanup EXIT
   # mksh leaves out the trap of an EXIT that comes out of a trap.
   trap 'trap - EXIT; cleanup 129; exit 129' HUP INT TERM PIPE
+  # shellcheck disable=SC2016
+  self=$(exec sh -c 'echo $PPID')
+  mark main "$self"
+  find_maker
   # On a line of its own, whatever a login shell has printed.
   printf '\nlayerferry 1 sh\n'
   inventory
-  # shellcheck disable=SC2016
-  self=$(exec sh -c 'echo $PPID')
   tick &
   ticker=$!
   converse

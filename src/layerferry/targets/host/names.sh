@@ -32,6 +32,7 @@ confirm() {
 
 # finish: what is told as done was seen last. Somebody else may have moved a name since we listed them.
 finish() {
+  [ "$names" ] || sweep # a load has done it
   ids=''
   confirm || {
     set -- $given

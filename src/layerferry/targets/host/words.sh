@@ -57,7 +57,7 @@ is_name() {
 is_ours() {
   case $1 in
     localhost/layerferry:*[!0-9a-f-]*) return 1 ;;
-    localhost/layerferry:[0-9a-f]?*) [ ${#1} -lt 100 ] ;;
+    localhost/layerferry:[0-9a-f]?*) [ ${#1} -lt 150 ] ;;
     *) return 1 ;;
   esac
 }

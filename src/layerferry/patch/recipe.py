@@ -1,0 +1,292 @@
+"""The recipe of a layer: its tar as bytes that a target lacks, and references to files that it has.
+
+One pass reads the layer, and keeps what no file of the target is: in a private file, since whether a part of it is
+there is asked in one go for all of them, which costs one round trip, and a second one for files in which something has
+moved. Bytes that the target has are kept nowhere.
+"""
+
+import hashlib
+import mmap
+import zlib
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from io import BufferedReader
+from pathlib import Path
+from typing import IO
+
+from layerferry.chunks import CHUNK, ChunkReader
+from layerferry.disk import KeptFile
+from layerferry.errors import TargetError
+from layerferry.patch import target_program as program
+from layerferry.patch.tar_segments import Segment, segments
+
+#: Bytes of a file that is held in memory until it is known whether the target has it.
+_SMALL = 1 << 20
+#: Bytes of a file in which the target may have a part.
+_WORTHWHILE = 256
+#: Its pieces are asked for where its blocks leave so many bytes of it to be sent, and more than a third: then something
+#: has moved in it. Elsewhere the digests of pieces, 1.4 bytes of a hundred, cost more than they find.
+_MOVED = 4 << 10
+
+#: Asks the target for the `blocks` or the `pieces` of its files: zlib of the paths, separated by NUL, and its answer.
+Ask = Callable[[str, bytes], bytes]
+
+
+@dataclass(frozen=True, slots=True)
+class _Part:
+    """So many bytes: at `start` of the kept file, or of the target's file of that number."""
+
+    start: int
+    size: int
+    file: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class _Unknown:
+    """A file of the layer that is kept, of which the target may have parts."""
+
+    path: bytes
+    start: int
+    size: int
+
+
+@dataclass(frozen=True, slots=True)
+class _Whole:
+    """A file that the target has under that number."""
+
+    file: int
+
+
+class Recipe:
+    """A layer's recipe. `known` has the numbers of the target's files by their digests.
+
+    Read the layer, then `resolve`; `size`, `digest` and `encoded` are known then. Raises `TargetError` where the
+    target's answers are none.
+    """
+
+    def __init__(self, known: Mapping[bytes, int], path: Path) -> None:
+        self._known = known
+        self._path = path
+        self._parts: list[_Part | _Unknown | _Whole] = []
+        self._sha256 = hashlib.sha256()
+        self.size = 0
+        #: Bytes that the target lacks.
+        self.literal = 0
+
+    @property
+    def digest(self) -> str:
+        return f"sha256:{self._sha256.hexdigest()}"
+
+    def read(self, chunks: Iterable[bytes], size: int) -> None:
+        """Read the layer, of at most so many bytes, to its end."""
+
+        def passed() -> Iterator[bytes]:
+            for chunk in chunks:
+                self._sha256.update(chunk)
+                self.size += len(chunk)
+                yield chunk
+
+        file = BufferedReader(ChunkReader(passed()), CHUNK)
+        with KeptFile(self._path, size, exact=False, most=size) as kept:
+            for segment, begun in segments(file):
+                self._take(segment, begun, file, kept)
+
+    def _take(self, segment: Segment, begun: bytes, file: IO[bytes], kept: KeptFile) -> None:
+        if segment.path and segment.size is not None and segment.size >= program.SMALLEST:
+            self._take_file(segment.path, segment.size, file, kept)
+            return
+        start = kept.written
+        kept.write(begun)
+        left = None if segment.size is None else segment.size - len(begun)
+        while data := file.read(CHUNK if left is None else min(left, CHUNK)):
+            kept.write(data)
+            left = None if left is None else left - len(data)
+        self._add(_Part(start, kept.written - start))
+
+    def _take_file(self, path: bytes, size: int, file: IO[bytes], kept: KeptFile) -> None:
+        start, whole = kept.written, hashlib.blake2b(digest_size=program.DIGEST)
+        held, left = [], size
+        while left and (data := file.read(min(left, CHUNK))):
+            whole.update(data)
+            left -= len(data)
+            if size <= _SMALL:
+                held.append(data)
+            else:
+                kept.write(data)
+        number = None if left else self._known.get(whole.digest())
+        if number is not None:
+            kept.truncate(start)
+            self._parts.append(_Whole(number))
+            return
+        for data in held:
+            kept.write(data)
+        if left or size < _WORTHWHILE:
+            self._add(_Part(start, kept.written - start))
+        else:
+            self._parts.append(_Unknown(path, start, size))
+
+    def _add(self, part: _Part) -> None:
+        """Put what is kept behind what is kept into one part."""
+        last = self._parts[-1] if self._parts else None
+        if isinstance(last, _Part) and last.file is part.file is None and last.start + last.size == part.start:
+            self._parts[-1] = _Part(last.start, last.size + part.size)
+        elif part.size:
+            self._parts.append(part)
+
+    def resolve(self, ask: Ask) -> None:
+        """Ask for blocks of the files that the target has under the same path, then for pieces where these are few."""
+        unknown = [part for part in self._parts if isinstance(part, _Unknown)]
+        found: dict[int, list[_Part]] = {}
+        if unknown:
+            self._ask(ask, "blocks", unknown, found)
+            moved = [part for part in unknown if _is_moved(part, found.get(part.start))]
+            if moved:
+                self._ask(ask, "pieces", moved, found)
+        parts, self._parts = self._parts, []
+        for part in parts:
+            if isinstance(part, _Unknown):
+                for piece in found.get(part.start, [_Part(part.start, part.size)]):
+                    if piece.file is None:
+                        self._add(piece)
+                    else:
+                        self._parts.append(piece)
+            else:
+                self._parts.append(part)
+        self.literal = _kept(self._parts)
+
+    def _ask(self, ask: Ask, what: str, files: Sequence[_Unknown], found: dict[int, list[_Part]]) -> None:
+        answer = _Told(ask(what, zlib.compress(b"\0".join(part.path for part in files), 9)))
+        with self._path.open("rb") as kept:
+            for part in files:
+                number = answer.number() - 1
+                if number < 0:
+                    continue
+                size, new = answer.number(), _content(kept, part)
+                if what == "blocks":
+                    parts = _blocks(new, part.start, number, answer.blocks(size))
+                else:
+                    parts = _pieces(new, part.start, number, answer.pieces(size))
+                better = _merged(parts)
+                if part.start not in found or _kept(better) < _kept(found[part.start]):
+                    found[part.start] = better
+
+    def encoded(self) -> Iterator[bytes]:
+        """The recipe, as the target's program reads it; what was kept is read from its file."""
+        yield bytes((program.BEGIN,))
+        before = -1
+        with self._path.open("rb") as file:
+            for part in self._parts:
+                if isinstance(part, _Whole):
+                    yield bytes((program.WHOLE,)) + _step(before, part.file)
+                    before = part.file
+                elif isinstance(part, _Part) and part.file is not None:
+                    yield bytes((program.PART,)) + _step(before, part.file)
+                    yield program.varint(part.start) + program.varint(part.size)
+                    before = part.file
+                else:
+                    yield literal(part.size)
+                    file.seek(part.start)
+                    left = part.size
+                    while left:
+                        data = file.read(min(left, CHUNK))
+                        left -= len(data)
+                        yield data
+        yield bytes((program.CHECK,)) + self._sha256.digest()
+
+
+def _content(kept: IO[bytes], part: _Unknown) -> memoryview:
+    """A file that is kept; of a large one no more is in memory than is looked at."""
+    if part.size <= _SMALL:
+        kept.seek(part.start)
+        return memoryview(kept.read(part.size))
+    before = part.start % mmap.ALLOCATIONGRANULARITY
+    whole = mmap.mmap(kept.fileno(), before + part.size, access=mmap.ACCESS_READ, offset=part.start - before)
+    return memoryview(whole)[before:]
+
+
+def literal(size: int) -> bytes:
+    """What says that so many bytes follow."""
+    return bytes((program.LITERAL,)) + program.varint(size)
+
+
+def _step(before: int, file: int) -> bytes:
+    step = file - before
+    return program.varint(step << 1 if step >= 0 else (-step << 1) - 1)
+
+
+def _kept(parts: Iterable[object]) -> int:
+    return sum(part.size for part in parts if isinstance(part, _Part) and part.file is None)
+
+
+def _is_moved(part: _Unknown, found: list[_Part] | None) -> bool:
+    return found is not None and _kept(found) > max(_MOVED, part.size // 3)
+
+
+def _merged(parts: Iterable[_Part]) -> list[_Part]:
+    """Parts that follow one another, in the layer and in their file, as one."""
+    merged: list[_Part] = []
+    for part in parts:
+        last = merged[-1] if merged else None
+        if last is not None and last.file == part.file and last.start + last.size == part.start:
+            merged[-1] = _Part(last.start, last.size + part.size, part.file)
+        else:
+            merged.append(part)
+    return merged
+
+
+def _blocks(data: memoryview, kept: int, number: int, old: Mapping[int, tuple[int, bytes]]) -> Iterator[_Part]:
+    """The blocks of a file that are the same at the same place of the old one."""
+    for start, end in program.blocks(len(data)):
+        if old.get(start) == (end, program.digest(data[start:end])):
+            yield _Part(start, end - start, number)
+        else:
+            yield _Part(kept + start, end - start)
+
+
+def _pieces(data: memoryview, kept: int, number: int, old: Mapping[bytes, tuple[int, int]]) -> Iterator[_Part]:
+    """The pieces of a file that are somewhere in the old one."""
+    for start, end in program.pieces(data):
+        there = old.get(program.digest(data[start:end]))
+        if there is not None and there[1] == end - start:
+            yield _Part(there[0], end - start, number)
+        else:
+            yield _Part(kept + start, end - start)
+
+
+class _Told:
+    """Reads what a target says of its files; raises `TargetError` where it is cut short."""
+
+    def __init__(self, data: bytes) -> None:
+        self._data = data
+        self._at = 0
+
+    def take(self, size: int) -> bytes:
+        taken = self._data[self._at : self._at + size]
+        if len(taken) < size:
+            raise TargetError("the target's answer about its files is cut short")
+        self._at += size
+        return taken
+
+    def number(self) -> int:
+        value = shift = 0
+        while shift < 63:  # noqa: PLR2004 - bits of a number
+            (byte,) = self.take(1)
+            value |= (byte & 127) << shift
+            shift += 7
+            if byte < 128:  # noqa: PLR2004 - the last byte of a number
+                return value
+        raise TargetError("the target's answer about its files is none")
+
+    def blocks(self, size: int) -> dict[int, tuple[int, bytes]]:
+        return {start: (end, self.take(program.SHORT)) for start, end in program.blocks(size)}
+
+    def pieces(self, size: int) -> dict[bytes, tuple[int, int]]:
+        count = self.number()
+        lengths = [self.number() for _ in range(min(count, len(self._data)))]
+        if sum(lengths) != size:
+            raise TargetError("the target's answer about its files is none")
+        found, start = {}, 0
+        for length in lengths:
+            found[self.take(program.SHORT)] = start, length
+            start += length
+        return found
