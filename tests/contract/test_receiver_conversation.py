@@ -33,6 +33,7 @@ def test_takes_an_honest_image_and_names_it(bench: Bench) -> None:
     assert answer.lines == [
         "layerferry 1 receive",
         "engine docker 28.5.2 overlay2",
+        "owner root",
         "store chain",
         "platform linux/amd64",
         "accept none gzip zstd" if shutil.which("zstd") else "accept none gzip",

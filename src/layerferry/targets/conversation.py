@@ -19,6 +19,7 @@ from layerferry.oci import limits
 from layerferry.oci.image import Image, is_digest
 from layerferry.protocol import FRAME, SIGN_OF_LIFE, VERSION, Capability, Reply, Verb
 from layerferry.targets.conduit import Conduit, SilenceError
+from layerferry.targets.engine_choice import TargetEngine
 from layerferry.targets.greeting import Greeting, Reader
 from layerferry.targets.host.script import script
 from layerferry.targets.verdict import cut, is_verdict, verdict
@@ -76,7 +77,7 @@ class Conversation:
         self._capability: frozenset[str] = frozenset()
         self._over = threading.Event()
         wanted = conduit.engine or engine
-        named = wanted.split(":", 1) if wanted else ()
+        named = TargetEngine.parse(wanted).words if wanted else ()
         self._opening = [(Verb.ENGINE, *named), *([(Verb.DRY_RUN,)] if dry_run else [])]
         text = script()
         log.note(f"> {self.target}", f": layerferry {VERSION} {len(text)} (and the script, {len(text)} bytes)")
