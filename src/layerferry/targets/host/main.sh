@@ -68,11 +68,7 @@ watch() {
     case $word in
       main) main=$rest ;;
       tick)
-        kill -0 "$main" 2>/dev/null || {
-          # It was killed, and what it has started would go on.
-          kill $waiting 2>/dev/null
-          fail internal 'the script was killed'
-        }
+        kill -0 "$main" 2>/dev/null || break
         [ "$state" = wait ] || { say alive; continue; }
         quiet=$((quiet + 1))
         [ $quiet -ge 30 ] || continue
@@ -83,6 +79,9 @@ watch() {
       *) quiet=0 state=$word waiting=$rest ;;
     esac
   done
+  # It was killed, and what it has started would go on.
+  kill $waiting 2>/dev/null
+  fail internal 'the script was killed'
 }
 
 main() {
