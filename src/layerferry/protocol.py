@@ -34,6 +34,7 @@ One session does everything. It is lines of text until an archive starts (`>` is
     < data BASE85 | end                       their digests
     > match blocks|pieces                     and frames: the paths of some files
     < data BASE85 | end                       the digests of the parts of those that are here
+    > signature STATEMENT SSHSIG              for a receiver that wants signed images (`signed`), in base64
     > tag IMAGE NAME                          an image ID, or a throw-away name, gets a name
     > expect INCOMING sha256:… sha256:…       the header: a throw-away name, and the diff IDs that it must show
     > load zstd | load patch-zstd             and the archive, or its recipe, follows: LENGTH, bytes, LENGTH, bytes, 0
@@ -79,6 +80,8 @@ class Verb(StrEnum):
     PROBE = "probe"
     FILES = "files"
     MATCH = "match"
+    #: A statement on an image and its signature, in base64, for a target that is `Capability.SIGNED`.
+    SIGNATURE = "signature"
     EXPECT = "expect"
     LOAD = "load"
     TAG = "tag"
@@ -97,6 +100,8 @@ class Fact(StrEnum):
     CAPABILITY = "capability"
     MAKER = "maker"
     FREE = "free"
+    #: How many signers it requires of each image.
+    SIGNATURES = "signatures"
 
 
 class Reply(StrEnum):
@@ -127,6 +132,8 @@ class Capability(StrEnum):
     IDLE = "idle"
     #: `learn` takes credentials.
     LOGIN = "login"
+    #: A receiver gives names to signed images alone, and takes `signature`.
+    SIGNED = "signed"
 
 
 class VerdictKind(StrEnum):

@@ -68,7 +68,10 @@ def find_patches(conversation: Conversation, items: Sequence[Item], holders: Ite
     layers = {layer.diff_id: layer for item in items for layer in item.plan.sent if layer.size >= _SMALLEST}
     if not layers:
         return None
-    trip = _seconds(lambda: conversation.prepare(word()))
+    start = time.monotonic()
+    if not conversation.prepare(word()):
+        return None
+    trip = time.monotonic() - start
     if not _pays(layers.values(), _rate(conversation, trip), trip):
         return None
     most = max(items, key=lambda item: item.plan.delta)

@@ -143,10 +143,14 @@ class Conversation:
         self._say((Verb.LEARN, image_id, name, token, basic))
         return self._answer("its engine to push to us", limits.ANSWER).split() == [Reply.LEARNED, "yes"]
 
-    def prepare(self, program: str) -> None:
-        """Give the target the program that it is to run, in base64."""
+    def show(self, signatures: Iterable[tuple[str, str]]) -> None:
+        """Show signatures, each a statement and a SSHSIG in base64, to a target that is `Capability.SIGNED`."""
+        self._say(*((Verb.SIGNATURE, *words) for words in signatures))
+
+    def prepare(self, program: str) -> bool:
+        """Give the target the program that it is to run, as `layerferry.patch.text.word` has it; whether it can."""
         self._say((Verb.PROGRAM, program))
-        self._data("it to take a program", limits.ANSWER)
+        return bool(self._data("it to take a program", limits.ANSWER))
 
     def probe(self, data: bytes) -> None:
         """Send what the target throws away; when this returns, all of it is there."""
