@@ -2,8 +2,9 @@
 
 One session does everything. It is lines of text until an archive starts (`>` is the client, `<` the target):
 
-    > : layerferry 1 6012                     the preamble: version, bytes of script; a no-op where a sh reads it
-    > (6012 bytes of the host script)         a receiver skips them
+    > : layerferry 1 9012                     the preamble: version, bytes of script; a no-op where a sh reads it
+    > (9012 bytes of the host script)         packed by gzip for ssh; a receiver skips them
+    < layerferry plain                        there is no gzip: preamble, script and all that was said come once more
     > engine ctr k8s.io root                  the engine, its namespace, and whose; none where the target is to find one
     > dry-run                                 where nothing is to be changed: said before any word of the source's
     < layerferry 1 sh                         it is there; what a login shell prints before is skipped
@@ -62,6 +63,8 @@ VERSION = 1
 FRAME = 1 << 20
 #: Bytes of the longest frame that a receiver takes; the host script takes lengths of 8 digits.
 LONGEST_FRAME = 16 << 20
+#: Asks for the script once more, not packed.
+PLAIN = "layerferry plain"
 #: A sign of life of the client's.
 SIGN_OF_LIFE = "-"
 
