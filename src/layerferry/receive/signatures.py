@@ -189,7 +189,8 @@ def open_signatures(
         return None
     revoked = policy.revoked()
     sources = [AllowedSigners(program, environment, path, revoked, policy.spool) for path in policy.signers()]
-    sources[0].check_program()
+    if not program:
+        raise Refusal("signatures cannot be checked: there is no ssh-keygen here")
     memory = None if policy.allow_rollback else NewestStatements(policy.memory)
     if memory:
         memory.look()
