@@ -21,7 +21,7 @@ from layerferry.receive.decompression import Expander
 from layerferry.receive.dialogue import Dialogue, Host
 from layerferry.receive.engine import find_program
 from layerferry.receive.frames import Client
-from layerferry.receive.newest_statements import Accepted, NewestStatements
+from layerferry.receive.newest_accepted import Accepted, NewestStatements
 from layerferry.receive.policy import Policy, Rules
 from layerferry.receive.refusal import Refusal
 from signed import Keys

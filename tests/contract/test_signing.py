@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from ruamel.yaml import YAML
 
 import fork_server
 import signed
@@ -226,6 +227,45 @@ def test_a_short_lived_certificate_of_a_ca(desk: Desk, agent: str) -> None:
     assert desk.bench.events[-2]["event"] == "named"
     add(agent, desk.keys.private("ed25519-job"))  # ssh-add takes the certificate beside it, too
     desk.push("--sign-key", str(certificate), SSH_AUTH_SOCK=agent)
+
+
+def test_the_example_without_a_key_gets_a_certificate_that_signs(desk: Desk, tmp_path: Path) -> None:
+    """The script of ci-examples/gitlab-signed.yml in a real shell; Vault's stand-in is ssh-keygen with a CA of ours."""
+    text = (Path(__file__).parents[2] / "ci-examples/gitlab-signed.yml").read_text(encoding="utf-8")
+    line = next(line for line in text.splitlines() if "cert-authority" in line)
+    desk.signers.write_text(line.removeprefix("#").strip().replace("ssh-ed25519 AAAA...", desk.keys.ca) + "\n")
+    programs = tmp_path / "programs"
+    programs.mkdir()
+    vault = f"""
+        case $3 in
+            auth/*) test "$(cat)" = the-id-token && echo the-token && exit ;;
+            *) test "$VAULT_TOKEN" = the-token || exit 1 ;;
+        esac
+        for word; do
+            case $word in
+                public_key=@*) cp "${{word#*@}}" {tmp_path}/job.pub ;;
+                valid_principals=*) name=${{word#*=}} ;;
+            esac
+        done
+        ssh-keygen -q -s {desk.keys.private("ed25519-ca")} -I job -n "$name" -V -1m:+10m {tmp_path}/job.pub
+        cat {tmp_path}/job-cert.pub
+    """
+    output = tmp_path / "output.sig"
+    sign = f'{sys.executable} -m layerferry sign {desk.image} --key "$LAYERFERRY_SIGN_KEY" --output {output}'
+    for name, body in {"vault": vault, "docker": "exit 0", "pipx": sign}.items():
+        (programs / name).write_text(f"#!/bin/sh\n{body}\n")
+        (programs / name).chmod(0o755)
+    script = "\n".join(YAML(typ="safe").load(text)["deploy"]["script"])
+    environment = {
+        "PATH": f"{programs}:{os.environ['PATH']}",
+        "VAULT_ID_TOKEN": "the-id-token",
+        "TMPDIR": str(tmp_path),
+    }
+    subprocess.run(
+        ["sh", "-eu", "-c", script], env=environment | {"LAYERFERRY_IMAGES": "app", "CI_JOB_URL": "u"}, check=True
+    )
+    assert b"signed by main@ci.example.com" in desk.verify(str(output)).stdout
+    assert not list(tmp_path.glob("tmp.*"))
 
 
 def test_a_host_that_asks_for_none_is_told_of(desk: Desk) -> None:
