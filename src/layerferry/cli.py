@@ -74,9 +74,9 @@ def cli() -> None:
 @click.option(
     "--engine",
     default="",
-    metavar="NAME[:NAMESPACE]",
-    help="The target's engine: docker, podman, k3s, ctr or nerdctl, the last three with a "
-    "namespace of containerd.  [default: found]",
+    metavar="[USER@]NAME[:NAMESPACE]",
+    help="The target's engine: docker, podman, k3s, rke2, k0s, microk8s, ctr or nerdctl, all but two with a "
+    "namespace of containerd; root@podman is root's, user@docker a rootless one.  [default: found]",
 )
 @click.option("--ssh-option", "ssh_options", multiple=True, metavar="KEY=VALUE", help="ssh's -o.  [repeatable]")
 @click.option("--ssh-config", type=click.Path(exists=True, dir_okay=False, path_type=Path), help="ssh's -F.")
@@ -101,8 +101,8 @@ def push(ctx: click.Context, /, words: tuple[str, ...], more: tuple[str, ...], *
 
     IMAGE is a name, name:tag, name@digest or an image ID of a docker daemon. Or, without one, it is oci:PATH[:TAG],
     archive:PATH or registry:HOST/NAME:TAG. TARGET is [ssh://][user@]host[:port], or an alias of your ssh_config;
-    ?engine=NAME[&namespace=NAMESPACE] after it says which engine of that host. Or it is registry://host[:port][/prefix],
-    a registry, which --via reaches through ssh.
+    ?engine=NAME[&namespace=NAMESPACE][&as=root] after it says which engine of that host. Or it is
+    registry://host[:port][/prefix], a registry, which --via reaches through ssh.
     """
     images, targets = _split(words, more, ctx.meta.get("layerferry.command", ()))
     _open_log(given.pop("log"))

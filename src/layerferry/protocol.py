@@ -4,11 +4,12 @@ One session does everything. It is lines of text until an archive starts (`>` is
 
     > : layerferry 1 6012                     the preamble: version, bytes of script; a no-op where a sh reads it
     > (6012 bytes of the host script)         a receiver skips them
-    > engine ctr k8s.io                       the engine and its namespace; none where the target is to find one
+    > engine ctr k8s.io root                  the engine, its namespace, and whose; none where the target is to find one
     > dry-run                                 where nothing is to be changed: said before any word of the source's
     < layerferry 1 sh                         it is there; what a login shell prints before is skipped
     > image sha256:… | layer sha256:… | end   the ask: an image ID and its diff IDs, for each image
     < engine docker 28.5.2 overlay2           the greeting; words that we do not know are skipped
+    < owner root                              whose images they are
     < store chain                             what it finds layers by: `layerferry.oci.store_kind`
     < platform linux/x86_64
     < accept none gzip zstd                   for the archive as a stream
@@ -92,6 +93,7 @@ class Fact(StrEnum):
     """The first word of a line of the greeting."""
 
     ENGINE = "engine"
+    OWNER = "owner"
     STORE = "store"
     PLATFORM = "platform"
     ACCEPT = "accept"

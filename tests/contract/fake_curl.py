@@ -100,6 +100,11 @@ def answer(method: str, url: str) -> tuple[int, object]:  # noqa: PLR0911 - one 
         case "GET", "/info":
             note("info --format")
             return (500, None) if failure("info") is not None else (200, info())
+        case "GET", "/version":
+            own = {"Arch": read("arch")} if read("arch") else {}
+            details = {"Arch": "wrong", "Os": "linux"}
+            components = [{"Name": "Engine", "Details": details}]
+            return 200, {"Platform": {"Name": "Docker"}, "Os": "linux", **own, "Components": components if own else []}
         case "GET", "/images/json" if "filters" in query:
             wanted = json.loads(query["filters"])["reference"]
             return 200, [row for row in images() if any(tag.startswith(wanted[0]) for tag in row.get("RepoTags", []))]  # type: ignore[attr-defined]
@@ -138,7 +143,7 @@ def urls(words: list[str]) -> Iterator[str]:
         note("image inspect")
         yield from re.findall('^url = "(.*)"$', sys.stdin.read(), re.MULTILINE)
     else:
-        yield words[-1]
+        yield from (word for word in words if word.startswith(SERVER))
 
 
 def main(words: list[str]) -> int:

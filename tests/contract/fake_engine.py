@@ -1,12 +1,15 @@
 """An engine that plays answers, in a folder of its own that goes into PATH; and the host script that talks to it."""
 
 import os
+import re
 import shutil
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+
+import pytest
 
 from layerferry.protocol import VERSION
 from layerferry.targets.conduit import BOOTSTRAP
@@ -37,6 +40,7 @@ class FakeEngine:
         self.scratch = folder / "scratch"
         for path in (self.bin, self.state, self.scratch):
             path.mkdir(parents=True)
+        self.program = program
         self.install(program)
         self.say("info", info + "\n")
         self.hold({})
@@ -107,11 +111,26 @@ class FakeEngine:
 
     def talk(self, shell: Sequence[str], said: bytes, path: str = os.defpath, tick: str = "10") -> Answer:
         """A whole session: all that we say at once, and all that comes back."""
+        if self.program == "podman" and path == os.defpath:  # this machine may have a docker, which would go first
+            said = re.sub(rb"^engine\n", b"engine podman\n", said)
         with self.start(shell, path) as process:
             out, err = process.communicate(preamble(tick) + said, timeout=60)
         text = out.decode(errors="replace")
         assert text.endswith("\n") or not text
         return Answer(text.split("\n")[:-1], process.returncode, err.decode(errors="replace"))
+
+
+#: What the script calls of a host's; mksh has no printf of its own.
+TOOLS = "awk cat cut dd grep head id printf sed sh sleep tail tr uname uniq xargs"
+
+
+def isolate(engine: FakeEngine, monkeypatch: pytest.MonkeyPatch) -> str:
+    """A host that has what is in the engine's folder and nothing else of this machine's; the PATH to it."""
+    for tool in TOOLS.split():
+        (engine.bin / tool).symlink_to(shutil.which(tool) or tool)
+    text = b"".join(line for line in script().splitlines(keepends=True) if b"PATH=$PATH" not in line)
+    monkeypatch.setattr("contract.fake_engine.script", lambda: text)
+    return str(engine.bin)
 
 
 def preamble(tick: str = "10") -> bytes:

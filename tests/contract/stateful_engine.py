@@ -167,7 +167,9 @@ def curl(state: State, words: list[str]) -> int:
     """docker's API, as curl brings it."""
     assert words[:4] == ["-qgsS", "--noproxy", "*", "--unix-socket"], words
     method = words[words.index("-X") + 1] if "-X" in words else "GET"
-    many = re.findall('^url = "(.*)"$', sys.stdin.read(), re.MULTILINE) if "-K" in words else [words[-1]]
+    many = [word for word in words if word.startswith("http:")]
+    if "-K" in words:
+        many = re.findall('^url = "(.*)"$', sys.stdin.read(), re.MULTILINE)
     code = 0
     for url in many:
         try:
@@ -185,7 +187,7 @@ def curl(state: State, words: list[str]) -> int:
     return code
 
 
-def api(state: State, method: str, url: str) -> Any:
+def api(state: State, method: str, url: str) -> Any:  # noqa: PLR0911 - one for each path
     from urllib.parse import parse_qs
 
     path, _, query = url.partition("?")
@@ -201,6 +203,8 @@ def api(state: State, method: str, url: str) -> Any:
             "Architecture": machine,
             "ServerVersion": version,
         }
+    if path == "/version":
+        return {"Platform": {"Name": "Docker"}, "Os": "linux", "Arch": "amd64", "BuildTime": "x"}
     if path == "/images/json":
         wanted = "localhost/layerferry" if "filters" in given else ""
         tags: dict[str, list[str]] = {}

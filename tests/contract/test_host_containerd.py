@@ -10,8 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from contract.fake_engine import CONTAINERD, OVERLAY2, Answer, FakeEngine, ask, commit, load
-from layerferry.targets.host.script import script
+from contract.fake_engine import CONTAINERD, OVERLAY2, Answer, FakeEngine, ask, commit, isolate, load
 
 GZIP = "application/vnd.oci.image.layer.v1.tar+gzip"
 INCOMING = "localhost/layerferry:0123456789abcdef"
@@ -97,7 +96,7 @@ def test_it_greets(containerd: FakeContainerd, shell: list[str]) -> None:
     lines = containerd.talk(shell, ask({}, "engine ctr")).lines
     machine = os.uname().machine
     assert lines[2:] == [
-        "engine ctr 2.1.9 default", "store blob", f"platform Linux/{machine}", "accept none gzip zstd",
+        "engine ctr 2.1.9 default", "owner root", "store blob", f"platform Linux/{machine}", "accept none gzip zstd",
         "layers tar gzip zstd", "capability alive idle login", "end",
     ]  # fmt: skip
     containerd.say("spaces", "default\nk8s.io\nmoby\n")
@@ -268,12 +267,7 @@ def rootless(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> FakeEngine:
     for name in ("ctr", "sudo"):
         (engine.bin / name).write_text(f'#!/bin/sh\necho "{name} $*" >>"$FAKE/tried"\nexit 1\n')
         (engine.bin / name).chmod(0o755)
-    # mksh has no printf of its own.
-    tools = "awk cat cut dd grep head id printf sed sh sleep tail tr uname uniq xargs"
-    for tool in tools.split():
-        (engine.bin / tool).symlink_to(shutil.which(tool) or tool)
-    text = b"".join(line for line in script().splitlines(keepends=True) if not line.startswith(b"PATH="))
-    monkeypatch.setattr("contract.fake_engine.script", lambda: text)
+    isolate(engine, monkeypatch)
     return engine
 
 

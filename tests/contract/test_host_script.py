@@ -84,7 +84,14 @@ def test_it_greets_with_engine_store_and_platform(
     tmp_path: Path, shell: list[str], info: str, program: str, expected: list[str]
 ) -> None:
     answer = FakeEngine(tmp_path, info=info, program=program).talk(shell, ask({}))
-    assert answer.lines[:6] == ["", "layerferry 1 sh", *expected, "accept none gzip zstd"]
+    assert answer.lines[:7] == [
+        "",
+        "layerferry 1 sh",
+        expected[0],
+        "owner root",
+        *expected[1:],
+        "accept none gzip zstd",
+    ]
     assert answer.lines[-1] == "end"
     assert (answer.code, answer.stderr) == (0, "")
 
@@ -95,15 +102,6 @@ def test_zstd_is_taken_where_the_engine_or_the_host_can_unpack_it(
 ) -> None:
     engine.say("info", f"{version} linux/aarch64 overlay2 extfs true true true\n")
     assert "accept none gzip zstd" in engine.talk(shell, ask({})).lines
-
-
-def test_podman_is_found_where_docker_is_not_and_docker_goes_first(podman: FakeEngine, shell: list[str]) -> None:
-    assert "store layer" in podman.talk(shell, ask({})).lines
-    podman.install("docker")
-    podman.say("info", OVERLAY2 + "\n")
-    assert "engine docker 28.5.2 overlay2" in podman.talk(shell, ask({})).lines
-    podman.say("info", PODMAN + "\n")
-    assert "engine podman 5.8.6 overlay" in podman.talk(shell, ask({}, "engine podman")).lines
 
 
 def test_sudo_helps_where_the_user_may_not_use_the_engine(engine: FakeEngine, shell: list[str]) -> None:

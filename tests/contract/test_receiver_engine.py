@@ -1,6 +1,7 @@
 """An engine that fails, says strange things, or does not end: none of it decides anything in a client's favour."""
 
 import json
+import os
 import sys
 from pathlib import Path
 from typing import Any
@@ -10,9 +11,10 @@ import pytest
 from fuzz.bench import BASE_ID, BEFORE, SECRET_ID, Bench
 from fuzz.shipment import INCOMING, NAME, Shipment, digest
 from layerferry.oci import limits
+from layerferry.oci.image import Platform
 from layerferry.receive import command
 from layerferry.receive.command import Bounds, Ended, OverrunError
-from layerferry.receive.engine import _is_absent
+from layerferry.receive.engine import _is_absent, _own
 
 _DOWN = "Cannot connect to the Docker daemon at unix:///var/run/docker.sock. Is the docker daemon running?\n"
 _TAKEN = "docker.io/library/app:2"
@@ -122,15 +124,15 @@ def test_an_engine_that_answers_without_end_is_cut_short(bench: Bench, verb: str
         assert NAME not in bench.names
 
 
-def test_where_names_do_not_move_no_other_engine_stands_in_for_one_that_fails(bench: Bench) -> None:
-    """In podman a name is free that is taken in docker."""
+def test_no_other_engine_stands_in_for_one_that_fails(bench: Bench) -> None:
+    """Nobody would look for the image in podman, where a name is free that is taken in docker."""
     podman = bench.bin / "podman"
     podman.write_text((bench.bin / "docker").read_text())
     podman.chmod(0o755)
     set_up(bench, say={"info": [1, "", _DOWN]}, **{"for": "DriverStatus"})
     answer = bench.serve(Shipment().session(), *IMMUTABLE)
     assert answer.failed == f"failed engine {_DOWN.strip()}"
-    assert "store layer" in bench.serve(Shipment().session()).lines
+    assert bench.serve(Shipment().session()).failed == answer.failed
 
 
 def test_a_program_that_never_ends_is_ended() -> None:
@@ -232,3 +234,24 @@ def test_what_the_policys_command_says_is_plain_in_the_log(bench: Bench) -> None
     assert bench.serve(Shipment().session(), "--allow", "app:*", "--run", str(script)).lines[-1] == "done"
     assert_plain(bench.log)
     assert digest(Shipment().images[0].config) in bench.names.values()
+
+
+@pytest.mark.parametrize(
+    "case",
+    [
+        ("docker", "linux/aarch64", "aarch64", False, "linux/arm/v8"),
+        ("docker", "linux/aarch64", "aarch64", True, "linux/arm64"),
+        ("docker", "linux/armv6l", "armv6l", False, "linux/arm/v6"),
+        ("podman", "linux/arm", "armv6l", False, "linux/arm/v6"),
+        ("podman", "linux/amd64", "x86_64", True, "linux/amd64"),
+    ],
+)  # fmt: skip
+def test_an_engine_of_fewer_bits_than_its_kernel_is_taken_at_its_word(
+    monkeypatch: pytest.MonkeyPatch, case: tuple[str, str, str, bool, str]
+) -> None:
+    """The program, its own word, the kernel's, whether ours has 64 bits; and what is made of it."""
+    program, told, machine, wide, own = case
+    monkeypatch.setattr(sys, "maxsize", (1 << 63) - 1 if wide else (1 << 31) - 1)
+    monkeypatch.setattr(os, "uname", lambda: os.uname_result(("Linux", "host", "6", "1", machine)))
+    monkeypatch.setattr(command, "run", lambda *_, **__: Ended(0, b"linux/arm\n", b""))
+    assert str(Platform.parse(_own((program,), {}, told))) == own

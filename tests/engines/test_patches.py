@@ -1,29 +1,35 @@
-"""Layers as patches, on a slow line: what the target has in the files of older images is not sent again.
+"""Layers as patches: what the target has in the files of older images is not sent again. That it pays is given here.
 
 The target is this machine's docker or a podman, beside a python3: the engines of the other suites have none.
 """
 
 import io
+import json
 import random
+import subprocess
+import sys
 import tarfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from packed import Picture, docker25, tar_of
 from rig import Engine, Rig
-from rig.command import Layerferry, Run
 
 NAME = "patch-test/app:1"
-RATE = "8mbit"
+#: The command, for which a patch always pays.
+COMMAND = (
+    "from layerferry.push import patching; patching._pays = lambda *_: True; from layerferry.cli import main; main()"
+)
 
 
 def layer(version: int) -> bytes:
-    """2 MB of files, as an installer leaves them: of another version the heads of all, and all of one, are others."""
+    """3 MB of files, as an installer leaves them: of another version the heads of all, and all of one, are others."""
     out = io.BytesIO()
     with tarfile.open(fileobj=out, mode="w", format=tarfile.GNU_FORMAT) as archive:
-        for number in range(110):
+        for number in range(150):
             data = bytes((version,)) * 16 + random.Random(number).randbytes(20_000)
             info = tarfile.TarInfo(f"opt/lib/{number}.pyc")
             info.size, info.mtime = len(data), version
@@ -36,43 +42,55 @@ def layer(version: int) -> bytes:
 
 
 @pytest.fixture(scope="module")
-def slow(rig: Rig) -> Engine:
-    return rig.engine("this-machine", name="slow", rate=RATE)
+def patched(rig: Rig) -> Engine:
+    return rig.engine("this-machine", name="patched")
 
 
 class Pushes:
     """Pushes versions of an image under one name."""
 
-    def __init__(self, layerferry: Layerferry, target: Engine, folder: Path) -> None:
-        self._layerferry = layerferry
+    def __init__(self, rig: Rig, target: Engine, folder: Path) -> None:
+        self._rig = rig
         self.target = target
         self._folder = folder
         self._base = tar_of({"base": b"base" * 1000})
 
-    def __call__(self, version: int, *words: str) -> Run:
+    def __call__(self, version: int, *words: str) -> tuple[dict[str, Any], str]:
+        """The result, and what was said."""
         picture = Picture((self._base, layer(version)), ("", ""))
         path = self._folder / f"{version}.tar"
         path.write_bytes(docker25(picture, "app:1"))
-        return self._layerferry("push", f"archive:{path}", self.target.ssh_alias, "--name", NAME, "--json", *words)
+        argv = ["push", f"archive:{path}", self.target.ssh_alias, "--name", NAME, "--json", *words]
+        run = subprocess.run(
+            [sys.executable, "-c", COMMAND, *argv],
+            env=self._rig.environment,
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=300,
+        )
+        assert run.returncode == 0, run.stderr
+        (result,) = json.loads(run.stdout)["results"]
+        return result, run.stderr
 
     def shown(self, version: int) -> bool:
         return self.target.diff_ids(NAME) == list(Picture((self._base, layer(version)), ("", "")).diff_ids)
 
 
 @pytest.fixture
-def pushes(layerferry: Layerferry, slow: Engine, tmp_path: Path) -> Iterator[Pushes]:
-    yield Pushes(layerferry, slow, tmp_path)
-    slow.clear()
+def pushes(rig: Rig, patched: Engine, tmp_path: Path) -> Iterator[Pushes]:
+    yield Pushes(rig, patched, tmp_path)
+    patched.clear()
 
 
 def test_of_a_layer_of_which_the_target_has_most_only_the_rest_is_sent(pushes: Pushes) -> None:
     pushes(1)
-    result = pushes(2).result
+    result, _ = pushes(2)
     assert [step["action"] for step in result["layers"]] == ["reuse", "patch"]
     assert result["bytes"]["sent"] < 800_000
     assert result["verified"]
     assert pushes.shown(2)
-    whole = pushes(3, "--whole-layers").result
+    whole, _ = pushes(3, "--whole-layers")
     assert [step["action"] for step in whole["layers"]] == ["reuse", "send"]
     assert whole["bytes"]["sent"] > 2_000_000
     assert pushes.shown(3)
@@ -90,11 +108,11 @@ def test_a_patch_that_does_not_do_is_replaced_by_the_whole_layer(pushes: Pushes,
     text = f'#!/bin/sh\ncase "$*" in *" expand "*) {fault} ;; *) exec /usr/bin/python3 "$@" ;; esac\n'
     machine.write("/usr/local/bin/python3", text, mode=0o755)
     try:
-        run = pushes(2)
+        result, said = pushes(2)
     finally:
         machine.run("rm", "/usr/local/bin/python3")
-    assert [step["action"] for step in run.result["layers"]] == ["reuse", "send"]
-    assert "patches do not do, whole layers go" in run.stderr
+    assert [step["action"] for step in result["layers"]] == ["reuse", "send"]
+    assert "patches do not do, whole layers go" in said
     assert pushes.shown(2)
     assert not [name for name in pushes.target.images() if "layerferry" in name]
 
@@ -104,7 +122,7 @@ def test_without_a_python3_the_whole_layer_goes(pushes: Pushes) -> None:
     machine = pushes.target.machine
     machine.write("/usr/local/bin/python3", "#!/bin/sh\nexit 127\n", mode=0o755)
     try:
-        result = pushes(2).result
+        result, _ = pushes(2)
     finally:
         machine.run("rm", "/usr/local/bin/python3")
     assert [step["action"] for step in result["layers"]] == ["reuse", "send"]

@@ -66,3 +66,24 @@ def test_a_rootless_podman_gets_a_delta(scene: Scene) -> None:
     assert shown.strip("[]").split() == scene.source.diff_ids(APP)
     assert scene.target.images() == {}
     scene.rig.ssh.run(alias, "podman rmi --all --force && podman system migrate")
+
+
+@pytest.mark.kinds(target=("podman4",))
+def test_roots_podman_is_reached_by_who_has_one_of_his_own(scene: Scene) -> None:
+    """Through `sudo -n`, where it is asked for; each push tells whose storage it went to."""
+    alias = user_of(scene.target)
+    scene.load([scene.layer()])
+    machine = scene.target.machine
+    machine.run("sh", "-c", "echo 'rootless ALL=(root) NOPASSWD: ALL' >/etc/sudoers.d/rootless")
+    try:
+        own = scene.layerferry("push", APP, alias, "--json", source=scene.source)
+        assert own.result["engine"].endswith(", rootless of rootless)")
+        assert scene.target.images() == {}
+        roots = scene.layerferry("push", APP, f"{alias}?engine=podman&as=root", "--json", source=scene.source)
+        assert roots.result["engine"].endswith(", root's)")
+        assert scene.target.diff_ids(APP) == scene.source.diff_ids(APP)
+    finally:
+        machine.run("rm", "/etc/sudoers.d/rootless")
+    refused = scene.layerferry("push", APP, alias, "--engine", "root@podman", source=scene.source, code=5)
+    assert "its images are those of rootless" in refused.stderr
+    scene.rig.ssh.run(alias, "podman rmi --all --force && podman system migrate")

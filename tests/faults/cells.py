@@ -115,7 +115,8 @@ def _source() -> Iterator[Cell]:
     yield from _cells("source killed", "sending", (API,), 0, 3)
     yield from _cells("source killed, export", "sending", (API, CTR), 3, short=(CTR,))
     yield from _cells("source stopped", "sending", (API,), 3)
-    yield from _cells("source stopped, export", "sending", (API, REGISTRY), 3)
+    yield from _cells("source stopped, export", "sending", (API,), 3)
+    yield from _cells("source stopped, export", "sending", (REGISTRY,), 0, 3)  # all may have been read by then
     yield from _cells("TMPDIR full", "none", (API, REGISTRY), 0, 3)
 
 

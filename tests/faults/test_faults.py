@@ -3,6 +3,7 @@ under its name, and nothing of ours left on either side; and then the next push 
 """
 
 import contextlib
+import re
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -82,6 +83,8 @@ def test_a_push_that_is_broken(
         if fault == "line dead":  # sshd itself waits for its kernel to give up
             _gone(stage, before, but="sshd")
     assert code in cell.ends, said
+    if fault == FULL_ENGINE:
+        assert re.search("[0-9]+ bytes free .*, [0-9]+ needed", said), "it is refused before the first byte"
     tidy(stage, fault)
     shown = stage.shown()
     if stage.line is not None:

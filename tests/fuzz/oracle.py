@@ -141,6 +141,7 @@ def new() -> Oracle:
         Platform("linux", "amd64"),
         "overlay2",
         StoreKind.CHAIN,
+        "root",
         {BASE_ID: (digest(BASE),), SECRET_ID: (digest(SECRET),)},
         dict(BEFORE),
     )

@@ -107,7 +107,7 @@ def test_the_preamble_is_a_no_op_for_a_shell_and_tells_how_long_the_script_is() 
 
 
 def test_the_script_is_sent_without_comments_and_is_small() -> None:
-    assert len(script()) < 20_700, "it crosses the wire with each push; 4 kB of it look at words, bound waits and sweep"
+    assert len(script()) < 24_500, "it crosses the wire with each push; 4 kB of it look at words, bound waits and sweep"
     assert not [line for line in script().splitlines() if line.startswith(b"#") or not line.strip()]
     assert script().endswith(b"exit 0\n")
 
@@ -145,6 +145,33 @@ def test_a_greeting_tells_engine_store_platform_and_what_it_takes() -> None:
     assert (greeting.store, greeting.platform) == ("chain", Platform("linux", "amd64"))
     assert greeting.accept == ("none", "gzip", "zstd")
     assert str(greeting) == "docker 28.5.2 (overlay2)"
+
+
+@pytest.mark.parametrize(
+    ("engine", "owner", "shown"),
+    [
+        ("podman", ["owner root"], "podman 5.8.6 (overlay, root's)"),
+        ("podman", ["owner ana"], "podman 5.8.6 (overlay, rootless of ana)"),
+        ("podman", [r"owner CORP\ana von x@y"], r"podman 5.8.6 (overlay, rootless of CORP\ana von x@y)"),
+        ("podman", ["owner \x1b[31m"], "podman 5.8.6 (overlay, rootless of ??31m)"),
+        ("podman", [], "podman 5.8.6 (overlay)"),
+        ("docker", ["owner root"], "docker 5.8.6 (overlay)"),
+        ("docker", ["owner ana"], "docker 5.8.6 (overlay, rootless of ana)"),
+    ],
+)
+def test_it_is_told_whose_images_they_are(engine: str, owner: list[str], shown: str) -> None:
+    lines = ("layerferry 1 sh", f"engine {engine} 5.8.6 overlay", *owner, "store layer", "platform linux/amd64", "end")
+    assert str(Conversation(FakeConduit(*lines)).greeting()) == shown
+
+
+@pytest.mark.parametrize(
+    ("version", "shown"),
+    [("dev", "dev"), ("v27.5.1", "v27.5.1"), ("27.5.1~rc1+dfsg", "27.5.1~rc1"), ("4f2c9aa", "4f2c9aa"),
+     ("(devel)", "devel"), ("1:27.5/x", "1-27.5-x")],
+)  # fmt: skip
+def test_a_version_may_be_any_word(version: str, shown: str) -> None:
+    lines = ("layerferry 1 sh", f"engine docker {version} overlay2", "store chain", "platform linux/amd64", "end")
+    assert str(Conversation(FakeConduit(*lines)).greeting()) == f"docker {shown} (overlay2)"
 
 
 def test_a_blob_store_is_called_by_its_name() -> None:
@@ -380,6 +407,14 @@ def test_a_verdict_names_the_host_what_failed_and_has_its_exit_code(line: str, c
 def test_a_verdict_says_what_to_do() -> None:
     assert "prune" in verdict("host", "failed load no space left on device").hint
     assert "docker group" in verdict("host", "failed engine permission denied").hint
+
+
+@pytest.mark.parametrize("why", ["permission denied", "what?"])
+def test_where_the_engine_that_is_meant_fails_it_is_told_how_to_choose_another(why: str) -> None:
+    told = verdict("host", f"failed engine docker: {why}; also here: podman ctr $(x)")
+    assert told.hint.endswith(" Or choose another: ?engine=podman or ?engine=ctr.")
+    assert "choose" not in verdict("host", f"failed engine docker: {why}; also here: x").hint
+    assert "choose" not in verdict("host", f"failed load docker: {why}; also here: podman").hint
     assert "old image is still there" in verdict("host", "failed verify x").hint
 
 
@@ -413,7 +448,13 @@ def test_a_blob_that_we_could_not_name_in_a_manifest_counts_for_nothing(line: st
     assert greeting.holdings == {ONE: Holding()}
 
 
-@pytest.mark.parametrize(("engine", "said"), [("ctr:k8s.io", "engine ctr k8s.io"), ("k3s", "engine k3s")])
+@pytest.mark.parametrize(
+    ("engine", "said"),
+    [
+        ("ctr:k8s.io", "engine ctr k8s.io"), ("k3s", "engine k3s"), ("root@podman", "engine podman - root"),
+        ("root@", "engine - - root"), ("user@nerdctl:x", "engine nerdctl x user"),
+    ],
+)  # fmt: skip
 def test_a_target_that_names_its_engine_goes_before_what_is_said_for_all(engine: str, said: str) -> None:
     conduit = FakeConduit()
     conduit.engine = engine

@@ -80,9 +80,34 @@ def test_uname_and_go_mean_the_same_machine() -> None:
     assert str(Platform.parse("Linux/aarch64")) == "linux/arm64"
 
 
-def test_a_variant_does_not_keep_an_image_from_running() -> None:
-    assert Platform.parse("linux/arm64").runs(Platform.parse("linux/arm64/v8"))
-    assert not Platform.parse("linux/amd64").runs(Platform.parse("linux/arm64"))
+@pytest.mark.parametrize(
+    ("told", "platform"),
+    [
+        ("armv5tel", "arm/v5"), ("armv6l", "arm/v6"), ("armv7l", "arm/v7"), ("armv8l", "arm/v8"), ("armhf", "arm/v7"),
+        ("i586", "386"), ("i686", "386"), ("loongarch64", "loong64"), ("riscv64", "riscv64"), ("ppc64le", "ppc64le"),
+        ("s390x", "s390x"), ("arm64", "arm64"), ("amd64/x86_64", "amd64"), ("386/x86_64", "386"),
+        ("arm64/arm64", "arm64"),
+        ("arm/aarch64", "arm/v8"), ("arm/armv7l", "arm/v7"), ("arm/armv6l", "arm/v6"), ("arm/v6", "arm/v6"),
+        ("arm64/v8", "arm64/v8"), ("amd64/v3", "amd64/v3"), ("riscv64/riscv64", "riscv64"),
+    ],
+)  # fmt: skip
+def test_each_machine_is_a_platform_of_oci(told: str, platform: str) -> None:
+    """As `uname -m` says it, alone or behind the engine's own word for itself, which may be of fewer bits."""
+    assert str(Platform.parse(f"Linux/{told}")) == f"linux/{platform}"
+
+
+@pytest.mark.parametrize(
+    ("host", "image", "runs"),
+    [
+        ("arm64", "arm64/v8", True), ("amd64", "arm64", False), ("amd64", "amd64/v3", True), ("arm64", "arm/v7", False),
+        ("armv6l", "arm/v6", True), ("armv6l", "arm/v5", True), ("armv6l", "arm/v7", False), ("armv6l", "arm", True),
+        ("armv7l", "arm/v7", True), ("armv7l", "arm/v8", False), ("arm", "arm/v7", True),
+        ("arm/aarch64", "arm/v7", True),
+        ("arm/aarch64", "arm64", False), ("386/x86_64", "amd64", False), ("386/x86_64", "386", True),
+    ],
+)  # fmt: skip
+def test_a_host_runs_what_is_built_for_it_or_less(host: str, image: str, runs: bool) -> None:
+    assert Platform.parse(f"linux/{host}").runs(Platform.parse(f"linux/{image}")) is runs
 
 
 @pytest.mark.parametrize("text", ["linux", "linux/", "/amd64", "a/b/c/d", ""])

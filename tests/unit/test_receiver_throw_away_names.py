@@ -39,6 +39,7 @@ def test_what_a_dead_process_of_here_has_left_goes() -> None:
         f"{name()}\n",
         "",
     ],
+    ids=["another host", "an older form", "no process", "not ours", "a letter more", "a line more", "none"],
 )
 def test_what_is_not_of_here_or_has_another_form_stays(other: str) -> None:
     assert list(left([other])) == []

@@ -113,8 +113,16 @@ class Descriptor:
         return self.media_type not in {MEDIA_TYPE_LAYER, "application/vnd.docker.image.rootfs.diff.tar"}
 
 
-#: `uname -m` says one thing, GOARCH another.
-_GOARCH = {"x86_64": "amd64", "aarch64": "arm64", "armv7l": "arm", "armv6l": "arm", "i686": "386", "i386": "386"}
+#: GOARCH, and the variant of OCI, of what `uname -m` says; and distributions (containerd/platforms, database.go).
+_MACHINES: Mapping[str, tuple[str, str]] = {
+    "x86_64": ("amd64", ""), "x86-64": ("amd64", ""), "aarch64": ("arm64", ""), "loongarch64": ("loong64", ""),
+    **dict.fromkeys(("i386", "i486", "i586", "i686"), ("386", "")),
+    **dict.fromkeys(("armv5tel", "armv5tejl"), ("arm", "v5")),
+    **dict.fromkeys(("armv6l", "armel"), ("arm", "v6")), **dict.fromkeys(("armv7l", "armhf"), ("arm", "v7")),
+    "armv8l": ("arm", "v8"),
+}  # fmt: skip
+#: The highest variant where none is said (containerd/platforms, database.go); amd64's say which instructions it needs.
+_VARIANTS = {"arm": 7, "arm64": 8, "amd64": 1}
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,13 +139,19 @@ class Platform:
 
     @classmethod
     def parse(cls, text: str) -> Self:
-        """Read `os/arch[/variant]`; raises `UsageError` on anything else."""
+        """Read `os/arch[/variant]`; raises `UsageError` on anything else.
+
+        Each may be a word of the kernel's: an engine of 32 bits on a kernel of 64 is `linux/arm/aarch64`.
+        """
         parts = text.strip().lower().split("/")
         if len(parts) not in {2, 3} or not all(parts):
             raise UsageError(f"{text!r} is not a platform", hint="Write it as os/arch, such as linux/arm64.")
-        os, architecture, *variant = parts
+        os, told, *variants = parts
+        architecture, variant = _MACHINES.get(told, (told, ""))
+        if variants:
+            variant = _variant(architecture, variants[0])
         try:
-            return cls(os, _GOARCH.get(architecture, architecture), variant[0] if variant else "")
+            return cls(os, architecture, variant)
         except ValueError as error:
             raise UsageError(f"{text!r} is not a platform: {error}") from None
 
@@ -150,8 +164,27 @@ class Platform:
         return {"os": self.os, "architecture": self.architecture, **variant}
 
     def runs(self, image: "Platform") -> bool:
-        """Whether a host of this platform runs `image`; variants are not compared, as engines do not either."""
-        return (self.os, self.architecture) == (image.os, image.architecture)
+        """Whether a host of this platform runs `image`.
+
+        Of variants, arm's count: what is built for arm/v7 dies on armv6l. Images of arm often say none, and may do.
+        """
+        if (self.os, self.architecture) != (image.os, image.architecture):
+            return False
+        return image.architecture != "arm" or not image.variant or image.level <= self.level
+
+    @property
+    def level(self) -> int:
+        """The number of the variant: one runs what is built for those below."""
+        number = self.variant.removeprefix("v")
+        return int(number) if number.isdecimal() else _VARIANTS.get(self.architecture, 0)
+
+
+def _variant(architecture: str, told: str) -> str:
+    """The variant of an architecture; `told` may be the machine's, as its kernel calls it."""
+    of, variant = _MACHINES.get(told, ("", told))
+    if not of:
+        return "" if told == architecture else told
+    return variant if of == architecture else "v8" if (architecture, of) == ("arm", "arm64") else ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -220,15 +220,8 @@ def pick(offered: Iterable[tuple[Platform, _T]], wanted: Platform) -> _T | None:
 
     As containerd ranks them (containerd/platforms, compare.go): arm is arm/v7, arm64 is arm64/v8, amd64 is amd64/v1.
     """
-    bound = _level(wanted)
-    suitable = [(choice, thing) for choice, thing in offered if wanted.runs(choice) and _level(choice) <= bound]
-    return max(suitable, key=lambda pair: _level(pair[0]))[1] if suitable else None
-
-
-def _level(platform: Platform) -> int:
-    """The number of a variant."""
-    number = platform.variant.removeprefix("v")
-    return int(number) if number.isdecimal() else {"arm": 7, "arm64": 8, "amd64": 1}.get(platform.architecture, 0)
+    suitable = [(choice, thing) for choice, thing in offered if wanted.runs(choice) and choice.level <= wanted.level]
+    return max(suitable, key=lambda pair: pair[0].level)[1] if suitable else None
 
 
 class _Search:

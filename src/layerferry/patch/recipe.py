@@ -155,7 +155,7 @@ class Recipe:
         self.literal = _kept(self._parts)
 
     def _ask(self, ask: Ask, what: str, files: Sequence[_Unknown], found: dict[int, list[_Part]]) -> None:
-        answer = _Answer(ask(what, zlib.compress(b"\0".join(part.path for part in files), 9)))
+        answer = _Told(ask(what, zlib.compress(b"\0".join(part.path for part in files), 9)))
         with self._path.open("rb") as kept:
             for part in files:
                 number = answer.number() - 1
@@ -253,7 +253,7 @@ def _pieces(data: memoryview, kept: int, number: int, old: Mapping[bytes, tuple[
             yield _Part(kept + start, end - start)
 
 
-class _Answer:
+class _Told:
     """Reads what a target says of its files; raises `TargetError` where it is cut short."""
 
     def __init__(self, data: bytes) -> None:

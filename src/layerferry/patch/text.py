@@ -1,8 +1,12 @@
 """The text of the program as it goes to a target: without what people need, and what Python 3.6 has not."""
 
 import ast
+import base64
+import zlib
 from functools import cache
 from importlib.resources import files
+
+from layerferry.targets.host.script import patching
 
 
 class _Bare(ast.NodeTransformer):
@@ -32,6 +36,12 @@ def _without_docstring(body: list[ast.stmt]) -> list[ast.stmt]:
     first = body[0]
     says = isinstance(first, ast.Expr) and isinstance(first.value, ast.Constant) and isinstance(first.value.value, str)
     return body[1:] if says else body
+
+
+@cache
+def word() -> str:
+    """What a target runs to patch layers, as a word of the conversation: a part of the host script, and the program."""
+    return base64.b64encode(zlib.compress(patching() + b"\0" + text().encode(), 9)).decode()
 
 
 @cache

@@ -144,8 +144,10 @@ class Dialogue:
                     asks.append((image_id, []))
                 case [Verb.LAYER, diff_id] if is_digest(diff_id) and asks and len(asks[-1][1]) < _MOST_LAYERS:
                     asks[-1][1].append(diff_id)
-                case [Verb.ENGINE, engine]:
-                    pass
+                case [Verb.ENGINE, engine, *more]:
+                    if set(more) - {"-"}:  # a namespace, or whose images
+                        raise Refusal(f"engine {' '.join(words[1:])[:40]} is not offered")
+                    engine = engine.removeprefix("-")
                 case [Verb.DRY_RUN]:
                     self._dry_run = True
                 case [Verb.NAME, text]:
@@ -164,6 +166,7 @@ class Dialogue:
     def _greet(self, engine: Engine, visible: VisibleImages, asks: list[Ask]) -> None:
         lines = [
             f"{Fact.ENGINE} {engine.kind} {engine.version} {engine.driver}",
+            f"{Fact.OWNER} {engine.owner}",
             f"{Fact.STORE} {visible.told_store}",
             f"{Fact.PLATFORM} {engine.platform}",
             f"{Fact.ACCEPT} {' '.join(self.host.expander.methods)}",

@@ -4,8 +4,11 @@ Its output counts together with its exit status. A status alone says that it fai
 only where the engine says so in words that we know.
 """
 
+import contextlib
 import os
+import pwd
 import re
+import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -37,9 +40,14 @@ _VARIABLES = (
     "DOCKER_TLS_VERIFY",
     "CONTAINER_HOST",
 )
-_PATH = "/usr/local/bin:/usr/local/sbin:/usr/bin:/usr/sbin:/bin:/sbin:/snap/bin:/opt/bin"
+_PATH = (
+    "/usr/local/bin:/usr/local/sbin:/usr/bin:/usr/sbin:/bin:/sbin:/snap/bin:/opt/bin"
+    ":/opt/homebrew/bin:/run/current-system/sw/bin:/nix/var/nix/profiles/default/bin"
+    ":/var/packages/ContainerManager/target/usr/bin:/var/packages/Docker/target/usr/bin"
+)
 _DOCKER_INFO = (
     "{{.ServerVersion}} {{.OSType}}/{{.Architecture}} {{.Driver}}{{range .DriverStatus}} {{index . 1}}{{end}}"
+    " {{.SecurityOptions}}"
 )
 _PODMAN_INFO = "{{.Version.Version}} {{.Version.OsArch}} {{.Store.GraphDriverName}}"
 #: Not .Id: docker 26.1 would look at the JSON then, where an image without layers has no RootFS.Layers.
@@ -53,7 +61,8 @@ _ABSENT = (
 )
 #: Lines that say nothing of an image: logrus, as podman writes it, and the docker CLI's own warnings.
 _ASIDE = re.compile(r'time="[^"]*" level=(?:debug|info|warning) .*|WARNING: .*')
-_VERSION = re.compile(r"[0-9][A-Za-z0-9.+~_-]{0,63}")
+_BITS_32 = 1 << 32
+_VERSION = re.compile(r"[A-Za-z0-9][A-Za-z0-9.+~_-]{0,63}")
 _DRIVER = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 
 
@@ -89,6 +98,8 @@ class Engine:
     platform: Platform
     driver: str
     store: StoreKind
+    #: Whose images they are.
+    owner: str = "root"
 
     def names(self) -> Iterator[tuple[str, Name]]:
         """The ID of every image, with each of its names."""
@@ -181,11 +192,12 @@ class Engine:
         return _run([*self.command, *arguments], self.environment, bounds, kind=kind, feed=feed)
 
 
-def find_engine(engine: str, environment: Mapping[str, str], *, sole: bool = False) -> Engine:
+def find_engine(engine: str, environment: Mapping[str, str]) -> Engine:
     """The engine `engine`, a name or a path, or the first of docker and podman that answers; raises `Refusal`.
 
-    As the host script does, it tries without and with `sudo -n`. With `sole`, podman does not stand in for a docker
-    that is installed and does not answer: a name that is taken in the one is free in the other.
+    As the host script does, it tries without and with `sudo -n`, and podman does not stand in for a docker that is
+    installed and does not answer: nobody would look for the image there, and a name that is taken in the one is free in
+    the other. Where docker is podman under its name, podman it is.
     """
     trouble = ""
     for program in (engine,) if engine else ("docker", "podman"):
@@ -197,11 +209,18 @@ def find_engine(engine: str, environment: Mapping[str, str], *, sole: bool = Fal
                 return _probe(argv, environment)
             except Refusal as error:
                 trouble = trouble or error.message
-        if sole:
+        if engine or not _is_podman(program, environment):
             break
+        trouble = ""
     if trouble:
         raise Refusal(trouble, kind=VerdictKind.ENGINE)
     raise Refusal(f"looked for {engine or 'docker and podman'}", kind=VerdictKind.NO_ENGINE)
+
+
+def _is_podman(program: str, environment: Mapping[str, str]) -> bool:
+    """Whether `docker` is podman's: its package podman-docker says so, a link calls itself what it is called by."""
+    done = _run((program, "--version"), environment, _ANSWER)
+    return done.out.startswith((b"podman", b"docker version"))
 
 
 def _probe(argv: tuple[str, ...], environment: Mapping[str, str]) -> Engine:
@@ -209,17 +228,41 @@ def _probe(argv: tuple[str, ...], environment: Mapping[str, str]) -> Engine:
     podman = kind == "podman"
     done = _run([*argv, "info", "--format", _PODMAN_INFO if podman else _DOCKER_INFO], environment, _ANSWER)
     version, platform, driver, *more = (*done.out.decode(errors="replace").split(), "", "", "")
-    if done.status or not version[:1].isdigit():
+    if done.status or version in {"", "/"}:
         raise Refusal(_told(done) or f"{kind} info says nothing", kind=VerdictKind.ENGINE)
     if not _VERSION.fullmatch(version) or not _DRIVER.fullmatch(driver):
         raise Refusal(f"{kind} info answers what cannot be read", kind=VerdictKind.ENGINE)
     try:
-        runs = Platform.parse(platform)
+        runs = Platform.parse(_own(argv, environment, platform))
     except (LayerferryError, ValueError):
         raise Refusal(f"{kind} info does not say its platform", kind=VerdictKind.ENGINE) from None
     blob = "io.containerd.snapshotter.v1" in more
     store = StoreKind.LAYER if podman else StoreKind.BLOB if blob else StoreKind.CHAIN
-    return Engine(kind, argv, environment, version, runs, driver, store)
+    rootless = podman or any("name=rootless" in word for word in more)
+    owner = _user() if rootless and argv[0] != "sudo" else "root"
+    return Engine(kind, argv, environment, version, runs, driver, store, owner)
+
+
+def _own(argv: Sequence[str], environment: Mapping[str, str], platform: str) -> str:
+    """The engine's own platform, as far as `info` leaves it open.
+
+    docker tells the kernel's, which may have more bits than its programs, us among them; podman of arm no variant.
+    """
+    machine = platform.partition("/")[2]
+    if Path(argv[-1]).name == "podman":
+        return f"{platform}/{os.uname().machine}" if machine == "arm" else platform
+    if "64" not in machine or sys.maxsize > _BITS_32:
+        return platform
+    words = ("version", "--format", "{{.Server.Os}}/{{.Server.Arch}}")
+    own = _run([*argv, *words], environment, _ANSWER).out.decode(errors="replace").strip()
+    return f"{own}/{machine}" if all(own.partition("/")) else platform
+
+
+def _user() -> str:
+    """Who we are, as the system knows it; a number has no name in a container."""
+    with contextlib.suppress(KeyError):
+        return pwd.getpwuid(os.getuid()).pw_name.replace(" ", "?")
+    return str(os.getuid())
 
 
 def _run(

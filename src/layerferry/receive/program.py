@@ -141,9 +141,8 @@ def _converse(client: Client, policy: Policy, decisions: DecisionLog, environmen
     clean = clean_environment(environment)
     expander = Expander(find_program("zstd", clean), clean)
     home = Path(environment.get("HOME", "/nonexistent"))
-    sole = policy.immutable_tags
     keygen = find_program("ssh-keygen", clean) if policy.signs else ""
-    host = Host(lambda engine: find_engine(engine, clean, sole=sole), expander, clean, home, keygen)
+    host = Host(lambda engine: find_engine(engine, clean), expander, clean, home, keygen)
     start = time.monotonic()
     try:
         decisions.write("start", command=environment.get("SSH_ORIGINAL_COMMAND", ""))

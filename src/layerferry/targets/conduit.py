@@ -48,7 +48,7 @@ class SshTarget:
 
     @classmethod
     def parse(cls, text: str) -> Self:
-        """Read `[ssh://][user@]host[:port][?engine=NAME[&namespace=NAMESPACE]]`; raises `UsageError`.
+        """Read `[ssh://][user@]host[:port][?engine=NAME[&namespace=NAMESPACE][&as=USER]]`; raises `UsageError`.
 
         The host may be an ssh_config alias, or an address such as `[::1]`.
         """
@@ -97,7 +97,7 @@ class SilenceError(ConnectError):
 class Conduit:
     """A running command whose stdin and stdout speak the conversation."""
 
-    #: The engine that is wanted there, if any: `NAME` or `NAME:NAMESPACE`.
+    #: The engine that is wanted there, if any: `[USER@]NAME[:NAMESPACE]`.
     engine = ""
     #: Whether the script may follow the preamble at once. A plain `sh` reads ahead of what it runs, so that nothing
     #: may come after the script until it has answered.

@@ -19,6 +19,7 @@ from layerferry.oci import limits
 from layerferry.oci.image import Image, is_digest
 from layerferry.protocol import FRAME, SIGN_OF_LIFE, VERSION, Capability, Reply, Verb
 from layerferry.targets.conduit import Conduit, SilenceError
+from layerferry.targets.engine_choice import TargetEngine
 from layerferry.targets.greeting import Greeting, Reader
 from layerferry.targets.host.script import script
 from layerferry.targets.verdict import cut, is_verdict, verdict
@@ -76,7 +77,7 @@ class Conversation:
         self._capability: frozenset[str] = frozenset()
         self._over = threading.Event()
         wanted = conduit.engine or engine
-        named = wanted.split(":", 1) if wanted else ()
+        named = TargetEngine.parse(wanted).words if wanted else ()
         self._opening = [(Verb.ENGINE, *named), *([(Verb.DRY_RUN,)] if dry_run else [])]
         text = script()
         log.note(f"> {self.target}", f": layerferry {VERSION} {len(text)} (and the script, {len(text)} bytes)")
@@ -147,10 +148,10 @@ class Conversation:
         """Show signatures, each a statement and a SSHSIG in base64, to a target that is `Capability.SIGNED`."""
         self._say(*((Verb.SIGNATURE, *words) for words in signatures))
 
-    def prepare(self, program: str) -> None:
-        """Give the target the program that it is to run, in base64."""
+    def prepare(self, program: str) -> bool:
+        """Give the target the program that it is to run, as `layerferry.patch.text.word` has it; whether it can."""
         self._say((Verb.PROGRAM, program))
-        self._data("it to take a program", limits.ANSWER)
+        return bool(self._data("it to take a program", limits.ANSWER))
 
     def probe(self, data: bytes) -> None:
         """Send what the target throws away; when this returns, all of it is there."""

@@ -28,6 +28,10 @@ _LAYER_TYPES = frozenset({MEDIA_TYPE_LAYER, MEDIA_TYPE_LAYER_GZIP, MEDIA_TYPE_LA
 _FACTS, _LINES_AN_IMAGE, _LINES_A_LAYER = 64, 8, 4
 _WORDS_OF_A_FACT = 16
 _MOST_SIGNERS = 100
+#: Printable characters that no `Word` has.
+_ODD = re.compile(r"[!-*,/:-@\[-^`{|}]")
+#: Characters that no user's name has; a directory's may be `CORP\\ana` or `ana@corp.example`.
+_ODD_USER = re.compile(r"[^A-Za-z0-9._@\\ +-]")
 #: It becomes a part of a tag, which has 128 characters at most (distribution-spec, "Pulling manifests").
 _MAKER = re.compile(r"[0-9a-f](?:-?[0-9a-f]){0,79}")
 
@@ -69,6 +73,8 @@ class Greeting:
     #: By diff ID, the blobs that the target's store has for the layers that were asked for, as far as it tells.
     blobs: dict[str, Descriptor] = field(default_factory=dict)
     capability: tuple[str, ...] = ()
+    #: Whose images they are, where the target tells.
+    owner: str = ""
     #: What throw-away names of this session end with, or nothing; and bytes that are free for layers.
     maker: str = ""
     free: int | None = None
@@ -78,7 +84,15 @@ class Greeting:
     signers: int = 0
 
     def __str__(self) -> str:
-        return f"{self.engine} {self.version.partition('+')[0]} ({self.store_name})"
+        store = ", ".join(filter(None, (self.store_name, self._whose)))
+        return f"{self.engine} {self.version.partition('+')[0]} ({store})".replace("  ", " ")
+
+    @property
+    def _whose(self) -> str:
+        """Whose they are, where that is no matter of course: podman has as many storages as it has users."""
+        if self.owner == "root":
+            return "root's" if self.engine == "podman" else ""
+        return f"rootless of {self.owner}" if self.owner else ""
 
     @property
     def takes_zstd_layers(self) -> bool:
@@ -86,7 +100,7 @@ class Greeting:
 
     @property
     def store_name(self) -> str:
-        if self.engine in {"ctr", "k3s"}:
+        if self.engine in {"k3s", "rke2", "k0s", "microk8s", "ctr"}:
             return f"namespace {self.driver}"
         return "containerd store" if self.store is StoreKind.BLOB else self.driver
 
@@ -145,7 +159,9 @@ class Reader:
 
     def _greeting(self) -> Greeting:
         try:
-            engine, version, driver = (*map(Word, self._facts[Fact.ENGINE][:3]), "", "")[:3]
+            engine, version, driver = (*self._facts[Fact.ENGINE][:3], "", "")[:3]
+            engine, version, driver = Word(engine), _version(version), Word(driver)
+            owner = _ODD_USER.sub("?", " ".join(self._facts.get(Fact.OWNER, ())))
             platform, store = Platform.parse(self._facts[Fact.PLATFORM][0]), StoreKind(self._facts[Fact.STORE][0])
             accept, layers, capability, patch = (
                 _words(self._facts, key) for key in (Fact.ACCEPT, Fact.LAYERS, Fact.CAPABILITY, Fact.PATCH)
@@ -166,6 +182,7 @@ class Reader:
             self._holdings,
             self._blobs,
             capability,
+            owner,
             maker if _MAKER.fullmatch(maker) else "",
             _number(free, limits.SIZE),
             patch,
@@ -175,6 +192,11 @@ class Reader:
     def _signers(self) -> int:
         """One, where the number is not to be read: how many it takes is the target's to say."""
         return _number(" ".join(self._facts.get(Fact.SIGNATURES, ())), _MOST_SIGNERS) or 1
+
+
+def _version(text: str) -> Word:
+    """A version, which is only shown: who builds an engine himself may call it `(devel)` or `1:27.5`."""
+    return Word(_ODD.sub("-", text).lstrip("._+~-").rstrip("-"))
 
 
 def _words(facts: Mapping[str, list[str]], key: str) -> tuple[str, ...]:

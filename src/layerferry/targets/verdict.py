@@ -3,6 +3,7 @@
 from layerferry.errors import LayerferryError, TargetError, VerificationError
 from layerferry.oci import limits
 from layerferry.protocol import Reply, VerdictKind
+from layerferry.targets.engine_choice import ENGINES
 
 #: An engine has one status, 1, for whatever fails. (alternatives, message, hint): of one alternative, all words occur.
 #: Each was seen on docker 20.10, 26.1 and 28.5, or podman 4.3.
@@ -49,6 +50,8 @@ def verdict(target: str, line: str) -> LayerferryError:
     error, message, hint = _KINDS.get(kind, (TargetError, f"failed to {cut(kind, 40)}".rstrip(), ""))
     if error is TargetError:
         message, hint = _better(kind, text.lower()) or (message, hint)
+    if kind == VerdictKind.ENGINE:
+        hint += _others(text)
     return error(
         f"{target}: {message} ({cut(text, limits.SHOWN)})" if text else f"{target}: {message}",
         hint=hint,
@@ -72,6 +75,13 @@ def _better(kind: str, text: str) -> tuple[str, str] | None:
     if kind == VerdictKind.LOAD and _is_gone(text):
         return "the engine refused the image", f"If an image was removed there meanwhile, push again. {_UNTOUCHED}"
     return None
+
+
+def _others(text: str) -> str:
+    """How to choose another engine: the host script tells which are there, and takes none without being told."""
+    _, there, names = text.rpartition("also here: ")
+    others = [name for name in names.split() if name in ENGINES] if there else []
+    return f" Or choose another: {' or '.join(f'?engine={name}' for name in others)}." if others else ""
 
 
 def _is_gone(text: str) -> bool:

@@ -31,13 +31,15 @@ api_probe() { find_socket && told=$(api_info 2>/dev/null); }
 
 # podman answers on such a socket too.
 api_info() {
-  api -f "$at/info" | awk '
+  api -f "$at/info" "$at/version" | awk '
     BEGIN { RS = ","; FS = "\"" }
     $3 == ":" && !($2 in fact) { fact[$2] = $4 }
     $2 ~ /^io.containerd.snapshotter/ { status = $2 }
+    /"name=rootless/ { owner = "name=rootless" }
+    $2 == "Arch" { own = $4 "/" }
     END {
       if (!("BuildahVersion" in fact))
-        print fact["ServerVersion"], fact["OSType"] "/" fact["Architecture"], fact["Driver"], fact["DockerRootDir"], status
+        print fact["ServerVersion"], fact["OSType"] "/" own fact["Architecture"], fact["Driver"], fact["DockerRootDir"], status, owner
     }'
 }
 

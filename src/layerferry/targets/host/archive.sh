@@ -9,7 +9,9 @@ frames() {
   me=$(exec sh -c 'echo $PPID')
   while mark wait "$me"; read -r length; do
     case $length in -) continue ;; 0 | '' | *[!0-9]* | ?????????*) break ;; esac
-    if [ "$full" ] && [ $((length % 65536)) = 0 ]; then
+    if [ "$full" = told ]; then
+      take "$length" || break
+    elif [ "$full" ] && [ $((length % 65536)) = 0 ]; then
       copy bs=65536 count=$((length / 65536)) $full || break
     elif [ "$full" ]; then
       copy bs="$length" count=1 $full || break
@@ -25,6 +27,22 @@ copy() {
   mark wait "$me $!"
   wait $!
 }
+
+# take LENGTH: as many bytes, in as few reads as the pipe gives them.
+take() {
+  left=$1
+  while [ "$left" -gt 0 ]; do
+    read=$(
+      dd bs="$left" count=1 <&5 2>&1 >&6 &
+      mark wait "$me $!"
+      wait $!
+    )
+    read=${read##* out?}
+    read=${read%% *}
+    case $read in '' | 0 | *[!0-9]*) return 1 ;; esac
+    left=$((left - read))
+  done
+} 6>&1
 
 load() {
   case " $expand $compression" in

@@ -13,11 +13,19 @@ cli_probe() {
   told=${ids##*told } ids=${ids%told *}
 }
 
+# What `info` tells is the kernel's platform.
+own_platform() {
+  side=Server
+  [ "$engine" = docker ] || side=Client
+  { ! is_sure && $cli version --format "{{.$side.Os}}/{{.$side.Arch}}" 2>/dev/null | grep '^[a-z0-9]*/[a-z0-9]*$'; } ||
+    say '{{.OSType}}'
+}
+
 cli_info() {
-  base='{{.ServerVersion}} {{.OSType}}/{{.Architecture}} {{.Driver}}'
+  [ "$engine" = podman ] || base="{{.ServerVersion}} $(own_platform)/{{.Architecture}} {{.Driver}}"
   case $engine in
     podman) base='{{.Version.Version}} {{.Version.OsArch}} {{.Store.GraphDriverName}} {{.Store.GraphRoot}}' ;;
-    docker) base="$base {{.DockerRootDir}}{{range .DriverStatus}} {{index . 1}}{{end}}" ;;
+    docker) base="$base {{.DockerRootDir}}{{range .DriverStatus}} {{index . 1}}{{end}} {{.SecurityOptions}}" ;;
   esac
   exec $cli info --format "$base"
 }

@@ -20,7 +20,7 @@ find_containerd() {
 find_namespace() {
   driver=${space:-k8s.io}
   # shellcheck disable=SC2005,SC2046 # this puts the lines onto one
-  [ "$space" ] || [ "$engine" = k3s ] || case " $(echo $($cli namespaces ls -q)) " in
+  [ "$space" ] || [ "$engine" != ctr ] || case " $(echo $($cli namespaces ls -q)) " in
     *' k8s.io '*) ;;
     *' moby '*) driver=default; [ "$wanted_engine" ] || fail engine "containerd is docker's, and there is no docker" ;;
     *) driver=default ;;

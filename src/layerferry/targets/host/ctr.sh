@@ -4,8 +4,10 @@
 ctr_probe() { told=$(ctr_info 2>/dev/null); }
 
 ctr_info() {
-  $cli version | awk -v on="$(uname -sm)" '/^Server/ { there = 1 }
-    there && $1 == "Version:" { sub(/^v/, "", $2); sub(" ", "/", on); print $2, on; exit }'
+  on=''
+  is_sure || on=$($cli plugins ls | awk '/snapshotter/ && $3 ~ "/" { print $3; exit }')
+  $cli version | awk -v on="${on:-$(uname -sm)}" '/^Server/ { there = 1 }
+    there && $1 == "Version:" { sub(/^v/, "", $2); sub(" ", "/", on); print ($2 == "" ? "unknown" : $2), on; exit }'
 }
 
 # `ours` is a line for each name; else those that name one of these blobs.

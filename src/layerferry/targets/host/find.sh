@@ -5,8 +5,8 @@
 #
 #   probe                    sets $told to what `info` says; and, where that is quicker at once, $ids and $listed to all
 #                            that `list` says
-#   info                     "VERSION OS/ARCH DRIVER ROOT STATUS", ROOT where it keeps images, as docker and podman tell it;
-#                            nothing that starts with a digit where the engine is not reached
+#   info                     "VERSION OS/ARCH[/MACHINE] DRIVER ROOT STATUS", ROOT where it keeps images, as docker and podman
+#                            tell it; no second word like that where the engine is not reached
 #   list [ID... | ours]      lines "ID NAME", the newest first: all, or at least those of these, or at least throw-away ones
 #   layers                   "ID DIFFID DIFFID..." of the images whose IDs or names stand on stdin, of those that it has
 #   show IMAGE...            a line for each, which starts with its ID
@@ -17,45 +17,73 @@
 #
 # info, list and load may be the last that their process does. What one says on stderr where it fails is told the user.
 
-# reach WAY COMMAND...: whether an engine answers.
+# reach WAY COMMAND...: whether an engine answers, and its images are those of whom the client wants.
 reach() {
   way=$1 ids='' listed='' told=''
   shift
   cli=$*
   "${way}_probe"
-  case $told in [0-9]*) ;; *) return 1 ;; esac
+  answers || return
+  find_owner
+  case $as:$owner in user:root) false ;; root:root | user:* | :*) ;; *) false ;; esac
+}
+
+# find_owner: whose images they are.
+find_owner() {
+  owner=root
+  case "$engine $told" in
+    podman* | nerdctl* | *name=rootless*)
+      case "$cli $(id -u)" in sudo* | *' 0') ;; *) owner=$(id -un 2>/dev/null || :) ;; esac ;;
+  esac
 }
 
 # probe WAY COMMAND...: the same, and why not, in $trouble.
-probe() { reach "$@" || { trouble="$trouble $cli: $("${way}_info" 2>&1 | tail -n 1)"; return 1; }; }
+probe() {
+  reach "$@" && return
+  if answers; then why="its images are those of $owner"; else why=$("${way}_info" 2>&1 | tail -n 1); fi
+  trouble="$trouble $cli: $why;"
+  return 1
+}
 
-# A docker or podman that is here and does not run is no reason to put the image where nobody looks for it.
+# The first that is installed is the one that people here use. Where it does not run, or refuses this user, that is no reason
+# to put the image where nobody looks for it. Of a containerd that ctr does not reach, nerdctl may be the way.
 find_engine() {
-  trouble='' seen='' runtime=${XDG_RUNTIME_DIR:-/run/user/$(id -u)}
+  trouble='' seen='' others='' runtime=${XDG_RUNTIME_DIR:-/run/user/$(id -u)}
+  [ "$wanted_engine" != - ] || wanted_engine=''
+  [ "$space" != - ] || space=''
   case $space in -* | *[!A-Za-z0-9._-]*) refuse engine "$space" ;; esac
-  engines='docker podman k3s ctr nerdctl'
+  case $as in '' | root | user) ;; *) refuse engine "$as" ;; esac
+  engines='docker podman k3s rke2 k0s microk8s ctr nerdctl'
   case " $engines " in *" ${wanted_engine:-docker} "*) engines=${wanted_engine:-$engines} ;; *) engines= ;; esac
   for engine in $engines; do
-    case $seen in *docker* | *podman*) [ "$engine" = podman ] || break ;; esac
     has "$engine" || continue
+    case $seen in '' | ' ctr') ;; *) others="$others $engine"; continue ;; esac
     seen="$seen $engine" by=cli words=$engine
     case $engine in
-      docker) reach api docker && return ;;
-      k3s) by=ctr words='k3s ctr' ;;
+      docker)
+        [ "$as" != root ] || export DOCKER_HOST=unix:///var/run/docker.sock
+        reach api docker && return ;;
+      k3s | k0s | microk8s) by=ctr words="$engine ctr" ;;
+      rke2) by=ctr words='/var/lib/rancher/rke2/bin/ctr -a /run/k3s/containerd/containerd.sock' ;;
       ctr) by=ctr ;;
       nerdctl) by=nerdctl words="nerdctl${space:+ -n $space}"; export XDG_RUNTIME_DIR="$runtime" ;;
     esac
     probe $by $words && return
     [ "$engine" = docker ] && find_rootless && return
-    has sudo || continue
-    # Nor the one of root, where the user has one of his own.
-    [ "$by" != ctr ] || [ "$wanted_engine" ] || ! [ -e "$runtime/containerd-rootless" ] || ! has nerdctl || continue
-    # sudo's own PATH may lack /usr/local/bin, where k3s is.
-    case $engine in k3s | ctr | nerdctl) words=$(command -v "$engine")${words#"$engine"} ;; esac
-    probe $by sudo -n $words && return
+    # Where the user has a containerd of his own, root's is not meant.
+    case $by$wanted_engine$as in ctr) ! [ -e "$runtime/containerd-rootless" ] || ! has nerdctl || continue ;; esac
+    if [ "$as" != user ] && has sudo; then
+      # sudo's own PATH may lack /usr/local/bin, where k3s is.
+      case $engine in docker | podman | rke2) ;; *) words=$(command -v "$engine")${words#"$engine"} ;; esac
+      probe $by sudo -n $words && return
+    fi
+    # podman under docker's name.
+    [ "$engine$wanted_engine" != docker ] || case $(docker --version 2>/dev/null) in
+      podman* | 'docker version'*) seen='' trouble='' ;;
+    esac
   done
   [ "$seen" ] || fail no-engine "looked for ${wanted_engine:-$engines} in $PATH"
-  fail engine "$trouble"
+  fail engine "${trouble# }${others:+ also here:$others}"
 }
 
 # A rootless docker, whose DOCKER_HOST stands in a .bashrc that nobody has read.
@@ -74,6 +102,7 @@ find_rootless() {
 describe() {
   set -- $told
   version=$1 platform=$2 driver=$3 root=${4-} ctr=''
+  case $platform in */arm) platform=$platform/$(uname -m) ;; esac
   # $sure: an image that it lists is whole. $since: the version since when its load takes zstd, and with it the layers of
   # $takes: docker 23 (seen: 20.10 refuses it, 26.1 takes it), podman 4, ctr 2.0, which is also the first to take gzip (seen:
   # 1.7 refuses both, 2.1 takes them). containerd 1.5 knows layers of zstd.
@@ -82,21 +111,26 @@ describe() {
     docker) case "$*" in *io.containerd.snapshotter*) store=blob; find_containerd ;; esac ;;
     podman) store=layer since=0 ;;
     nerdctl) store=blob sure='' since=0 ctr=content ;;
-    k3s | ctr) store=blob sure='' since=2 takes='tar gzip zstd'; find_namespace ;;
+    *) store=blob sure='' since=2 takes='tar gzip zstd'; find_namespace ;;
   esac
-  if [ "${version%%.*}" -ge $since ] 2>/dev/null; then
+  # Who builds an engine himself may call it `dev`, or by a commit: it is new, then.
+  number=${version#v}
+  case $number in [0-9]*.*) number=${number%%[!0-9]*} ;; *) number=$since ;; esac
+  if [ "$number" -ge $since ]; then
     accept="$accept zstd" takes='tar gzip zstd'
   else
     [ $way != ctr ] || { expand=gzip; has gzip || accept=none; }
     has zstd && accept="$accept zstd" expand="$expand zstd"
   fi
   find_patch
+  # Older BSDs', and so macOS's, dd knows no fullblock; it tells how much it has read.
   full=iflag=fullblock
-  : | dd bs=1 count=0 $full >/dev/null 2>&1 || full=''
+  : | dd bs=1 count=0 $full >/dev/null 2>&1 || case $(: | dd bs=1 count=0 2>&1) in *bytes*) full=told ;; *) full='' ;; esac
 }
 
 greet() {
   say "engine $engine $version $driver"
+  say "owner ${owner:-user}"
   say "store $store"
   say "platform $platform"
   say "accept $accept"

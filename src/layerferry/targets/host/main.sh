@@ -25,21 +25,22 @@ converse() {
   while mark wait "$self"; read -r verb one two; do
     mark work
     case $verb:$stage in
-      learn:ask | learn:dry) ;;
-      program:ask | files:patch | match:patch | probe:patch) stage='patch' ;;
-      expect:patch) stage=$verb ;;
-      expect:ask | expect:expect | load:expect | tag:ask | tag:load | tag:tag | done:ask | done:load | done:tag) stage=$verb ;;
+      learn:ask | learn:dry | probe:program | files:program | match:program) ;;
+      program:ask | expect:ask | expect:program | expect:expect | load:expect | tag:ask | tag:load | tag:tag | done:ask | done:load | done:tag) stage=$verb ;;
       learn:* | program:* | files:* | match:* | probe:* | expect:* | load:* | tag:* | done:*) refuse "$verb" 'has no place here' ;;
     esac
     case $verb in
       learn) learn "$one" $two ;;
       program) prepare "$one" ;;
+      files | match | probe) [ "$program" ] || refuse "$verb" ;;
+    esac
+    case $verb in
       files) sign "$one" $two ;;
       match) compare "$one" ;;
       probe) probe_line ;;
       expect) expect "$one" "$two" ;;
       load)
-        case " $accept " in *" ${one:--} "*) ;; *) is_patch "$one" || refuse load "$one" ;; esac
+        case " $accept " in *" ${one:--} "*) ;; *) { [ "$program" ] && is_patch "$one"; } || refuse load "$one" ;; esac
         receive "$one" ;;
       tag) give "$one" "$two" ;;
       'done') finish ;;
@@ -87,7 +88,7 @@ watch() {
 
 main() {
   incoming='' learning='' names='' header='' wanted_engine='' ctr='' cli=docker way=cli rootless=''
-  offered='' given='' folder='' ticker='' stage=ask one_name='' program='' folders=''
+  offered='' given='' folder='' ticker='' stage=ask one_name='' program=''
   trap cleanup EXIT
   # mksh leaves out the trap of an EXIT that comes out of a trap.
   trap 'trap - EXIT; cleanup 129; exit 129' HUP INT TERM PIPE

@@ -8,6 +8,8 @@ from importlib.resources import files
 PARTS = (
     "words", "cli", "api", "ctr", "nerdctl", "containerd", "find", "inventory", "archive", "patch", "names", "main",
 )  # fmt: skip
+#: What goes behind, where there is something to patch.
+LATE = "patching"
 #: What stands first in each part, for shellcheck. What another part sets or uses is no fault there; in the whole it is.
 _PART = re.compile(r"# shellcheck shell=sh .*\n")
 _WHOLE = "# shellcheck shell=sh disable=SC2086,SC2329 # words are made of variables, names of functions of $way\n"
@@ -38,6 +40,12 @@ def script() -> bytes:
     """The script as it is sent: without comments, blank lines, indents and blanks that a shell does not need."""
     text = _AWK.sub(lambda found: f"{found[1]}'{_program(found[2])}'", _tight(assembled()))
     return f"{_squeezed(text)}\n".encode()
+
+
+@cache
+def patching() -> bytes:
+    """What the target runs beside the script to patch layers, as it is sent."""
+    return f"{_squeezed(_tight(_read(f'{LATE}.sh')))}\n".encode()
 
 
 def _program(text: str) -> str:

@@ -1,12 +1,16 @@
-# shellcheck shell=sh disable=SC2154 # parts share variables
+# shellcheck shell=sh disable=SC2086,SC2154 # parts share variables, and $told is words
 # What the other parts stand on: where programs are, how a line is said, and what a word of the client's must be like.
 # Whoever made a word that we read, it is looked at before it becomes a part of a URL or a command.
 export LC_ALL=C
-set -f
 PATH=$PATH:/usr/local/bin:/usr/local/sbin:/usr/bin:/usr/sbin:/bin:/sbin:/snap/bin:/opt/bin:/opt/docker/bin
-# Synology: Container Manager, and Docker before it. QNAP: Container Station.
+# Homebrew, NixOS, Nix, and Canonical's Kubernetes.
+PATH=$PATH:/opt/homebrew/bin:/run/current-system/sw/bin:/nix/var/nix/profiles/default/bin:/snap/k8s/current/bin
+# Synology: Container Manager, and Docker before it. QNAP: Container Station, on any volume.
 PATH=$PATH:/var/packages/ContainerManager/target/usr/bin:/var/packages/Docker/target/usr/bin
-PATH=$PATH:/share/CACHEDEV1_DATA/.qpkg/container-station/bin
+for one in /share/*/.qpkg/container-station/bin; do PATH=$PATH:$one; done
+# Rootless docker's installer, Docker Desktop, OrbStack, Rancher Desktop, Nix.
+for one in bin .local/bin .docker/bin .orbstack/bin .rd/bin .nix-profile/bin; do PATH=$PATH:${HOME-}/$one; done
+set -f
 
 say() { printf '%s\n' "$*"; }
 
@@ -21,15 +25,24 @@ fail() {
 # refuse VERB WORD: what the client should not have said. Nothing was done of it.
 refuse() { fail protocol "$*"; }
 
+# answers: whether $told is what an engine says of itself. What it calls its version may be any word.
+answers() {
+  set -- $told
+  case ${2-} in *[!A-Za-z0-9_/]* | /* | */) false ;; */*) ;; *) false ;; esac
+}
+
 # blame KIND TEXT: fails, with KIND where the engine still answers.
 blame() {
   told=$("${way}_info" 2>/dev/null)
-  case $told in [0-9]*) fail "$@" ;; esac
+  ! answers || fail "$@"
   shift
   fail stopped "$*"
 }
 
 has() { command -v "$1" >/dev/null 2>&1; }
+
+# is_sure: whether the kernel's word for this machine is its programs' too. A kernel of 64 bits runs those of 32.
+is_sure() { case $(uname -m) in *64*) [ "$(getconf LONG_BIT 2>/dev/null)" = 64 ] ;; esac; }
 
 is_digest() {
   case $1 in sha256:*[!0-9a-f]*) return 1 ;; sha256:*) [ ${#1} = 71 ] ;; *) return 1 ;; esac
