@@ -2,11 +2,13 @@
 
 import json
 import os
+import shlex
 import subprocess
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 from ruamel.yaml import YAML
@@ -57,13 +59,16 @@ class Desk:
     def verify(self, *words: str, code: int = 0) -> "subprocess.CompletedProcess[bytes]":
         return self("verify", *words, "--signers", str(self.signers), code=code)
 
-    def push(self, *words: str, policy: tuple[str, ...] = (), code: int = 0, **variables: str) -> str:
-        """Push to the host, by a command as the conduit; stderr."""
+    def receiver(self, *policy: str) -> list[str]:
+        """The host, as a command."""
         options = signed.words(self.signers, "--state", str(self.folder / "state"), *policy)
         fixed = ("--log", str(self.bench.log), "--spool", str(self.bench.spool))
-        receiver = [sys.executable, "-m", "layerferry", "receive", *options, *fixed]
         given = [f"{name}={value}" for name, value in self.bench.environment.items()]
-        command = ("push", self.image, *words, "--", "env", "-i", *given, *receiver)
+        return ["env", "-i", *given, sys.executable, "-m", "layerferry", "receive", *options, *fixed]
+
+    def push(self, *words: str, policy: tuple[str, ...] = (), code: int = 0, **variables: str) -> str:
+        """Push to the host, by a command as the conduit; stderr."""
+        command = ("push", self.image, *words, "--", *self.receiver(*policy))
         return self(*command, code=code, **variables).stderr.decode()
 
 
@@ -148,6 +153,14 @@ def test_verify_refuses_who_is_not_allowed_and_what_was_changed(desk: Desk) -> N
     assert b"revoked" in done.stderr
 
 
+def test_a_file_of_a_gigabyte_is_not_read(desk: Desk) -> None:
+    file = desk.folder / "large.sig"
+    with file.open("wb") as large:
+        large.truncate(1 << 30)
+    for done in (desk.verify(str(file), code=2).stderr.decode(), desk.push("--signature", str(file), code=2)):
+        assert "is no signature of an image: it is larger than 49152 bytes" in done
+
+
 def test_verify_wants_to_know_where_the_signature_is(desk: Desk) -> None:
     assert b"where is the signature on" in desk.verify(desk.image, code=2).stderr
 
@@ -191,6 +204,22 @@ def test_two_signers_who_are_required(desk: Desk) -> None:
         "--signature", str(file), policy=("--require", "2"), code=5
     )
     desk.push("--signature", str(file), "--sign-key", str(desk.keys.private("ecdsa")), policy=("--require", "2"))
+    assert NAME in desk.bench.names
+
+
+@pytest.mark.parametrize("signs", ["key", "file"])
+def test_the_step_of_a_ci_signs_or_shows_a_file(desk: Desk, tmp_path: Path, signs: str) -> None:
+    """`layerferry run`; what stands for ssh leads to the receiver."""
+    programs = tmp_path / "programs"
+    programs.mkdir()
+    (programs / "ssh").write_text(f"#!/bin/sh\nexec {shlex.join(desk.receiver())}\n")
+    (programs / "ssh").chmod(0o755)
+    key = desk.keys.private("ed25519")
+    variables: dict[str, Any] = {"LAYERFERRY_SIGN_KEY": key.read_text()}
+    if signs == "file":
+        variables = {"LAYERFERRY_SIGNATURES": str(desk.sign(key))}
+    variables |= {"PATH": f"{programs}:{os.environ['PATH']}", "LAYERFERRY_TARGETS": "deploy@host"}
+    desk("run", LAYERFERRY_IMAGES=desk.image, **variables)
     assert NAME in desk.bench.names
 
 
