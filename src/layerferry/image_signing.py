@@ -90,6 +90,8 @@ def _allowed(environ: Mapping[str, str], signers: str, revoked: Sequence[str]) -
     """The same check as a receiver's."""
     environment = {"PATH": os.defpath, **child_environment(environ), "LC_ALL": "C"}
     program = find_program("ssh-keygen", environment)
+    if not program:
+        raise UsageError("nothing can be verified: there is no ssh-keygen", hint="Install OpenSSH's client.")
     lists = [Path(file).absolute() for file in revoked]
     return AllowedSigners(program, environment, Path(signers).absolute(), lists, Path(tempfile.gettempdir()))
 
@@ -97,7 +99,6 @@ def _allowed(environ: Mapping[str, str], signers: str, revoked: Sequence[str]) -
 def _told(file: str, signed: SignedStatement, allowed: AllowedSigners) -> list[str]:
     statement = signed.statement
     try:
-        allowed.check_program()
         signer = allowed.verify(signed)
     except Refusal as refusal:
         raise VerificationError(f"{file}: {refusal.message}") from None

@@ -21,7 +21,7 @@ from layerferry.receive.decompression import Expander
 from layerferry.receive.dialogue import Dialogue, Host
 from layerferry.receive.engine import find_program
 from layerferry.receive.frames import Client
-from layerferry.receive.newest_statements import Accepted, NewestStatements
+from layerferry.receive.newest_accepted import Accepted, NewestStatements
 from layerferry.receive.policy import Policy, Rules
 from layerferry.receive.refusal import Refusal
 from signed import Keys
@@ -75,7 +75,7 @@ def test_an_older_image_comes_back_where_the_policy_says_so(stage: Stage) -> Non
 
 def test_root_says_whether_an_older_image_comes_back(stage: Stage) -> None:
     policy = stage.folder / "receive.toml"
-    policy.write_text(f'signers = "{stage.signers}"\n')
+    policy.write_text(f'signers = "{stage.signers}"\nstate = "{stage.state}"\n')
     more = ("--policy", str(policy), "--allow-rollback")
     assert again(stage, b"new" * 100, now() - 10).serve(*more).lines[-1] == "done"
     assert "not newer" in again(stage, b"old" * 100, now() - 20).serve(*more).failed
@@ -130,6 +130,14 @@ def test_the_hosts_own_policy_file_is_honoured(stage: Stage, monkeypatch: pytest
     assert found.signs
     assert found.signers() == [stage.signers]
     assert (found.max_signature_age, found.require, found.allow_rollback) == (30 * 24 * 3600, 1, False)
+
+
+def test_no_command_line_chooses_the_memory_of_roots_signers() -> None:
+    signers = {"signers": "/etc/layerferry/allowed_signers"}
+    ours = Rules.read({"state": "/home/deploy/fresh", **signers})
+    assert Policy((ours,)).memory == Path("/home/deploy/fresh")
+    assert Policy((Rules.read(signers), ours)).memory == Path("/var/lib/layerferry")
+    assert Policy((Rules.read({"state": "/srv/state"}), ours)).memory == Path("/srv/state")
 
 
 @pytest.mark.parametrize("rule", ["require = 2", 'max_signature_age = "1d"', 'revoked = "/etc/hostname"'])

@@ -2,13 +2,16 @@
 
 import json
 import os
+import shlex
 import subprocess
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
+from ruamel.yaml import YAML
 
 import fork_server
 import signed
@@ -56,13 +59,16 @@ class Desk:
     def verify(self, *words: str, code: int = 0) -> "subprocess.CompletedProcess[bytes]":
         return self("verify", *words, "--signers", str(self.signers), code=code)
 
-    def push(self, *words: str, policy: tuple[str, ...] = (), code: int = 0, **variables: str) -> str:
-        """Push to the host, by a command as the conduit; stderr."""
+    def receiver(self, *policy: str) -> list[str]:
+        """The host, as a command."""
         options = signed.words(self.signers, "--state", str(self.folder / "state"), *policy)
         fixed = ("--log", str(self.bench.log), "--spool", str(self.bench.spool))
-        receiver = [sys.executable, "-m", "layerferry", "receive", *options, *fixed]
         given = [f"{name}={value}" for name, value in self.bench.environment.items()]
-        command = ("push", self.image, *words, "--", "env", "-i", *given, *receiver)
+        return ["env", "-i", *given, sys.executable, "-m", "layerferry", "receive", *options, *fixed]
+
+    def push(self, *words: str, policy: tuple[str, ...] = (), code: int = 0, **variables: str) -> str:
+        """Push to the host, by a command as the conduit; stderr."""
+        command = ("push", self.image, *words, "--", *self.receiver(*policy))
         return self(*command, code=code, **variables).stderr.decode()
 
 
@@ -147,6 +153,14 @@ def test_verify_refuses_who_is_not_allowed_and_what_was_changed(desk: Desk) -> N
     assert b"revoked" in done.stderr
 
 
+def test_a_file_of_a_gigabyte_is_not_read(desk: Desk) -> None:
+    file = desk.folder / "large.sig"
+    with file.open("wb") as large:
+        large.truncate(1 << 30)
+    for done in (desk.verify(str(file), code=2).stderr.decode(), desk.push("--signature", str(file), code=2)):
+        assert "is no signature of an image: it is larger than 49152 bytes" in done
+
+
 def test_verify_wants_to_know_where_the_signature_is(desk: Desk) -> None:
     assert b"where is the signature on" in desk.verify(desk.image, code=2).stderr
 
@@ -193,6 +207,22 @@ def test_two_signers_who_are_required(desk: Desk) -> None:
     assert NAME in desk.bench.names
 
 
+@pytest.mark.parametrize("signs", ["key", "file"])
+def test_the_step_of_a_ci_signs_or_shows_a_file(desk: Desk, tmp_path: Path, signs: str) -> None:
+    """`layerferry run`; what stands for ssh leads to the receiver."""
+    programs = tmp_path / "programs"
+    programs.mkdir()
+    (programs / "ssh").write_text(f"#!/bin/sh\nexec {shlex.join(desk.receiver())}\n")
+    (programs / "ssh").chmod(0o755)
+    key = desk.keys.private("ed25519")
+    variables: dict[str, Any] = {"LAYERFERRY_SIGN_KEY": key.read_text()}
+    if signs == "file":
+        variables = {"LAYERFERRY_SIGNATURES": str(desk.sign(key))}
+    variables |= {"PATH": f"{programs}:{os.environ['PATH']}", "LAYERFERRY_TARGETS": "deploy@host"}
+    desk("run", LAYERFERRY_IMAGES=desk.image, **variables)
+    assert NAME in desk.bench.names
+
+
 @pytest.mark.parametrize("form", ["openssh", "pem", "path", "crlf"])
 def test_a_key_in_a_variable(desk: Desk, tmp_path: Path, form: str) -> None:
     key = tmp_path / "key"
@@ -226,6 +256,45 @@ def test_a_short_lived_certificate_of_a_ca(desk: Desk, agent: str) -> None:
     assert desk.bench.events[-2]["event"] == "named"
     add(agent, desk.keys.private("ed25519-job"))  # ssh-add takes the certificate beside it, too
     desk.push("--sign-key", str(certificate), SSH_AUTH_SOCK=agent)
+
+
+def test_the_example_without_a_key_gets_a_certificate_that_signs(desk: Desk, tmp_path: Path) -> None:
+    """The script of ci-examples/gitlab-signed.yml in a real shell; Vault's stand-in is ssh-keygen with a CA of ours."""
+    text = (Path(__file__).parents[2] / "ci-examples/gitlab-signed.yml").read_text(encoding="utf-8")
+    line = next(line for line in text.splitlines() if "cert-authority" in line)
+    desk.signers.write_text(line.removeprefix("#").strip().replace("ssh-ed25519 AAAA...", desk.keys.ca) + "\n")
+    programs = tmp_path / "programs"
+    programs.mkdir()
+    vault = f"""
+        case $3 in
+            auth/*) test "$(cat)" = the-id-token && echo the-token && exit ;;
+            *) test "$VAULT_TOKEN" = the-token || exit 1 ;;
+        esac
+        for word; do
+            case $word in
+                public_key=@*) cp "${{word#*@}}" {tmp_path}/job.pub ;;
+                valid_principals=*) name=${{word#*=}} ;;
+            esac
+        done
+        ssh-keygen -q -s {desk.keys.private("ed25519-ca")} -I job -n "$name" -V -1m:+10m {tmp_path}/job.pub
+        cat {tmp_path}/job-cert.pub
+    """
+    output = tmp_path / "output.sig"
+    sign = f'{sys.executable} -m layerferry sign {desk.image} --key "$LAYERFERRY_SIGN_KEY" --output {output}'
+    for name, body in {"vault": vault, "docker": "exit 0", "pipx": sign}.items():
+        (programs / name).write_text(f"#!/bin/sh\n{body}\n")
+        (programs / name).chmod(0o755)
+    script = "\n".join(YAML(typ="safe").load(text)["deploy"]["script"])
+    environment = {
+        "PATH": f"{programs}:{os.environ['PATH']}",
+        "VAULT_ID_TOKEN": "the-id-token",
+        "TMPDIR": str(tmp_path),
+    }
+    subprocess.run(
+        ["sh", "-eu", "-c", script], env=environment | {"LAYERFERRY_IMAGES": "app", "CI_JOB_URL": "u"}, check=True
+    )
+    assert b"signed by main@ci.example.com" in desk.verify(str(output)).stdout
+    assert not list(tmp_path.glob("tmp.*"))
 
 
 def test_a_host_that_asks_for_none_is_told_of(desk: Desk) -> None:

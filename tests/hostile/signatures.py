@@ -245,6 +245,11 @@ def a_memory_that_is_no_folder(stage: Stage) -> None:
     stage.state.write_text("")
 
 
+@case("no statement is accepted without a memory of the newest, .*: others can write it")
+def a_memory_that_others_can_write(stage: Stage) -> None:
+    stage.state.chmod(0o777)
+
+
 @case("what was accepted is not JSON|cannot be read")
 def a_memory_that_is_damaged(stage: Stage) -> None:
     def damage(_: Bench) -> None:
@@ -412,7 +417,7 @@ def a_second_file_of_signers_that_does_not_know_one(stage: Stage) -> None:
     policy = stage.folder / "receive.toml"
     strict = stage.folder / "strict"
     strict.write_text(f"ann@example.com {stage.keys.public(KEY)}\n")
-    policy.write_text(f'signers = "{strict}"\nrequire = 2\n')
+    policy.write_text(f'signers = "{strict}"\nrequire = 2\nstate = "{stage.state}"\n')
     stage.allow(f"ann@example.com {stage.keys.public(KEY)}", f"bob@example.com {stage.keys.public('ecdsa-bob')}")
     stage.lines = [stage.line(KEY), stage.line("ecdsa-bob")]
     stage.options = ("--policy", str(policy))

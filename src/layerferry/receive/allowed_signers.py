@@ -91,10 +91,8 @@ class AllowedSigners:
     #: Where our private folders are made.
     folder: Path
 
-    def check_program(self) -> None:
-        """Raise `Refusal` where there is no ssh-keygen that finds a signer: before 8.2 it cannot."""
-        if not self.program:
-            raise Refusal("signatures cannot be checked: there is no ssh-keygen here")
+    def _check_program(self) -> None:
+        """Raise `Refusal` unless ssh-keygen finds the signer of a sample: before 8.2 it finds nobody."""
         with self._private() as private:
             allowed = _written(private, "allowed", _SAMPLE_SIGNER)
             done = self._run(
@@ -110,6 +108,7 @@ class AllowedSigners:
             found = self._run("find-principals", str(self.allowed), file)
             principals = found.out.decode(errors="replace").splitlines()
             if found.status or not principals:
+                self._check_program()
                 raise SignerRefusal(_reason(found, "the signature is of nobody who is allowed to sign here"), found.err)
             if len(principals) > _MOST_PRINCIPALS or not all(map(_PRINCIPAL.fullmatch, principals)):
                 raise SignerRefusal("the signer goes by a principal that is no word", found.out)

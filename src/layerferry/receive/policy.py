@@ -188,8 +188,9 @@ class Policy:
 
     @property
     def memory(self) -> Path:
-        """The folder in which the newest statements are remembered."""
-        return Path(self._first("state", MEMORY))
+        """The folder in which the newest statements are remembered; none that only a source after the signers' says."""
+        first = next((number for number, rules in enumerate(self.sources) if rules.signers), 0)
+        return next((rules.state for rules in self.sources[: first + 1] if rules.state), MEMORY)
 
     def state(self, home: Path) -> Path:
         """The folder for the day's count and the lock on names."""

@@ -15,7 +15,7 @@ from layerferry.protocol import Capability, Fact
 from layerferry.receive import strict_json
 from layerferry.receive.allowed_signers import AllowedSigners, Signer, SignerRefusal, count
 from layerferry.receive.decision_log import DecisionLog
-from layerferry.receive.newest_statements import Accepted, NewestStatements
+from layerferry.receive.newest_accepted import Accepted, NewestStatements
 from layerferry.receive.policy import Policy
 from layerferry.receive.refusal import Refusal
 from layerferry.signing.sshsig import SignedStatement
@@ -189,7 +189,8 @@ def open_signatures(
         return None
     revoked = policy.revoked()
     sources = [AllowedSigners(program, environment, path, revoked, policy.spool) for path in policy.signers()]
-    sources[0].check_program()
+    if not program:
+        raise Refusal("signatures cannot be checked: there is no ssh-keygen here")
     memory = None if policy.allow_rollback else NewestStatements(policy.memory)
     if memory:
         memory.look()

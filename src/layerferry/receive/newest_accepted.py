@@ -8,6 +8,7 @@ import contextlib
 import hashlib
 import json
 import os
+import stat
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -39,6 +40,9 @@ class NewestStatements:
         """Raise `Refusal` where nothing could be remembered."""
         if not self.folder.is_dir() or not os.access(self.folder, os.R_OK | os.W_OK | os.X_OK):
             raise self._unusable("it is no folder that this user can write")
+        status = self.folder.stat()
+        if status.st_uid not in {0, os.geteuid()} or status.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
+            raise self._unusable("others can write it")
 
     def check(self, name: str, accepted: Accepted) -> None:
         """Raise `Refusal` where a statement for the name was made before one that was accepted for another image."""
