@@ -107,7 +107,7 @@ def test_the_preamble_is_a_no_op_for_a_shell_and_tells_how_long_the_script_is() 
 
 
 def test_the_script_is_sent_without_comments_and_is_small() -> None:
-    assert len(script()) < 24_500, "it crosses the wire with each push; 4 kB of it look at words, bound waits and sweep"
+    assert len(script()) < 25_000, "it crosses the wire with each push; 4 kB of it look at words, bound waits and sweep"
     assert not [line for line in script().splitlines() if line.startswith(b"#") or not line.strip()]
     assert script().endswith(b"exit 0\n")
 
@@ -453,6 +453,7 @@ def test_a_blob_that_we_could_not_name_in_a_manifest_counts_for_nothing(line: st
     [
         ("ctr:k8s.io", "engine ctr k8s.io"), ("k3s", "engine k3s"), ("root@podman", "engine podman - root"),
         ("root@", "engine - - root"), ("user@nerdctl:x", "engine nerdctl x user"),
+        ("k3s+pin", "engine k3s - - pin"),
     ],
 )  # fmt: skip
 def test_a_target_that_names_its_engine_goes_before_what_is_said_for_all(engine: str, said: str) -> None:
@@ -464,7 +465,10 @@ def test_a_target_that_names_its_engine_goes_before_what_is_said_for_all(engine:
 
 def test_a_containerd_is_called_by_its_namespace() -> None:
     lines = ("layerferry 1 sh", "engine k3s 2.1.5-k3s1 k8s.io", "store blob", "platform Linux/x86_64", "end")
-    assert str(Conversation(FakeConduit(*lines)).greeting()) == "k3s 2.1.5-k3s1 (namespace k8s.io)"
+    greeting = Conversation(FakeConduit(*lines)).greeting()
+    assert str(greeting) == "k3s 2.1.5-k3s1 (namespace k8s.io)"
+    assert "?pin=yes" in greeting.hint
+    assert greeted().hint == ""
 
 
 # What we say is words, whoever made them; what we hear is bounded.

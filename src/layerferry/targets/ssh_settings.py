@@ -27,10 +27,8 @@ _ASKING = ("ask", "auto-ask", "autoask")
 
 def told_by_ssh(words: Sequence[str]) -> dict[str, str]:
     """Its options by their names in lower case; nothing where it fails. `words` ends with the destination."""
-    for command in (
-        (),
-        ("true",),
-    ):  # one is asked for where a session is to go to the background, and refused elsewhere
+    # Where sessions go to the background, it asks for a command, which it refuses beside a RemoteCommand.
+    for command in ((), ("true",)):
         try:
             done = subprocess.run(
                 [*words, *command], capture_output=True, check=False, timeout=10, env=child_environment(environment())

@@ -111,7 +111,7 @@ LIST
 inventory() {
   asks='' images='' line=''
   # Where a shell reads us from its stdin, our own last line comes first.
-  while read -r verb wanted_engine space as && [ "$verb" != engine ]; do :; done
+  while read -r verb wanted_engine space as pin && [ "$verb" != engine ]; do :; done
   [ "$verb" = engine ] || exit 1
   find_engine
   describe
