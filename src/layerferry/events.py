@@ -16,6 +16,8 @@ class Greeted:
     target: str
     engine: str
     platform: str
+    #: What the user may not expect of it.
+    hint: str = ""
 
 
 @dataclass(frozen=True, slots=True)

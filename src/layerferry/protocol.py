@@ -5,7 +5,8 @@ One session does everything. It is lines of text until an archive starts (`>` is
     > : layerferry 1 9012                     the preamble: version, bytes of script; a no-op where a sh reads it
     > (9012 bytes of the host script)         packed by gzip for ssh; a receiver skips them
     < layerferry plain                        there is no gzip: preamble, script and all that was said come once more
-    > engine ctr k8s.io root                  the engine, its namespace, and whose; none where the target is to find one
+    > engine ctr k8s.io root                  the engine, its namespace, whose, and `pin`; none where the
+                                              target is to find one
     > dry-run                                 where nothing is to be changed: said before any word of the source's
     < layerferry 1 sh                         it is there; what a login shell prints before is skipped
     > image sha256:… | layer sha256:… | end   the ask: an image ID and its diff IDs, for each image

@@ -175,6 +175,44 @@ def test_it_loads_verifies_tags_and_drops(containerd: FakeContainerd, shell: lis
     assert answer.stderr == ""
 
 
+def test_a_name_is_pinned_where_that_is_asked_for(containerd: FakeContainerd, shell: list[str]) -> None:
+    """k3s-io/k3s#8781: what no pod uses goes when the disk fills. Each name that is given, also one that was here."""
+    pinned = "io.cri-containerd.pinned=pinned"
+    session = load({INCOMING: [A, B]}, [b"archive"]) + commit({INCOMING: NAME})
+    answer = containerd.talk(shell, ask({OTHER: [A, B]}, "engine ctr k8s.io - pin") + session)
+    assert answer.lines[-1] == "done"
+    labelled = [call for call in containerd.ctr_calls if " label " in call]
+    assert labelled == [f"-n k8s.io images label {NAME} {pinned}"]
+    containerd.say("names", f"{NAME} {MANIFEST_TYPE} {ONE} complete\n")
+    assert containerd.talk(shell, ask({CONFIG: [A]}, "engine ctr - - pin") + commit({ONE: NAME})).lines[-1] == "done"
+    assert f"-n default images label {NAME} {pinned}" in containerd.ctr_calls
+    assert containerd.talk(shell, ask({}, "engine ctr - - nip")).lines[-1] == "failed protocol engine nip"
+
+
+def test_an_engine_that_pins_nothing_says_so(tmp_path: Path, shell: list[str]) -> None:
+    answer = FakeEngine(tmp_path).talk(shell, ask({}, "engine docker - - pin"))
+    assert answer.lines[-1] == "failed engine docker pins no images"
+
+
+@pytest.mark.parametrize(
+    ("version", "labels", "words"),
+    [
+        ("2.1.9", [], ""), ("2.1.9", ["overlayfs"], ""), ("2.1.9", ["native", "overlayfs", "overlayfs"], ""),
+        ("2.1.9", ["native", "overlayfs", "native"], "--local --snapshotter native "),
+        ("1.6.20", ["fuse-overlayfs"], "--snapshotter fuse-overlayfs "),
+    ],
+)  # fmt: skip
+def test_it_is_unpacked_as_the_images_that_are_here(
+    containerd: FakeContainerd, shell: list[str], version: str, labels: list[str], words: str
+) -> None:
+    """A node's snapshotter need not be containerd's own."""
+    containerd.say("version", version)
+    rows = (f"{digest(str(n))}\t1B\t1 day\tcontainerd.io/gc.ref.snapshot.{one}={OTHER}" for n, one in enumerate(labels))
+    containerd.say("content", "\n".join(["DIGEST\tSIZE\tAGE\tLABELS", *rows, ""]))
+    assert loading(containerd, shell, [A, B]).lines[-1] == "done"
+    assert f"-n default images import {words}-" in containerd.ctr_calls
+
+
 @pytest.mark.parametrize("wrong", ["layers", "incomplete", "absent"])
 def test_what_was_loaded_is_not_believed(containerd: FakeContainerd, shell: list[str], wrong: str) -> None:
     if wrong != "layers":

@@ -9,6 +9,7 @@ import pytest
 from engines.moments import Gate, assert_interrupted, interrupt, safe, start, wrapped
 from engines.test_failures import fails
 from engines.test_push_scene import APP, SMALL, Scene, actions, assert_arrived, id_of, without_ctr
+from layerferry.oci.image import chain_ids
 from rig import BARE, CONTAINERD, Containerd, Engine
 from rig.processes import wait_until
 
@@ -43,6 +44,36 @@ def test_of_a_small_layer_on_a_pulled_base_that_layer_alone_is_sent(scene: Scene
     assert result["bytes"]["sent"] < SMALL
     assert_arrived(scene, result)
     assert scene.push(APP).result["image_id"] == result["image_id"]
+
+
+@pytest.mark.parametrize("snapshotter", ["overlayfs", "native"])
+def test_it_is_unpacked_with_the_nodes_own_snapshotter(scene: Scene, snapshotter: str) -> None:
+    """So that the first start does not pay for it. A node may have another snapshotter than containerd itself."""
+    target = scene.target
+    assert isinstance(target, Containerd)
+    base, new = scene.layer(80_000), scene.layer(name="new")
+    scene.load([base], OLD)
+    scene.push(OLD)
+    if snapshotter != "overlayfs":
+        target.ctr("images", "export", "/run/old.tar", f"docker.io/{OLD}")
+        target.ctr("images", "rm", "--sync", *target.images())
+        target.ctr("images", "import", "--local", "--snapshotter", snapshotter, "/run/old.tar")
+    scene.load([base, new])
+    result = scene.push(APP).result
+    assert actions(result) == ["reuse", "send"]
+    assert_arrived(scene, result)
+    (*_, top) = chain_ids(scene.source.diff_ids(APP))
+    assert top in target.ctr("snapshots", "--snapshotter", snapshotter, "ls")
+
+
+def test_a_pinned_name_is_told_to_kubernetes_and_moves_without_its_pin(scene: Scene) -> None:
+    target = scene.target
+    assert isinstance(target, Containerd)
+    pinned = f'name==docker.io/{APP},labels."io.cri-containerd.pinned"==pinned'
+    for number, query in enumerate(["?pin=yes", "?pin=yes", ""]):
+        scene.load([scene.layer(name=str(number))])
+        assert_arrived(scene, scene.push(APP, to=f"{target.ssh_alias}{query}").result)
+        assert (APP in target.ctr("images", "ls", pinned)) == bool(query)
 
 
 def test_layers_of_several_images_are_reused_in_another_order(scene: Scene) -> None:

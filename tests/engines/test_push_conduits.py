@@ -1,6 +1,8 @@
 """The ways to a target: commands, jumps, shared connections, sudo, odd places of docker, and two pushes at once."""
 
+import functools
 import os
+import socket
 import subprocess
 from pathlib import Path
 
@@ -105,6 +107,67 @@ def test_a_connection_that_the_user_shares_stays_and_no_forward_is_left_in_it(sc
     assert actions(result) == ["reuse", "reuse", "send"]
     assert result["bytes"]["sent"] < SMALL
     assert_arrived(scene, result)
+
+
+#: What people have in their ssh_config for sessions of their own. PORT is taken, as by a session that is up.
+SETTINGS = {
+    "a command": ["RemoteCommand tmux new -A -s main", "RequestTTY force"],
+    "no session": ["SessionType none"],
+    "a session in the background": ["ForkAfterAuthentication yes", "StdinNull yes"],
+    "forwards": ["LocalForward 127.0.0.1:PORT 127.0.0.1:1", "ExitOnForwardFailure yes"],
+    "a tunnel": ["Tunnel yes", "ExitOnForwardFailure yes"],
+    "silence": ["LogLevel QUIET"],
+    "a question each time": ["ControlMaster ask", "ControlPath FOLDER/%C", "ControlPersist yes"],
+    "a path to what is not shared": ["ControlPath FOLDER/none-%C"],
+    "sessions that stay": ["ControlPersist 60"],
+}
+SETTINGS["all"] = [line for lines in SETTINGS.values() for line in lines]
+
+
+def of_ssh(alias: str) -> list[str]:
+    """The processes of ssh that have to do with an alias."""
+    lines = subprocess.run(["ps", "-eo", "args"], check=True, capture_output=True, text=True).stdout.splitlines()
+    return [line for line in lines if alias in line and line.startswith("ssh ")]
+
+
+@pytest.mark.kinds(target=("docker28-containerd",))
+@pytest.mark.parametrize("name", SETTINGS)
+def test_what_people_have_set_for_their_own_sessions_stops_no_push(scene: Scene, name: str) -> None:
+    """Nor the way back through the session, and nothing of it is left."""
+    sshd = scene.target.sshd
+    assert sshd is not None
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        words = {"PORT": str(taken.getsockname()[1]), "FOLDER": str(scene.rig.ssh.folder)}
+        options = [
+            functools.reduce(lambda text, word: text.replace(word, words[word]), words, line) for line in SETTINGS[name]
+        ]
+        alias = sshd.with_user("root", alias=f"{sshd.alias}-set-{os.urandom(3).hex()}", options=options)
+        scene.build(scene.base())
+        result = scene.push(APP, to=alias).result
+    assert actions(result) == ["reuse", "reuse", "send"]
+    assert result["bytes"]["sent"] < SMALL
+    assert_arrived(scene, result)
+    assert of_ssh(alias) == []
+
+
+def test_an_ssh_that_was_told_to_be_silent_says_why_it_fails(scene: Scene) -> None:
+    sshd = scene.target.sshd
+    assert sshd is not None
+    alias = sshd.with_user("nobody-such", alias=f"{sshd.alias}-quiet", options=["LogLevel QUIET"])
+    scene.load([scene.layer()])
+    assert "it refused our authentication (" in scene.push(APP, to=alias, code=4).stderr
+
+
+def test_a_user_of_a_domain(scene: Scene) -> None:
+    sshd = scene.target.sshd
+    assert sshd is not None
+    if "CORP" not in scene.target.machine.path("/etc/passwd").read_text():
+        scene.target.machine.add_user("CORP\\ana")
+    scene.load([scene.layer()])
+    for target in (f"CORP\\ana@{sshd.alias}", f"ssh://CORP%5Cana@{sshd.alias}"):
+        result = scene.push(APP, to=target).result
+        assert result["target"] == f"CORP\\ana@{sshd.alias}"
+        assert_arrived(scene, result)
 
 
 def test_an_option_for_ssh_is_passed_on(scene: Scene) -> None:

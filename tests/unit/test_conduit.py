@@ -25,6 +25,12 @@ from layerferry.targets.ssh_failures import explain, explain_forward
         ("my-alias_2.x", "my-alias_2.x", None, "my-alias_2.x"),
         ("a@b@host", "a@b@host", None, "a@b@host"),
         (" host ", "host", None, "host"),
+        ("CORP\\ana@host:22", "CORP\\ana@host", 22, "CORP\\ana@host:22"),
+        ("ssh://ana%40corp@host", "ana@corp@host", None, "ana@corp@host"),
+        ("ssh://CORP%5Cana@host", "CORP\\ana@host", None, "CORP\\ana@host"),
+        ("fe80::1%eth0", "fe80::1%eth0", None, "fe80::1%eth0"),
+        ("ana@[fe80::1%eth0]:22", "ana@fe80::1%eth0", 22, "ana@[fe80::1%eth0]:22"),
+        ("ssh://ana@[fe80::1%25eth0]:22", "ana@fe80::1%eth0", 22, "ana@[fe80::1%eth0]:22"),
     ],
 )
 def test_a_target_is_read_as_ssh_would(text: str, destination: str, port: int | None, shown: str) -> None:
@@ -46,6 +52,7 @@ def test_an_address_with_colons_is_shown_as_it_can_be_written_again(text: str) -
         "", " ", "@", "user@", ":22", "-oProxyCommand=x", "user@-oProxyCommand=x", "-user@host", "ssh://-host",
         "host name", "host;ls", "host|ls", "$(ls)@host", "`ls`", "host:0", "host:65536", "host:x",
         "[::1", "[::1]22", "[::1]:x", "ho'st", 'ho"st', "a\\b", "a\nb", "a>b",
+        "a\\@host", "ana@CORP\\host", "ssh://a%0Ab@host", "ssh://%2Dx", "ssh://ana%3Apw@host", "ssh://a%20b@host",
     ],
 )  # fmt: skip
 def test_what_ssh_could_misread_is_refused(text: str) -> None:

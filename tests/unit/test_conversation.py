@@ -454,6 +454,7 @@ def test_a_blob_that_we_could_not_name_in_a_manifest_counts_for_nothing(line: st
     [
         ("ctr:k8s.io", "engine ctr k8s.io"), ("k3s", "engine k3s"), ("root@podman", "engine podman - root"),
         ("root@", "engine - - root"), ("user@nerdctl:x", "engine nerdctl x user"),
+        ("k3s+pin", "engine k3s - - pin"),
     ],
 )  # fmt: skip
 def test_a_target_that_names_its_engine_goes_before_what_is_said_for_all(engine: str, said: str) -> None:
@@ -465,7 +466,10 @@ def test_a_target_that_names_its_engine_goes_before_what_is_said_for_all(engine:
 
 def test_a_containerd_is_called_by_its_namespace() -> None:
     lines = ("layerferry 1 sh", "engine k3s 2.1.5-k3s1 k8s.io", "store blob", "platform Linux/x86_64", "end")
-    assert str(Conversation(FakeConduit(*lines)).greeting()) == "k3s 2.1.5-k3s1 (namespace k8s.io)"
+    greeting = Conversation(FakeConduit(*lines)).greeting()
+    assert str(greeting) == "k3s 2.1.5-k3s1 (namespace k8s.io)"
+    assert "?pin=yes" in greeting.hint
+    assert greeted().hint == ""
 
 
 # What we say is words, whoever made them; what we hear is bounded.

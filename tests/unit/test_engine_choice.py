@@ -11,6 +11,9 @@ from layerferry.targets.engine_choice import ENGINES, TargetEngine
     "text",
     [
         *ENGINES,
+        "k3s+pin",
+        "root@ctr:k8s.io+pin",
+        "+pin",
         "ctr:k8s.io",
         "k3s:k8s.io",
         "nerdctl:a-b_c.d1",
@@ -62,6 +65,8 @@ def test_a_mistake_is_told_with_what_is_possible(text: str, says: str) -> None:
         ("[::1]:22?engine=podman", None, "podman"),
         ("host?engine=podman&as=root", None, "root@podman"),
         ("host?as=user", None, "user@"),
+        ("host?engine=k3s&pin=yes", None, "k3s+pin"),
+        ("host?pin=yes", None, "+pin"),
     ],
 )
 def test_a_target_may_say_its_engine(text: str, shown: str | None, engine: str) -> None:
@@ -75,7 +80,8 @@ def test_a_target_may_say_its_engine(text: str, shown: str | None, engine: str) 
     "query",
     [
         "x", "engine", "engine=", "engin=k3s", "namespace=k8s.io", "engine=k3s&engine=ctr", "engine=k3s&",
-        "engine=k3s&namespace=", "as=", "as=alice", "as=root&namespace=x",
+        "engine=k3s&namespace=", "as=", "as=alice",
+        "pin=no", "engine=docker&pin=yes", "engine=nerdctl&pin=yes", "as=root&namespace=x",
         "engine=docker&namespace=x", "engine=k3s&x=y", "engine=ctr:x",
     ],
 )  # fmt: skip

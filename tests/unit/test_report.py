@@ -166,7 +166,7 @@ def test_several_results_are_summed_up_and_failures_are_not_counted_as_done() ->
 def test_json_is_one_object_whatever_happened_before() -> None:
     out = io.StringIO()
     report = JsonReport(out)
-    report(Greeted("host", "docker 28", "linux/amd64"))
+    report(Greeted("host", "docker 28", "linux/amd64", "mind this"))
     report(Planned("host", planned(1), EXPORT))
     report(Sending("host", 1, 2, 3))
     report.finish([done(planned(900, 100, there=1))], 1.23456)

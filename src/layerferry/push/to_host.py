@@ -67,7 +67,8 @@ class HostDestination:
 
     def greet(self) -> Greeted:
         self._greeting = self._conversation.greeting()
-        return Greeted(self._target, str(self._greeting), str(self._greeting.platform))
+        hint = "" if self._conversation.pins else self._greeting.hint
+        return Greeted(self._target, str(self._greeting), str(self._greeting.platform), hint)
 
     def plan(self, wanted: Sequence[Wanted], candidates: Sequence[Sequence[SourceImage]]) -> list[Item]:
         platform = self._greeting.platform

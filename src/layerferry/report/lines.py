@@ -20,7 +20,7 @@ def layers(count: int) -> str:
 
 
 def greeting(event: Greeted) -> str:
-    return f"{event.target}  {event.engine}, {event.platform}"
+    return f"{event.target}  {event.engine}, {event.platform}{'; ' if event.hint else ''}{event.hint}"
 
 
 def planned(event: Planned) -> str:

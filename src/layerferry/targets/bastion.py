@@ -17,6 +17,7 @@ from layerferry.processes import child_environment
 from layerferry.settings import environment
 from layerferry.targets.conduit import SshTarget, ssh_words
 from layerferry.targets.ssh_failures import explain, explain_forward
+from layerferry.targets.ssh_settings import needed, told_by_ssh
 from layerferry.temporary import NO_SOCKETS, socket_folder
 
 _PERSIST = 60
@@ -34,6 +35,7 @@ class Bastion:
         self.closed = False
         self._base = ssh_words(target, options=options, config=config, interactive=interactive)
         self._destination = target.destination
+        self._needed = needed(told_by_ssh([*self._base, "-G", "--", self._destination]))
         self._folder, trouble = socket_folder(error=ConnectError)
         self._log = Path(self._folder.name, "log")
         self._socket = Path(self._folder.name, "s")
@@ -53,6 +55,7 @@ class Bastion:
         words = [*self._base, "-S", str(self._socket), "-f", "-N", "-E", str(self._log)]
         for option in ours:
             words += ["-o", option]
+        words += self._needed
         log.command(f"! {self.name}", [*words, "--", self._destination])
         try:
             with self._log.open("ab") as said:  # what it says of its options does not go where -E says
@@ -78,7 +81,7 @@ class Bastion:
                 raise explain(self.name, _FAILED if code < 0 else code, self._said())
             shared = ["-o", "ControlMaster=no", "-S", str(self._socket)]
         where = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
-        return [*self._base, *shared, "-W", where, "--", self._destination]
+        return [*self._base, *self._needed, *shared, "-W", where, "--", self._destination]
 
     def failure(self, host: str, port: int, said: str) -> LayerferryError:
         """Why a connection was not made: where there is a session, its log knows, and the client only hears that."""

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Self
+from urllib.parse import unquote
 
 from layerferry import log
 from layerferry.errors import ConnectError, LayerferryError, TargetError, UsageError
@@ -21,7 +22,7 @@ from layerferry.protocol import PLAIN
 from layerferry.settings import environment
 from layerferry.targets.engine_choice import TargetEngine
 from layerferry.targets.ssh_failures import explain
-from layerferry.targets.ssh_settings import told_by_ssh
+from layerferry.targets.ssh_settings import needed, shares, told_by_ssh
 from layerferry.targets.verdict import cut
 from layerferry.temporary import socket_folder
 
@@ -63,6 +64,8 @@ class SshTarget:
             )
         rest, _, query = text.strip().removeprefix("ssh://").partition("?")
         rest = rest.rstrip("/")
+        if text.strip().startswith("ssh://"):  # a URI's user may be user%40corp, and its zone %25eth0 (RFC 6874)
+            rest = unquote(rest)
         user, at, host = rest.rpartition("@")
         port = ""
         if host.startswith("["):
@@ -72,7 +75,14 @@ class SshTarget:
             port = port[1:]
         elif host.count(":") == 1:
             host, _, port = host.partition(":")
-        odd = not rest.isprintable() or set(rest) & set(" '\"\\`$;|&<>")
+        # A user may be of a domain, CORP\user; none of these is ours to hand to a shell.
+        odd = (
+            not rest.isprintable()
+            or set(rest) & set(" '\"`$;|&<>")
+            or "\\" in host
+            or user.endswith("\\")
+            or ":" in user
+        )
         if not host or host.startswith("-") or user.startswith("-") or odd:
             raise UsageError(
                 f"{text!r} is not a target", hint="Write it as [user@]host[:port], or an ssh_config alias."
@@ -307,20 +317,17 @@ class SshConduit(Conduit):
         self.engine = str(target.engine or "")
         self._forwards: list[str] = []
         socket = f"{self._control.name}/s"
-        shared = self._users_own_master() or bool(trouble)
-        self._master = [] if shared else ["-o", "ControlMaster=yes", "-S", socket]
+        told = told_by_ssh([*self._base, "-G", "--", self._destination])
+        # With ControlPersist, ssh would stay behind.
+        ours = ["-o", "ControlPersist=no", "-o", "ControlMaster=yes", "-S", socket]
+        self._master = [] if shares(told) or trouble else ours
         try:
-            argv = [*self._base, *self._master, "--", target.destination, command]
+            argv = [*self._base, *needed(told), *self._master, "--", target.destination, command]
             log.command(f"! {target}", argv)
             super().__init__(str(target), argv)
         except BaseException:
             self._control.cleanup()
             raise
-
-    def _users_own_master(self) -> bool:
-        """Whether the user's ssh_config shares connections: then we leave that as it is."""
-        settings = told_by_ssh([*self._base, "-G", "--", self._destination])
-        return settings.get("controlpath", "none") != "none"
 
     def reverse(self, port: int) -> int | None:
         """A remote forward in the same session, asked for when it is needed (ssh(1), `-O forward`).
@@ -342,7 +349,7 @@ class SshConduit(Conduit):
     def _mux(self, verb: str, rule: str) -> str | None:
         try:
             done = subprocess.run(
-                [*self._base, *self._master[2:], "-O", verb, "-R", rule, "--", self._destination],
+                [*self._base, *self._master[4:], "-O", verb, "-R", rule, "--", self._destination],
                 capture_output=True,
                 text=True,
                 errors="replace",

@@ -77,8 +77,10 @@ class Conversation:
         self._capability: frozenset[str] = frozenset()
         self._over = threading.Event()
         wanted = conduit.engine or engine
-        named = TargetEngine.parse(wanted).words if wanted else ()
-        self._opening = [(Verb.ENGINE, *named), *([(Verb.DRY_RUN,)] if dry_run else [])]
+        chosen = TargetEngine.parse(wanted) if wanted else None
+        #: Whether images are to stay where nothing uses them.
+        self.pins = chosen is not None and chosen.pin
+        self._opening = [(Verb.ENGINE, *(chosen.words if chosen else ())), *([(Verb.DRY_RUN,)] if dry_run else [])]
         self._send_script(packed() if conduit.pipelined else script())
         if conduit.pipelined:  # the target looks for its engine while we look at the source
             self._say(*self._opening)

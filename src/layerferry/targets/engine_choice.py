@@ -32,11 +32,17 @@ class TargetEngine:
     name: str
     namespace: str = ""
     user: str = ""
+    #: Whether Kubernetes' garbage collector is to leave the image alone.
+    pin: bool = False
 
     def __post_init__(self) -> None:
         if self.user not in {"", *USERS}:
             raise UsageError(f"{self.user!r} is not whose an engine may be", hint=f"It is one of {', '.join(USERS)}.")
-        if self.name not in ENGINES and (self.name or not self.user):
+        if self.pin and self.name and (self.name == "nerdctl" or not ENGINES.get(self.name)):
+            raise UsageError(
+                f"{self.name} pins no images", hint="Kubernetes' containerd does, for k3s, ctr and others."
+            )
+        if self.name not in ENGINES and (self.name or not (self.user or self.pin)):
             raise UsageError(f"{self.name!r} is not an engine", hint=f"It is one of {', '.join(ENGINES)}.")
         if not self.namespace:
             return
@@ -48,44 +54,50 @@ class TargetEngine:
 
     @classmethod
     def parse(cls, text: str) -> Self:
-        """Read `[USER@]NAME[:NAMESPACE]`; raises `UsageError`."""
-        user, at, rest = text.rpartition("@")
+        """Read `[USER@]NAME[:NAMESPACE][+pin]`; raises `UsageError`."""
+        pin = text.endswith(_PIN)
+        user, at, rest = text.removesuffix(_PIN).rpartition("@")
         name, colon, namespace = rest.partition(":")
         if at and not user:
             raise UsageError(f"{text!r} does not say whose", hint=f"Write root@{rest or 'podman'}, or user@.")
         if colon and not namespace:
             raise UsageError(f"{text!r} lacks the namespace", hint=f"Write {name}:k8s.io, or {name} alone.")
-        return cls(name, namespace, user)
+        return cls(name, namespace, user, pin)
 
     @classmethod
     def of_query(cls, query: str) -> Self:
-        """Read what follows the `?` of a target, `engine=NAME[&namespace=NAMESPACE][&as=USER]`; raises `UsageError`."""
+        """Read a target's query, `engine=NAME[&namespace=NAMESPACE][&as=USER][&pin=yes]`; raises `UsageError`."""
         given: dict[str, str] = {}
         for part in query.split("&"):
             key, _, value = part.partition("=")
-            if key not in {"engine", "namespace", "as"} or key in given or not value:
+            if key not in {"engine", "namespace", "as", "pin"} or key in given or not value:
                 raise UsageError(f"{part!r} means nothing in a target", hint=_HINT)
             given[key] = value
-        if not {"engine", "as"} & set(given):
+        if given.get("pin", "yes") != "yes":
+            raise UsageError(f"pin={given['pin']} means nothing in a target", hint="Write pin=yes, or leave it out.")
+        if not {"engine", "as", "pin"} & set(given):
             raise UsageError(f"{query!r} names no engine", hint=_HINT)
-        return cls(given.get("engine", ""), given.get("namespace", ""), given.get("as", ""))
+        return cls(given.get("engine", ""), given.get("namespace", ""), given.get("as", ""), "pin" in given)
 
     @property
     def query(self) -> str:
         """As it stands in a target."""
-        given = {"engine": self.name, "namespace": self.namespace, "as": self.user}
+        pin = "yes" if self.pin else ""
+        given = {"engine": self.name, "namespace": self.namespace, "as": self.user, "pin": pin}
         return "&".join(f"{key}={value}" for key, value in given.items() if value)
 
     @property
     def words(self) -> tuple[str, ...]:
         """As the conversation says it: `-` for what is not said, up to the last that is."""
-        words = [self.name, self.namespace, self.user]
+        words = [self.name, self.namespace, self.user, "pin" if self.pin else ""]
         while words and not words[-1]:
             words.pop()
         return tuple(word or "-" for word in words)
 
     def __str__(self) -> str:
-        return f"{self.user}{'@' if self.user else ''}{self.name}{':' if self.namespace else ''}{self.namespace}"
+        whose = f"{self.user}@" if self.user else ""
+        return f"{whose}{self.name}{':' if self.namespace else ''}{self.namespace}{_PIN if self.pin else ''}"
 
 
+_PIN = "+pin"
 _HINT = "Write it as host?engine=k3s, host?engine=ctr&namespace=k8s.io, or host?engine=podman&as=root."

@@ -95,6 +95,13 @@ class Greeting:
         return f"rootless of {self.owner}" if self.owner else ""
 
     @property
+    def hint(self) -> str:
+        """What Kubernetes does with an image that no pod uses (kubelet's imageGCHighThresholdPercent)."""
+        if self.store_name != "namespace k8s.io":
+            return ""
+        return "Kubernetes may remove what no pod uses when the disk fills (?pin=yes keeps it)"
+
+    @property
     def takes_zstd_layers(self) -> bool:
         return "zstd" in self.layers
 

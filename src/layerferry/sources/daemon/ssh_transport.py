@@ -23,7 +23,7 @@ from layerferry.process_socket import Piped, last_line
 from layerferry.registry_client.connections import Bounded, BoundedTls, pools
 from layerferry.targets.address import Ssh
 from layerferry.targets.conduit import SshTarget, ssh_words
-from layerferry.targets.ssh_settings import told_by_ssh
+from layerferry.targets.ssh_settings import needed, told_by_ssh
 
 _KNOWN_HOSTS = "UserKnownHostsFile="
 
@@ -40,7 +40,9 @@ def command(url: str, ssh: Ssh) -> list[str]:
     words = ssh_words(SshTarget(address.host, address.port), **ssh.arguments)
     host = ["-l", address.user] if address.user else []
     socket = [f"--host=unix://{address.socket}"] if address.socket else []
-    return [*words, *host, "--", address.host, shlex.join(["docker", *socket, "system", "dial-stdio"])]
+    words += host
+    words += needed(told_by_ssh([*words, "-G", "--", address.host]))
+    return [*words, "--", address.host, shlex.join(["docker", *socket, "system", "dial-stdio"])]
 
 
 def with_own_hosts(url: str, ssh: Ssh) -> Ssh:

@@ -34,10 +34,13 @@ ctr_show() {
   done
 }
 
-# ctr that is killed leaves a lease for a day; at the end of its input it leaves nothing.
+# It unpacks what it imports, so that the first start need not: with the snapshotter that images here have, which may be the
+# node's own (k3s --snapshotter). ctr that is killed leaves a lease for a day; at the end of its input it
+# leaves nothing.
 ctr_load() {
   trap '' HUP INT
-  exec $cli images import -
+  # shellcheck disable=SC2046 # an option and its value
+  exec $cli images import $(say "$held" | awk -v major="$number" '@containerd_snapshotter.awk@') -
 }
 
 ctr_tag() {

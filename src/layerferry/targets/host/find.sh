@@ -52,7 +52,9 @@ find_engine() {
   [ "$wanted_engine" != - ] || wanted_engine=''
   [ "$space" != - ] || space=''
   case $space in -* | *[!A-Za-z0-9._-]*) refuse engine "$space" ;; esac
+  [ "$as" != - ] || as=''
   case $as in '' | root | user) ;; *) refuse engine "$as" ;; esac
+  case $pin in '' | pin) ;; *) refuse engine "$pin" ;; esac
   engines='docker podman k3s rke2 k0s microk8s ctr nerdctl'
   case " $engines " in *" ${wanted_engine:-docker} "*) engines=${wanted_engine:-$engines} ;; *) engines= ;; esac
   for engine in $engines; do
@@ -100,6 +102,7 @@ find_rootless() {
 
 # describe: what the engine that was found can do.
 describe() {
+  [ -z "$pin" ] || [ "$way" = ctr ] || fail engine "$engine pins no images"
   set -- $told
   version=$1 platform=$2 driver=$3 root=${4-} ctr=''
   case $platform in */arm) platform=$platform/$(uname -m) ;; esac

@@ -112,7 +112,7 @@ inventory() {
   asks='' images='' line=''
   # Where a shell reads us from its stdin, our own last line comes first.
   mark wait "$self"
-  while read -r verb wanted_engine space as && [ "$verb" != engine ]; do :; done
+  while read -r verb wanted_engine space as pin && [ "$verb" != engine ]; do :; done
   mark ask
   [ "$verb" = engine ] || exit 1
   find_engine

@@ -10,7 +10,10 @@ give() {
   given="$given $1 $2"
 }
 
-put_name() { text=$(name_it "$1" "$2" 2>&1) || blame tag "$text"; }
+put_name() { text=$(name_it "$1" "$2" 2>&1 && pin_it "$2" 2>&1) || blame tag "$text"; }
+
+# pin_it NAME: Kubernetes' garbage collector is to leave it alone. It goes by names (containerd, pkg/cri/labels).
+pin_it() { [ -z "$pin" ] || $cli images label "$1" io.cri-containerd.pinned=pinned; }
 
 # name_it IMAGE NAME: gives it that name, unless it was seen to have it; `confirm` sees what has become of that.
 name_it() {
