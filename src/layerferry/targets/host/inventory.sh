@@ -107,22 +107,9 @@ $images
 LIST
 }
 
-# inventory: reads the ask: "image ID", then its layers, for each image; "end". The engine is asked before it comes.
-inventory() {
-  asks='' images='' line=''
-  # Where a shell reads us from its stdin, our own last line comes first.
-  mark wait "$self"
-  while read -r verb wanted_engine space as pin && [ "$verb" != engine ]; do :; done
-  mark ask
-  [ "$verb" = engine ] || exit 1
-  find_engine
-  describe
-  greet
-  # While the ask is still on its way.
-  tell_room
-  held=''
-  [ -z "$ctr" ] || held=$($ctr content ls 2>/dev/null)
-  [ $store = blob ] || list_ids
+# read_ask: sets $asks to a line "ID DIFFID DIFFID ..." for each image of the ask, and $only to its ID where it is one.
+read_ask() {
+  asks='' line=''
   mark wait "$self"
   while read -r verb word _; do
     case $verb in
@@ -141,6 +128,25 @@ inventory() {
   only='' looked=''
   [ "${asks%?}" ] || only=${line%% *}
   asks=$asks$line
+}
+
+# inventory: what is here of the images of the ask. The engine is asked before that comes.
+inventory() {
+  images=''
+  # Where a shell reads us from its stdin, our own last line comes first.
+  mark wait "$self"
+  while read -r verb wanted_engine space as pin && [ "$verb" != engine ]; do :; done
+  mark ask
+  [ "$verb" = engine ] || exit 1
+  find_engine
+  describe
+  greet
+  # While the ask is still on its way.
+  tell_room
+  held=''
+  [ -z "$ctr" ] || held=$($ctr content ls 2>/dev/null)
+  [ $store = blob ] || list_ids
+  read_ask
   find_images
   while read -r line; do
     [ "$line" ] && answer $line
