@@ -43,6 +43,7 @@ def pytest_configure(config: pytest.Config) -> None:
     _choose_examples(config)
     # A shell lets what it starts in the background ignore it, and so would all that tests start and interrupt.
     signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)  # nohup
     config.addinivalue_line("markers", "kinds(target=..., source=..., engine=...): the engines that a test runs with")
     if unknown := set(chosen()) - set(KINDS):
         raise pytest.UsageError(f"LAYERFERRY_TEST_ENGINES: no engine {', '.join(sorted(unknown))}")

@@ -599,11 +599,12 @@ def test_an_sshd_that_forwards_nothing_leaves_export(ssh_place: Place) -> None:
 PROBER = """
 import http.client, ssl, sys, time
 context = ssl._create_unverified_context()
-deadline = time.monotonic() + float(sys.argv[3])
+port = int(sys.stdin.readline())
+deadline = time.monotonic() + float(sys.argv[2])
 while time.monotonic() < deadline:
     try:
         for headers in ({}, {"Authorization": "Basic bGF5ZXJmZXJyeTp3cm9uZy1wYXNzd29yZA=="}):
-            connection = http.client.HTTPSConnection(sys.argv[1], int(sys.argv[2]), timeout=5, context=context)
+            connection = http.client.HTTPSConnection(sys.argv[1], port, timeout=5, context=context)
             connection.request("GET", "/v2/", headers=headers)
             print(connection.getresponse().status, flush=True)
     except OSError:
@@ -620,11 +621,13 @@ def find_edge(job: Job) -> int:
 
 
 def intrude(place: Place) -> "subprocess.Popen[bytes]":
-    """Somebody out there, beside the daemon, who asks for what is behind the edge for as long as it stands."""
-    wait_until(lambda: find_edge(place.job) > 0, "no edge", seconds=30)
+    """Somebody out there, beside the daemon, who asks for what is behind an edge for as long as it stands.
+
+    Started before there is one, so as not to come late; it wants to hear its port.
+    """
     enter = ["nsenter", "--target", str(place.daemon.machine.init.pid), "--net", "--"]
-    command = [*enter, sys.executable, "-c", PROBER, PUBLIC, str(find_edge(place.job)), "30"]
-    return subprocess.Popen(command, stdout=subprocess.PIPE)
+    command = [*enter, sys.executable, "-c", PROBER, PUBLIC, "30"]
+    return subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
 
 
 def recorded(place: Place) -> list[Json]:
@@ -635,8 +638,12 @@ def recorded(place: Place) -> list[Json]:
 
 def test_a_token_opens_a_tunnel_through_which_only_the_missing_layers_come(tunnels: Place) -> None:
     name = tunnels.build()
-    running = tunnels.job.start(env={"LAYERFERRY_IMAGES": name})
     intruder = intrude(tunnels)
+    running = tunnels.job.start(env={"LAYERFERRY_IMAGES": name})
+    wait_until(lambda: find_edge(tunnels.job) > 0, "no edge", seconds=30)
+    assert intruder.stdin is not None
+    intruder.stdin.write(b"%d\n" % find_edge(tunnels.job))
+    intruder.stdin.flush()
     outcome = tunnels.job.check(running.end())
     statuses = intruder.communicate(timeout=30)[0].decode().split()
     tunnels.assert_arrived(name, outcome)
