@@ -4,13 +4,13 @@ import contextlib
 import subprocess
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import TextIO
+from typing import Any, TextIO
 
 from layerferry import log
 from layerferry.ci import providers, summary
 from layerferry.ci.dialects import open_output
 from layerferry.ci.output import Output
-from layerferry.context import Context, ssh_options
+from layerferry.context import Context, offered, ssh_options
 from layerferry.errors import Halt, LayerferryError, UnknownHostKeyError, UsageError
 from layerferry.processes import child_environment
 from layerferry.push.request import Wanted
@@ -47,8 +47,8 @@ def run(settings: Settings, environ: Mapping[str, str], *, dry_run: bool, as_jso
                 "LAYERFERRY_IMAGES and LAYERFERRY_TARGETS must say what to push, and where",
                 hint="LAYERFERRY_IMAGES=app:1 LAYERFERRY_TARGETS=deploy@host layerferry run",
             )
-        with ssh_options(settings) as options:
-            results, seconds = _push(replace(around, ssh=Ssh(options)), output, dry_run=dry_run)
+        with ssh_options(settings) as options, offered(settings) as offer:
+            results, seconds = _push(replace(around, ssh=Ssh(options)), output, dry_run=dry_run, offer=offer)
             advised = [_advised(result, settings) for result in failures(results).values()]
     except (LayerferryError, Halt) as failed:
         error = failed.error if isinstance(failed, Halt) else failed
@@ -67,7 +67,7 @@ def run(settings: Settings, environ: Mapping[str, str], *, dry_run: bool, as_jso
     return exit_code(results)
 
 
-def _push(around: Context, output: Output, *, dry_run: bool) -> tuple[Sequence[Result], float]:
+def _push(around: Context, output: Output, **how: Any) -> tuple[Sequence[Result], float]:
     chosen, topology = around.settings, around.topology
     wanted = [Wanted.of(image) for image in chosen.images]
     with (
@@ -81,7 +81,7 @@ def _push(around: Context, output: Output, *, dry_run: bool) -> tuple[Sequence[R
             start(stack, target, around.ssh, around.environ, now=number < chosen.jobs)
             for number, target in enumerate(_targets(chosen))
         ]
-        return around.push(wanted, targets, around.options(dry_run=dry_run), report)
+        return around.push(wanted, targets, around.options(**how), report)
 
 
 def _targets(settings: Settings) -> Sequence[str]:

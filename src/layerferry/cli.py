@@ -29,13 +29,14 @@ if TYPE_CHECKING:
 
 #: `streams.trace` reads it, before click does.
 _DEBUG = click.option("--debug", is_flag=True, expose_value=False, help="Show the traceback of an error.")
+_PLATFORM = click.option("--platform", metavar="OS/ARCH", help="Which platform of a multi-platform image.")
 _LOG = click.option("--log", metavar="FILE", help="Append a log of the run to it, secrets masked.")
 
 #: click 8.1 shows the help, and ends well.
 _NO_ARGUMENTS: Any = getattr(click.exceptions, "NoArgsIsHelpError", ())
 
 #: Options of `push` that are settings.
-_SETTINGS = ("route", "platform", "compression", "timeout", "jobs", "retries", "whole_layers")
+_SETTINGS = ("route", "platform", "compression", "timeout", "jobs", "retries", "whole_layers", "sign_key", "signatures")
 
 
 class PushCommand(click.Command):
@@ -67,7 +68,7 @@ def cli() -> None:
 )
 @click.option("--via", default="", metavar="HOST", help="The host that reaches a registry, as ssh names it.")
 @click.option("--route", metavar="NAME", help="auto, registry, ngrok or export.  [default: auto]")
-@click.option("--platform", metavar="OS/ARCH", help="Which platform of a multi-platform image.")
+@_PLATFORM
 @click.option("--allow-platform-mismatch", is_flag=True, help="Push an image that the target's platform cannot run.")
 @click.option("--compression", metavar="METHOD[:LEVEL]", help="auto, zstd, gzip or none.  [default: auto]")
 @click.option(
@@ -79,6 +80,8 @@ def cli() -> None:
 )
 @click.option("--ssh-option", "ssh_options", multiple=True, metavar="KEY=VALUE", help="ssh's -o.  [repeatable]")
 @click.option("--ssh-config", type=click.Path(exists=True, dir_okay=False, path_type=Path), help="ssh's -F.")
+@click.option("--sign-key", metavar="FILE", help="Sign the images with this key, where the target wants them signed.")
+@click.option("--signature", "signatures", multiple=True, metavar="FILE", help="What `sign` wrote.  [repeatable]")
 @click.option("--jobs", type=int, metavar="N", help="How many targets to push to at once.  [default: 8]")
 @click.option("--whole-layers", is_flag=True, default=None, help="Send layers whole, and never as patches.")
 @click.option("--retries", type=int, metavar="N", help="Further tries where a connection breaks.  [default: 3]")
@@ -166,7 +169,7 @@ def _split(
 
 
 def _push(images: Sequence[str], targets: Sequence[AnyTarget], ssh: Ssh, *, as_json: bool, **given: Any) -> None:
-    from layerferry.context import Context
+    from layerferry.context import Context, offered
     from layerferry.push.request import Wanted
     from layerferry.result import exit_code, failures
 
@@ -176,10 +179,13 @@ def _push(images: Sequence[str], targets: Sequence[AnyTarget], ssh: Ssh, *, as_j
     engine = str(TargetEngine.parse(given["engine"])) if given["engine"] else ""
     chosen = settings.load({name: given[name] for name in _SETTINGS})
     around = Context.look(chosen, settings.environment(), ssh)
-    options = around.options(
-        allow_platform_mismatch=given["allow_platform_mismatch"], dry_run=given["dry_run"], engine=engine
-    )
-    with _report(as_json=as_json) as report:
+    with offered(chosen) as offer, _report(as_json=as_json) as report:
+        options = around.options(
+            allow_platform_mismatch=given["allow_platform_mismatch"],
+            dry_run=given["dry_run"],
+            engine=engine,
+            offer=offer,
+        )
         results, _ = around.push(wanted, targets, options, report)
     for error in failures(results):
         stderr().complain(error)
@@ -216,6 +222,40 @@ def run(*, print_config: bool, dry_run: bool, as_json: bool, log: str | None) ->
     from layerferry import ci_run
 
     _end(ci_run.run(chosen, environ, dry_run=dry_run, as_json=as_json))
+
+
+@cli.command()
+@click.argument("image")
+@click.option(
+    "--key", required=True, metavar="KEY", help="A private key, or the public one of a key that an agent has."
+)
+@click.option("--name", "names", multiple=True, metavar="NAME[:TAG]", help="A name that it may get.  [repeatable]")
+@click.option("--expires", default="", metavar="TIME", help="How long it may be pushed: 12h, 30d.  [default: no end]")
+@_PLATFORM
+@click.option("--output", default="-", metavar="FILE", help="Where the signature goes.  [default: stdout]")
+@_DEBUG
+def sign(image: str, *, platform: str | None, **given: Any) -> None:
+    """Sign an image for the names that it may get on a target, with an SSH key."""
+    from layerferry import image_signing
+
+    stdout().write(image_signing.sign(settings.load({"platform": platform}), image, **given))
+    _end(0, asked=True)
+
+
+@cli.command()
+@click.argument("image", metavar="IMAGE|FILE")
+@click.option("--signers", required=True, metavar="FILE", help="Whose signatures are good: allowed_signers(5).")
+@click.option("--signature", "signatures", multiple=True, metavar="FILE", help="One on IMAGE.  [repeatable]")
+@click.option("--revoked", multiple=True, metavar="FILE", help="Keys that count no longer.  [repeatable]")
+@_PLATFORM
+@_DEBUG
+def verify(image: str, *, platform: str | None, **given: Any) -> None:
+    """Show who has signed an image, and when."""
+    from layerferry import image_signing
+
+    for line in image_signing.verify(settings.load({"platform": platform}), image, **given):
+        stdout().line(line)
+    _end(0, asked=True)
 
 
 @cli.command(context_settings={"ignore_unknown_options": True, "help_option_names": []})

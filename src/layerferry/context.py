@@ -27,6 +27,7 @@ from layerferry.targets.address import AnyTarget, Ssh
 if TYPE_CHECKING:
     from layerferry.routes.daemon_routes import DaemonRoutes
     from layerferry.routes.reachability import Reachability
+    from layerferry.signing.offer import Offer
     from layerferry.sources.daemon.api import Daemon
 
 # Each kind of source, and what leads out of a daemon, is loaded when it is needed: hence the imports inside functions.
@@ -137,6 +138,18 @@ def ssh_options(settings: Settings) -> Iterator[tuple[str, ...]]:
     accept = ("StrictHostKeyChecking=accept-new",) if settings.ssh_accept_new_host_key else ()
     with ci.open_identity(environment(), key=settings.ssh_key, known_hosts=settings.ssh_known_hosts) as identity:
         yield (*accept, *identity.options)
+
+
+@contextlib.contextmanager
+def offered(settings: Settings) -> Iterator["Offer | None"]:
+    """The signatures of the settings, for targets that want them; the key is gone afterwards. None without any."""
+    if settings.sign_key is None and not settings.signatures:
+        yield None
+        return
+    from layerferry.signing.offer import open_offer
+
+    with open_offer(settings.sign_key, settings.signatures, environment()) as offer:
+        yield offer
 
 
 @contextlib.contextmanager

@@ -2,8 +2,9 @@
 
 One session does everything. It is lines of text until an archive starts (`>` is the client, `<` the target):
 
-    > : layerferry 1 6012                     the preamble: version, bytes of script; a no-op where a sh reads it
-    > (6012 bytes of the host script)         a receiver skips them
+    > : layerferry 1 9012                     the preamble: version, bytes of script; a no-op where a sh reads it
+    > (9012 bytes of the host script)         packed by gzip for ssh; a receiver skips them
+    < layerferry plain                        there is no gzip: preamble, script and all that was said come once more
     > engine ctr k8s.io root                  the engine, its namespace, whose, and `pin`; none where the
                                               target is to find one
     > dry-run                                 where nothing is to be changed: said before any word of the source's
@@ -36,6 +37,7 @@ One session does everything. It is lines of text until an archive starts (`>` is
     < data BASE85 | end                       their digests
     > match blocks|pieces                     and frames: the paths of some files
     < data BASE85 | end                       the digests of the parts of those that are here
+    > signature STATEMENT SSHSIG              for a receiver that wants signed images (`signed`), in base64
     > tag IMAGE NAME                          an image ID, or a throw-away name, gets a name
     > expect INCOMING sha256:… sha256:…       the header: a throw-away name, and the diff IDs that it must show
     > load zstd | load patch-zstd             and the archive, or its recipe, follows: LENGTH, bytes, LENGTH, bytes, 0
@@ -62,6 +64,8 @@ VERSION = 1
 FRAME = 1 << 20
 #: Bytes of the longest frame that a receiver takes; the host script takes lengths of 8 digits.
 LONGEST_FRAME = 16 << 20
+#: Asks for the script once more, not packed.
+PLAIN = "layerferry plain"
 #: A sign of life of the client's.
 SIGN_OF_LIFE = "-"
 
@@ -81,6 +85,8 @@ class Verb(StrEnum):
     PROBE = "probe"
     FILES = "files"
     MATCH = "match"
+    #: A statement on an image and its signature, in base64, for a target that is `Capability.SIGNED`.
+    SIGNATURE = "signature"
     EXPECT = "expect"
     LOAD = "load"
     TAG = "tag"
@@ -100,6 +106,8 @@ class Fact(StrEnum):
     CAPABILITY = "capability"
     MAKER = "maker"
     FREE = "free"
+    #: How many signers it requires of each image.
+    SIGNATURES = "signatures"
 
 
 class Reply(StrEnum):
@@ -130,6 +138,8 @@ class Capability(StrEnum):
     IDLE = "idle"
     #: `learn` takes credentials.
     LOGIN = "login"
+    #: A receiver gives names to signed images alone, and takes `signature`.
+    SIGNED = "signed"
 
 
 class VerdictKind(StrEnum):

@@ -1,5 +1,6 @@
 """An engine that plays answers, in a folder of its own that goes into PATH; and the host script that talks to it."""
 
+import gzip
 import os
 import re
 import shutil
@@ -121,7 +122,7 @@ class FakeEngine:
 
 
 #: What the script calls of a host's; mksh has no printf of its own.
-TOOLS = "awk cat cut dd grep head id printf sed sh sleep tail tr uname uniq xargs"
+TOOLS = "awk cat cut dd grep gzip head id printf sed sh sleep tail tr uname uniq xargs"
 
 
 def isolate(engine: FakeEngine, monkeypatch: pytest.MonkeyPatch) -> str:
@@ -134,9 +135,9 @@ def isolate(engine: FakeEngine, monkeypatch: pytest.MonkeyPatch) -> str:
 
 
 def preamble(tick: str = "10") -> bytes:
-    """The script; the watch in it ticks each `tick` seconds."""
+    """The script, packed; the watch in it ticks each `tick` seconds."""
     assert script().count(b"sleep 10 >") == 1
-    text = script().replace(b"sleep 10 >", f"sleep {tick} >".encode())
+    text = gzip.compress(script().replace(b"sleep 10 >", f"sleep {tick} >".encode()))
     return f": layerferry {VERSION} {len(text)}\n".encode() + text
 
 

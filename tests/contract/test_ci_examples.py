@@ -39,6 +39,7 @@ SCHEMAS: dict[str, tuple[str, ...]] = {
     ACTION: ("vendor.github-actions",),
     "gitlab-dind.yml": GITLAB,
     "gitlab-shell.yml": GITLAB,
+    "gitlab-signed.yml": GITLAB,
     "bitbucket-pipelines.yml": ("vendor.bitbucket-pipelines",),
     "azure-pipelines.yml": AZURE,
     "woodpecker.yml": ("vendor.woodpecker-ci",),

@@ -8,6 +8,7 @@ import base64
 import json
 import os
 import shutil
+import signal
 import stat
 import subprocess
 from collections.abc import Sequence
@@ -413,6 +414,32 @@ def test_a_session_tells_its_own_process(engine: FakeEngine, shell: list[str]) -
     assert place == maker(os.getpid()).split("-")[2:]
     assert pid.isdecimal()
     assert started.isdecimal()
+
+
+@pytest.mark.parametrize("said", [b"", b"engine\n", b"engine\nimage " + ONE.encode() + b"\n"])
+def test_a_client_that_falls_silent_in_its_ask_is_given_up(engine: FakeEngine, shell: list[str], said: bytes) -> None:
+    with engine.start(shell) as process:
+        assert process.stdin is not None
+        process.stdin.write(preamble("0.01") + said)
+        process.stdin.flush()
+        process.wait(60)
+        assert process.returncode != 0
+
+
+def test_a_session_whose_script_is_killed_says_so_and_ends(engine: FakeEngine, shell: list[str]) -> None:
+    """It would go on to say that it lives."""
+    with engine.start(shell) as process:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        process.stdin.write(preamble("0.1") + ask({}))
+        process.stdin.flush()
+        while not (line := process.stdout.readline().decode()).startswith("maker "):
+            assert line
+        while process.stdout.readline() != b"end\n":
+            pass
+        os.kill(int(line.split()[1].split("-")[0]), signal.SIGKILL)
+        out, _ = process.communicate(timeout=60)
+    assert out.decode().splitlines()[-1] == "failed internal the script was killed"
 
 
 @pytest.mark.parametrize(

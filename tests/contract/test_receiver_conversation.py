@@ -118,6 +118,17 @@ def test_shows_what_may_be_reused_but_not_named(bench: Bench) -> None:
     assert answer.lines[-2] == "present"
 
 
+def test_names_an_image_that_it_has_told_as_the_holder_of_all_layers(bench: Bench) -> None:
+    """A source may call the very same image by another ID, as docker's containerd store does by its manifest's."""
+    other = "sha256:" + "9" * 64
+    asked = [f"image {other}", f"layer {digest(BASE)}", "end"]
+    answer = bench.serve(Shipment().preamble + lines([*asked, f"tag {BASE_ID} {NAME}", "done"]))
+    assert answer.lines[-3:] == [f"chain 1 {BASE_ID}", "end", "done"]
+    assert bench.names[NAME] == BASE_ID
+    answer = bench.serve(Shipment().preamble + lines([*asked, f"tag {SECRET_ID} {NAME}", "done"]))
+    assert answer.failed.startswith(f"failed refused there is no '{SECRET_ID[:60]}")
+
+
 def test_refuses_a_name_before_anything_is_sent_if_the_client_says_it_early(bench: Bench) -> None:
     answer = bench.serve(Shipment().preamble + b"name docker.io/library/vault:1\n")
     assert answer.failed == "failed refused the name vault:1 is not allowed here"

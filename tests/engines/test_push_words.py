@@ -139,7 +139,8 @@ def test_json_is_the_documented_object_and_nothing_else(scene: Scene) -> None:
     assert list(run.json) == ["results", "seconds"]
     result = run.result
     assert list(result) == [
-        *("image", "target", "route", "engine", "layers", "bytes", "seconds", "image_id", "verified", "error"),
+        *("image", "target", "route", "engine", "layers", "bytes", "sizes", "seconds"),
+        *("image_id", "verified", "error"),
     ]
     assert (result["image"], result["target"]) == (APP, scene.target.ssh_alias)
     assert list(result["route"]) == ["name", "reason"]

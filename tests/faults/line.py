@@ -61,6 +61,8 @@ class Line:
 
     def close(self) -> None:
         self._closed = True
+        with contextlib.suppress(OSError):
+            self._listener.shutdown(socket.SHUT_RDWR)  # `close` alone would leave a thread in its `accept`
         self._listener.close()
         self.cut()
 

@@ -78,10 +78,8 @@ def test_a_push_that_is_broken(
     before, old = stage.seen(), stage.shown()
     new = stage.scene.source.diff_ids(APP)
     with stage.quick_ticks() if fault in {"line dead", "engine stopped"} else contextlib.nullcontext():
-        code, said = _push(stage, cell, fault, how)
+        code, said = _push(stage, cell, before, fault, how)
         record_property("cell", [cell.fault, cell.station, f"{cell.way} ({cell.kind})", code, said])
-        if fault == "line dead":  # sshd itself waits for its kernel to give up
-            _gone(stage, before, but="sshd")
     assert code in cell.ends, said
     if fault == FULL_ENGINE:
         assert re.search("[0-9]+ bytes free .*, [0-9]+ needed", said), "it is refused before the first byte"
@@ -101,7 +99,7 @@ def test_a_push_that_is_broken(
         _again(stage, before, new)
 
 
-def _push(stage: Stage, cell: Cell, fault: str, how: str) -> tuple[int, str]:
+def _push(stage: Stage, cell: Cell, before: dict[str, object], fault: str, how: str) -> tuple[int, str]:
     """The exit code, and what the push has to say."""
     stage.hurried = fault != SLOW
     stage.retries = 2 if how == "tried again" else 0
@@ -119,6 +117,9 @@ def _push(stage: Stage, cell: Cell, fault: str, how: str) -> tuple[int, str]:
             held.go_on()
         stdout, stderr = process.communicate(timeout=ENDS)
         resume(stage)
+        if fault == "line dead" and stage.line is not None:  # sshd itself waits for its kernel to give up
+            _gone(stage, before, but="sshd")
+            stage.line.close()
     text = stderr.decode()
     assert "Traceback" not in text + stdout.decode()
     if process.returncode > 0:

@@ -12,7 +12,7 @@ from layerferry.protocol import FRAME
 from layerferry.targets.conduit import Conduit, SilenceError
 from layerferry.targets.conversation import Conversation
 from layerferry.targets.greeting import Greeting, Holding, Place
-from layerferry.targets.host.script import script
+from layerferry.targets.host.script import packed, script
 from layerferry.targets.verdict import verdict
 
 A, B, C = (f"sha256:{letter * 64}" for letter in "abc")
@@ -55,7 +55,8 @@ class FakeConduit(Conduit):
     @property
     def said(self) -> bytes:
         """What was written after the script and the engine that it is to find."""
-        return self.written.partition(script())[2].removeprefix(b"engine\n")
+        text = packed() if self.pipelined else script()
+        return self.written.partition(text)[2].removeprefix(b"engine\n")
 
 
 def image(image_id: str, *diff_ids: str) -> Image:
@@ -102,12 +103,12 @@ def test_the_preamble_is_a_no_op_for_a_shell_and_tells_how_long_the_script_is() 
     conduit = FakeConduit()
     Conversation(conduit)
     first, _, rest = conduit.written.partition(b"\n")
-    assert first == b": layerferry 1 %d" % len(script())
-    assert rest == script() + b"engine\n"
+    assert first == b": layerferry 1 %d" % len(packed())
+    assert rest == packed() + b"engine\n"
 
 
 def test_the_script_is_sent_without_comments_and_is_small() -> None:
-    assert len(script()) < 25_000, "it crosses the wire with each push; 4 kB of it look at words, bound waits and sweep"
+    assert len(packed()) < 9_800, "it crosses the wire with each push"
     assert not [line for line in script().splitlines() if line.startswith(b"#") or not line.strip()]
     assert script().endswith(b"exit 0\n")
 
@@ -486,6 +487,25 @@ def test_what_is_not_one_word_is_not_said(bad: str) -> None:
     with pytest.raises(SourceError, match="is not one word"):
         conversation.load({INCOMING: [A]}, bad, [b"x"])
     assert conduit.said == b""
+
+
+def test_a_host_without_gzip_gets_the_script_plain_and_all_that_was_said_once_more() -> None:
+    conduit = FakeConduit("Welcome", "layerferry plain", *GREETING, f"image {ONE}", "present", "end")
+    conversation = Conversation(conduit)
+    conversation.ask([image(ONE, A)])
+    conversation.greeting()
+    again = f": layerferry 1 {len(script())}\n".encode() + script() + f"engine\nimage {ONE}\nlayer {A}\nend\n".encode()
+    assert conduit.written.endswith(again)
+    assert conduit.written.count(f"layer {A}".encode()) == 2
+
+
+def test_a_host_that_asks_for_it_again_and_again_is_refused() -> None:
+    conduit = FakeConduit(*["layerferry plain"] * 400)
+    conversation = Conversation(conduit)
+    conversation.ask([image(ONE)])
+    with pytest.raises(TargetError, match="does not greet"):
+        conversation.greeting()
+    assert conduit.written.count(script()) == 1
 
 
 def test_a_dry_run_is_told_before_any_word_of_the_source() -> None:

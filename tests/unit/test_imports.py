@@ -12,11 +12,11 @@ ROOT = Path(layerferry.__file__).parent
 
 #: Rooms, top to bottom. A module imports from rooms further down, from those further right in its row, or from its own.
 STOREYS = (
-    ("__main__", "cli", "doctor", "ci_run", "context"),
+    ("__main__", "cli", "doctor", "ci_run", "image_signing", "context"),
     ("push", "routes", "patch"),
     ("sources", "targets", "report", "receive"),
     ("registry_client", "embedded_registry", "streams", "process_socket", "log"),
-    ("settings", "tar_headers"),
+    ("settings", "tar_headers", "signing"),
     ("ci", "compression", "chunks", "result"),
     ("events", "disk", "oci", "temporary", "lazy"),
     ("errors", "processes", "causes", "protocol"),

@@ -2,12 +2,16 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from layerferry.compression.stream import Compression
 from layerferry.errors import UsageError
 from layerferry.oci.content import Route
 from layerferry.oci.image import Name, Platform, is_image_id, may_be_image_id
 from layerferry.sources import in_our_words, kind_of
+
+if TYPE_CHECKING:
+    from layerferry.signing.offer import Offer
 
 #: Nothing is fetched for an image that is there already.
 NO_ROUTE = Route("none", "nothing had to be read")
@@ -51,6 +55,8 @@ class Options:
     jobs: int = 8
     #: Further tries, where one fails of something that may pass.
     retries: int = 3
+    #: The signatures for targets that want them; None where there are none.
+    offer: "Offer | None" = None
     #: Whether a layer always goes whole, and never as a recipe.
     whole_layers: bool = False
 

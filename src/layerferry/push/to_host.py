@@ -120,12 +120,31 @@ class HostDestination:
                 f"{self._target} does not take {self._options.compression.method}",
                 hint=f"It takes {', '.join(self._greeting.accept)}.",
             )
+        self._show_signatures(items)
         absent = [item for item in items if not item.present]
         loaded = iter(self._load(absent, method) if absent else ())
         self._conversation.commit((item.image_id if item.present else next(loaded), item.names) for item in items)
         shares = _shares(self._conduit.sent, [item.plan.delta for item in items])
         for item, share in zip(items, shares, strict=True):
             item.sent = share
+
+    def _show_signatures(self, items: Sequence[Item]) -> None:
+        """Show who has signed the images, where the target wants to know."""
+        offer, required = self._options.offer, self._greeting.signers
+        if not required:
+            if offer is not None:
+                self._emit(Warned(self._target, "it does not ask for signatures: nothing there checks them"))
+            return
+        for item in items:
+            signed = offer.on(item.image, item.source.fetch_config_id(), item.names) if offer is not None else []
+            if len(signed) < required:
+                raise TargetError(
+                    f"{self._target} takes {item.wanted.reference} with the signatures of {required} signers, "
+                    f"and there are {len(signed)} here",
+                    hint="Sign it, `layerferry sign IMAGE --key KEY --output FILE`, and push it with --signature FILE; "
+                    "or push it with --sign-key KEY.",
+                )
+            self._conversation.show(one.words for one in signed)
 
     def _load(self, items: Sequence[Item], method: Method) -> list[str]:
         """Send the images and verify them; the throw-away names that they were loaded under."""

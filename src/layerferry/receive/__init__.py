@@ -17,6 +17,9 @@ What comes from the client is hostile until it is checked, and all of it is chec
     blob_digests    the blobs of a containerd store, without a port that the client could reach
     blob_registry   the registry that its daemon pushes to for that
     policy          what the client may do; from our command line and a root-owned file, never from the client
+    signatures      what signatures a client shows, and which names they allow
+    allowed_signers whose a signature is, and whether it is good, as ssh-keygen says
+    newest_accepted the newest statement of each name, so that no older image comes back
     patterns        of image names, as a policy writes them
     decision_log    each decision, before it is carried out
     locks           between sessions, waited for within a bound

@@ -26,6 +26,7 @@ from layerferry.receive.visible_images import Ask, VisibleImages, find_visible_i
 
 if TYPE_CHECKING:
     from layerferry.receive.archive_spool import CheckedImage
+    from layerferry.receive.signatures import Signatures
 
 # We greet before we load what only an archive needs: hence the imports inside functions.
 # ruff: noqa: PLC0415
@@ -46,6 +47,8 @@ class Host:
     expander: Expander
     environment: Mapping[str, str]
     home: Path
+    #: The path of ssh-keygen, where the policy names signers; empty where there is none.
+    keygen: str = ""
 
 
 @dataclass(slots=True)
@@ -65,14 +68,17 @@ class Dialogue:
     _incoming: list[str] = field(default_factory=list)
     _offered: dict[str, str] = field(default_factory=dict)
     _tags: list[tuple[str, Name]] = field(default_factory=list)
+    #: None where the policy names no signers.
+    _signatures: "Signatures | None" = None
 
     def run(self) -> int:
         """Hold the conversation, and return the exit code of the process. At its end no throw-away name is left."""
         try:
             self._hello()
+            self._signatures = self._open_signatures()
             asks, wanted_engine = self._read_ask()
             engine = self.host.find_engine(self._engine(wanted_engine))
-            visible = find_visible_images(engine, self.policy, asks)
+            visible = find_visible_images(engine, self.policy, asks, signed=self._signatures is not None)
             with self._tidied(engine):
                 self._greet(engine, visible, asks)
                 return self._obey(engine, visible)
@@ -81,6 +87,13 @@ class Dialogue:
             return 1 if self._loaded or self._expected else 0
         except Refusal as error:
             return self._fail(error)
+
+    def _open_signatures(self) -> "Signatures | None":
+        if not self.policy.signs:
+            return None
+        from layerferry.receive.signatures import open_signatures
+
+        return open_signatures(self.policy, self.host.keygen, self.host.environment, self.decisions)
 
     def _note(self, event: str, **facts: object) -> None:
         """Log an event that is over, whether or not its line can be written."""
@@ -157,6 +170,7 @@ class Dialogue:
             f"{Fact.STORE} {visible.told_store}",
             f"{Fact.PLATFORM} {engine.platform}",
             f"{Fact.ACCEPT} {' '.join(self.host.expander.methods)}",
+            *(self._signatures.facts() if self._signatures else ()),
         ]
         for ask in asks:
             lines += visible.answer(ask)
@@ -174,8 +188,8 @@ class Dialogue:
             match words:
                 case [Verb.LEARN, *_]:
                     self.client.say(f"{Reply.LEARNED} no")  # a client does not choose where an image is pushed to
-                case [Verb.EXPECT, name, *diff_ids] if not self._loaded and not self._tags:
-                    self._expect(name, tuple(diff_ids))
+                case [Verb.SIGNATURE | Verb.EXPECT, _, *_] if not self._loaded and not self._tags:
+                    self._announce(words)
                 case [Verb.LOAD, method] if self._expected and not self._loaded and not self._tags:
                     self._load(engine, visible, method)
                 case [Verb.TAG, image, name] if not self._expected or self._loaded:
@@ -188,6 +202,16 @@ class Dialogue:
                     return 0
                 case [word, *_]:
                     raise Refusal(f"{word[:20]!r} has no place here")
+
+    def _announce(self, words: list[str]) -> None:
+        """Hear what is said of the images before they come."""
+        match words:
+            case [Verb.EXPECT, name, *diff_ids]:
+                self._expect(name, tuple(diff_ids))
+            case [Verb.SIGNATURE, statement, signature] if self._signatures:
+                self._signatures.take(statement, signature)
+            case _:
+                raise Refusal(f"{words[0]!r} has no place here")
 
     def _expect(self, name: str, diff_ids: tuple[str, ...]) -> None:
         if not (name.isascii() and 0 < len(name) <= _LONGEST_NAME) or name in self._expected:
@@ -241,6 +265,8 @@ class Dialogue:
                 raise Refusal(f"the image {image.ids[0]} is not allowed here")
             if not self.policy.runs(image.platform, engine.platform):
                 raise Refusal(f"images for {image.platform} are not taken here")
+            if self._signatures:
+                self._signatures.admit(image.ids, image.diff_ids, image.platform)
 
     def _verified(self, engine: Engine, image: "CheckedImage") -> str:
         """The image ID that the client knows: not that of a manifest which names blobs of ours.
@@ -272,8 +298,12 @@ class Dialogue:
         if image in self._loaded:
             loaded = self._loaded[image]
             self._tags.append((loaded.name, self._allowed(text, *loaded.ids)))
-        elif here := self._offered.get(image):
+            if self._signatures:
+                self._signatures.allow(text, loaded.ids[0], loaded.diff_ids, loaded.platform)
+        elif here := self._offered.get(image) or (image if image and image in visible.told else ""):
             self._tags.append((here, self._allowed(text, *visible.ids(here))))
+            if self._signatures:
+                self._signatures.allow(text, visible.config(here), visible.images[here])
         else:
             raise Refusal(f"there is no {image[:80]!r} to give a name to")
 
@@ -281,12 +311,17 @@ class Dialogue:
         """Give the names. The log has a line `naming` before, and a line `named` once they are given."""
         from layerferry.receive.deployment import exclusively, settle
 
-        with exclusively(self._state) if self.policy.immutable_tags else contextlib.nullcontext():
+        with contextlib.ExitStack() as held:
+            if self.policy.immutable_tags:
+                held.enter_context(exclusively(self._state))
             given = settle(engine, self._tags, immutable=self.policy.immutable_tags)
-            self.decisions.write("naming", images=given)
+            if self._signatures:
+                held.enter_context(self._signatures.remembered())
+            signers = {"signers": self._signatures.signers} if self._signatures else {}
+            self.decisions.write("naming", images=given, **signers)
             for image, name in self._tags:
                 engine.tag(image, name.tagged)
-        self._confirm(engine)
+            self._confirm(engine)
         self._write_on("named", images=given)
         self._drop(engine)
         if self.policy.run:

@@ -17,9 +17,12 @@ from typing import Any, Self
 from layerferry.errors import UsageError
 from layerferry.oci.image import Name, Platform
 from layerferry.receive.patterns import Pattern
+from layerferry.receive.refusal import Refusal
 
 #: Read whenever it is there.
 POLICY_FILE = Path("/etc/layerferry/receive.toml")
+#: Where the newest statements are remembered.
+MEMORY = Path("/var/lib/layerferry")
 MAX_BYTES = 16 << 30
 IDLE = 300.0
 SESSION = 4 * 3600.0
@@ -48,9 +51,16 @@ class Rules:
     spool: Path | None = None
     idle: float | None = None
     session: float | None = None
+    signers: Path | None = None
+    require: int | None = None
+    max_signature_age: float | None = None
+    revoked: Path | None = None
+    allow_rollback: bool = False
+    #: The user who may have written the files that these rules name, beside root.
+    owner: int = 0
 
     @classmethod
-    def read(cls, said: Mapping[str, Any]) -> Self:
+    def read(cls, said: Mapping[str, Any], owner: int = 0) -> Self:
         """Read values as TOML or a command line has them; raises `UsageError` on one that has no meaning."""
         if unknown := set(said) - set(_READERS):
             raise UsageError(f"the policy says {min(unknown)!r}, which has no meaning")
@@ -60,7 +70,7 @@ class Rules:
                 found[key] = _READERS[key](value)
             except (ValueError, TypeError, AttributeError):
                 raise UsageError(f"the policy says {key} = {value!r}, which has no meaning") from None
-        return cls(**found)
+        return cls(**found, owner=owner)
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,6 +147,51 @@ class Policy:
     def session(self) -> float:
         return min(self._all("session"), default=SESSION)
 
+    @property
+    def signs(self) -> bool:
+        """Whether images must be signed; a rule on signatures without signers is one that nobody could keep."""
+        return any(self._all("signers") + self._all("require") + self._all("revoked") + self._all("max_signature_age"))
+
+    def signers(self) -> list[Path]:
+        """The files of allowed signers, of which each must be satisfied; raises `Refusal` unless they are safe."""
+        if not self._all("signers"):
+            raise Refusal("the policy wants signatures, and does not say whose")
+        return self._files("signers")
+
+    def revoked(self) -> list[Path]:
+        """The files of revoked keys; raises `Refusal` unless they are safe."""
+        return self._files("revoked")
+
+    def _files(self, key: str) -> list[Path]:
+        try:
+            return [
+                safe(path, rules.owner, "the file")
+                for rules in self.sources
+                if (path := getattr(rules, key)) is not None
+            ]
+        except (OSError, UsageError) as error:
+            told = error.message if isinstance(error, UsageError) else f"{error.filename}: {error.strerror}"
+            raise Refusal(f"signatures cannot be checked: {told}") from None
+
+    @property
+    def require(self) -> int:
+        return max(self._all("require"), default=1)
+
+    @property
+    def max_signature_age(self) -> float | None:
+        return min(self._all("max_signature_age"), default=None)
+
+    @property
+    def allow_rollback(self) -> bool:
+        """Whether an older image may come back: each source that names signers must say so."""
+        return all(rules.allow_rollback for rules in self.sources if rules.signers)
+
+    @property
+    def memory(self) -> Path:
+        """The folder in which the newest statements are remembered; none that only a source after the signers' says."""
+        first = next((number for number, rules in enumerate(self.sources) if rules.signers), 0)
+        return next((rules.state for rules in self.sources[: first + 1] if rules.state), MEMORY)
+
     def state(self, home: Path) -> Path:
         """The folder for the day's count and the lock on names."""
         return Path(self._first("state", home / ".local/state/layerferry"))
@@ -163,14 +218,14 @@ def read_file(path: Path, owner: int = 0) -> Rules:
     import tomllib  # noqa: PLC0415 - most hosts have no such file
 
     try:
-        said = tomllib.loads(_safe(path, owner).read_text(encoding="utf-8"))
+        said = tomllib.loads(safe(path, owner, "the policy file").read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise UsageError(f"the policy file {path} cannot be read: {error}") from None
-    return Rules.read(said)
+    return Rules.read(said, owner)
 
 
-def _safe(path: Path, owner: int) -> Path:
-    """The real path of a file that nobody but `owner` and root can have put there."""
+def safe(path: Path, owner: int, what: str) -> Path:
+    """The real path of a file that nobody but `owner` and root can have put there; raises `UsageError`, `OSError`."""
     real = path.resolve(strict=True)
     for place in (real, *real.parents):
         status = place.lstat()
@@ -178,9 +233,9 @@ def _safe(path: Path, owner: int) -> Path:
         if stat.S_ISDIR(status.st_mode) and status.st_mode & stat.S_ISVTX:
             loose = 0  # nobody but its owner can replace what is in there
         if status.st_uid not in {0, owner} or loose:
-            raise UsageError(f"the policy file {path} is not safe: others than root can write {place}")
+            raise UsageError(f"{what} {path} is not safe: others than root can write {place}")
     if not stat.S_ISREG(real.lstat().st_mode):
-        raise UsageError(f"the policy file {path} is not a file")
+        raise UsageError(f"{what} {path} is not a file")
     return real
 
 
@@ -209,6 +264,18 @@ def _seconds(value: Any) -> float:
     if isinstance(value, bool) or not 0 < float(value) < 1e9:  # noqa: PLR2004
         raise ValueError
     return float(value)
+
+
+def _number(value: Any) -> int:
+    if isinstance(value, bool) or str(value) not in {str(number) for number in range(1, 17)}:
+        raise ValueError
+    return int(value)
+
+
+def _age(value: Any) -> float:
+    from layerferry.signing.statement import duration  # noqa: PLC0415 - most policies name no signers
+
+    return float(duration(str(value))) if not isinstance(value, bool) else _seconds(value)
 
 
 def _flag(value: Any) -> bool:
@@ -264,4 +331,9 @@ _READERS = {
     "spool": _path,
     "idle": _seconds,
     "session": _seconds,
+    "signers": _path,
+    "require": _number,
+    "max_signature_age": _age,
+    "revoked": _path,
+    "allow_rollback": _flag,
 }

@@ -24,7 +24,7 @@ from layerferry.receive.decompression import Expander
 from layerferry.receive.dialogue import Dialogue, Host
 from layerferry.receive.engine import clean_environment, find_engine, find_program
 from layerferry.receive.frames import Client
-from layerferry.receive.policy import POLICY_FILE, Policy, Rules, is_there, read_file
+from layerferry.receive.policy import MEMORY, POLICY_FILE, Policy, Rules, is_there, read_file
 from layerferry.receive.refusal import Refusal, one_line
 from layerferry.streams import keep_pipes, stderr, stdout, take
 
@@ -86,14 +86,33 @@ def _parser() -> argparse.ArgumentParser:
     add("--engine", metavar="NAME", help="docker or podman, or a path to it  [default: found]")
     add("--label", metavar="NAME", help="what the log and the day's count call this key  [default: default]")
     add("--log", metavar="PATH", help="syslog or a file  [default: syslog]")
-    add("--state", metavar="FOLDER", help="for the day's count  [default: ~/.local/state/layerferry]")
+    add(
+        "--state",
+        metavar="FOLDER",
+        help="for the day's count  [default: ~/.local/state/layerferry], and for the "
+        f"newest statements of signers  [default: {MEMORY}]",
+    )
     add("--spool", metavar="FOLDER", help="where archives wait to be checked  [default: /var/tmp]")
     add("--idle", metavar="SECONDS", help="hang up on a client that is silent for so long  [default: 300]")
     add("--session", metavar="SECONDS", help="hang up after so long  [default: 14400]")
+    _add_signatures(parser)
     add("--policy", type=Path, metavar="FILE", help=f"a file of root's, beside {POLICY_FILE}")
     add("--print-authorized-key", type=Path, metavar="KEY.pub", help="print the line for authorized_keys, and end")
     add("--program", default="layerferry", metavar="PATH", help="what that line calls us  [default: layerferry]")
     return parser
+
+
+def _add_signatures(parser: _Parser) -> None:
+    add = parser.add_argument
+    add(
+        "--signers",
+        metavar="FILE",
+        help="allowed_signers(5): names are given to images that these have signed for them",
+    )
+    add("--require", metavar="N", help="so many of them  [default: 1]")
+    add("--max-signature-age", metavar="TIME", help="30d, 12h: a statement that is older counts for nothing")
+    add("--revoked", metavar="FILE", help="keys that count no longer: a KRL of ssh-keygen's, or public keys")
+    add("--allow-rollback", action="store_true", default=None, help="an older signed image may come back under a name")
 
 
 def _serve(policy_file: Path | None, rules: Mapping[str, Any], environment: Mapping[str, str]) -> int:
@@ -122,7 +141,8 @@ def _converse(client: Client, policy: Policy, decisions: DecisionLog, environmen
     clean = clean_environment(environment)
     expander = Expander(find_program("zstd", clean), clean)
     home = Path(environment.get("HOME", "/nonexistent"))
-    host = Host(lambda engine: find_engine(engine, clean), expander, clean, home)
+    keygen = find_program("ssh-keygen", clean) if policy.signs else ""
+    host = Host(lambda engine: find_engine(engine, clean), expander, clean, home, keygen)
     start = time.monotonic()
     try:
         decisions.write("start", command=environment.get("SSH_ORIGINAL_COMMAND", ""))
@@ -152,7 +172,7 @@ def _note(decisions: DecisionLog, event: str, **facts: Any) -> None:
 
 def _policy(path: Path | None, rules: Mapping[str, Any]) -> Policy:
     files = [file for file in (POLICY_FILE, path) if file is not None and (file == path or is_there(file))]
-    sources = [*map(read_file, files), Rules.read(rules)]
+    sources = [*map(read_file, files), Rules.read(rules, os.getuid())]
     policy = Policy(tuple(sources))
     if not any(source.allow for source in sources):
         raise Refusal("the policy allows no names")

@@ -37,8 +37,12 @@ class VisibleImages:
     images: Mapping[str, tuple[str, ...]]
     #: The blobs that a containerd store has of them, by the engine's image ID.
     learned: Mapping[str, "BlobDigests"] = field(default_factory=dict)
+    #: Whether an image that is here counts only where its config's digest is known, which signers sign.
+    signed: bool = False
     #: Throw-away names that dead sessions have left.
     left: tuple[str, ...] = ()
+    #: The images that an answer has told as holders of layers.
+    told: set[str] = field(default_factory=set)
     _blobs: dict[str, Descriptor] = field(default_factory=dict)
     _chains: frozenset[str] = frozenset()
     _layers: frozenset[str] = frozenset()
@@ -56,7 +60,7 @@ class VisibleImages:
 
     def present(self, image_id: str) -> str:
         """The engine's ID of an image that the client calls by its config's digest, or by that ID; empty for none."""
-        if image_id in self.images:
+        if image_id in self.images and (not self.signed or self.config(image_id)):
             return image_id
         return next((here for here, digests in self.learned.items() if digests.config == image_id), "")
 
@@ -64,6 +68,12 @@ class VisibleImages:
         """The IDs of the image that the engine calls `image_id`: that one, and its config's digest where known."""
         digests = self.learned.get(image_id)
         return (image_id, digests.config) if digests else (image_id,)
+
+    def config(self, image_id: str) -> str:
+        """The digest of the config of the image that the engine calls `image_id`; empty where that is not known."""
+        if self.store is not StoreKind.BLOB:
+            return image_id
+        return self.learned[image_id].config if image_id in self.learned else ""
 
     def answer(self, ask: Ask) -> list[str]:
         """The lines of the answer to `ask`."""
@@ -74,6 +84,7 @@ class VisibleImages:
         if self.store is StoreKind.BLOB and self._blobs:
             depth = next((n for n, layer in enumerate(ask.diff_ids[:depth]) if layer not in self._blobs), depth)
         lines.append(f"{Reply.CHAIN} {depth} {holder}".rstrip())
+        self.told.add(holder)
         if self.store is not StoreKind.CHAIN:
             lines += self._loose(ask.diff_ids[depth:])
         return lines
@@ -115,12 +126,12 @@ class VisibleImages:
         return layer if here and layer.digest == diff_id else None
 
 
-def find_visible_images(engine: Engine, policy: Policy, asks: Sequence[Ask]) -> VisibleImages:
+def find_visible_images(engine: Engine, policy: Policy, asks: Sequence[Ask], *, signed: bool = False) -> VisibleImages:
     """The images that the client may know of; of a containerd store, with the blobs that it takes to reuse them."""
     names = list(engine.names())
     ids = {image_id for image_id, name in names if policy.shows(name, image_id)}
     dead = tuple(left(name.tagged for _, name in names))
-    visible = VisibleImages(engine.store, engine.layers(ids) if ids else {}, left=dead)
+    visible = VisibleImages(engine.store, engine.layers(ids) if ids else {}, signed=signed, left=dead)
     if engine.store is not StoreKind.BLOB or not (holders := visible.holders(asks)):
         return visible
     from layerferry.receive.blob_digests import open_registry  # noqa: PLC0415 - most hosts do not need it
@@ -131,7 +142,7 @@ def find_visible_images(engine: Engine, policy: Policy, asks: Sequence[Ask]) -> 
     except OSError:  # no place for a folder or a port: what is not known must be sent
         return visible
     learned = {here: digests for here, digests in told.items() if digests}
-    return VisibleImages(engine.store, visible.images, learned, left=dead)
+    return VisibleImages(engine.store, visible.images, learned, signed=signed, left=dead)
 
 
 def _shared(layers: Sequence[str], wanted: Sequence[str]) -> int:

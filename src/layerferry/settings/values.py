@@ -51,6 +51,8 @@ class Settings:
     ssh_key: str | None = _setting(None, "The private key: its content, or a path.", secret=True)
     ssh_known_hosts: str | None = _setting(None, "Lines of a known_hosts file, or a path.")
     ssh_accept_new_host_key: bool = _setting(default=False, says="Trust a host's key at first sight. Not recommended.")
+    sign_key: str | None = _setting(None, "The key that signs what is pushed: its content, or a path.", secret=True)
+    signatures: tuple[str, ...] = _setting((), "Files with signatures on the images, as `layerferry sign` writes them.")
     jobs: int = _setting(8, "How many targets are pushed to at once.", ge=1)
     retries: int = _setting(3, "Further tries where a connection breaks, or is refused in a crowd.", ge=0, le=100)
     whole_layers: bool = _setting(default=False, says="Whether layers always go whole, and never as patches.")

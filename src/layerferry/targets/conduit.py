@@ -18,6 +18,7 @@ from layerferry import log
 from layerferry.errors import ConnectError, LayerferryError, TargetError, UsageError
 from layerferry.oci import limits
 from layerferry.processes import child_environment, end
+from layerferry.protocol import PLAIN
 from layerferry.settings import environment
 from layerferry.targets.engine_choice import TargetEngine
 from layerferry.targets.ssh_failures import explain
@@ -25,12 +26,14 @@ from layerferry.targets.ssh_settings import needed, shares, told_by_ssh
 from layerferry.targets.verdict import cut
 from layerferry.temporary import socket_folder
 
-#: Reads the preamble, then as many bytes of script as it says, and runs them. One line, single quotes, no `!` and no
-#: backslash: it reads the same in bash, dash, zsh, fish, tcsh and busybox ash.
+#: Reads the preamble, then as many bytes of packed script as it says, and runs them; without a gzip, it asks for a
+#: plain one, and passes over all that comes before that. One line, single quotes, no `!` and no backslash: it reads
+#: the same in bash, dash, zsh, fish, tcsh and busybox ash.
 #: A dd that knows no `fullblock` says so before it reads; then byte by byte, so as not to read more than the script.
 BOOTSTRAP = (
-    "exec sh -c 'read -r p && eval \"$("
-    "dd bs=${p##* } count=1 iflag=fullblock 2>/dev/null || dd bs=1 count=${p##* } 2>/dev/null)\"'"
+    "exec sh -c 'd() { dd bs=${p##* } count=1 iflag=fullblock 2>/dev/null || dd bs=1 count=${p##* } 2>/dev/null; }; "
+    'read -r p || exit; command -v gzip >/dev/null && eval "$(d | gzip -dc)" && exit; d >/dev/null; echo; '
+    f'echo {PLAIN}; while read -r p; do case $p in ": layerferry"*) eval "$(d)"; exit ;; esac; done\''
 )
 
 #: Bytes, all of which must have been taken within `limits.TAKEN`; a pipe of Linux takes as many at once.

@@ -21,7 +21,7 @@ from layerferry.protocol import FRAME, SIGN_OF_LIFE, VERSION, Capability, Reply,
 from layerferry.targets.conduit import Conduit, SilenceError
 from layerferry.targets.engine_choice import TargetEngine
 from layerferry.targets.greeting import Greeting, Reader
-from layerferry.targets.host.script import script
+from layerferry.targets.host.script import packed, script
 from layerferry.targets.verdict import cut, is_verdict, verdict
 
 _DIGITS = 6
@@ -81,11 +81,13 @@ class Conversation:
         #: Whether images are to stay where nothing uses them.
         self.pins = chosen is not None and chosen.pin
         self._opening = [(Verb.ENGINE, *(chosen.words if chosen else ())), *([(Verb.DRY_RUN,)] if dry_run else [])]
-        text = script()
-        log.note(f"> {self.target}", f": layerferry {VERSION} {len(text)} (and the script, {len(text)} bytes)")
-        self._write(f": layerferry {VERSION} {len(text)}\n".encode() + text)
+        self._send_script(packed() if conduit.pipelined else script())
         if conduit.pipelined:  # the target looks for its engine while we look at the source
             self._say(*self._opening)
+
+    def _send_script(self, text: bytes) -> None:
+        log.note(f"> {self.target}", f": layerferry {VERSION} {len(text)} (and the script, {len(text)} bytes)")
+        self._write(f": layerferry {VERSION} {len(text)}\n".encode() + text)
 
     @property
     def target(self) -> str:
@@ -94,10 +96,13 @@ class Conversation:
     def ask(self, images: Iterable[Image]) -> None:
         """Ask what the target has of `images`. The answer is read by `greeting`."""
         self._asked = {image.id: image.diff_ids for image in images}
-        lines: list[tuple[str, ...]] = []
         if not self._conduit.pipelined:
             self._hello()
-            lines += self._opening
+            self._say(*self._opening)
+        self._say_ask()
+
+    def _say_ask(self) -> None:
+        lines: list[tuple[str, ...]] = []
         for image_id, diff_ids in self._asked.items():
             lines += [(Verb.IMAGE, image_id), *((Verb.LAYER, diff_id) for diff_id in diff_ids)]
         self._say(*lines, (Verb.END,))
@@ -114,12 +119,19 @@ class Conversation:
 
     def _hello(self) -> None:
         noise: list[str] = []
+        plain = False
         size, wait = 0, _Wait("its greeting", limits.HELLO, limits.HELLO)
         while not self._greeted:
             line = self._read(wait, noise)
             match line.split():
                 case ["layerferry", version, *_] if version.isdecimal():
                     self._greeted = True
+                case ["layerferry", "plain"] if self._conduit.pipelined and not plain:
+                    plain = True
+                    self._send_script(script())
+                    self._say(*self._opening)
+                    self._say_ask()
+                    continue
                 case _ if len(noise) < limits.NOISE_LINES and size + len(line) <= limits.NOISE:
                     noise.append(cut(line, 200))
                     size += len(line)
@@ -145,6 +157,10 @@ class Conversation:
         log.mask(token, basic)
         self._say((Verb.LEARN, image_id, name, token, basic))
         return self._answer("its engine to push to us", limits.ANSWER).split() == [Reply.LEARNED, "yes"]
+
+    def show(self, signatures: Iterable[tuple[str, str]]) -> None:
+        """Show signatures, each a statement and a SSHSIG in base64, to a target that is `Capability.SIGNED`."""
+        self._say(*((Verb.SIGNATURE, *words) for words in signatures))
 
     def prepare(self, program: str) -> bool:
         """Give the target the program that it is to run, as `layerferry.patch.text.word` has it; whether it can."""

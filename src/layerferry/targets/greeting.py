@@ -20,13 +20,14 @@ from layerferry.oci.image import (
     is_digest,
 )
 from layerferry.oci.store_kind import StoreKind
-from layerferry.protocol import Fact, Reply
+from layerferry.protocol import Capability, Fact, Reply
 
 #: What a manifest of ours may name: of an encrypted or a foreign layer we know too little.
 _LAYER_TYPES = frozenset({MEDIA_TYPE_LAYER, MEDIA_TYPE_LAYER_GZIP, MEDIA_TYPE_LAYER_ZSTD, *DOCKER_LAYER_TYPES})
 #: Facts of today are five, and three lines are said of an image beside those for its layers.
 _FACTS, _LINES_AN_IMAGE, _LINES_A_LAYER = 64, 8, 4
 _WORDS_OF_A_FACT = 16
+_MOST_SIGNERS = 100
 #: Printable characters that no `Word` has.
 _ODD = re.compile(r"[!-*,/:-@\[-^`{|}]")
 #: Characters that no user's name has; a directory's may be `CORP\\ana` or `ana@corp.example`.
@@ -79,6 +80,8 @@ class Greeting:
     free: int | None = None
     #: The compressions that a recipe of an archive may have; none where nothing is patched.
     patch: tuple[str, ...] = ()
+    #: How many signers the target requires of an image; 0 where it asks for none.
+    signers: int = 0
 
     def __str__(self) -> str:
         store = ", ".join(filter(None, (self.store_name, self._whose)))
@@ -190,7 +193,12 @@ class Reader:
             maker if _MAKER.fullmatch(maker) else "",
             _number(free, limits.SIZE),
             patch,
+            self._signers() if Capability.SIGNED in capability else 0,
         )
+
+    def _signers(self) -> int:
+        """One, where the number is not to be read: how many it takes is the target's to say."""
+        return _number(" ".join(self._facts.get(Fact.SIGNATURES, ())), _MOST_SIGNERS) or 1
 
 
 def _version(text: str) -> Word:

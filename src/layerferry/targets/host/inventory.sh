@@ -111,7 +111,9 @@ LIST
 inventory() {
   asks='' images='' line=''
   # Where a shell reads us from its stdin, our own last line comes first.
+  mark wait "$self"
   while read -r verb wanted_engine space as pin && [ "$verb" != engine ]; do :; done
+  mark ask
   [ "$verb" = engine ] || exit 1
   find_engine
   describe
@@ -121,6 +123,7 @@ inventory() {
   held=''
   [ -z "$ctr" ] || held=$($ctr content ls 2>/dev/null)
   [ $store = blob ] || list_ids
+  mark wait "$self"
   while read -r verb word _; do
     case $verb in
       image | layer) is_digest "$word" || refuse "$verb" "$word" ;;
@@ -134,6 +137,7 @@ inventory() {
     esac
   done
   [ "$verb" = end ] || exit 1
+  mark ask
   only='' looked=''
   [ "${asks%?}" ] || only=${line%% *}
   asks=$asks$line

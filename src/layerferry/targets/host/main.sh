@@ -25,10 +25,8 @@ converse() {
   while mark wait "$self"; read -r verb one two; do
     mark work
     case $verb:$stage in
-      learn:ask | learn:dry) ;;
-      program:ask | files:patch | match:patch | probe:patch) stage='patch' ;;
-      expect:patch) stage=$verb ;;
-      expect:ask | expect:expect | load:expect | tag:ask | tag:load | tag:tag | done:ask | done:load | done:tag) stage=$verb ;;
+      learn:ask | learn:dry | probe:program | files:program | match:program) ;;
+      program:ask | expect:ask | expect:program | expect:expect | load:expect | tag:ask | tag:load | tag:tag | done:ask | done:load | done:tag) stage=$verb ;;
       learn:* | program:* | files:* | match:* | probe:* | expect:* | load:* | tag:* | done:*) refuse "$verb" 'has no place here' ;;
     esac
     case $verb in
@@ -54,7 +52,7 @@ converse() {
 # the first does, and each 10 s of a tick. While the first works, it tells the client that we live; where the first has
 # waited for 300 s, the client is gone, and the network has not told us: it ends whoever waits.
 
-# mark main PID|wait PIDS|work|end CODE: tells the watch.
+# mark main PID|ask|wait PIDS|work|end CODE: tells the watch.
 mark() { say "$@" >&3; }
 
 # tick: a process of its own. A subshell would hold what its shell has put aside (dash: stdin and stdout above 10), so that
@@ -66,17 +64,16 @@ tick() {
 }
 
 watch() {
-  quiet=0 state=work main='' waiting=''
+  quiet=0 state=ask main='' waiting=''
   while read -r word rest; do
     case $word in
       main) main=$rest ;;
       tick)
-        kill -0 "$main" 2>/dev/null || {
-          # It was killed, and what it has started would go on.
-          kill $waiting 2>/dev/null
-          fail internal 'the script was killed'
-        }
-        [ "$state" = wait ] || { say alive; continue; }
+        kill -0 "$main" 2>/dev/null || break
+        case $state in
+          work) say alive; continue ;;
+          ask) continue ;;
+        esac
         quiet=$((quiet + 1))
         [ $quiet -ge 30 ] || continue
         # Once: then the first has work, to tidy up, and in a while another process may have the number.
@@ -86,6 +83,9 @@ watch() {
       *) quiet=0 state=$word waiting=$rest ;;
     esac
   done
+  # It was killed, and what it has started would go on.
+  kill $waiting 2>/dev/null
+  fail internal 'the script was killed'
 }
 
 main() {
@@ -100,9 +100,9 @@ main() {
   find_maker
   # On a line of its own, whatever a login shell has printed.
   printf '\nlayerferry 1 sh\n'
-  inventory
   tick &
   ticker=$!
+  inventory
   converse
 }
 

@@ -1,5 +1,6 @@
 """The host script, put together from its parts."""
 
+import gzip
 import re
 from functools import cache
 from importlib.resources import files
@@ -40,6 +41,12 @@ def script() -> bytes:
     """The script as it is sent: without comments, blank lines, indents and blanks that a shell does not need."""
     text = _AWK.sub(lambda found: f"{found[1]}'{_program(found[2])}'", _tight(assembled()))
     return f"{_squeezed(text)}\n".encode()
+
+
+@cache
+def packed() -> bytes:
+    """The script as it is sent through ssh: `gzip -dc` is everywhere, nearly."""
+    return gzip.compress(script(), 9, mtime=0)
 
 
 @cache
