@@ -109,7 +109,7 @@ LIST
 
 # inventory: reads the ask: "image ID", then its layers, for each image; "end". The engine is asked before it comes.
 inventory() {
-  asks='' images='' line=''
+  asks='' images='' line='' held=''
   # Where a shell reads us from its stdin, our own last line comes first.
   mark wait "$self"
   while read -r verb wanted_engine space as pin && [ "$verb" != engine ]; do :; done
@@ -120,7 +120,6 @@ inventory() {
   greet
   # While the ask is still on its way.
   tell_room
-  held=''
   [ -z "$ctr" ] || held=$($ctr content ls 2>/dev/null)
   [ $store = blob ] || list_ids
   mark wait "$self"
