@@ -53,7 +53,7 @@ esac
 _CURL = r"""
 asked=''
 case "$*" in
-  */info) verb=info ;;
+  */info\ *) verb=info ;;
   */images/json) verb=list ;;
   *"-K -"*)
     asked=$(cat)
