@@ -172,7 +172,8 @@ class TargetEnd:
         done = subprocess.run(
             [sys.executable, "-m", "layerferry", "push", *words, "--json", *engine, "--", *self.command],
             capture_output=True, check=False, timeout=120, text=True,
-            env={"PATH": os.environ["PATH"], "HOME": str(self.folder), "TMPDIR": str(self.folder / "scratch")},
+            env={"PATH": os.environ["PATH"], "HOME": str(self.folder), "TMPDIR": str(self.folder / "scratch"),
+                 "LAYERFERRY_RETRIES": "0"},
         )  # fmt: skip
         results = json.loads(done.stdout)["results"] if done.stdout else []
         return Pushed(done.returncode, results, done.stderr)

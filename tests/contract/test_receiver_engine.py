@@ -255,3 +255,17 @@ def test_an_engine_of_fewer_bits_than_its_kernel_is_taken_at_its_word(
     monkeypatch.setattr(os, "uname", lambda: os.uname_result(("Linux", "host", "6", "1", machine)))
     monkeypatch.setattr(command, "run", lambda *_, **__: Ended(0, b"linux/arm\n", b""))
     assert str(Platform.parse(_own((program,), {}, told))) == own
+
+
+@pytest.mark.parametrize("words", ["docker - root", "docker x", "- k8s.io", "docker - - pin", "ctr"])
+def test_what_it_does_not_offer_of_an_engine_is_refused_and_never_left_out(bench: Bench, words: str) -> None:
+    """The image would be where nobody looks for it."""
+    answer = bench.serve(Shipment().preamble + f"engine {words}\nend\n".encode(), "--allow", "app:*")
+    assert answer.failed.startswith("failed refused engine ")
+    assert answer.failed.endswith(" is not offered")
+
+
+@pytest.mark.parametrize("words", ["docker", "-", "docker - -"])
+def test_an_engine_that_it_offers_may_be_said(bench: Bench, words: str) -> None:
+    answer = bench.serve(Shipment().preamble + f"engine {words}\nend\n".encode(), "--allow", "app:*")
+    assert answer.lines[1].startswith("engine docker ")

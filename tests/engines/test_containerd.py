@@ -55,7 +55,7 @@ def test_it_is_unpacked_with_the_nodes_own_snapshotter(scene: Scene, snapshotter
     scene.load([base], OLD)
     scene.push(OLD)
     if snapshotter != "overlayfs":
-        target.ctr("images", "export", "/run/old.tar", f"docker.io/{OLD}")
+        target.ctr("images", "export", "--local", "/run/old.tar", f"docker.io/{OLD}")
         target.ctr("images", "rm", "--sync", *target.images())
         target.ctr("images", "import", "--local", "--snapshotter", snapshotter, "/run/old.tar")
     scene.load([base, new])

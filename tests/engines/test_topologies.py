@@ -513,18 +513,52 @@ def test_a_registry_that_was_asked_for_and_is_not_reached_is_an_error(far: Place
 # back: an address of the job is reached.
 
 
+#: Docker Desktop's name for the machine that its own runs on, and where that leads in it.
+DESKTOP, GATEWAY, DESKTOPS = "host.docker.internal", "192.168.65.254", "192.168.65.0/24"
+
+
 @contextlib.contextmanager
-def route_back(engine: Engine) -> Iterator[None]:
-    """Let the daemon reach the job's own address, and take what answers there for an insecure registry."""
+def virtual_machine(far: "Place") -> Iterator[None]:
+    """As in a virtual machine of Docker Desktop's: our loopback is behind a gateway, whatever the port."""
+    machine = far.daemon.machine
+    device, hosts = f"to{machine.init.pid}", machine.path("/etc/hosts")
+    before = hosts.read_text()
+    assert far.job.network is not None
+    inside = ["nsenter", "--target", str(far.job.network.pid), "--net", "--"]
+    rule = ["PREROUTING", "-t", "nat", "-d", GATEWAY, "-p", "tcp", "-j", "DNAT", "--to-destination", "127.0.0.1"]
+    hosts.write_text(f"{before}\n{GATEWAY} {DESKTOP}\n")
+    ip(machine.init.pid, "route", "add", DESKTOPS, "dev", "job0")
+    shown = subprocess.run([*inside, "ip", "-o", "link", "show", device], check=True, capture_output=True, text=True)
+    mac = shown.stdout.partition("link/ether ")[2].split()[0]
+    ip(machine.init.pid, "neighbour", "add", GATEWAY, "lladdr", mac, "dev", "job0")
+    subprocess.run([*inside, "sh", "-c", f"echo 1 >/proc/sys/net/ipv4/conf/{device}/route_localnet"], check=True)
+    subprocess.run([*inside, "iptables", "-A", *rule], check=True)
+    try:
+        yield
+    finally:
+        subprocess.run([*inside, "iptables", "-D", *rule], check=True)
+        ip(machine.init.pid, "neighbour", "del", GATEWAY, "dev", "job0")
+        ip(machine.init.pid, "route", "del", DESKTOPS, "dev", "job0")
+        hosts.write_text(before)
+
+
+@contextlib.contextmanager
+def route_back(engine: Engine, network: str = "") -> Iterator[None]:
+    """Let the daemon reach the job's own address, and take what answers there for an insecure registry.
+
+    Or only the latter, of another network.
+    """
     config = engine.machine.run_folder / "daemon.json"
     before, pid = config.read_text(), engine.machine.init.pid
     dockerd = engine._daemons[0]
 
     def insecure() -> bool:
-        return f"{INSIDE}/32" in engine.api.get("/info")["RegistryConfig"]["InsecureRegistryCIDRs"]
+        return plain in engine.api.get("/info")["RegistryConfig"]["InsecureRegistryCIDRs"]
 
-    ip(pid, "route", "add", f"{INSIDE}/32", "dev", "job0")
-    config.write_text(json.dumps(json.loads(before) | {"insecure-registries": [f"{INSIDE}/32"]}))
+    plain = network or f"{INSIDE}/32"
+    if not network:
+        ip(pid, "route", "add", plain, "dev", "job0")
+    config.write_text(json.dumps(json.loads(before) | {"insecure-registries": [plain]}))
     dockerd.send(signal.SIGHUP)
     wait_until(insecure, "the daemon does not take its new configuration")
     try:
@@ -533,7 +567,8 @@ def route_back(engine: Engine) -> Iterator[None]:
         # An empty list: what is not named at all, dockerd leaves as it is.
         config.write_text(json.dumps(json.loads(before) | {"insecure-registries": []}))
         dockerd.send(signal.SIGHUP)
-        ip(pid, "route", "del", f"{INSIDE}/32", "dev", "job0")
+        if not network:
+            ip(pid, "route", "del", plain, "dev", "job0")
         wait_until(lambda: not insecure(), "the daemon does not take its old configuration")
 
 
@@ -543,12 +578,29 @@ def test_a_daemon_that_reaches_an_address_of_the_job_pushes_there(far: Place) ->
     assert outcome.why.startswith(f"the daemon reaches {INSIDE}:")
 
 
+def test_a_daemon_in_a_virtual_machine_is_read_from_and_what_would_mend_that_is_told(far: Place) -> None:
+    """Most Macs: 127.0.0.1 is the virtual machine's, and docker asks TLS of everybody else."""
+    with virtual_machine(far):
+        outcome = far.deliver("export")
+    assert f"the daemon does not reach {DESKTOP}:" in outcome.why
+    assert f'"insecure-registries": ["{DESKTOPS}"] in its daemon.json lets it push to us' in outcome.why
+    assert outcome.why.endswith(", so all of the image is read")
+
+
+def test_a_daemon_in_a_virtual_machine_pushes_to_our_loopback_once_it_knows_that_there_is_no_tls(far: Place) -> None:
+    with virtual_machine(far), route_back(far.daemon, DESKTOPS):
+        outcome = far.deliver("registry")
+    assert outcome.why.startswith(f"the daemon reaches {DESKTOP}:")
+
+
 @pytest.mark.parametrize("far", STORES[:1], indirect=True)
 def test_an_address_that_the_daemon_takes_for_a_secure_registry_is_none(far: Place) -> None:
     """Routed to, but not configured: docker would have TLS there, and our registry speaks none."""
     ip(far.daemon.machine.init.pid, "route", "add", f"{INSIDE}/32", "dev", "job0")
     try:
-        far.deliver("export")
+        outcome = far.deliver("export")
+        assert f'"insecure-registries": ["{INSIDE}/32"]' in outcome.why
+        assert outcome.why.endswith(", so all of the image is read")
     finally:
         ip(far.daemon.machine.init.pid, "route", "del", f"{INSIDE}/32", "dev", "job0")
 

@@ -233,6 +233,23 @@ class TestOwnNames:
         found = topology.detect({"DOCKER_HOST": "tcp://192.168.7.1:2375"}, machine)
         assert [name.address for name in found.own_names(1)][:2] == ["127.0.0.1:1", "192.168.7.5:1"]
 
+    @pytest.mark.parametrize(
+        ("socket", "name", "network"),
+        [
+            ("/Users/ana/.docker/run/docker.sock", "host.docker.internal", "192.168.65.0/24"),
+            ("/Users/ana/.colima/default/docker.sock", "host.lima.internal", "192.168.5.0/24"),
+            ("/Users/ana/.config/colima/default/docker.sock", "host.lima.internal", "192.168.5.0/24"),
+            ("/Users/ana/.lima/docker/sock/docker.sock", "host.lima.internal", "192.168.5.0/24"),
+            ("/Users/ana/.rd/docker.sock", "host.lima.internal", "192.168.5.0/24"),
+            ("/Users/ana/.orbstack/run/docker.sock", "host.docker.internal", "0.250.250.0/24"),
+        ],
+    )
+    def test_a_daemon_in_a_virtual_machine_has_a_name_for_ours(self, socket: str, name: str, network: str) -> None:
+        found = topology.detect({"DOCKER_HOST": f"unix://{socket}"}, Machine(addresses=("10.0.0.2",)))
+        assert found.own_names(41234)[-1].address == f"{name}:41234"
+        assert found.plain_network(f"{name}:41234") == network
+        assert found.plain_network("10.0.0.2:41234") == "10.0.0.2/32"
+
 
 class TestMachine:
     def test_addresses_are_those_of_the_kernel_without_loopback(self) -> None:

@@ -72,6 +72,28 @@ class DaemonName:
     forward: bool = False
 
 
+@dataclass(frozen=True, slots=True)
+class _VirtualMachine:
+    """A virtual machine with a daemon: what its socket's path has, and this machine's name and network in it."""
+
+    sign: str
+    of: str
+    name: str
+    network: str
+
+
+_DOCKER_DESKTOP = _VirtualMachine("", "Docker Desktop's", "host.docker.internal", "192.168.65.0/24")
+#: lima's gateway leads to our loopback (lima-vm.io, network; abiosoft/colima, release v0.6.2), as Docker Desktop's and
+#: OrbStack's do (docs.orbstack.dev, docker/network).
+_VIRTUAL_MACHINES = (
+    *(
+        _VirtualMachine(sign, "lima's", "host.lima.internal", "192.168.5.0/24")
+        for sign in ("colima", ".lima/", "/.rd/")
+    ),
+    _VirtualMachine(".orbstack/", "OrbStack's", "host.docker.internal", "0.250.250.0/24"),
+)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Topology:
     """The topology; each value stands beside the reason for it. `services` are in the order to probe them."""
@@ -91,8 +113,17 @@ class Topology:
             return (_forwarded(port),)
         loopback = DaemonName(f"127.0.0.1:{port}", "the daemon shares our loopback, or the port is published there")
         ours = (DaemonName(f"{address}:{port}", "an address of this job") for address in self._addresses())
-        desktop = DaemonName(f"host.docker.internal:{port}", "the name of this machine in Docker Desktop's")
-        return (loopback, *ours, desktop)
+        machine = DaemonName(f"{self._machine.name}:{port}", f"the name of this machine in {self._machine.of}")
+        return (loopback, *ours, machine)
+
+    @property
+    def _machine(self) -> "_VirtualMachine":
+        return next((vm for vm in _VIRTUAL_MACHINES if vm.sign in self.daemon.url), _DOCKER_DESKTOP)
+
+    def plain_network(self, address: str) -> str:
+        """The network that `insecure-registries` has to name, so that the daemon speaks HTTP to `address`."""
+        host, _ = split_address(address)
+        return self._machine.network if host == self._machine.name else f"{host}/32"
 
     def daemon_names(self, service: ServiceContainer) -> tuple[DaemonName, ...]:
         """The addresses by which the daemon may reach `service`, in the order to try them.

@@ -75,13 +75,17 @@ class DaemonRoutes:
         return Reached(trouble=trouble)
 
     def _reach_ours(self) -> Reached:
-        trouble = ""
+        """What the user can mend is told, or else the first trouble."""
+        trouble = mendable = ""
         for attempt in self._reachability.attempts():
             if attempt.endpoint:
                 self.endpoint = attempt.endpoint
                 return Reached("registry", attempt.endpoint.address)
-            trouble = trouble or f"the daemon does not reach {attempt.name.address} ({attempt.trouble})"
-        return Reached(trouble=trouble)
+            told = f"the daemon does not reach {attempt.name.address} ({attempt.trouble})"
+            trouble = trouble or told
+            if attempt.wants_tls and not mendable:
+                mendable = f"{told}, so all of the image is read"
+        return Reached(trouble=mendable or trouble)
 
     def _reach_service(self) -> Reached:
         self.endpoint = self._reachability.service()

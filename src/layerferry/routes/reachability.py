@@ -23,6 +23,9 @@ from layerferry.temporary import TemporaryFolder
 
 #: The realm of our registry's challenge; an edge that shows it has let a request without credentials through.
 _REALM = "layerferry"
+#: What a daemon says of a registry that it has reached, and which is no insecure one to it (Go, net/http; docker 20.10
+#: to 28.5). Only of loopback addresses it asks no TLS by itself (moby, registry/config.go).
+_WANTS_TLS = "server gave HTTP response to HTTPS client"
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +70,8 @@ class Attempt:
     trouble: str
     seconds: float
     endpoint: RegistryEndpoint | None = None
+    #: Whether the daemon would reach us there, if it were told that there is no TLS.
+    wants_tls: bool = False
 
 
 class Reachability:
@@ -124,7 +129,11 @@ class Reachability:
                 yield Attempt(name, error.message, time.monotonic() - start)
             else:
                 shown = DaemonName(endpoint.address, name.reason, name.forward)
-                yield Attempt(shown, trouble, time.monotonic() - start, None if trouble else endpoint)
+                wants_tls = _WANTS_TLS in trouble
+                if wants_tls:
+                    mend = f'"insecure-registries": ["{self._topology.plain_network(endpoint.address)}"]'
+                    trouble = f"it wants TLS there; {mend} in its daemon.json lets it push to us"
+                yield Attempt(shown, trouble, time.monotonic() - start, None if trouble else endpoint, wants_tls)
 
     @property
     def service_is_set(self) -> bool:

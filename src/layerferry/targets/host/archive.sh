@@ -103,6 +103,7 @@ receive() {
   sweep
   [ -z "$left" ] || say "swept $left"
   incoming=$names
+  [ "$way" != ctr ] || find_snapshotter
   text=$(load 2>&1 >/dev/null) || blame load "$text"
   for name in $incoming; do
     # What an engine warns of on stderr is no part of its answer (seen: podman 5 on cgroups v1).

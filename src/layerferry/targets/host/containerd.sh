@@ -29,6 +29,16 @@ find_namespace() {
   ctr=$cli
 }
 
+# find_snapshotter: sets $options of an import to the snapshotter of the images that are here. With it, ctr 2 imports by
+# itself, and takes no archive that is compressed.
+find_snapshotter() {
+  options=$(say "$held" | awk -v major="$number" '@containerd_snapshotter.awk@')
+  case $options:$compression in
+    --local*:none) ;;
+    --local*) if has $compression; then expand="$expand $compression"; else options=''; fi ;;
+  esac
+}
+
 # sift: sets $sifted to what of $held has to do with $asks, $roots to the images that it may belong to.
 sift() {
   sifted='' roots=''

@@ -6,4 +6,4 @@
     if (++count[one] > most) { most = count[one]; best = one }
   }
 }
-END { if (most && best != "overlayfs") print (major < 2 ? "" : "--local"), "--snapshotter", best }
+END { if (most && best != "overlayfs") print (major < 2 ? "" : "--local ") "--snapshotter " best }

@@ -39,8 +39,7 @@ ctr_show() {
 # leaves nothing.
 ctr_load() {
   trap '' HUP INT
-  # shellcheck disable=SC2046 # an option and its value
-  exec $cli images import $(say "$held" | awk -v major="$number" '@containerd_snapshotter.awk@') -
+  exec $cli images import $options -
 }
 
 ctr_tag() {
