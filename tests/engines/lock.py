@@ -26,6 +26,7 @@ class Lock:
         self._layerferry = folder / "layerferry"
         bin_folder = folder / "bin"
         bin_folder.mkdir()
+        self._engine = ("--engine", engine.kind.program) if engine is not None else ()
         if engine is not None:
             program = bin_folder / engine.kind.program
             script(
@@ -54,7 +55,8 @@ class Lock:
     def allow(self, *policy: str) -> None:
         """Let the key in, with a policy."""
         key = f"{self.rig.ssh.key}.pub"
-        fixed = ("--program", str(self._layerferry), "--log", str(self.log))
+        # This machine may have a docker of its own, which podman does not stand in for.
+        fixed = ("--program", str(self._layerferry), "--log", str(self.log), *self._engine)
         command = [sys.executable, "-m", "layerferry", "receive", "--print-authorized-key", key, *policy, *fixed]
         line = subprocess.run(command, capture_output=True, text=True, check=True).stdout
         (self._folder / "authorized_keys").write_text(line)
