@@ -41,7 +41,8 @@ class VisibleImages:
     signed: bool = False
     #: Throw-away names that dead sessions have left.
     left: tuple[str, ...] = ()
-    #: The images that an answer has told as holders of layers.
+    #: The images that an answer has told as holders of all layers of one that was asked for: the client may know one of
+    #: them as that very image, by another ID.
     told: set[str] = field(default_factory=set)
     _blobs: dict[str, Descriptor] = field(default_factory=dict)
     _chains: frozenset[str] = frozenset()
@@ -84,7 +85,8 @@ class VisibleImages:
         if self.store is StoreKind.BLOB and self._blobs:
             depth = next((n for n, layer in enumerate(ask.diff_ids[:depth]) if layer not in self._blobs), depth)
         lines.append(f"{Reply.CHAIN} {depth} {holder}".rstrip())
-        self.told.add(holder)
+        if holder and depth == len(ask.diff_ids):
+            self.told.add(holder)
         if self.store is not StoreKind.CHAIN:
             lines += self._loose(ask.diff_ids[depth:])
         return lines
