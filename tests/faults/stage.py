@@ -207,7 +207,7 @@ class Stage:
         return [_process(pid) for pid in inner if any(map(children, [pid]))][:1]
 
     def _shells(self) -> list[int]:
-        return [pid for pid, line in self.target.machine.processes().items() if line.startswith("sh -c read -r p")]
+        return [pid for pid, line in self.target.machine.processes().items() if line.startswith("sh -c d() {")]
 
     def engine(self) -> list[Process]:
         if self.target.kind.program == "podman":  # it has no daemon: what loads is the engine
