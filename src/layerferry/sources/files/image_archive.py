@@ -5,13 +5,16 @@ order: it passes once, to learn what it holds, and once more, as far as it must,
 """
 
 import contextlib
+import os
 import re
 import stat
+import time
 from collections.abc import Iterator, Sequence
+from itertools import chain
 from pathlib import Path
 from typing import IO
 
-from layerferry.chunks import chunks_of, copied, damage, exhaust
+from layerferry.chunks import CHUNK, chunks_of, copied, damage, exhaust
 from layerferry.disk import KeptFile, is_there
 from layerferry.errors import SourceError
 from layerferry.oci.delta_archive import blob_path
@@ -24,6 +27,9 @@ from layerferry.sources.files.layout import select, split_path
 from layerferry.sources.files.tar_index import Tarball
 from layerferry.temporary import TemporaryFolder
 
+#: Looks for somebody who writes to a pipe, and seconds from one to the next.
+_LOOKS = 50
+_LOOK_EVERY = 0.1
 _STDIN = re.compile(r"-(?:[:@]|\Z)")
 
 
@@ -75,20 +81,34 @@ class ArchiveSource(Source):
 
     def _open(self, path: Path) -> Tarball:
         place = "the archive on stdin" if str(path) == "-" else f"the archive {path}"
-        if str(path) != "-" and not any(is_there(path, kind) for kind in (stat.S_ISFIFO, stat.S_ISCHR, stat.S_ISSOCK)):
+        if str(path) != "-" and is_there(path, stat.S_ISCHR):
+            raise SourceError(f"{place} is a device", hint="Give a file, a pipe, or `-` for stdin.")
+        if str(path) != "-" and not is_there(path, stat.S_ISFIFO):
             return Tarball(path, place)
         spool = Path(self._stack.enter_context(TemporaryFolder()), "archive.tar")
-        with damage(place), _stream(path) as file, KeptFile(spool, 0, exact=False) as kept:
+        file, begun = _stream(path, place)
+        with damage(place), file, KeptFile(spool, 0, exact=False) as kept:
             if file.isatty():
                 raise SourceError(
                     "stdin is a terminal, and no archive", hint="docker save app:1 | layerferry push archive:- HOST"
                 )
-            exhaust(copied(chunks_of(file), kept))
+            exhaust(copied(chain((begun,), chunks_of(file)), kept))
         return Tarball(spool, place)
 
 
-def _stream(path: Path) -> IO[bytes]:
-    return open(0, "rb", buffering=0, closefd=False) if str(path) == "-" else path.open("rb", buffering=0)
+def _stream(path: Path, place: str) -> tuple[IO[bytes], bytes]:
+    """Stdin, or a pipe, and what was read of it. Raises `SourceError` where nobody comes to write to it."""
+    if str(path) == "-":
+        return open(0, "rb", buffering=0, closefd=False), b""
+    pipe = open(path, "rb", buffering=0, opener=lambda name, flags: os.open(name, flags | os.O_NONBLOCK))  # noqa: SIM115
+    for _ in range(_LOOKS):
+        data = pipe.read(CHUNK)
+        if data != b"":  # none yet, of who has it open to write, is None; without anybody, it is at its end
+            os.set_blocking(pipe.fileno(), True)
+            return pipe, data or b""
+        time.sleep(_LOOK_EVERY)
+    pipe.close()
+    raise SourceError(f"{place} is a pipe that nobody writes to")
 
 
 def _layout(tarball: Tarball, reference: str, selector: str, platform: Platform | None) -> DirectImage:
