@@ -151,6 +151,11 @@ def unpacked(file: IO[bytes], media_type: str) -> IO[bytes]:
     return file
 
 
+def plain_chunks(chunks: Iterable[bytes], media_type: str) -> Iterator[bytes]:
+    """The chunks of a layer without its compression. What may stand behind its last frame is left in `chunks`."""
+    return chunks_of(unpacked(io.BufferedReader(ChunkReader(chunks), CHUNK), media_type))
+
+
 class _Xz(io.RawIOBase):
     """The streams of an xz file, one after the other: `lzma.LZMAFile` bounds no memory."""
 

@@ -7,10 +7,9 @@ import threading
 from collections.abc import Callable, Iterable, Iterator
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
-from io import BufferedReader
 from pathlib import Path
 
-from layerferry.chunks import CHUNK, ChunkReader, checked, chunks_of, unpacked
+from layerferry.chunks import CHUNK, checked, plain_chunks
 from layerferry.compression.stream import Compression, Method, compress
 from layerferry.disk import KeptFile
 from layerferry.errors import LayerferryError, SourceError
@@ -88,8 +87,8 @@ class KeptLayers:
                 pending.discard(diff_id)
                 chunks = self._follow(kept, wait)
                 if kept.packed:
-                    plain = unpacked(BufferedReader(ChunkReader(chunks), CHUNK), MEDIA_TYPE_LAYER_ZSTD)
-                    yield Blob(diff_id, kept.descriptor, chunks_of(plain), packed=chunks)
+                    plain = plain_chunks(chunks, MEDIA_TYPE_LAYER_ZSTD)
+                    yield Blob(diff_id, kept.descriptor, plain, packed=chunks)
                 else:
                     yield Blob(diff_id, kept.descriptor, chunks)
 

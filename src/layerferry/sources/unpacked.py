@@ -6,21 +6,9 @@ its diff ID then, and is checked before a byte is sent.
 
 from collections.abc import Collection, Iterator
 from dataclasses import replace
-from io import BufferedReader
 from pathlib import Path
 
-from layerferry.chunks import (
-    CHUNK,
-    ChunkReader,
-    Hashed,
-    chunks_of,
-    copied,
-    damage,
-    drain,
-    exhaust,
-    most_of,
-    unpacked,
-)
+from layerferry.chunks import Hashed, copied, damage, drain, exhaust, most_of, plain_chunks
 from layerferry.disk import KeptFile
 from layerferry.errors import SourceError
 from layerferry.oci.content import Blob, Content, Summary
@@ -47,8 +35,7 @@ class Unpacked:
     def _unpack(self, blob: Blob) -> Blob:
         path = self._spool / f"{blob.diff_id.removeprefix('sha256:')}.tar"
         stored = iter(blob.chunks)
-        packed = BufferedReader(ChunkReader(stored), CHUNK)
-        layer = Hashed(chunks_of(unpacked(packed, blob.descriptor.media_type)))
+        layer = Hashed(plain_chunks(stored, blob.descriptor.media_type))
         size, place = blob.descriptor.size, f"layer {blob.descriptor.digest}"
         with KeptFile(path, size, exact=False, most=most_of(size), what=place) as file, damage(place):
             exhaust(copied(layer, file))

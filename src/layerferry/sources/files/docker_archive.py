@@ -8,24 +8,20 @@ tar it is the diff ID, and a compressed one (kaniko, buildx) is read to know it,
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from io import BufferedReader
 from itertools import chain
 from pathlib import Path
 
 from layerferry.chunks import (
-    CHUNK,
-    ChunkReader,
     Hashed,
     at_most,
     checked,
-    chunks_of,
     copied,
     damage,
     drain,
     exhaust,
     layer_type,
     most_of,
-    unpacked,
+    plain_chunks,
 )
 from layerferry.disk import KeptFile
 from layerferry.errors import SourceError
@@ -145,8 +141,7 @@ class Layers:
         """Describe a compressed layer by reading it to its end; raises `SourceError` where it is not its diff ID's."""
         member, place = _member(self._tarball, path), f"{self._tarball.place}: {path}"
         media_type, stored = layer_type(member.head), Hashed(chunks)
-        plain = chunks_of(unpacked(BufferedReader(ChunkReader(stored), CHUNK), media_type))
-        layer = Hashed(at_most(plain, most_of(member.size), place))
+        layer = Hashed(at_most(plain_chunks(stored, media_type), most_of(member.size), place))
         with damage(place):
             exhaust(layer)
         exhaust(stored)
