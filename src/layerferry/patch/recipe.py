@@ -14,7 +14,7 @@ from io import BufferedReader
 from pathlib import Path
 from typing import IO
 
-from layerferry.chunks import CHUNK, ChunkReader
+from layerferry.chunks import CHUNK, ChunkReader, Hashed
 from layerferry.disk import KeptFile
 from layerferry.errors import TargetError
 from layerferry.patch import target_program as program
@@ -68,28 +68,19 @@ class Recipe:
         self._known = known
         self._path = path
         self._parts: list[_Part | _Unknown | _Whole] = []
-        self._sha256 = hashlib.sha256()
         self.size = 0
+        self.digest = ""
         #: Bytes that the target lacks.
         self.literal = 0
 
-    @property
-    def digest(self) -> str:
-        return f"sha256:{self._sha256.hexdigest()}"
-
     def read(self, chunks: Iterable[bytes], size: int) -> None:
-        """Read the layer, of at most so many bytes, to its end."""
-
-        def passed() -> Iterator[bytes]:
-            for chunk in chunks:
-                self._sha256.update(chunk)
-                self.size += len(chunk)
-                yield chunk
-
-        file = BufferedReader(ChunkReader(passed()), CHUNK)
-        with KeptFile(self._path, size, exact=False, most=size) as kept:
+        """Read the layer, of some `size` bytes, to its end."""
+        layer = Hashed(chunks)
+        file = BufferedReader(ChunkReader(layer), CHUNK)
+        with KeptFile(self._path, size, exact=False) as kept:
             for segment, begun in segments(file):
                 self._take(segment, begun, file, kept)
+        self.size, self.digest = layer.size, layer.digest
 
     def _take(self, segment: Segment, begun: bytes, file: IO[bytes], kept: KeptFile) -> None:
         if segment.path and segment.size is not None and segment.size >= program.SMALLEST:
@@ -191,7 +182,7 @@ class Recipe:
                         data = file.read(min(left, CHUNK))
                         left -= len(data)
                         yield data
-        yield bytes((program.CHECK,)) + self._sha256.digest()
+        yield bytes((program.CHECK,)) + bytes.fromhex(self.digest.removeprefix("sha256:"))
 
 
 def _content(kept: IO[bytes], part: _Unknown) -> memoryview:
@@ -268,14 +259,10 @@ class _Told:
         return taken
 
     def number(self) -> int:
-        value = shift = 0
-        while shift < 63:  # noqa: PLR2004 - bits of a number
-            (byte,) = self.take(1)
-            value |= (byte & 127) << shift
-            shift += 7
-            if byte < 128:  # noqa: PLR2004 - the last byte of a number
-                return value
-        raise TargetError("the target's answer about its files is none")
+        try:
+            return program.number(self.take)
+        except ValueError:
+            raise TargetError("the target's answer about its files is none") from None
 
     def blocks(self, size: int) -> dict[int, tuple[int, bytes]]:
         return {start: (end, self.take(program.SHORT)) for start, end in program.blocks(size)}

@@ -35,6 +35,8 @@ LEAST = 128
 MOST = 8 << 10
 #: Bytes that are read of a file at a time.
 CHUNK = 1 << 20
+#: Bytes of a line of an answer.
+LINE = 3000
 #: What a recipe says: so many bytes literally; a whole file, or a part of one; a layer begins, and has that digest.
 LITERAL, WHOLE, PART, BEGIN, CHECK, END = range(6)
 
@@ -81,6 +83,18 @@ def varint(number: int) -> bytes:
     return bytes(out)
 
 
+def number(take: "Callable[[int], bytes]") -> int:
+    """Read a number as `varint` writes it; `take` gives so many bytes. Raises `ValueError`."""
+    value = shift = 0
+    while shift < 63:
+        (byte,) = take(1)
+        value |= (byte & 127) << shift
+        shift += 7
+        if byte < 128:
+            return value
+    raise ValueError("a number is too long")
+
+
 def files(folders: "list[str]") -> "list[tuple[bytes, bytes]]":
     """The files below the folders, in an order that does not change: the path in its layer, and the whole path."""
     found = []
@@ -96,46 +110,47 @@ def files(folders: "list[str]") -> "list[tuple[bytes, bytes]]":
     return found
 
 
-def said(data: bytes) -> None:
-    """Print bytes as lines."""
-    for start in range(0, len(data), 3000):
-        sys.stdout.write("data " + base64.b85encode(data[start : start + 3000]).decode() + "\n")
+def say(parts: "Iterator[bytes]") -> None:
+    """Print bytes as lines, as they come."""
+    held = b""
+    for part in parts:
+        held += part
+        while len(held) >= LINE:
+            say_line(held[:LINE])
+            held = held[LINE:]
+    if held:
+        say_line(held)
+
+
+def say_line(data: bytes) -> None:
+    sys.stdout.write("data " + base64.b85encode(data).decode() + "\n")
     sys.stdout.flush()
 
 
-def sign(here: "list[tuple[bytes, bytes]]") -> None:
-    held = b""
+def sign(here: "list[tuple[bytes, bytes]]") -> "Iterator[bytes]":
+    """The digest of each file."""
     for _, path in here:
         whole = hashlib.blake2b(digest_size=DIGEST)
         with open(path, "rb") as file:
             for chunk in iter(lambda: file.read(CHUNK), b""):
                 whole.update(chunk)
-        held += whole.digest()
-        if len(held) >= 30000:
-            said(held)
-            held = b""
-    said(held)
+        yield whole.digest()
 
 
-def cut(here: "list[tuple[bytes, bytes]]", by: "Callable[[Any], Iterator[tuple[int, int]]]") -> None:
-    """Print, of the file of each path that stdin has: its number and one more, its size, and its parts' digests."""
+def cut(here: "list[tuple[bytes, bytes]]", by: "Callable[[Any], Iterator[tuple[int, int]]]") -> "Iterator[bytes]":
+    """Of the file of each path that stdin has: its number and one more, its size, and its parts' digests."""
     paths = {path: number for number, (path, _) in reversed(list(enumerate(here)))}
-    held = b""
     for path in zlib.decompress(sys.stdin.buffer.read()).split(b"\0"):
-        number = paths.get(path)
-        if number is None:
-            held += varint(0)
+        place = paths.get(path)
+        if place is None:
+            yield varint(0)
             continue
-        with open(here[number][1], "rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
+        with open(here[place][1], "rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
             parts = list(by(data))
-            held += varint(number + 1) + varint(len(data))
+            yield varint(place + 1) + varint(len(data))
             if by is pieces:
-                held += varint(len(parts)) + b"".join(varint(end - start) for start, end in parts)
-            held += b"".join(digest(data[start:end]) for start, end in parts)
-        if len(held) >= 30000:
-            said(held)
-            held = b""
-    said(held)
+                yield varint(len(parts)) + b"".join(varint(end - start) for start, end in parts)
+            yield b"".join(digest(data[start:end]) for start, end in parts)
 
 
 class Expansion:
@@ -149,16 +164,11 @@ class Expansion:
         self.last = -1
         self.open = (-1, None)  # type: Any
 
-    def number(self) -> int:
-        value = shift = 0
-        while True:
-            byte = ord(self.source.read(1))
-            value |= (byte & 127) << shift
-            shift += 7
-            if byte < 128:
-                return value
-            if shift > 63:
-                raise ValueError("a number is too long")
+    def take(self, size: int) -> bytes:
+        data: bytes = self.source.read(size)
+        if len(data) < size:
+            raise ValueError("the recipe is cut short")
+        return data
 
     def put(self, data: bytes) -> None:
         if self.layer is not None:
@@ -175,7 +185,7 @@ class Expansion:
 
     def file(self) -> Any:
         """The file that the recipe names by the way from the one before."""
-        step = self.number()
+        step = number(self.take)
         self.last += (step >> 1) ^ -(step & 1)
         if not 0 <= self.last < len(self.here):
             raise ValueError("the recipe names a file that is not here")
@@ -194,21 +204,21 @@ class Expansion:
 
     def follow(self) -> None:
         while True:
-            (kind,) = self.source.read(1)
+            (kind,) = self.take(1)
             if kind == LITERAL:
-                self.copy(self.source, self.number())
+                self.copy(self.source, number(self.take))
             elif kind == WHOLE:
                 file = self.file()
                 file.seek(0)
                 self.copy(file, os.fstat(file.fileno()).st_size)
             elif kind == PART:
                 file = self.file()
-                file.seek(self.number())
-                self.copy(file, self.number())
+                file.seek(number(self.take))
+                self.copy(file, number(self.take))
             elif kind == BEGIN:
                 self.layer = hashlib.sha256()
             elif kind == CHECK and self.layer is not None:
-                if self.layer.digest() != self.source.read(32):
+                if self.layer.digest() != self.take(32):
                     raise ValueError("the old files have changed: a layer that was made of them is another one")
                 self.layer = None
             elif kind == END:
@@ -220,7 +230,7 @@ class Expansion:
 def main(mode: str, folders: "list[str]") -> None:
     here = files(folders)
     if mode == "sign":
-        sign(here)
+        say(sign(here))
     elif mode == "expand":
         try:
             Expansion(here, sys.stdin.buffer, sys.stdout.buffer.write).expand()
@@ -228,7 +238,7 @@ def main(mode: str, folders: "list[str]") -> None:
         except (ValueError, OSError) as error:
             sys.exit("patch: " + str(error))
     else:
-        cut(here, pieces if mode == "pieces" else lambda data: blocks(len(data)))
+        say(cut(here, pieces if mode == "pieces" else lambda data: blocks(len(data))))
 
 
 if __name__ == "__main__" and len(sys.argv) > 1:

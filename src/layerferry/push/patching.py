@@ -7,21 +7,9 @@ and the layer is matched against them, before the first byte of an archive goes.
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from io import BufferedReader
 from pathlib import Path
 
-from layerferry.chunks import (
-    CHUNK,
-    ChunkReader,
-    bytes_of,
-    checked,
-    chunks_of,
-    copied,
-    damage,
-    exhaust,
-    most_of,
-    unpacked,
-)
+from layerferry.chunks import at_most, bytes_of, checked, copied, damage, exhaust, most_of, plain_chunks
 from layerferry.disk import KeptFile
 from layerferry.errors import SourceError
 from layerferry.oci.content import Blob, Content, Summary
@@ -134,11 +122,11 @@ class PatchedContent:
         stored, size, place = iter(blob.chunks), blob.descriptor.size, f"layer {blob.descriptor.digest}"
         if blob.descriptor.is_compressed:
             with damage(place):
-                packed = BufferedReader(ChunkReader(stored), CHUNK)
-                recipe.read(chunks_of(unpacked(packed, blob.descriptor.media_type)), most_of(size))
+                plain = plain_chunks(stored, blob.descriptor.media_type)
+                recipe.read(at_most(plain, most_of(size), place), most_of(size))
             exhaust(stored)
         else:
-            recipe.read(stored, size)
+            recipe.read(at_most(stored, size, place), size)
         if recipe.digest != blob.diff_id:
             raise SourceError(f"{place} is not {blob.diff_id}, but {recipe.digest}")
         recipe.resolve(ask)
