@@ -4,16 +4,18 @@ import io
 import json
 import threading
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import pytest
 from rich.console import Console
 
+from layerferry.ci.summary import outputs
 from layerferry.errors import TargetError
 from layerferry.events import Greeted, Loading, Planned, Sending, Warned
 from layerferry.oci.content import Route
 from layerferry.oci.image import Image, Layer, Platform
-from layerferry.oci.plan import Inventory, Plan, plan
+from layerferry.oci.plan import Action, Inventory, Plan, plan
 from layerferry.report import JsonReport, PlainReport, document, lines
 from layerferry.report.terminal import TerminalReport
 from layerferry.result import Bytes, Result, size
@@ -98,6 +100,19 @@ def test_a_delta_tells_what_was_there_what_was_sent_and_what_it_is_now() -> None
 def test_what_was_not_there_is_not_called_there_and_what_was_not_sent_is_not_called_sent() -> None:
     assert "reused" not in str(told(done(planned(10, 20))))
     assert "sent" not in str(told(done(planned(10, 20, there=2), sent=300)))
+
+
+def test_a_patched_layer_is_sent_and_what_of_it_is_new_is_told() -> None:
+    made = planned(10_000, 2_000_000, there=1)
+    patched = replace(made, steps=(made.steps[0], replace(made.steps[1], action=Action.PATCH, new=30_000)))
+    assert (patched.wanted, patched.delta, patched.lacking) == (made.wanted, 2_000_000, 30_000)
+    assert told(done(patched))[:3] == [
+        "✓ 1 layer reused 10.0 kB",
+        "↑ 1 layer sent 2.0 MB → 5.0 kB on the wire",
+        "↑ 1 layer of these patched 30.0 kB of it new",
+    ]
+    document = done(patched).to_json()
+    assert outputs({"results": [document]})["layers-sent"] == "1"
 
 
 def test_a_layer_that_comes_twice_counts_once_as_sent() -> None:

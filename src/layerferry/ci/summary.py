@@ -23,7 +23,7 @@ def outputs(document: Mapping[str, Any]) -> dict[str, str]:
         "image-id": _joined(result["image_id"] for result in done if is_digest(result["image_id"])),
         "bytes-sent": str(sum(result["bytes"]["sent"] for result in results)),
         "bytes-image": str(sum(result["bytes"]["image"] for result in results)),
-        "layers-sent": str(actions.count("send")),
+        "layers-sent": str(len(actions) - actions.count("reuse")),
         "layers-reused": str(actions.count("reuse")),
         "targets": _joined(result["target"] for result in done),
     }
@@ -75,7 +75,7 @@ def _row(result: Mapping[str, Any]) -> str:
         size(sizes["sent"]),
         size(sizes["image"]) + mark(result["sizes"]),
         "" if saved is None else f"{int(saved * 10000) / 100:g} %",
-        str(actions.count("send")),
+        str(len(actions) - actions.count("reuse")),
         str(actions.count("reuse")),
         f"{result['seconds']:.1f}",
         markdown_cell(result["route"]["name"]),

@@ -60,8 +60,8 @@ class Manifest:
 class ArchiveBytes:
     """A run of archive bytes; `compressed` tells that compressing it again would be in vain.
 
-    A `packed` one is zstd frames that stand for the run, a `recipe` is what a target makes it of; `stands_for` is how
-    many bytes of it.
+    A `packed` one is zstd frames that stand for the run, and `stands_for` so many bytes of it; a `recipe` is what a
+    target makes it of.
     """
 
     data: bytes
@@ -72,8 +72,8 @@ class ArchiveBytes:
 
     @property
     def passed(self) -> int:
-        """Bytes of the archive that have passed with this piece."""
-        return self.stands_for if self.packed or self.recipe else len(self.data)
+        """Bytes of the archive, or of what goes in their place, that have passed with this piece."""
+        return self.stands_for if self.packed else len(self.data)
 
 
 def describe(plan: Plan, summary: Summary, sent: Mapping[str, Descriptor], incoming: str = "") -> Manifest:
@@ -190,7 +190,6 @@ def _blob(blob: Blob, packed: Iterable[bytes] | None) -> Iterator[ArchiveBytes]:
     yield ArchiveBytes(_header(blob_path(blob.descriptor.digest), size))
     if blob.recipe is not None:
         yield from (ArchiveBytes(chunk, recipe=True) for chunk in blob.recipe)
-        yield ArchiveBytes(b"", recipe=True, stands_for=size)
     elif packed is not None:
         yield from (ArchiveBytes(chunk, packed=True) for chunk in packed)
         yield ArchiveBytes(b"", packed=True, stands_for=size)

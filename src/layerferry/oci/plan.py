@@ -56,11 +56,19 @@ class Plan:
         return frozenset(step.layer.diff_id for step in self.steps if step.action is not Action.REUSE)
 
     @property
+    def _sent(self) -> dict[str, Step]:
+        """By diff ID: an archive holds a layer that the image has twice only once."""
+        return {step.layer.diff_id: step for step in self.steps if step.action is not Action.REUSE}
+
+    @property
     def sent(self) -> tuple[Layer, ...]:
-        """The layers to send, each once: an archive holds a layer that the image has twice only once."""
-        return tuple(
-            {step.layer.diff_id: step.layer for step in self.steps if step.action is not Action.REUSE}.values()
-        )
+        """The layers to send, each once."""
+        return tuple(step.layer for step in self._sent.values())
+
+    @property
+    def lacking(self) -> int:
+        """Bytes of these that the target lacks: of a patched layer those that are new."""
+        return sum(step.new if step.action is Action.PATCH else step.layer.size for step in self._sent.values())
 
     @property
     def reused(self) -> tuple[Layer, ...]:

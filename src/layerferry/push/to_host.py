@@ -187,6 +187,8 @@ class HostDestination:
             contents = [
                 patching.PatchedContent(image.content, patches, self._conversation.match, spool) for image in images
             ]
+            for item, content in zip(items, contents, strict=True):
+                item.plan = patching.patched(item.plan, content.recipes)
             archive = Archive(
                 [replace(image, content=content) for image, content in zip(images, contents, strict=True)]
             )
@@ -194,8 +196,6 @@ class HostDestination:
             shown = self._conversation.load(_expected(images), f"patch-{packing}", self._sent(stream))
         except (TargetError, VerificationError) as error:
             raise PatchError(error.message, hint=error.hint) from error
-        for item, content in zip(items, contents, strict=True):
-            item.plan = patching.patched(item.plan, content.recipes)
         return archive, shown
 
     def _fetch(self, stack: contextlib.ExitStack, items: Sequence[Item], spool: Path) -> list[ArchivedImage]:
@@ -215,7 +215,7 @@ class HostDestination:
 
     def _watched(self, pieces: Iterable[ArchiveBytes], items: Sequence[Item]) -> Iterator[ArchiveBytes]:
         """The pieces of the archive; tells of its progress as they pass."""
-        total = sum(item.plan.delta for item in items)
+        total = sum(item.plan.lacking for item in items)
         done, told = 0, 0.0
         for piece in pieces:
             yield piece

@@ -74,7 +74,8 @@ def outcome(result: Result) -> Iterator[tuple[str, str]]:
         yield "✗", f"{result.image} on {result.target}: {result.error.message}"
         return
     reused = [step.layer for step in result.steps if step.action is Action.REUSE]
-    sent = {step.layer.diff_id: step.layer for step in result.steps if step.action is Action.SEND}
+    sent = {step.layer.diff_id: step for step in result.steps if step.action is not Action.REUSE}
+    patched = [step for step in sent.values() if step.action is Action.PATCH]
     delta = f"{size(result.bytes.delta):>9}{mark(result.sizes)}"
     if reused:
         count = f"{size(sum(layer.size for layer in reused)):>9}{mark(result.sizes)}"
@@ -86,5 +87,10 @@ def outcome(result: Result) -> Iterator[tuple[str, str]]:
         return
     if sent:
         yield "↑", f"{layers(len(sent)) + ' sent':<26} {delta} → {size(result.bytes.sent)} on the wire"
+    if patched:
+        yield (
+            "↑",
+            f"{layers(len(patched)) + ' of these patched':<26} {size(sum(step.new for step in patched)):>9} of it new",
+        )
     done = f"{familiar(result.names)} is {short(result.image_id)}, verified on {result.target}"
     yield "✓", f"{done}      {result.seconds:.1f} s, {share(result.bytes.saved)}"
