@@ -6,6 +6,7 @@ import math
 import os
 import subprocess
 import threading
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -207,30 +208,32 @@ def test_of_two_names_none_is_accepted_where_one_is_older(tmp_path: Path) -> Non
     memory.check(other, Accepted(A, 1, 1))
 
 
-@pytest.mark.skipif(os.geteuid() != 0, reason="only root mounts a tmpfs")
-def test_a_memory_that_cannot_be_written_names_nothing(stage: Stage) -> None:
-    mount = ["mount", "-t", "tmpfs", "-o", "ro", "layerferry-test", str(stage.state)]
+@contextlib.contextmanager
+def mounted(folder: Path, options: str) -> Iterator[None]:
+    """A tmpfs in the place of a folder."""
+    mount = ["mount", "-t", "tmpfs", "-o", options, "layerferry-test", str(folder)]
     if subprocess.run(mount, capture_output=True, check=False).returncode:
         pytest.skip("no tmpfs can be mounted here")
     try:
+        yield
+    finally:
+        subprocess.run(["umount", str(folder)], check=True)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root mounts a tmpfs")
+def test_a_memory_that_cannot_be_written_names_nothing(stage: Stage) -> None:
+    with mounted(stage.state, "ro"):
         assert "no statement is accepted without a memory" in stage.serve().failed
         assert stage.bench.names == BEFORE
-    finally:
-        subprocess.run(["umount", str(stage.state)], check=True)
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root mounts a tmpfs")
 def test_a_memory_on_a_full_disk_names_nothing(stage: Stage) -> None:
-    mount = ["mount", "-t", "tmpfs", "-o", "size=4k,nr_inodes=3", "layerferry-test", str(stage.state)]
-    if subprocess.run(mount, capture_output=True, check=False).returncode:
-        pytest.skip("no tmpfs can be mounted here")
-    try:
+    with mounted(stage.state, "size=4k,nr_inodes=3"):
         (stage.state / "filler").write_bytes(b"x" * 4096)
         assert "no statement is accepted without a memory" in stage.serve().failed
         assert stage.bench.names == BEFORE
         assert not stage.bench.loads or "naming" not in [event["event"] for event in stage.bench.events]
-    finally:
-        subprocess.run(["umount", str(stage.state)], check=True)
 
 
 def test_two_sessions_do_not_pass_each_other(tmp_path: Path) -> None:

@@ -26,12 +26,16 @@ def _hold(stage: Stage, process: Popen[bytes]) -> None:
     stage.line.hold()
 
 
+def _send(found: "list[Process]", number: signal.Signals) -> "list[Process]":
+    assert found, f"there is nobody for {number.name}"
+    for each in found:
+        each.send(number)
+    return found
+
+
 def _kill(who: Callable[[Stage], "list[Process]"]) -> Happen:
     def kill(stage: Stage, process: Popen[bytes]) -> None:
-        found = who(stage)
-        assert found, "there is nobody to kill"
-        for each in found:
-            each.send(signal.SIGKILL)
+        found = _send(who(stage), signal.SIGKILL)
         wait_until(lambda: not any(each.alive for each in found), "what was killed does not end")
 
     return kill
@@ -39,11 +43,7 @@ def _kill(who: Callable[[Stage], "list[Process]"]) -> Happen:
 
 def _stop(who: Callable[[Stage], "list[Process]"]) -> Happen:
     def stop(stage: Stage, process: Popen[bytes]) -> None:
-        found = who(stage)
-        assert found, "there is nobody to stop"
-        for each in found:
-            each.send(signal.SIGSTOP)
-        stage.stopped = found
+        stage.stopped = _send(who(stage), signal.SIGSTOP)
 
     return stop
 

@@ -318,11 +318,12 @@ class SshConduit(Conduit):
         self._forwards: list[str] = []
         socket = f"{self._control.name}/s"
         told = told_by_ssh([*self._base, "-G", "--", self._destination])
+        #: How ssh is told of the shared connection, where it is ours.
+        self._socket = [] if shares(told) or trouble else ["-S", socket]
         # With ControlPersist, ssh would stay behind.
-        ours = ["-o", "ControlPersist=no", "-o", "ControlMaster=yes", "-S", socket]
-        self._master = [] if shares(told) or trouble else ours
+        master = ["-o", "ControlPersist=no", "-o", "ControlMaster=yes", *self._socket] if self._socket else []
         try:
-            argv = [*self._base, *needed(told), *self._master, "--", target.destination, command]
+            argv = [*self._base, *needed(told), *master, "--", target.destination, command]
             log.command(f"! {target}", argv)
             super().__init__(str(target), argv)
         except BaseException:
@@ -349,7 +350,7 @@ class SshConduit(Conduit):
     def _mux(self, verb: str, rule: str) -> str | None:
         try:
             done = subprocess.run(
-                [*self._base, *self._master[4:], "-O", verb, "-R", rule, "--", self._destination],
+                [*self._base, *self._socket, "-O", verb, "-R", rule, "--", self._destination],
                 capture_output=True,
                 text=True,
                 errors="replace",
@@ -363,7 +364,7 @@ class SshConduit(Conduit):
 
     def close(self, *, hurry: bool = False) -> None:
         try:
-            if not self._master:  # a forward through the user's own master would outlive us
+            if not self._socket:  # a forward through the user's own master would outlive us
                 for rule in self._forwards:
                     self._mux("cancel", rule)
             super().close(hurry=hurry)

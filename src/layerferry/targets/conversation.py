@@ -17,7 +17,7 @@ from layerferry.errors import ConnectError, LayerferryError, SourceError, Target
 from layerferry.events import Patience
 from layerferry.oci import limits
 from layerferry.oci.image import Image, is_digest
-from layerferry.protocol import FRAME, SIGN_OF_LIFE, VERSION, Capability, Reply, Verb
+from layerferry.protocol import FRAME, PLAIN, SIGN_OF_LIFE, VERSION, Capability, Reply, Verb
 from layerferry.targets.conduit import Conduit, SilenceError
 from layerferry.targets.engine_choice import TargetEngine
 from layerferry.targets.greeting import Greeting, Reader
@@ -126,7 +126,7 @@ class Conversation:
             match line.split():
                 case ["layerferry", version, *_] if version.isdecimal():
                     self._greeted = True
-                case ["layerferry", "plain"] if self._conduit.pipelined and not plain:
+                case words if words == PLAIN.split() and self._conduit.pipelined and not plain:
                     plain = True
                     self._send_script(script())
                     self._say(*self._opening)
