@@ -20,7 +20,7 @@ from layerferry.settings import environment
 from layerferry.settings.values import Settings
 from layerferry.streams import stderr, stdout
 from layerferry.targets.address import Ssh, host_of, start
-from layerferry.targets.conduit import SshTarget
+from layerferry.targets.ssh_target import SshTarget
 
 # A registry as a target is loaded when there is one.
 # ruff: noqa: PLC0415

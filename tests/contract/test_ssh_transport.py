@@ -13,7 +13,7 @@ from layerferry.errors import SourceError, UsageError
 from layerferry.sources.daemon.api import Daemon
 from layerferry.sources.daemon.ssh_transport import DialAdapter, command, ssh_target
 from layerferry.targets.address import Ssh
-from layerferry.targets.conduit import SshTarget, ssh_words
+from layerferry.targets.ssh_target import SshTarget, ssh_words
 
 LAST = "docker system dial-stdio"
 SSH = Ssh(("IdentityFile=/proc/7/fd/9", "User=x"), Path("/my/config"))

@@ -17,7 +17,8 @@ from layerferry import temporary
 from layerferry.ci.ssh_key import keep_in_agent
 from layerferry.errors import ConnectError
 from layerferry.targets.bastion import Bastion
-from layerferry.targets.conduit import SshConduit, SshTarget
+from layerferry.targets.conduit import SshConduit
+from layerferry.targets.ssh_target import SshTarget
 from packed import Picture, docker20, layout_files, named_entry, oci_archive, packed, write_folder
 
 ROOT = os.geteuid() == 0

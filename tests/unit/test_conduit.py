@@ -3,8 +3,9 @@
 import pytest
 
 from layerferry.errors import ConnectError, TargetError, UsageError
-from layerferry.targets.conduit import BOOTSTRAP, SshTarget
+from layerferry.targets.conduit import BOOTSTRAP
 from layerferry.targets.ssh_failures import explain, explain_forward
+from layerferry.targets.ssh_target import SshTarget
 
 # Targets.
 

@@ -3,8 +3,8 @@
 import pytest
 
 from layerferry.errors import UsageError
-from layerferry.targets.conduit import SshTarget
 from layerferry.targets.engine_choice import ENGINES, TargetEngine
+from layerferry.targets.ssh_target import SshTarget
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,7 @@ import contextlib
 import signal
 import threading
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from types import FrameType
 from typing import Any, cast
 
@@ -139,6 +140,35 @@ def test_a_signal_ends_what_hangs_and_leaves_what_is_done(hosts: Callable[..., H
 def test_who_ends_well_in_that_moment_has_ended_well(hosts: Callable[..., Hosts]) -> None:
     found, told = interrupted_after(hosts("hang", "just"), hanging=2, done=0, error=Interrupted())
     assert told == ["just"]
+    assert [result.error is None for result in found] == [False, False, True, True]
+
+
+def test_a_signal_while_a_thread_starts_loses_no_outcome(
+    hosts: Callable[..., Hosts], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`Thread.start` waits for the new thread, and a signal that ends that wait leaves the pool without knowing it."""
+    here = hosts("hang", "just")
+
+    class Pool(ThreadPoolExecutor):
+        def submit(self, *arguments: Any, **words: Any) -> Any:
+            submitted = super().submit(*arguments, **words)
+            assert here.hung.acquire(timeout=10)
+            if len(self._threads) == len(here.targets):
+                self._threads.clear()  # type: ignore[attr-defined]
+                raise Halt(Interrupted())
+            return submitted
+
+    monkeypatch.setattr(module, "ThreadPoolExecutor", Pool)
+    told: list[str] = []
+    returned = threading.Event()
+
+    def tell(some: Sequence[Result]) -> None:
+        returned.wait(0.2)  # whoever does not wait for this thread returns meanwhile
+        told.append(some[0].target)
+
+    found = fan(here, tell)
+    assert told == ["just"]
+    returned.set()
     assert [result.error is None for result in found] == [False, False, True, True]
 
 

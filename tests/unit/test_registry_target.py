@@ -5,9 +5,9 @@ import pytest
 from layerferry.errors import ConnectError, UsageError
 from layerferry.targets import is_registry
 from layerferry.targets.address import host_of
-from layerferry.targets.conduit import SshTarget
 from layerferry.targets.registry_address import Address, check_via, through
 from layerferry.targets.ssh_failures import explain_forward
+from layerferry.targets.ssh_target import SshTarget
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ from layerferry.ci.machine import Machine
 from layerferry.ci.ssh_identity import read_key, read_known_hosts
 from layerferry.ci.topology import detect
 from layerferry.errors import UsageError
-from layerferry.targets.conduit import SshTarget
+from layerferry.targets.ssh_target import SshTarget
 
 HOSTS = "web1 ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIE5vdEFLZXlCdXRUaGVTaGFwZU9mT25lISEhISEh"
 #: What a terminal, a CI or ssh_config could take for its own.

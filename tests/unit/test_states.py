@@ -45,7 +45,7 @@ def test_a_state_is_called_after_the_verb_that_leads_to_it() -> None:
 
 
 def test_the_page_says_what_ssh_and_the_watch_bound() -> None:
-    from layerferry.targets.conduit import SshTarget, ssh_words  # noqa: PLC0415
+    from layerferry.targets.ssh_target import SshTarget, ssh_words  # noqa: PLC0415
 
     words = ssh_words(SshTarget("host"))
     assert "ServerAliveInterval=15" in words

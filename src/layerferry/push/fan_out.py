@@ -3,7 +3,7 @@
 import contextlib
 import random
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from contextlib import AbstractContextManager
 from dataclasses import replace
@@ -66,10 +66,13 @@ def _to_several(
     with SharedSource(open_source, delivery.options.compression, jobs) as shared, ThreadPoolExecutor(jobs) as pool:
 
         def push(target: AnyTarget) -> None:
-            with contextlib.closing(shared.reader()) as first:
-                readers = chain([first], iter(shared.reader, None))  # one for each try
-                results = deliver(delivery, target, lambda: next(readers), outcomes.ended)
-            outcomes.add(target, results)
+            with outcomes.underway() as begun:
+                if not begun:
+                    return
+                with contextlib.closing(shared.reader()) as first:
+                    readers = chain([first], iter(shared.reader, None))  # one for each try
+                    results = deliver(delivery, target, lambda: next(readers), outcomes.ended)
+                outcomes.add(target, results)
 
         try:
             _wait({pool.submit(push, target) for target in targets})
@@ -79,6 +82,7 @@ def _to_several(
             shared.break_off()
             for target in targets:
                 target.connect.hang_up()
+            outcomes.wait()
             if outcomes.error is None:
                 raise
     return [
@@ -101,11 +105,30 @@ class _Outcomes:
 
     def __init__(self, tell: Callable[[Sequence[Result]], None]) -> None:
         self._tell = tell
-        self._lock = threading.Lock()
+        self._lock = threading.Condition()
+        self._underway = 0
         self._results: dict[int, list[Result]] = {}
         #: The signal's, that has ended the push.
         self.error: LayerferryError | None = None
         self.ended = threading.Event()
+
+    @contextlib.contextmanager
+    def underway(self) -> Iterator[bool]:
+        """While one target's push goes on; False where all has ended before it began."""
+        with self._lock:
+            begun = not self.ended.is_set()
+            self._underway += begun
+        try:
+            yield begun
+        finally:
+            with self._lock:
+                self._underway -= begun
+                self._lock.notify_all()
+
+    def wait(self) -> None:
+        """Wait for those that are under way. A pool does not know all of its threads where a signal came in between."""
+        with self._lock:
+            self._lock.wait_for(lambda: not self._underway)
 
     def add(self, target: AnyTarget, results: list[Result]) -> None:
         """Keep and tell them, unless it is our own hanging up that has made them failures."""
@@ -117,7 +140,7 @@ class _Outcomes:
     def break_off(self, error: LayerferryError | None) -> None:
         with self._lock:
             self.error = error
-        self.ended.set()
+            self.ended.set()
 
     def of(self, target: AnyTarget) -> list[Result] | None:
         return self._results.get(id(target))

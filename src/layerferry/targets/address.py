@@ -7,8 +7,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from layerferry.targets import is_registry
-from layerferry.targets.conduit import CommandConduit, Conduit, SshConduit, SshTarget, command_name
+from layerferry.targets.conduit import CommandConduit, Conduit, SshConduit, command_name
 from layerferry.targets.link import Link
+from layerferry.targets.ssh_target import SshTarget
 
 if TYPE_CHECKING:
     from layerferry.targets.bastion import Bastion

@@ -15,9 +15,9 @@ from layerferry import log
 from layerferry.errors import ConnectError, LayerferryError
 from layerferry.processes import child_environment
 from layerferry.settings import environment
-from layerferry.targets.conduit import SshTarget, ssh_words
 from layerferry.targets.ssh_failures import explain, explain_forward
 from layerferry.targets.ssh_settings import needed, told_by_ssh
+from layerferry.targets.ssh_target import SshTarget, ssh_words
 from layerferry.temporary import NO_SOCKETS, socket_folder
 
 _PERSIST = 60

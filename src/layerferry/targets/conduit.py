@@ -8,21 +8,19 @@ import subprocess
 import threading
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Self
-from urllib.parse import unquote
 
 from layerferry import log
-from layerferry.errors import ConnectError, LayerferryError, TargetError, UsageError
+from layerferry.errors import ConnectError, LayerferryError, TargetError
 from layerferry.oci import limits
 from layerferry.processes import child_environment, end
 from layerferry.protocol import PLAIN
 from layerferry.settings import environment
-from layerferry.targets.engine_choice import TargetEngine
 from layerferry.targets.ssh_failures import explain
 from layerferry.targets.ssh_settings import needed, shares, told_by_ssh
+from layerferry.targets.ssh_target import SshTarget, ssh_words
 from layerferry.targets.verdict import cut
 from layerferry.temporary import socket_folder
 
@@ -40,67 +38,6 @@ BOOTSTRAP = (
 _SLICE = 64 << 10
 #: Seconds from one look at what the other side says to the next, while it takes nothing.
 _GLANCE = 0.1
-
-
-@dataclass(frozen=True, slots=True)
-class SshTarget:
-    """A host that ssh knows how to reach. `destination` is [user@]host, as the user's ssh_config understands it."""
-
-    destination: str
-    port: int | None = None
-    engine: TargetEngine | None = None
-
-    @classmethod
-    def parse(cls, text: str) -> Self:
-        """Read `[ssh://][user@]host[:port][?engine=NAME[&namespace=NAMESPACE][&as=USER]]`; raises `UsageError`.
-
-        The host may be an ssh_config alias, or an address such as `[::1]`.
-        """
-        if ":" in text.strip().removeprefix("ssh://").rpartition("@")[0]:
-            host = text.rpartition("@")[2]
-            raise UsageError(
-                f"the target at {host!r} has a password in it",
-                hint="ssh takes none there, and others would see it. Use a key: ssh-copy-id, or LAYERFERRY_SSH_KEY.",
-            )
-        rest, _, query = text.strip().removeprefix("ssh://").partition("?")
-        rest = rest.rstrip("/")
-        if text.strip().startswith("ssh://"):  # a URI's user may be user%40corp, and its zone %25eth0 (RFC 6874)
-            rest = unquote(rest)
-        user, at, host = rest.rpartition("@")
-        port = ""
-        if host.startswith("["):
-            host, bracket, port = host[1:].partition("]")
-            if not bracket or (port and not port.startswith(":")):
-                raise UsageError(f"{text!r} is not a target", hint="Write an IPv6 address as [::1]:22.")
-            port = port[1:]
-        elif host.count(":") == 1:
-            host, _, port = host.partition(":")
-        # A user may be of a domain, CORP\user; none of these is ours to hand to a shell.
-        odd = (
-            not rest.isprintable()
-            or set(rest) & set(" '\"`$;|&<>")
-            or "\\" in host
-            or user.endswith("\\")
-            or ":" in user
-        )
-        if not host or host.startswith("-") or user.startswith("-") or odd:
-            raise UsageError(
-                f"{text!r} is not a target", hint="Write it as [user@]host[:port], or an ssh_config alias."
-            )
-        if port and not (port.isdigit() and 0 < int(port) < 1 << 16):
-            raise UsageError(f"{port!r} in {text!r} is not a port", hint="Write it as [user@]host[:port].")
-        return cls(f"{user}{at}{host}", int(port) if port else None, TargetEngine.of_query(query) if query else None)
-
-    @property
-    def host(self) -> str:
-        return self.destination.rpartition("@")[2]
-
-    def __str__(self) -> str:
-        user, at, host = self.destination.rpartition("@")
-        query = f"?{self.engine.query}" if self.engine else ""
-        if not self.port:
-            return self.destination + query
-        return (f"{user}{at}[{host}]:{self.port}" if ":" in host else f"{user}{at}{host}:{self.port}") + query
 
 
 class SilenceError(ConnectError):
@@ -373,19 +310,6 @@ class SshConduit(Conduit):
 
     def _explain(self, code: int, text: str) -> Exception:
         return explain(self.name, code, text, self.sent if self._heard else None)
-
-
-def ssh_words(
-    target: SshTarget, *, options: Sequence[str] = (), config: Path | None = None, interactive: bool = False
-) -> list[str]:
-    """The command line that calls ssh for `target`, up to where its destination goes."""
-    ours = ["ServerAliveInterval=15", "ServerAliveCountMax=4", f"ConnectTimeout={limits.CONNECTED:.0f}"]
-    if not interactive:
-        ours.append("BatchMode=yes")
-    words = ["ssh", "-T", *(["-F", str(config)] if config else [])]
-    for option in (*options, *ours):
-        words += ["-o", option]
-    return words if target.port is None else [*words, "-p", str(target.port)]
 
 
 def command_name(argv: Sequence[str]) -> str:

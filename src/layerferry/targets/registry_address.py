@@ -10,8 +10,8 @@ from layerferry.errors import UsageError
 from layerferry.oci.image import Name
 from layerferry.targets import is_registry
 from layerferry.targets.bastion import Bastion
-from layerferry.targets.conduit import SshTarget
 from layerferry.targets.link import Link
+from layerferry.targets.ssh_target import SshTarget
 
 _DOMAIN = re.compile(r"(?:[A-Za-z0-9](?:[A-Za-z0-9._-]*[A-Za-z0-9])?|\[[0-9a-fA-F:]+\])(?::[0-9]{1,5})?")
 _HOW = (

@@ -22,8 +22,8 @@ from layerferry.errors import SourceError
 from layerferry.process_socket import Piped, last_line
 from layerferry.registry_client.connections import Bounded, BoundedTls, pools
 from layerferry.targets.address import Ssh
-from layerferry.targets.conduit import SshTarget, ssh_words
 from layerferry.targets.ssh_settings import needed, told_by_ssh
+from layerferry.targets.ssh_target import SshTarget, ssh_words
 
 _KNOWN_HOSTS = "UserKnownHostsFile="
 
