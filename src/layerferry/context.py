@@ -108,7 +108,7 @@ class Context:
             settings.parsed_platform,
             jobs=settings.jobs,
             retries=settings.retries,
-            whole_layers=settings.whole_layers,
+            whole_layers="as asked" if settings.whole_layers else "",
             **chosen,
         )
 

@@ -58,7 +58,13 @@ class Result:
             "route": {"name": self.route.name, "reason": self.route.reason},
             "engine": self.engine,
             "layers": [
-                {"diff_id": step.layer.diff_id, "size": step.layer.size, "action": step.action, "reason": step.reason}
+                {
+                    "diff_id": step.layer.diff_id,
+                    "size": step.layer.size,
+                    "action": step.action,
+                    "bytes": step.lacking,
+                    "reason": step.reason,
+                }
                 for step in self.steps
             ],
             "bytes": {

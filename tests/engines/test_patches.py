@@ -20,9 +20,7 @@ from rig import Engine, Rig
 
 NAME = "patch-test/app:1"
 #: The command, for which a patch always pays.
-COMMAND = (
-    "from layerferry.push import patching; patching._pays = lambda *_: True; from layerferry.cli import main; main()"
-)
+COMMAND = "from layerferry.push import patching; patching.Estimate.pays = True; from layerferry.cli import main; main()"
 
 
 def layer(version: int) -> bytes:

@@ -187,8 +187,14 @@ def test_json_is_one_object_whatever_happened_before() -> None:
     report.finish([done(planned(900, 100, there=1))], 1.23456)
     (result,) = json.loads(out.getvalue())["results"]
     assert result["layers"] == [
-        {"diff_id": IDS[0], "size": 900, "action": "reuse", "reason": "the target has it with all layers below"},
-        {"diff_id": IDS[1], "size": 100, "action": "send", "reason": "the target lacks it"},
+        {
+            "diff_id": IDS[0],
+            "size": 900,
+            "action": "reuse",
+            "bytes": 0,
+            "reason": "the target has it with all layers below",
+        },
+        {"diff_id": IDS[1], "size": 100, "action": "send", "bytes": 100, "reason": "the target lacks it"},
     ]
     assert result["bytes"] == {"image": 1000, "delta": 100, "sent": 5000, "received": 9}
     assert (result["image_id"], result["verified"], result["error"]) == (IDS[1], True, None)

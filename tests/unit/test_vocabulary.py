@@ -49,7 +49,7 @@ METAPHORS = (
 
 def image(*, stored: bool = False) -> Image:
     ids = [f"sha256:{letter * 64}" for letter in "ab"]
-    return Image("app:1", ids[0], Platform("linux", "amd64"), Layer.chain(ids, [900, 100]), stored)
+    return Image("app:1", ids[0], Platform("linux", "amd64"), Layer.chain(ids, [900, 100])).as_stored([stored, False])
 
 
 def result(*, stored: bool = False, **more: Any) -> Result:

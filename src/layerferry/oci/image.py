@@ -192,12 +192,13 @@ class Layer:
     """One change set.
 
     `size` is in bytes: of a daemon's layer uncompressed, as its history says, so it is an estimate; of one in a layout,
-    an archive or a registry that of its blob as stored.
+    an archive or a registry that of its blob as stored, which is `packed` where that is compressed.
     """
 
     diff_id: str
     chain_id: str
     size: int = 0
+    packed: bool = False
 
     def __post_init__(self) -> None:
         Digest(self.diff_id)
@@ -216,14 +217,13 @@ class Image:
     """An image as its source describes it before anything of it is read.
 
     `id` is what the source calls its image ID: the config's digest, or, with docker's containerd image store,
-    that of the manifest or index. With `stored`, the layers' sizes are those of blobs of which some are compressed.
+    that of the manifest or index.
     """
 
     reference: str
     id: str
     platform: Platform
     layers: tuple[Layer, ...]
-    stored: bool = False
 
     def __post_init__(self) -> None:
         Digest(self.id)
@@ -239,10 +239,15 @@ class Image:
         """Bytes of all layers, as `sizes_are` says."""
         return sum(layer.size for layer in self.layers)
 
+    def as_stored(self, packed: Iterable[bool]) -> Self:
+        """The same, its layers being blobs of which some are compressed."""
+        layers = tuple(replace(layer, packed=one) for layer, one in zip(self.layers, packed, strict=True))
+        return replace(self, layers=layers)
+
     @property
     def sizes_are(self) -> Literal["uncompressed", "stored"]:
         """What the sizes of the layers are, and all that is counted by them."""
-        return "stored" if self.stored else "uncompressed"
+        return "stored" if any(layer.packed for layer in self.layers) else "uncompressed"
 
 
 _NAME_PART = r"[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*"

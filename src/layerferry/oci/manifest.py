@@ -277,7 +277,7 @@ class _Search:
         stated, descriptors = parse_manifest(manifest, place)
         config = self._read(stated)
         image = parse_config(config, reference, [blob.size for blob in descriptors], kind=stated.media_type)
-        image = replace(image, stored=any(blob.media_type != MEDIA_TYPE_LAYER for blob in descriptors))
+        image = image.as_stored(blob.media_type != MEDIA_TYPE_LAYER for blob in descriptors)
         by_diff_id = dict(reversed(tuple(zip(image.diff_ids, descriptors, strict=True))))
         return Found(image, config, by_diff_id, (media_type, data), entry.names)
 

@@ -1,7 +1,7 @@
 """Which layers a target lacks: a pure function of an image and the target's inventory."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 
 from layerferry.oci.image import Descriptor, Image, Layer
@@ -43,6 +43,11 @@ class Step:
     #: Of a patched layer, the bytes that the target lacked, before compression.
     new: int = 0
 
+    @property
+    def lacking(self) -> int:
+        """Bytes of the layer that the target lacked."""
+        return {Action.REUSE: 0, Action.SEND: self.layer.size, Action.PATCH: self.new}[self.action]
+
 
 @dataclass(frozen=True, slots=True)
 class Plan:
@@ -68,7 +73,7 @@ class Plan:
     @property
     def lacking(self) -> int:
         """Bytes of these that the target lacks: of a patched layer those that are new."""
-        return sum(step.new if step.action is Action.PATCH else step.layer.size for step in self._sent.values())
+        return sum(step.lacking for step in self._sent.values())
 
     @property
     def reused(self) -> tuple[Layer, ...]:
@@ -101,6 +106,17 @@ def complete(image: Image) -> Plan:
     return Plan(
         image, tuple(Step(layer, Action.REUSE, "the target has the image") for layer in image.layers), Inventory()
     )
+
+
+def whole(before: Plan, layers: Collection[str], why: str) -> Plan:
+    """The plan, which tells why some of the layers to send go whole and not as patches."""
+    steps = (
+        replace(step, reason=f"{step.reason}; whole, {why}")
+        if step.action is Action.SEND and step.layer.diff_id in layers
+        else step
+        for step in before.steps
+    )
+    return replace(before, steps=tuple(steps))
 
 
 def _judge(layer: Layer, inventory: Inventory, *, below: bool) -> tuple[Action, str]:

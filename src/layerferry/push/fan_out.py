@@ -169,7 +169,7 @@ def deliver(
                 raise
             if isinstance(error, PatchError):
                 delivery.emit(Warned(target.name, f"patches do not do, whole layers go: {error.message}"))
-                delivery = replace(delivery, options=replace(delivery.options, whole_layers=True))
+                delivery = replace(delivery, options=replace(delivery.options, whole_layers="for its patch failed"))
             elif (
                 tries == delivery.options.retries
                 or not error.transient

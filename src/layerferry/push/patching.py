@@ -6,8 +6,9 @@ and the layer is matched against them, before the first byte of an archive goes.
 
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Self
 
 from layerferry.chunks import at_most, bytes_of, checked, copied, damage, exhaust, most_of, plain_chunks
 from layerferry.disk import KeptFile
@@ -20,10 +21,9 @@ from layerferry.patch import target_program as program
 from layerferry.patch.recipe import Recipe, literal
 from layerferry.patch.text import word
 from layerferry.push.delivery import Item
+from layerferry.result import size
 from layerferry.targets.conversation import Conversation
 
-#: Bytes of a layer, as its source counts them, from which on a recipe may be worth its round trips.
-_SMALLEST = 2 << 20
 #: Bytes that are sent to see what the line carries, and more of them where it carries much.
 _PROBES = (64 << 10, 256 << 10)
 #: Bytes a second from which on the first probe tells too little: what it takes are processes there.
@@ -34,7 +34,7 @@ _READ = 120e6
 _MATCHED = 60e6
 #: zstd's, where the user says none: a recipe is small, and its line slow.
 LEVEL = 12
-#: What layers shrink to on the wire, where they are not compressed already.
+#: What a layer shrinks to when it is compressed: on the wire, or in its source.
 _PACKED = 0.35
 #: Seconds that the round trips and the start of python3 take, beyond the line's own.
 _START = 0.4
@@ -42,33 +42,64 @@ _START = 0.4
 
 @dataclass(frozen=True, slots=True)
 class Patches:
-    """The layers that go as recipes, by diff ID, and by their digests the numbers of the target's files."""
+    """The layers that go as recipes, by diff ID, and by their digests the numbers of the target's files.
 
-    layers: frozenset[str]
-    known: Mapping[bytes, int]
+    Where there are none, `why` says so.
+    """
+
+    layers: frozenset[str] = frozenset()
+    known: Mapping[bytes, int] = field(default_factory=dict)
+    why: str = ""
 
 
-def find_patches(conversation: Conversation, items: Sequence[Item], holders: Iterable[str]) -> Patches | None:
-    """Ask the target for its old files, where layers are large enough, and the line slow enough, for that.
+@dataclass(frozen=True, slots=True)
+class Estimate:
+    """What some layers take in seconds: whole, and as recipes. `rate` is in bytes a second, `trip` in seconds."""
+
+    whole: float
+    patch: float
+    rate: float
+
+    @classmethod
+    def of(cls, layers: Iterable[Layer], rate: float, trip: float) -> Self:
+        """By the sizes that their sources tell, of which some are those of compressed blobs: these go as they are."""
+        wire = plain = 0.0
+        for layer in layers:
+            wire += layer.size * (1 if layer.packed else _PACKED)
+            plain += layer.size / (_PACKED if layer.packed else 1)
+        return cls(wire / rate, _START + 4 * trip + plain / _READ + plain / _MATCHED, rate)
+
+    @property
+    def pays(self) -> bool:
+        return self.patch < self.whole
+
+    def __str__(self) -> str:
+        return f"which takes {self.whole:.1f} s at {size(self.rate)}/s, and as a patch {self.patch:.1f} s"
+
+
+def find_patches(
+    conversation: Conversation, items: Sequence[Item], large: Sequence[Layer], holders: Iterable[str]
+) -> Patches:
+    """Ask the target for its old files, where the line is slow enough for the `large` layers.
 
     `holders` are images there that have some of the layers; those that the names stand for now are looked at first.
     """
-    layers = {layer.diff_id: layer for item in items for layer in item.plan.sent if layer.size >= _SMALLEST}
-    if not layers:
-        return None
     start = time.monotonic()
     if not conversation.prepare(word()):
-        return None
+        return Patches(why="for the target has no python3 that runs")
     trip = time.monotonic() - start
-    if not _pays(layers.values(), _rate(conversation, trip), trip):
-        return None
+    estimate = Estimate.of(large, _rate(conversation, trip), trip)
+    if not estimate.pays:
+        return Patches(why=str(estimate))
     most = max(items, key=lambda item: item.plan.delta)
     candidates = dict.fromkeys([name for item in items for name in item.names] + [one for one in holders if one])
     told = conversation.files(most.image.id, candidates)
     known: dict[bytes, int] = {}
     for number, start in enumerate(range(0, len(told) - program.DIGEST + 1, program.DIGEST)):
         known.setdefault(told[start : start + program.DIGEST], number)
-    return Patches(frozenset(layers), known) if known else None
+    if not known:
+        return Patches(why="for the target has no older files of it")
+    return Patches(frozenset(layer.diff_id for layer in large), known)
 
 
 def _seconds(work: Callable[[], object]) -> float:
@@ -80,18 +111,12 @@ def _seconds(work: Callable[[], object]) -> float:
 def _rate(conversation: Conversation, trip: float) -> float:
     """Bytes a second that the line carries, as far as a probe tells, beyond its round trip."""
     rate = 0.0
-    for size in _PROBES:
-        probe = bytes(size)
-        rate = size / max(_seconds(lambda: conversation.probe(probe)) - trip, 1e-4)  # noqa: B023 - called at once
+    for count in _PROBES:
+        probe = bytes(count)
+        rate = count / max(_seconds(lambda: conversation.probe(probe)) - trip, 1e-4)  # noqa: B023 - called at once
         if rate < _QUICK:
             break
     return rate
-
-
-def _pays(layers: Iterable[Layer], rate: float, trip: float) -> bool:
-    """Whether recipes of the layers are quicker than the layers at that rate."""
-    size = sum(layer.size for layer in layers)
-    return _START + 4 * trip + size / _READ + size / _MATCHED < size * _PACKED / rate
 
 
 class PatchedContent:
@@ -119,14 +144,14 @@ class PatchedContent:
 
     def _match(self, blob: Blob, patches: Patches, ask: Callable[[str, bytes], bytes]) -> Blob:
         recipe = Recipe(patches.known, self._folder / f"{blob.diff_id.removeprefix('sha256:')}.new")
-        stored, size, place = iter(blob.chunks), blob.descriptor.size, f"layer {blob.descriptor.digest}"
+        stored, count, place = iter(blob.chunks), blob.descriptor.size, f"layer {blob.descriptor.digest}"
         if blob.descriptor.is_compressed:
             with damage(place):
                 plain = plain_chunks(stored, blob.descriptor.media_type)
-                recipe.read(at_most(plain, most_of(size), place), most_of(size))
+                recipe.read(at_most(plain, most_of(count), place), most_of(count))
             exhaust(stored)
         else:
-            recipe.read(at_most(stored, size, place), size)
+            recipe.read(at_most(stored, count, place), count)
         if recipe.digest != blob.diff_id:
             raise SourceError(f"{place} is not {blob.diff_id}, but {recipe.digest}")
         recipe.resolve(ask)

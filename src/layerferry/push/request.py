@@ -57,8 +57,8 @@ class Options:
     retries: int = 3
     #: The signatures for targets that want them; None where there are none.
     offer: "Offer | None" = None
-    #: Whether a layer always goes whole, and never as a recipe.
-    whole_layers: bool = False
+    #: Why a layer always goes whole, and never as a recipe, in words behind "whole,"; empty where it may.
+    whole_layers: str = ""
 
 
 def nameless(reference: str) -> UsageError:

@@ -16,7 +16,7 @@ from layerferry.events import SENDING_EVERY, Emit, Greeted, Loading, Sending, St
 from layerferry.oci.delta_archive import Archive, ArchiveBytes, ArchivedImage, Manifest
 from layerferry.oci.image import MEDIA_TYPE_LAYER_ZSTD, Image, Platform
 from layerferry.oci.manifest import pick
-from layerferry.oci.plan import complete, plan
+from layerferry.oci.plan import complete, plan, whole
 from layerferry.oci.store_kind import StoreKind
 from layerferry.push.delivery import Item
 from layerferry.push.request import Options, Wanted
@@ -31,6 +31,9 @@ from layerferry.temporary import TemporaryFolder
 
 if TYPE_CHECKING:
     from layerferry.push.patching import Patches
+
+#: Bytes of a layer, as its source counts them, from which on a patch may be worth its round trips.
+_LARGE = 2 << 20
 
 # Patches are loaded where there are some: hence the imports inside functions.
 # ruff: noqa: PLC0415
@@ -152,7 +155,7 @@ class HostDestination:
             spool = Path(stack.enter_context(TemporaryFolder()))
             images = self._fetch(stack, items, spool)
             patches = self._find_patches(items)
-            if patches is None:
+            if not patches:
                 archive = Archive(images, packed=method is Method.ZSTD)
                 stream = compress(self._watched(archive.pieces(), items), method, self._options.compression.level)
                 shown = self._conversation.load(_expected(images), method, self._sent(stream))
@@ -167,12 +170,23 @@ class HostDestination:
         return [image.incoming for image in images]
 
     def _find_patches(self, items: Sequence[Item]) -> "Patches | None":
-        if not self._greeting.patch or self._options.whole_layers:
+        """What a target has of large layers in its older files. Where these go whole, their plan says why."""
+        large = {layer.diff_id: layer for item in items for layer in item.plan.sent if layer.size >= _LARGE}
+        if not large:
             return None
-        from layerferry.push.patching import find_patches
+        why, patches = self._options.whole_layers, None
+        if not why and not self._greeting.patch:
+            why = "for nothing on the target reads its older files"
+        elif not why:
+            from layerferry.push.patching import find_patches
 
-        holders = [self._greeting.holdings[item.image.id].holder for item in items]
-        return find_patches(self._conversation, items, holders)
+            holders = [self._greeting.holdings[item.image.id].holder for item in items]
+            patches = find_patches(self._conversation, items, list(large.values()), holders)
+            why = patches.why
+        if why:
+            for item in items:
+                item.plan = whole(item.plan, large, why)
+        return None if why else patches
 
     def _load_patched(
         self, items: Sequence[Item], images: Sequence[ArchivedImage], patches: "Patches", spool: Path

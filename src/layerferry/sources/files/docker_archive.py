@@ -7,7 +7,7 @@ tar it is the diff ID, and a compressed one (kaniko, buildx) is read to know it,
 
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
 
@@ -82,7 +82,7 @@ def read(tarball: Tarball, reference: str, selector: str, platform: Platform | N
         raise SourceError(f"{tarball.place} is damaged: {record.config} is {digest_of(config)}")
     members = [_member(tarball, path) for path in record.layers]
     image = parse_config(config, reference, [member.size for member in members])
-    image = replace(image, stored=any(layer_type(member.head) != MEDIA_TYPE_LAYER for member in members))
+    image = image.as_stored(layer_type(member.head) != MEDIA_TYPE_LAYER for member in members)
     if platform and not platform.runs(image.platform):
         raise SourceError(f"{reference} is not there for {platform}", hint=f"It is there for {image.platform}.")
     descriptors = {

@@ -1,0 +1,103 @@
+"""Whether a layer goes as a patch: by what both would take, from the sizes that its source tells."""
+
+import base64
+from collections.abc import Iterable
+from typing import Any
+
+import pytest
+
+from layerferry.oci.image import Image, Layer, Platform
+from layerferry.oci.plan import Action, Inventory, plan, whole
+from layerferry.push import patching
+from layerferry.push.patching import Estimate
+
+MB = 1_000_000
+IDS = [f"sha256:{letter * 64}" for letter in "abc"]
+
+
+def layer(size: int, *, packed: bool = False) -> Layer:
+    return Layer(IDS[0], IDS[0], size, packed)
+
+
+@pytest.mark.parametrize("rate", [0.1 * MB, 1 * MB, 5 * MB, 12 * MB, 100 * MB])
+def test_a_layer_that_is_stored_compressed_costs_what_the_same_layer_of_a_daemon_does(rate: float) -> None:
+    """Registries, layouts and archives tell sizes of blobs, of which most are packed: nothing shrinks twice."""
+    plain, packed = (
+        Estimate.of([one], rate, 0.01) for one in (layer(280 * MB), layer(round(280 * MB * 0.35), packed=True))
+    )
+    assert packed.whole == pytest.approx(plain.whole, rel=0.01)
+    assert packed.patch == pytest.approx(plain.patch, rel=0.01)
+    assert packed.pays is plain.pays
+
+
+def test_some_layers_of_an_image_may_be_packed_and_others_plain() -> None:
+    both = Estimate.of([layer(35 * MB, packed=True), layer(100 * MB)], MB, 0)
+    assert both.whole == pytest.approx(70)
+
+
+@pytest.mark.parametrize(("rate", "pays"), [(1.25 * MB, True), (0.25 * MB, True), (100 * MB, False)])
+def test_a_slow_line_pays_and_a_quick_one_does_not(rate: float, pays: bool) -> None:
+    assert Estimate.of([layer(264 * MB)], rate, 0.04).pays is pays
+    assert Estimate.of([layer(70 * MB, packed=True)], rate, 0.04).pays is pays
+
+
+def test_a_small_layer_does_not_pay_on_a_line_with_a_long_way() -> None:
+    assert not Estimate.of([layer(2 * MB)], 1.25 * MB, 0.3).pays
+
+
+def test_a_layer_that_goes_whole_says_why_and_one_that_is_reused_does_not() -> None:
+    image = Image("app:1", IDS[0], Platform("linux", "amd64"), Layer.chain(IDS, [900, 100, 50]))
+    before = plan(image, Inventory(chain_ids=frozenset([image.layers[0].chain_id])))
+    told = whole(before, [IDS[0], IDS[1]], "as asked")
+    assert [step.reason for step in told.steps] == [
+        "the target has it with all layers below",
+        "the target lacks it; whole, as asked",
+        "the target lacks it",
+    ]
+    assert [step.lacking for step in told.steps] == [0, 100, 50]
+    assert [step.action for step in told.steps] == [Action.REUSE, Action.SEND, Action.SEND]
+
+
+class Target:
+    """A conversation with a target that has a python3, or none, and digests of older files."""
+
+    def __init__(self, *, runs: bool = True, told: bytes = b"") -> None:
+        self.runs, self.told, self.asked = runs, told, list[str]()
+
+    def prepare(self, word: str) -> bool:
+        assert base64.b64decode(word)
+        return self.runs
+
+    def probe(self, data: bytes) -> None:
+        self.asked.append(f"probe {len(data)}")
+
+    def files(self, image_id: str, candidates: Iterable[str]) -> bytes:
+        self.asked += [f"files {image_id}", *candidates]
+        return self.told
+
+
+class Item:
+    names = ("docker.io/library/app:1",)
+
+    def __init__(self) -> None:
+        self.image = Image("app:1", IDS[0], Platform("linux", "amd64"), Layer.chain(IDS[:1], [100 * MB]))
+        self.plan = plan(self.image, Inventory())
+
+
+@pytest.mark.parametrize(
+    ("target", "rate", "why"),
+    [
+        (Target(runs=False), MB, "for the target has no python3 that runs"),
+        (Target(), MB, "for the target has no older files of it"),
+        (Target(), 50 * MB, "which takes 0.7 s at 50.0 MB/s, and as a patch 2.9 s"),
+        (Target(told=bytes(32)), MB, ""),
+    ],
+)
+def test_why_there_are_no_patches_is_told(monkeypatch: Any, target: Any, rate: float, why: str) -> None:
+    monkeypatch.setattr(patching, "_rate", lambda *_: rate)
+    item: Any = Item()
+    found = patching.find_patches(target, [item], item.image.layers, [IDS[1], ""])
+    assert found.why == why
+    assert bool(found.layers) is not bool(why)
+    if not why:
+        assert target.asked == [f"files {IDS[0]}", "docker.io/library/app:1", IDS[1]]
