@@ -182,9 +182,10 @@ def test_no_expression_is_pasted_into_a_script(name: str) -> None:
 def parse(line: str) -> None:
     """Parse a command line as click would, without running it; raises `click.UsageError`."""
     _, name, *arguments = shlex.split(line)
-    if name not in cli.commands:
+    parent = click.Context(cli, **cli.context_settings)
+    if (command := cli.get_command(parent, name)) is None:
         raise click.UsageError(f"no command {name}")
-    cli.commands[name].make_context(name, arguments, parent=click.Context(cli, **cli.context_settings))
+    command.make_context(name, arguments, parent=parent)
 
 
 def test_the_index_names_every_example() -> None:

@@ -284,9 +284,10 @@ def settings_of(call: Call, monkeypatch: pytest.MonkeyPatch) -> Settings:
 def parse(argv: tuple[str, ...]) -> None:
     """Parse a command line as click would, without running it; raises `click.UsageError`."""
     name, *arguments = argv[1:]
-    if name not in cli.commands:
+    parent = click.Context(cli, **cli.context_settings)
+    if (command := cli.get_command(parent, name)) is None:
         raise click.UsageError(f"no command {name}")
-    cli.commands[name].make_context(name, arguments, parent=click.Context(cli, **cli.context_settings))
+    command.make_context(name, arguments, parent=parent)
 
 
 # What the examples do

@@ -20,8 +20,10 @@ def parse(line: str) -> None:
     """Parse a command line as click would, without running it; raises `click.UsageError`."""
     words = [word for word in shlex.split(line) if not re.match(r"[A-Z_]+=", word)]
     name, arguments = words[1], words[2:]
-    command = cli.commands[name]
-    command.make_context(name, list(arguments), parent=click.Context(cli, **cli.context_settings))
+    parent = click.Context(cli, **cli.context_settings)
+    command = cli.get_command(parent, name)
+    assert command, line
+    command.make_context(name, list(arguments), parent=parent)
 
 
 def test_there_are_commands_to_check() -> None:

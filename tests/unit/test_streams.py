@@ -12,6 +12,7 @@ import pytest
 
 import layerferry.__main__ as entry
 from layerferry import cli, streams
+from layerferry.cli.around import end
 from layerferry.errors import LayerferryError, TargetError
 from layerferry.streams import Stream, stderr, stdout, taken
 
@@ -175,7 +176,7 @@ def test_the_exit_code_is_the_images_unless_all_that_was_asked_for_is_lost(
     monkeypatch.setattr(sys, "stdout", Stream(Refusing(errno.ENOSPC)))
     stdout().line("something")
     with pytest.raises(SystemExit) as ended:
-        cli._end(code, asked=asked)
+        end(code, asked=asked)
     assert ended.value.code == ends
     assert capsys.readouterr().err.startswith("layerferry: stdout could not be written: it is full\n")
 
@@ -184,7 +185,7 @@ def test_what_still_waits_counts_as_well(monkeypatch: pytest.MonkeyPatch) -> Non
     monkeypatch.setattr(sys, "stdout", Stream(Refusing(errno.ENOSPC)))
     sys.stdout.write("no end of a line")
     with pytest.raises(SystemExit) as ended:
-        cli._end(0, asked=True)
+        end(0, asked=True)
     assert ended.value.code == 1
 
 

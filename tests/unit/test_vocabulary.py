@@ -104,8 +104,10 @@ def options(command: click.Command) -> Iterator[tuple[str, str]]:
     yield command.name or "", command.help or ""
     for parameter in command.params:
         yield parameter.name or "", getattr(parameter, "help", None) or ""
-    for inner in getattr(command, "commands", {}).values():
-        yield from options(inner)
+    if isinstance(command, click.Group):
+        context = click.Context(command)
+        for inner in filter(None, (command.get_command(context, name) for name in command.list_commands(context))):
+            yield from options(inner)
 
 
 def test_help_settings_and_readme_have_one_word_for_one_thing() -> None:

@@ -1,0 +1,70 @@
+"""What the commands share: the log, the key and known hosts of variables, the report, the end."""
+
+import contextlib
+import sys
+from dataclasses import replace
+from typing import TYPE_CHECKING, NoReturn
+
+from layerferry import log, settings
+from layerferry.errors import OutputError
+from layerferry.streams import stderr, stdout
+from layerferry.targets.address import Ssh
+
+if TYPE_CHECKING:
+    from layerferry.report import Report
+    from layerferry.settings.values import Settings
+
+# ssh is started first of all, and shakes hands while we load the rest: hence the imports inside functions.
+# ruff: noqa: PLC0415
+
+_OF_THE_IMAGES = "What became of the images is not touched by that."
+
+
+def open_log(path: str | None) -> None:
+    """Open the log where one is asked for; without one, ssh is not to wait for the settings."""
+    if path or settings.has_log():
+        log_to(settings.load({"log": path}))
+
+
+def log_to(chosen: "Settings") -> None:
+    if chosen.log:
+        from layerferry.settings.values import origins
+
+        log.open_file(chosen.log, chosen.known_secrets, settings.environment())
+        for origin in origins(chosen, settings.environment(), {}):
+            if origin.source != "default":
+                log.note("settings", f"{origin.variable}={origin.value}")
+
+
+def with_material(stack: contextlib.ExitStack, ssh: Ssh) -> Ssh:
+    """How to call ssh, with the key and the known hosts that variables give."""
+    if not settings.has_ssh_material():
+        return ssh
+    from layerferry.context import ssh_options
+
+    options = stack.enter_context(ssh_options(settings.load()))
+    return replace(ssh, options=(*ssh.options, *options))
+
+
+def open_report(*, as_json: bool) -> "Report":
+    from layerferry.report import JsonReport, PlainReport
+
+    if as_json:
+        return JsonReport(stdout(), stderr().line)
+    if not stdout().isatty():
+        return PlainReport(stdout().line)
+    from layerferry.report.terminal import TerminalReport
+
+    return TerminalReport()
+
+
+def end(code: int, *, asked: bool = False) -> NoReturn:
+    """End with `code`: it tells of the images, whatever became of the log.
+
+    Where nothing but an answer on stdout was `asked` for, one that cannot be written is a failure.
+    """
+    out = stdout()
+    out.flush()
+    if trouble := out.trouble:
+        stderr().complain(OutputError(f"stdout could not be written: {trouble}", hint=_OF_THE_IMAGES))
+    sys.exit(code or (OutputError.exit_code if asked and trouble else 0))

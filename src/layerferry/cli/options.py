@@ -1,0 +1,88 @@
+"""Options and commands as click has them, with what our help adds: groups, examples, and the variable of a setting."""
+
+import inspect
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+
+WHAT = "What, and where to"
+HOW = "How"
+SSH = "ssh"
+TOLD = "What is told"
+_Function = TypeVar("_Function", bound=Callable[..., Any])
+#: The groups of a help page, in this order.
+_GROUPS = (WHAT, HOW, SSH, TOLD)
+
+
+class Option(click.Option):
+    """An option in a group of its help page. Its value goes to the setting of its name where it `is_setting`."""
+
+    def __init__(self, *words: Any, group: str = HOW, is_setting: bool = False, **how: Any) -> None:
+        super().__init__(*words, **how)
+        self.group = group
+        self.is_setting = is_setting
+
+    def get_help_record(self, ctx: click.Context) -> tuple[str, str] | None:
+        record = super().get_help_record(ctx)
+        if record is None or not self.is_setting:
+            return record
+        from layerferry.settings.values import variables  # noqa: PLC0415 - for help alone
+
+        return record[0], f"{record[1]}  [{variables(str(self.name))[0]}]"
+
+
+class Command(click.Command):
+    """A command whose help page has its summary and `examples` first, and its options in their groups."""
+
+    def __init__(self, *words: Any, examples: Sequence[str] = (), **how: Any) -> None:
+        super().__init__(*words, **how)
+        self.examples = examples
+
+    @property
+    def settings(self) -> list[str]:
+        """The names of the options that are settings."""
+        return [str(option.name) for option in self.params if isinstance(option, Option) and option.is_setting]
+
+    def format_help_text(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        del ctx
+        summary, _, rest = inspect.cleandoc(self.help or "").partition("\n\n")
+        for text in (summary, rest):
+            if text:
+                formatter.write_paragraph()
+                with formatter.indentation():
+                    formatter.write_text(text)
+            if text is summary and self.examples:
+                with formatter.section("Examples"):
+                    formatter.write("".join(f"{'':{formatter.current_indent}}{line}\n" for line in self.examples))
+
+    def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        grouped: dict[str, list[tuple[str, str]]] = {group: [] for group in _GROUPS}
+        for parameter in self.get_params(ctx):
+            if isinstance(parameter, click.Option) and (record := parameter.get_help_record(ctx)):
+                grouped[getattr(parameter, "group", TOLD)].append(record)
+        for group, records in grouped.items():
+            if records:
+                with formatter.section("Options" if list(filter(None, grouped.values())) == [records] else group):
+                    formatter.write_dl(records)
+
+
+def option(*words: str, group: str = HOW, is_setting: bool = False, **how: Any) -> Callable[[_Function], _Function]:
+    """Declare an option. One that is a setting has the setting's name, and reaches `settings.load` by itself."""
+    return click.option(*words, cls=Option, group=group, is_setting=is_setting, **how)
+
+
+#: `streams.trace` reads it, before click does.
+DEBUG = option("--debug", group=TOLD, is_flag=True, expose_value=False, help="Show the traceback of an error.")
+PLATFORM = option("--platform", is_setting=True, metavar="OS/ARCH", help="Which platform of a multi-platform image.")
+LOG = option("--log", group=TOLD, metavar="FILE", help="Append a log of the run to it, secrets masked.")
+JSON = option("--json", "as_json", group=TOLD, is_flag=True, help="Print one JSON object, and nothing else, on stdout.")
+DRY_RUN = option("--dry-run", group=TOLD, is_flag=True, help="Show what would be sent, and send nothing.")
+VIA = option("--via", group=WHAT, default="", metavar="HOST", help="The host that reaches a registry, as ssh names it.")
+SSH_OPTION = option(
+    "--ssh-option", "ssh_options", group=SSH, multiple=True, metavar="KEY=VALUE", help="ssh's -o.  [repeatable]"
+)
+SSH_CONFIG = option(
+    "--ssh-config", group=SSH, type=click.Path(exists=True, dir_okay=False, path_type=Path), help="ssh's -F."
+)

@@ -1,0 +1,162 @@
+"""The command `push`: its words, images first and targets last, and its options."""
+
+import contextlib
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+import click
+
+from layerferry import settings
+from layerferry.cli import options
+from layerferry.cli.around import end, open_log, open_report, with_material
+from layerferry.cli.options import WHAT, option
+from layerferry.errors import UsageError
+from layerferry.streams import stderr
+from layerferry.targets import is_registry
+from layerferry.targets.address import AnyTarget, Ssh, start
+from layerferry.targets.engine_choice import TargetEngine
+
+# ssh is started first of all, and shakes hands while we load the rest: hence the imports inside functions.
+# ruff: noqa: PLC0415
+
+_EXAMPLES = (
+    "layerferry push app:2 deploy@prod",
+    "layerferry push app:2 web:2 deploy@prod --to deploy@eu",
+    "layerferry push oci:build/image deploy@prod --name app:2",
+    "layerferry push app:2 -- kubectl exec -i pod -- sh",
+)
+
+
+class PushCommand(options.Command):
+    """`push IMAGE... -- COMMAND...`: what follows `--` is a conduit, and click would not tell us where it began."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        if "--" in args:
+            split = args.index("--")
+            ctx.meta["layerferry.command"] = tuple(args[split + 1 :])
+            args = args[:split]
+        return super().parse_args(ctx, args)
+
+
+@click.command(cls=PushCommand, examples=_EXAMPLES, no_args_is_help=True, options_metavar="[OPTIONS]")
+@click.argument("words", nargs=-1, metavar="IMAGE... TARGET | IMAGE... -- COMMAND...")
+@option("--to", "more", group=WHAT, multiple=True, metavar="TARGET", help="A further target.  [repeatable]")
+@option(
+    "--name",
+    "names",
+    group=WHAT,
+    multiple=True,
+    metavar="NAME[:TAG]",
+    help="The name on the target, if not the source's.  [repeatable]",
+)
+@options.VIA
+@option(
+    "--engine",
+    group=WHAT,
+    default="",
+    metavar="[USER@]NAME[:NAMESPACE]",
+    help="The target's engine: docker, podman, k3s, rke2, k0s, microk8s, ctr or nerdctl, all but two with a "
+    "namespace of containerd; root@podman is root's, user@docker a rootless one.  [default: found]",
+)
+@option("--route", is_setting=True, metavar="NAME", help="auto, registry, ngrok or export.  [default: auto]")
+@options.PLATFORM
+@option("--allow-platform-mismatch", is_flag=True, help="Push an image that the target's platform cannot run.")
+@option("--compression", is_setting=True, metavar="METHOD[:LEVEL]", help="auto, zstd, gzip or none.  [default: auto]")
+@option("--sign-key", is_setting=True, metavar="FILE", help="Sign the images, where the target wants them signed.")
+@option(
+    "--signature", "signatures", is_setting=True, multiple=True, metavar="FILE", help="What `sign` wrote.  [repeatable]"
+)
+@option("--jobs", is_setting=True, type=int, metavar="N", help="How many targets to push to at once.  [default: 8]")
+@option("--whole-layers", is_setting=True, is_flag=True, default=None, help="Send layers whole, and never as patches.")
+@option(
+    "--retries", is_setting=True, type=int, metavar="N", help="Further tries where a connection breaks.  [default: 3]"
+)
+@option(
+    "--timeout",
+    is_setting=True,
+    type=float,
+    metavar="SECONDS",
+    help="Give up after this long. What stands still ends by itself.  [default: never]",
+)
+@options.SSH_OPTION
+@options.SSH_CONFIG
+@options.DRY_RUN
+@options.JSON
+@options.LOG
+@options.DEBUG
+@click.pass_context
+def push(ctx: click.Context, /, words: tuple[str, ...], more: tuple[str, ...], **given: Any) -> None:
+    """Push images to hosts, each over one SSH session, and send only the layers that they lack.
+
+    IMAGE is a name, name:tag, name@digest or an image ID of a docker daemon. Or, without one, it is oci:PATH[:TAG],
+    archive:PATH or registry:HOST/NAME:TAG. TARGET is [ssh://][user@]host[:port], or an alias of your ssh_config;
+    ?engine=NAME[&namespace=NAMESPACE][&as=root] after it says which engine of that host. Or it is
+    registry://host[:port][/prefix], a registry, which --via reaches through ssh.
+    """
+    assert isinstance(ctx.command, PushCommand)
+    images, targets = _split(words, more, ctx.meta.get("layerferry.command", ()))
+    open_log(given["log"])
+    ssh = Ssh(given["ssh_options"], given["ssh_config"], sys.stdin.isatty() and not given["as_json"])
+    targets = _through(targets, given["via"])
+    with contextlib.ExitStack() as stack:
+        ssh = with_material(stack, ssh)
+        jobs = settings.load({"jobs": given["jobs"]}).jobs if len(targets) > 1 else 1
+        started = [
+            start(stack, target, ssh, settings.environment(), now=number < jobs)
+            for number, target in enumerate(targets)
+        ]
+        _push(images, started, ssh, {name: given[name] for name in ctx.command.settings}, given)
+
+
+def _through(targets: list[str | tuple[str, ...]], via: str) -> list[str | tuple[str, ...]]:
+    """The targets, with the way to each registry; the settings are loaded only where they may say one."""
+    if not via and not any(map(is_registry, targets)):
+        return targets
+    from layerferry.targets.registry_address import check_via, through
+
+    if via:
+        check_via(targets, "--via")
+    via = via or settings.load().via
+    return [through(target, via) if isinstance(target, str) else target for target in targets]
+
+
+def _split(
+    words: tuple[str, ...], more: tuple[str, ...], command: tuple[str, ...]
+) -> tuple[tuple[str, ...], list[str | tuple[str, ...]]]:
+    """Tell images from targets. The last word is a target, unless a command or `--to` takes its place."""
+    last = 0 if command or (more and len(words) == 1) else 1
+    images = words[: len(words) - last]
+    targets: list[str | tuple[str, ...]] = [*words[len(words) - last :], *more]
+    if command:
+        targets.append(command)
+    if not images or not targets:
+        raise UsageError("there must be an image and a target", hint="layerferry push app:1 deploy@host")
+    return images, targets
+
+
+def _push(
+    images: Sequence[str], targets: Sequence[AnyTarget], ssh: Ssh, overrides: dict[str, Any], given: dict[str, Any]
+) -> None:
+    """Push; `overrides` are the options that are settings, `given` all of them."""
+    from layerferry.context import Context, offered
+    from layerferry.push.request import Wanted
+    from layerferry.result import exit_code, failures
+
+    if given["names"] and len(images) > 1:
+        raise UsageError("--name goes with one image", hint="Push them one by one, or tag them at the source.")
+    wanted = [Wanted.of(image, given["names"]) for image in images]
+    engine = str(TargetEngine.parse(given["engine"])) if given["engine"] else ""
+    chosen = settings.load(overrides)
+    around = Context.look(chosen, settings.environment(), ssh)
+    with offered(chosen) as offer, open_report(as_json=given["as_json"]) as report:
+        how = around.options(
+            allow_platform_mismatch=given["allow_platform_mismatch"],
+            dry_run=given["dry_run"],
+            engine=engine,
+            offer=offer,
+        )
+        results, _ = around.push(wanted, targets, how, report)
+    for error in failures(results):
+        stderr().complain(error)
+    end(exit_code(results))

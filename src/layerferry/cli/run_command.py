@@ -1,0 +1,52 @@
+"""The command `run`: all of a CI's step from variables."""
+
+import sys
+
+import click
+
+from layerferry import settings
+from layerferry.ci.escape import one_line
+from layerferry.cli import options
+from layerferry.cli.around import end, log_to
+from layerferry.errors import UsageError
+from layerferry.streams import stderr, stdout
+
+# What a command needs is loaded when it runs.
+# ruff: noqa: PLC0415
+
+
+@click.command(cls=options.Command, examples=("LAYERFERRY_IMAGES=app:2 LAYERFERRY_TARGETS=deploy@prod layerferry run",))
+@options.option(
+    "--print-config",
+    group=options.TOLD,
+    is_flag=True,
+    help="Show each setting and where it comes from, secrets masked.",
+)
+@options.DRY_RUN
+@options.JSON
+@options.LOG
+@options.DEBUG
+def run(*, print_config: bool, dry_run: bool, as_json: bool, log: str | None) -> None:
+    """Push what the environment says: the CI step.
+
+    LAYERFERRY_IMAGES and LAYERFERRY_TARGETS say what and where; the README has the table of all variables.
+    """
+    environ = settings.environment()
+    try:
+        chosen = settings.load({"log": log})
+        if not print_config:
+            log_to(chosen)
+    except UsageError as error:
+        from layerferry.ci_run import complain
+
+        complain(error, environ, (stderr() if as_json else stdout()).verbatim)
+        sys.exit(error.exit_code)
+    if print_config:
+        from layerferry.settings.values import origins
+
+        for origin in origins(chosen, environ, {"log": log}):
+            stdout().write(one_line(f"{origin.variable}={origin.value}  # {origin.source}") + "\n")
+        return
+    from layerferry import ci_run
+
+    end(ci_run.run(chosen, environ, dry_run=dry_run, as_json=as_json))
