@@ -16,7 +16,7 @@ from layerferry.processes import child_environment
 from layerferry.push.request import Wanted
 from layerferry.report import JsonReport, PlainReport, document
 from layerferry.result import Result, exit_code, failures
-from layerferry.settings import environment
+from layerferry.settings import environment, unknown
 from layerferry.settings.values import Settings
 from layerferry.streams import stderr, stdout
 from layerferry.targets.address import Ssh, host_of, start
@@ -34,7 +34,15 @@ def complain(error: LayerferryError, environ: Mapping[str, str], stream: TextIO)
     stderr().trace(error)
     provider, _ = providers.detect(environ)
     stream = stderr().verbatim if provider is providers.NONE else stream
-    open_output(provider, stream, environ).error(error.message, hint=error.hint)
+    output = open_output(provider, stream, environ)
+    _warn_of_unknown(output)
+    output.error(error.message, hint=error.hint)
+
+
+def _warn_of_unknown(output: Output) -> None:
+    """A misspelt variable often explains the error that comes after."""
+    for sentence in unknown():
+        output.warning(sentence)
 
 
 def run(settings: Settings, environ: Mapping[str, str], *, dry_run: bool, as_json: bool) -> int:
@@ -42,6 +50,7 @@ def run(settings: Settings, environ: Mapping[str, str], *, dry_run: bool, as_jso
     around = Context.look(settings, environ)
     output = around.output((stderr() if as_json else stdout()).verbatim)
     try:
+        _warn_of_unknown(output)
         if not settings.images or not settings.targets:
             raise UsageError(
                 "LAYERFERRY_IMAGES and LAYERFERRY_TARGETS must say what to push, and where",

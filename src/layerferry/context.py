@@ -50,7 +50,8 @@ class Context:
     @classmethod
     def look(cls, settings: Settings, environ: Mapping[str, str], ssh: Ssh | None = None) -> "Context":
         """Detect the topology; `ssh` is how to call it for a daemon. Raises `UsageError` on a variable's mistake."""
-        return cls(settings, environ, detect(environ, gather(environ), registry=settings.registry), ssh or Ssh())
+        topology = detect(environ, gather(environ), registry=settings.registry, ci=settings.ci)
+        return cls(settings, environ, topology, ssh or Ssh())
 
     def daemon(self) -> "Daemon":
         """The docker daemon: where the docker SDK finds one by itself, it is left to that."""

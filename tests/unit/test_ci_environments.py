@@ -1,6 +1,7 @@
 """Each environment in env/ is what a real job of its provider sees; the file's first word is the provider."""
 
-from dataclasses import dataclass
+import re
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
@@ -53,22 +54,32 @@ def dind_certificates(machine: Machine) -> Machine:
 UNIX = (Reach.SOCKET, "unix:///var/run/docker.sock")
 NOWHERE = (Reach.NONE, "unix:///var/run/docker.sock")
 EXPECTED = {
+    "appveyor-vm": Expected(ON_MACHINE, None, UNIX),
     "azure-container": Expected(WITH_SOCKET, "docker", UNIX, ("registry:5000",)),
     "azure-vm": Expected(ON_MACHINE, None, UNIX, ("127.0.0.1:32768",)),
-    "bitbucket-docker": Expected(IN_CONTAINER, "docker", (Reach.LOOPBACK, "tcp://localhost:2375")),
+    "bitbucket-docker": Expected(IN_CONTAINER, "docker", (Reach.LOOPBACK, "tcp://localhost:2375"), ("127.0.0.1:5000",)),
     "bitbucket-self-hosted": Expected(ON_MACHINE, None, UNIX),
+    "buddy-action": Expected(WITH_SOCKET, "docker", UNIX, ("registry:5000",)),
     "buildkite-kubernetes": Expected(IN_POD, "kubernetes", (Reach.LOOPBACK, "tcp://localhost:2375")),
     "buildkite-machine": Expected(ON_MACHINE, None, UNIX),
     "circleci-classic": Expected(
         IN_CONTAINER, "docker", (Reach.REMOTE, "tcp://35.185.61.236:2376"), ("127.0.0.1:5000",)
     ),
     "circleci-machine": Expected(ON_MACHINE, None, UNIX),
-    "circleci-remote": Expected(WITH_SOCKET, "docker", UNIX),
-    "circleci-runner-kubernetes": Expected(IN_POD, "kubernetes", NOWHERE),
+    "circleci-remote": Expected(WITH_SOCKET, "docker", UNIX, ("127.0.0.1:5000",)),
+    "circleci-runner-kubernetes": Expected(IN_POD, "kubernetes", NOWHERE, ("127.0.0.1:5000",)),
+    "circleci-service": Expected(WITH_SOCKET, "docker", UNIX, ("127.0.0.1:5000",)),
+    "cirrus-container": Expected(IN_CONTAINER, "docker", NOWHERE, ("127.0.0.1:5000",)),
+    "cirrus-docker-builder": Expected(ON_MACHINE, None, UNIX),
+    "cloudbuild-step": Expected(WITH_SOCKET, "docker", UNIX),
     "codebuild-lambda": Expected(Machine(), None, NOWHERE),
     "codebuild-standard": Expected(WITH_SOCKET, "docker", UNIX),
+    "codefresh-freestyle": Expected(WITH_SOCKET, "docker", UNIX, ("registry:5000",)),
+    "concourse-put": Expected(IN_CONTAINER, "docker", NOWHERE),
+    "dagger-run": Expected(IN_CONTAINER, "docker", NOWHERE),
     "drone-dind": Expected(WITH_SOCKET, "docker", UNIX, ("registry:5000",)),
     "drone-exec": Expected(ON_MACHINE, None, UNIX),
+    "earthly-with-docker": Expected(WITH_SOCKET, "docker", UNIX),
     "forgejo-container": Expected(IN_CONTAINER, "docker", NOWHERE, ("registry:5000",)),
     "forgejo-dind": Expected(IN_CONTAINER, "docker", (Reach.REMOTE, "tcp://docker-in-docker:2375"), ("registry:5000",)),
     "generic-container": Expected(WITH_SOCKET, "docker", UNIX),
@@ -109,16 +120,27 @@ EXPECTED = {
     ),
     "gitlab-shell": Expected(ON_MACHINE, None, UNIX),
     "gitlab-socket": Expected(WITH_SOCKET, "docker", UNIX, ("registry:5000",)),
+    "harness-cloud": Expected(WITH_SOCKET, "docker", UNIX, ("127.0.0.1:5000",)),
+    "harness-dind": Expected(IN_POD, "kubernetes", (Reach.LOOPBACK, "tcp://localhost:2375"), ("127.0.0.1:5000",)),
+    "harness-kubernetes": Expected(replace(IN_POD, sockets=SOCKET), "kubernetes", UNIX, ("127.0.0.1:5000",)),
     "jenkins-agent": Expected(ON_MACHINE, None, UNIX),
     "jenkins-inside": Expected(WITH_SOCKET, "docker", UNIX),
     "jenkins-ssh-daemon": Expected(ON_MACHINE, None, (Reach.SSH, "ssh://deploy@builder.example.com:2222")),
     "jenkins-with-server": Expected(ON_MACHINE, None, (Reach.REMOTE, "tcp://swarm.example.com:2376")),
+    "netlify-build": Expected(IN_CONTAINER, "docker", NOWHERE),
     "none-empty": Expected(ON_MACHINE, None, UNIX),
     "none-laptop": Expected(ON_MACHINE, None, UNIX),
     "none-switched-off": Expected(ON_MACHINE, None, UNIX),
+    "onedev-container": Expected(WITH_SOCKET, "docker", UNIX, ("registry:5000",)),
+    "render-build": Expected(IN_CONTAINER, "docker", NOWHERE),
+    "screwdriver-pod": Expected(IN_POD, "kubernetes", (Reach.LOOPBACK, "tcp://localhost:2375")),
+    "semaphore-container": Expected(WITH_SOCKET, "docker", UNIX, ("registry:5000",)),
+    "semaphore-vm": Expected(ON_MACHINE, None, UNIX),
     "teamcity-agent": Expected(ON_MACHINE, None, UNIX),
     "teamcity-wrapper": Expected(WITH_SOCKET, "docker", UNIX),
+    "tekton-step": Expected(replace(IN_POD, folders=frozenset({"/tekton/steps"})), "kubernetes", NOWHERE),
     "travis-vm": Expected(ON_MACHINE, None, UNIX),
+    "vercel-build": Expected(IN_CONTAINER, "docker", NOWHERE),
     "woodpecker-dind": Expected(
         IN_CONTAINER, "docker", (Reach.REMOTE, "tcp://docker:2376"), ("registry:5000", "docker:5000")
     ),
@@ -134,9 +156,11 @@ def environment(name: str) -> dict[str, str]:
 @pytest.mark.parametrize("name", ENVIRONMENTS)
 def test_an_environment_names_its_provider_and_the_reason_its_variables(name: str) -> None:
     env = environment(name)
-    provider, reason = providers.detect(env)
+    provider, reason = providers.detect(env, folders=EXPECTED[name].machine.folders)
     assert provider.key == name.partition("-")[0]
-    if provider is not providers.NONE:
+    if provider.folder:
+        assert provider.folder in reason
+    elif provider is not providers.NONE:
         named = [word for word in reason.split() if word.isupper()]
         assert named
         assert all(env[variable] for variable in named)
@@ -195,6 +219,13 @@ def test_the_daemon_has_its_own_names_for_the_service(name: str, names: list[str
     assert [candidate.address for candidate in found.daemon_names(found.services[0])] == names
 
 
+@pytest.mark.parametrize("name", EXPECTED)
+def test_the_user_knows_better_which_ci_it_is(name: str) -> None:
+    found = topology.detect(environment(name), EXPECTED[name].machine, ci="GitLab CI")
+    assert (found.provider, found.provider_reason) == (providers.GITLAB, "LAYERFERRY_CI=GitLab CI")
+    assert topology.detect(environment(name), EXPECTED[name].machine, ci="none").provider is providers.NONE
+
+
 def test_only_what_the_user_set_is_certain() -> None:
     certainty = {
         name: topology.detect(environment(name), EXPECTED[name].machine).services[0].certainty
@@ -206,3 +237,15 @@ def test_only_what_the_user_set_is_certain() -> None:
         "azure-vm": Certainty.SEEN,
         "github-vm": Certainty.GUESSED,
     }
+
+
+def test_the_page_of_environments_has_every_provider_and_its_variables() -> None:
+    page = (Path(__file__).parents[2] / "docs/environments.md").read_text(encoding="utf-8")
+    table = page.partition("### CI providers")[2].partition("## The source")[0]
+    cells = [line.split("|")[1] for line in table.splitlines() if line.startswith("| `")]
+    keys = {key for cell in cells for key in re.findall("[a-z]+", cell)}
+    assert keys == {provider.key for provider in providers.PROVIDERS} - {"generic"}
+    for provider in providers.PROVIDERS:
+        first = [*provider.marks[:1], {provider.folder: ""}][0]
+        if provider is not providers.GENERIC:
+            assert all(name in table for name in first)

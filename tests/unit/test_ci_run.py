@@ -179,3 +179,16 @@ def test_another_failure_is_not_looked_into(scan: SimpleNamespace) -> None:
     error = ConnectError("refused")
     assert ci_run._advised(replace(failed(error)), chosen()) is error
     assert scan.argv == []
+
+
+def test_a_misspelt_variable_is_told_before_what_is_missing_for_it(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("LAYERFERRY_TARGET", "web.example")
+    environ = {"GITHUB_ACTIONS": "true"}
+    monkeypatch.setattr(Context, "look", lambda settings, environ: around(environ))
+    assert ci_run.run(chosen(images=("app:1",)), environ, dry_run=False, as_json=False) == UsageError.exit_code
+    warning, error = (line for line in capsys.readouterr().out.splitlines() if "title=" in line)
+    assert warning.startswith("::warning title=layerferry::LAYERFERRY_TARGET is no variable")
+    assert warning.endswith("LAYERFERRY_TARGETS may be meant")
+    assert error.startswith("::error")

@@ -39,7 +39,7 @@ Local:
 
 class TestProvider:
     def test_the_user_has_the_last_word(self) -> None:
-        assert providers.detect({"CI": "false"}, override="GitLab") == (providers.GITLAB, "set to GitLab")
+        assert providers.detect({"CI": "false"}, override="GitLab") == (providers.GITLAB, "LAYERFERRY_CI=GitLab")
 
     def test_an_unknown_word_of_the_user_is_a_mistake(self) -> None:
         with pytest.raises(UsageError, match="gitbub"):

@@ -1,6 +1,7 @@
 """Variables that are wrong, or made to harm: each is one sentence of ours, which repeats no secret and no control."""
 
 import base64
+import re
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,7 @@ from layerferry.ci.machine import Machine
 from layerferry.ci.ssh_identity import read_key, read_known_hosts
 from layerferry.ci.topology import detect
 from layerferry.errors import UsageError
+from layerferry.settings.values import FIELDS, variables
 from layerferry.targets.ssh_target import SshTarget
 
 HOSTS = "web1 ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIE5vdEFLZXlCdXRUaGVTaGFwZU9mT25lISEhISEh"
@@ -52,8 +54,8 @@ def test_so_it_is_in_a_word_of_a_list(name: str, control: str) -> None:
         ("timeout", "inf", "it is not a number"),
         ("timeout", "nan", "it is not a number"),
         ("timeout", "1e400", "it is not a number"),
-        ("timeout", "1e300", "it must be 31622400.0 or less"),
-        ("timeout", "-1", "it must be 0.0 or more"),
+        ("timeout", "1e300", "it must be 31622400 or less"),
+        ("timeout", "-1", "it must be 0 or more"),
         ("summary", "perhaps", "it is neither true nor false"),
         ("route", "teleport", "it is none of 'auto', 'registry', 'ngrok' or 'export'"),
         ("local_docker_registry_port", "70000", "it must be 65535 or less"),
@@ -65,6 +67,89 @@ def test_so_it_is_in_a_word_of_a_list(name: str, control: str) -> None:
 )
 def test_a_mistake_is_told_in_our_words_and_the_value_is_not_repeated(name: str, value: str, sentence: str) -> None:
     assert complaint({name: value}) == f"--{name.replace('_', '-')}: {sentence}"
+
+
+#: What a sentence of ours begins with, and pydantic's do not: those speak of inputs, types and URLs of its own.
+OURS = re.compile(r"it (is|must|has|cannot|takes)\b|'[^']*' is|[a-z:]+ takes")
+WRONG = [
+    "",
+    " ",
+    "-1",
+    "0",
+    "99999999999999999999",
+    "1e999",
+    "nan",
+    "perhaps",
+    "[]",
+    '["a"]',
+    "{",
+    "{}",
+    "null",
+    "x" * 5000,
+    "a\nb",
+]
+
+
+def said_of(variable: str) -> str:
+    try:
+        settings.load()
+    except UsageError as error:
+        return error.message
+    return f"{variable}: it is taken"
+
+
+@pytest.mark.parametrize("name", [field.name for field in FIELDS])
+def test_no_sentence_of_pydantic_reaches_anybody(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    variable = f"LAYERFERRY_{name.upper()}"
+    for value in WRONG:
+        monkeypatch.setenv(variable, value)
+        start, _, sentence = said_of(variable).partition(": ")
+        assert start == variable
+        assert OURS.match(sentence), sentence
+        assert not re.search(r"pydantic|input|type=|\bvalid\b|greater|should", sentence), sentence
+
+
+# Variables that are none.
+
+
+@pytest.mark.parametrize(
+    ("name", "meant"),
+    [
+        ("LAYERFERRY_TARGET", "LAYERFERRY_TARGETS"),
+        ("layerferry_target", "LAYERFERRY_TARGETS"),
+        ("LAYERFERRY_HOST", "LAYERFERRY_TARGETS"),
+        ("LAYERFERRY_IMAGE", "LAYERFERRY_IMAGES"),
+        ("LAYERFERRY_KNOWN_HOSTS", "LAYERFERRY_SSH_KNOWN_HOSTS"),
+        ("LAYERFERRY_SSH_PRIVATE_KEY", "LAYERFERRY_SSH_KEY"),
+        ("LAYERFERRY_NGROK_TOKEN", "LAYERFERRY_NGROK_AUTHTOKEN"),
+        ("LAYERFERRY_COMPRESION", "LAYERFERRY_COMPRESSION"),
+        ("LAYERFERRY_XYZZY", ""),
+    ],
+)
+def test_a_misspelt_variable_is_named_with_the_right_one(
+    monkeypatch: pytest.MonkeyPatch, name: str, meant: str
+) -> None:
+    monkeypatch.setenv(name, PASSWORD)
+    (sentence,) = settings.unknown()
+    assert sentence.startswith(f"{name} is no variable of layerferry, and was not read")
+    assert sentence.endswith(f"{meant} may be meant" if meant else "not read")
+    assert PASSWORD not in sentence
+
+
+def test_variables_of_ours_and_of_others_are_no_mistakes(monkeypatch: pytest.MonkeyPatch) -> None:
+    known = [variable for field in FIELDS for variable in variables(field.name)]
+    others = ["OUTPUT_IMAGE_ID", "ACTION_VERSION", "TEST_ENGINES", "RIG_CACHE", "LIVE_NGROK_AUTHTOKEN"]
+    for name in [*known, *(f"LAYERFERRY_{other}" for other in others), "LAYERFERRYX", "layerferry_jobs"]:
+        monkeypatch.setenv(name, "1")
+    assert settings.unknown() == ()
+
+
+def test_a_name_of_a_thousand_characters_and_a_thousand_names_are_cut_short(monkeypatch: pytest.MonkeyPatch) -> None:
+    for number in range(1000):
+        monkeypatch.setenv(f"LAYERFERRY_{'X' * 1000}{number}", "1")
+    told = settings.unknown()
+    assert 1 < len(told) < 100
+    assert all(len(sentence) < 300 for sentence in told)
 
 
 @pytest.mark.parametrize("domain", ["me.ngrok.app", "*.me.example", "a"])

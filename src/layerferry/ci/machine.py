@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from layerferry.ci.daemon_address import below, context_endpoint, context_name, is_complete
+from layerferry.ci.providers import FOLDERS
 from layerferry.disk import is_there
 from layerferry.errors import LayerferryError
 
@@ -34,6 +35,8 @@ class Machine:
     tls_folders: frozenset[str] = frozenset()
     context: str = ""
     context_host: str = ""
+    #: Folders by which a CI is known.
+    folders: frozenset[str] = frozenset()
 
     def resolve(self, name: str) -> str:
         """The first address that /etc/hosts has for `name`, or "": links and pods have their services there."""
@@ -64,6 +67,7 @@ def gather(env: Mapping[str, str], *, root: Path = Path("/")) -> Machine:
         tls_folders=frozenset(folder for folder in _tls_candidates(env) if is_complete(below(root, folder))),
         context=context,
         context_host=context_host,
+        folders=frozenset(path for path in FOLDERS if is_there(below(root, path), stat.S_ISDIR)),
     )
 
 

@@ -1,9 +1,10 @@
 """The CI that runs us, from its environment variables.
 
 These name the provider, never the topology: one provider runs jobs in virtual machines, containers and pods.
+docs/environments.md has the page of each provider that says so.
 """
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 
 from layerferry.errors import UsageError
@@ -17,12 +18,14 @@ class Provider:
     """A CI system.
 
     `marks` are alternatives; each maps variables to the value that they must hold, or to "" where any value but an
-    off switch will do. All variables of one alternative are needed.
+    off switch will do. All variables of one alternative are needed. `folder` is one that only its jobs have, for a
+    provider that sets no variable.
     """
 
     key: str
     name: str
     marks: tuple[Mapping[str, str], ...] = field(default=(), repr=False, hash=False)
+    folder: str = ""
 
     def __str__(self) -> str:
         return self.name
@@ -39,16 +42,37 @@ BITBUCKET = Provider("bitbucket", "Bitbucket Pipelines", ({"BITBUCKET_BUILD_NUMB
 AZURE = Provider("azure", "Azure Pipelines", ({"TF_BUILD": ""},))
 JENKINS = Provider("jenkins", "Jenkins", ({"JENKINS_URL": "", "BUILD_ID": ""}, {"JENKINS_HOME": "", "BUILD_ID": ""}))
 BUILDKITE = Provider("buildkite", "Buildkite", ({"BUILDKITE": ""},))
+HARNESS = Provider("harness", "Harness CI", ({"HARNESS_BUILD_ID": ""},))
 DRONE = Provider("drone", "Drone", ({"DRONE": ""},))
 TRAVIS = Provider("travis", "Travis CI", ({"TRAVIS": ""},))
 TEAMCITY = Provider("teamcity", "TeamCity", ({"TEAMCITY_VERSION": ""},))
+SEMAPHORE = Provider("semaphore", "Semaphore", ({"SEMAPHORE": ""},))
+CIRRUS = Provider("cirrus", "Cirrus CI", ({"CIRRUS_CI": ""},))
+CODEFRESH = Provider("codefresh", "Codefresh", ({"CF_BUILD_ID": ""},))
+APPVEYOR = Provider("appveyor", "AppVeyor", ({"APPVEYOR": ""},))
+NETLIFY = Provider("netlify", "Netlify", ({"NETLIFY": ""},))
+VERCEL = Provider("vercel", "Vercel", ({"VERCEL": ""},))
+BUDDY = Provider("buddy", "Buddy", ({"BUDDY": ""}, {"BUDDY_WORKSPACE_ID": ""}))
+ONEDEV = Provider("onedev", "OneDev", ({"ONEDEV_WORKSPACE": ""},))
+SCREWDRIVER = Provider("screwdriver", "Screwdriver", ({"SCREWDRIVER": ""},))
+RENDER = Provider("render", "Render", ({"RENDER": ""},))
+CLOUDBUILD = Provider("cloudbuild", "Google Cloud Build", ({"BUILDER_OUTPUT": ""},))
+#: A task of Concourse has no variable of Concourse's: only its resources have.
+CONCOURSE = Provider("concourse", "Concourse", ({"ATC_EXTERNAL_URL": "", "BUILD_TEAM_NAME": ""},))
+TEKTON = Provider("tekton", "Tekton", folder="/tekton/steps")
+DAGGER = Provider("dagger", "Dagger", ({"DAGGER_SESSION_PORT": "", "DAGGER_SESSION_TOKEN": ""},))
+#: Earthly's own variables are there where the Earthfile declares them (ARG), and around WITH DOCKER.
+EARTHLY = Provider(
+    "earthly", "Earthly", ({"EARTHLY_CI": ""}, {"EARTHLY_CI_RUNNER": ""}, {"EARTHLY_DOCKERD_DATA_ROOT": ""})
+)
 CODEBUILD = Provider("codebuild", "AWS CodeBuild", ({"CODEBUILD_BUILD_ARN": ""}, {"CODEBUILD_BUILD_ID": ""}))
 GENERIC = Provider("generic", "a CI", ({"CI": ""}, {"CONTINUOUS_INTEGRATION": ""}))
 NONE = Provider("none", "no CI")
 
 #: The first that matches is it. A fork comes before what it pretends to be: Forgejo sets Gitea's variable, and both set
 #: GitHub's, through the act engine beneath them. Woodpecker comes before Drone, whose variables its older versions
-#: kept. CodeBuild runs other providers' runners, which inherit its variables, so that it comes late.
+#: kept, as does Harness, which sets them all. CodeBuild runs other providers' runners, which inherit its variables, so
+#: that it comes late; so do build tools that run within a CI, and Tekton, on which other providers are built.
 PROVIDERS: tuple[Provider, ...] = (
     FORGEJO,
     GITEA,
@@ -59,11 +83,27 @@ PROVIDERS: tuple[Provider, ...] = (
     BITBUCKET,
     AZURE,
     BUILDKITE,
+    HARNESS,
     DRONE,
     TRAVIS,
     TEAMCITY,
+    SEMAPHORE,
+    CIRRUS,
+    CODEFRESH,
+    APPVEYOR,
+    NETLIFY,
+    VERCEL,
+    BUDDY,
+    ONEDEV,
+    SCREWDRIVER,
+    RENDER,
     JENKINS,
+    CONCOURSE,
+    CLOUDBUILD,
     CODEBUILD,
+    DAGGER,
+    EARTHLY,
+    TEKTON,
     GENERIC,
 )
 
@@ -73,26 +113,35 @@ def is_on(value: str | None) -> bool:
     return (value or "").strip().lower() not in _OFF
 
 
-def detect(env: Mapping[str, str], *, override: str = "") -> tuple[Provider, str]:
-    """The provider that `env` names, and the variables that name it.
+#: Folders by which providers are known, to be looked for on this machine.
+FOLDERS = tuple(provider.folder for provider in PROVIDERS if provider.folder)
+
+
+def detect(
+    env: Mapping[str, str], *, override: str = "", folders: Collection[str] = frozenset()
+) -> tuple[Provider, str]:
+    """The provider that `env` names, or one of the `folders` that exist, and what names it.
 
     `override` is a provider's key as the user set it, and wins; raises `UsageError` on an unknown one. `CI=false`
     means none, as it does to ci-info, whatever else is set.
     """
     if override:
-        return _named(override), f"set to {override}"
+        return named(override), f"LAYERFERRY_CI={override}"
     if "CI" in env and env["CI"].strip() and not is_on(env["CI"]):
         return NONE, f"CI={env['CI']}"
     for provider in PROVIDERS:
         for marks in provider.marks:
             if all(_matches(env.get(name), wanted) for name, wanted in marks.items()):
                 return provider, " and ".join(f"{name} is {wanted or 'set'}" for name, wanted in marks.items())
+        if provider.folder in folders:
+            return provider, f"{provider.folder} exists"
     return NONE, "no variable of a CI is set"
 
 
-def _named(key: str) -> Provider:
+def named(key: str) -> Provider:
+    """The provider of that key, or of that name; raises `UsageError` where there is none."""
     for provider in (*PROVIDERS, NONE):
-        if provider.key == key.strip().lower():
+        if key.strip().lower() in {provider.key, provider.name.lower()}:
             return provider
     known = ", ".join(provider.key for provider in (*PROVIDERS, NONE))
     raise UsageError(f"{key!r} is not a CI that layerferry knows", hint=f"It knows {known}.")

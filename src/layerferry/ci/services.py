@@ -18,7 +18,19 @@ _LARGEST_PORT = 65535
 #: Providers with GitHub's job model: a job on a machine finds its services published on the loopback.
 _GITHUB_LIKE = (providers.GITHUB, providers.GITEA, providers.FORGEJO)
 #: Providers whose jobs, in a container, reach a service of theirs by its name.
-_NAMED_SERVICES = (*_GITHUB_LIKE, providers.GITLAB, providers.AZURE, providers.WOODPECKER, providers.DRONE)
+_NAMED_SERVICES = (
+    *_GITHUB_LIKE,
+    providers.GITLAB,
+    providers.AZURE,
+    providers.WOODPECKER,
+    providers.DRONE,
+    providers.SEMAPHORE,
+    providers.CODEFRESH,
+    providers.BUDDY,
+    providers.ONEDEV,
+)
+#: Providers whose jobs, in a container, reach a service of theirs on the loopback (docs/environments.md has the pages).
+_LOOPBACK_SERVICES = (providers.BITBUCKET, providers.CIRCLECI, providers.CIRRUS, providers.HARNESS)
 _LINK = re.compile(r"(?P<alias>[A-Z0-9_]*REGISTRY[A-Z0-9_]*)_PORT_(?P<port>[0-9]+)_TCP")
 _AZURE_PORT = re.compile(rf"AGENT_SERVICES_(?P<name>\w*REGISTRY\w*)_PORTS_{REGISTRY_PORT}", re.IGNORECASE)
 
@@ -105,6 +117,10 @@ def _seen(env: Mapping[str, str], machine: Machine, provider: Provider) -> Itera
 def _guessed(
     env: Mapping[str, str], provider: Provider, *, in_container: bool, daemon_host: str
 ) -> Iterator[ServiceContainer]:
+    if in_container and provider in _LOOPBACK_SERVICES:
+        yield ServiceContainer(
+            f"127.0.0.1:{REGISTRY_PORT}", f"where a service of a job is on {provider}", Certainty.GUESSED
+        )
     if provider not in _NAMED_SERVICES:
         return
     if in_container and env.get("KUBERNETES_SERVICE_HOST"):

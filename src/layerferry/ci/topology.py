@@ -20,6 +20,9 @@ from layerferry.ci.services import ServiceContainer, find_services, is_loopback,
 _PLAIN_PORT, _TLS_PORT = 2375, 2376
 #: The providers whose `docker` service is an engine of the job's own, at the host where docker's image looks for it.
 _DIND_PROVIDERS = (providers.GITLAB, providers.WOODPECKER, providers.DRONE)
+#: The providers whose jobs are pods where they need an engine of their own, which is on the job's own loopback then
+#: (Harness' "Run Docker-in-Docker in a Build stage").
+_POD_PROVIDERS = (providers.HARNESS,)
 _CONTAINER_FILES = frozenset({"/etc/hostname", "/etc/hosts", "/etc/resolv.conf"})
 _MOST_ADDRESSES = 4
 
@@ -160,7 +163,7 @@ def detect(env: Mapping[str, str], machine: Machine, *, registry: str = "", ci: 
 
     Raises `UsageError` on a `registry`, a port or a `ci` that cannot be read.
     """
-    provider, provider_reason = providers.detect(env, override=ci)
+    provider, provider_reason = providers.detect(env, override=ci, folders=machine.folders)
     container, container_reason = find_container(env, machine)
     daemon, daemon_reason = find_daemon(env, machine, provider, container)
     return Topology(
@@ -250,10 +253,13 @@ def find_daemon(
     if machine.sockets:
         return DaemonLocation(Reach.SOCKET, f"unix://{machine.sockets[0]}"), f"{machine.sockets[0]} exists"
     linked = "DOCKER_PORT_2375_TCP" in env or "DOCKER_PORT_2376_TCP" in env
-    if linked or (provider in _DIND_PROVIDERS and container is not None):
+    in_pod = provider in _POD_PROVIDERS
+    if linked or (container is not None and (in_pod or provider in _DIND_PROVIDERS)):
         tls = wants_tls(env) or _certificates(env, machine) != ""
-        url = f"tcp://docker:{_TLS_PORT if tls else _PLAIN_PORT}"
-        certain = "a linked docker service" if linked else "no socket: a docker service is assumed"
+        host = "docker" if linked or not in_pod else "localhost"
+        url = f"tcp://{host}:{_TLS_PORT if tls else _PLAIN_PORT}"
+        assumed = f"no socket: docker beside this job, on {host}, is assumed"
+        certain = "a linked docker service" if linked else assumed
         return _daemon(url, env, machine), f"{certain}, {'with' if tls else 'without'} TLS"
     return DaemonLocation(Reach.NONE, "unix:///var/run/docker.sock"), "neither DOCKER_HOST nor a socket"
 

@@ -46,6 +46,12 @@ def with_material(stack: contextlib.ExitStack, ssh: Ssh) -> Ssh:
     return replace(ssh, options=(*ssh.options, *options))
 
 
+def warn_of_unknown() -> None:
+    """Tell of variables that begin as ours do and are none."""
+    for sentence in settings.unknown():
+        stderr().line(f"warning: {sentence}")
+
+
 def open_report(*, as_json: bool) -> "Report":
     from layerferry.report import JsonReport, PlainReport
 

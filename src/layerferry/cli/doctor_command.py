@@ -7,7 +7,7 @@ import click
 
 from layerferry import settings
 from layerferry.cli import options
-from layerferry.cli.around import end, log_to, with_material
+from layerferry.cli.around import end, log_to, warn_of_unknown, with_material
 from layerferry.streams import stdout
 from layerferry.targets.address import Ssh
 
@@ -31,6 +31,7 @@ def doctor(target: str | None, *, via: str, as_json: bool, log: str | None, **ss
 
     chosen = settings.load({"log": log})
     log_to(chosen)
+    warn_of_unknown()
     if via:
         check_via([target or ""], "--via")
     if target:

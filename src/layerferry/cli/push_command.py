@@ -9,7 +9,7 @@ import click
 
 from layerferry import settings
 from layerferry.cli import options
-from layerferry.cli.around import end, open_log, open_report, with_material
+from layerferry.cli.around import end, open_log, open_report, warn_of_unknown, with_material
 from layerferry.cli.options import WHAT, option
 from layerferry.errors import UsageError
 from layerferry.streams import stderr
@@ -145,6 +145,7 @@ def _push(
 
     if given["names"] and len(images) > 1:
         raise UsageError("--name goes with one image", hint="Push them one by one, or tag them at the source.")
+    warn_of_unknown()
     wanted = [Wanted.of(image, given["names"]) for image in images]
     engine = str(TargetEngine.parse(given["engine"])) if given["engine"] else ""
     chosen = settings.load(overrides)

@@ -7,7 +7,7 @@ import click
 from layerferry import settings
 from layerferry.ci.escape import one_line
 from layerferry.cli import options
-from layerferry.cli.around import end, log_to
+from layerferry.cli.around import end, log_to, warn_of_unknown
 from layerferry.errors import UsageError
 from layerferry.streams import stderr, stdout
 
@@ -44,6 +44,7 @@ def run(*, print_config: bool, dry_run: bool, as_json: bool, log: str | None) ->
     if print_config:
         from layerferry.settings.values import origins
 
+        warn_of_unknown()
         for origin in origins(chosen, environ, {"log": log}):
             stdout().write(one_line(f"{origin.variable}={origin.value}  # {origin.source}") + "\n")
         return

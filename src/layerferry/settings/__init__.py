@@ -5,7 +5,7 @@ model, which takes longer to load than ssh takes to start, is loaded where there
 """
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -30,6 +30,16 @@ def load(overrides: Mapping[str, Any] | None = None) -> "Settings":
     from layerferry.settings import model  # noqa: PLC0415 - see above
 
     return model.load(given)
+
+
+def unknown() -> Sequence[str]:
+    """A sentence on each variable of this process that begins as ours do and is none."""
+    names = [name for name in os.environ if name.upper().startswith("LAYERFERRY_")]
+    if not names:
+        return ()
+    from layerferry.settings import values  # noqa: PLC0415 - see above
+
+    return tuple(values.unknown(names))
 
 
 def has_log() -> bool:

@@ -9,6 +9,7 @@ from pydantic import AliasChoices, Field, ValidationError, create_model, field_v
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from layerferry.ci.escape import as_text
+from layerferry.ci.providers import named
 from layerferry.ci.services import read_address
 from layerferry.compression.stream import Compression
 from layerferry.errors import LayerferryError, UsageError
@@ -111,6 +112,11 @@ class _Checks(BaseSettings):
             raise ValueError("it is not the name of a domain, such as me.ngrok.app")
         return value
 
+    @field_validator("ci", check_fields=False)
+    @classmethod
+    def _ci(cls, value: str) -> str:
+        return _checked(value.strip(), named)
+
     @field_validator("registry", check_fields=False)
     @classmethod
     def _registry(cls, value: str) -> str:
@@ -163,4 +169,9 @@ def _message(problem: Mapping[str, Any]) -> str:
     """The message for a mistake, without the value; our own checks have their own."""
     if problem["type"] == "value_error":
         return str(problem["ctx"]["error"])
-    return _MISTAKES.get(problem["type"], "it cannot be read").format_map(problem.get("ctx", {}))
+    bounds = {name: _plain(value) for name, value in problem.get("ctx", {}).items()}
+    return _MISTAKES.get(problem["type"], "it cannot be read").format_map(bounds)
+
+
+def _plain(value: object) -> object:
+    return int(value) if isinstance(value, float) and value.is_integer() else value

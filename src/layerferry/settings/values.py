@@ -1,7 +1,7 @@
 """The list of the settings: each with its variables, its help and its default. `model` reads and checks them."""
 
 import dataclasses
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -51,6 +51,7 @@ class Settings:
     ssh_key: str | None = _setting(None, "The private key: its content, or a path.", secret=True)
     ssh_known_hosts: str | None = _setting(None, "Lines of a known_hosts file, or a path.")
     ssh_accept_new_host_key: bool = _setting(default=False, says="Trust a host's key at first sight. Not recommended.")
+    ci: str = _setting("", "Which CI this is, where it is not the one that `run` says, such as `gitlab`, or `none`.")
     sign_key: str | None = _setting(None, "The key that signs what is pushed: its content, or a path.", secret=True)
     signatures: tuple[str, ...] = _setting((), "Files with signatures on the images, as `layerferry sign` writes them.")
     jobs: int = _setting(8, "How many targets are pushed to at once.", ge=1)
@@ -103,6 +104,36 @@ def are_set(environ: Mapping[str, str]) -> bool:
     """Whether any variable of ours is in the environment, in whatever case."""
     known = {variable for field in FIELDS for variable in variables(field.name)}
     return not known.isdisjoint(map(str.upper, environ))
+
+
+#: Beginnings of variables that are for others than `layerferry`: the outputs of a step, what installs it, its tests.
+_FOR_OTHERS = tuple(f"{PREFIX}{word}_" for word in ("OUTPUT", "ACTION", "TEST", "RIG", "LIVE"))
+#: What people write who mean another word, without our prefix.
+_MEANT: Mapping[str, str] = {
+    **dict.fromkeys(("DESTINATION", "DESTINATIONS", "HOST", "HOSTS", "SERVER", "SERVERS"), "TARGETS"),
+    **dict.fromkeys(("PRIVATE_KEY", "SSH_PRIVATE_KEY", "SSH_IDENTITY", "KEY"), "SSH_KEY"),
+}
+#: How much two names must have in common for one to be taken for the other, 0 to 1, and how many are told of.
+_ALIKE = 0.7
+_MOST_UNKNOWN = 20
+_LONGEST_NAME = 100
+
+
+def unknown(names: Iterable[str]) -> Iterator[str]:
+    """A sentence on each of the variables that begins as ours do and is none, with the one that may be meant."""
+    known = {variable for field in FIELDS for variable in variables(field.name)}
+    ours = (name for name in sorted(names) if name.upper().startswith(PREFIX))
+    strange = [name for name in ours if name.upper() not in known and not name.upper().startswith(_FOR_OTHERS)]
+    for name in strange[:_MOST_UNKNOWN]:
+        meant = _similar(name.upper().removeprefix(PREFIX), [one.removeprefix(PREFIX) for one in sorted(known)])
+        mend = f": {PREFIX}{meant} may be meant" if meant else ""
+        yield f"{name[:_LONGEST_NAME]} is no variable of layerferry, and was not read{mend}"
+
+
+def _similar(word: str, known: Sequence[str]) -> str:
+    import difflib  # noqa: PLC0415 - for a mistake alone
+
+    return _MEANT.get(word) or next(iter(difflib.get_close_matches(word, known, 1, _ALIKE)), "")
 
 
 @dataclass(frozen=True, slots=True)
