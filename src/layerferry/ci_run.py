@@ -20,7 +20,8 @@ from layerferry.settings import environment, unknown
 from layerferry.settings.values import Settings
 from layerferry.streams import stderr, stdout
 from layerferry.targets.address import Ssh, host_of, start
-from layerferry.targets.ssh_target import SshTarget
+from layerferry.targets.ssh_settings import told_by_ssh
+from layerferry.targets.ssh_target import SshTarget, ssh_words
 
 # A registry as a target is loaded when there is one.
 # ruff: noqa: PLC0415
@@ -57,7 +58,7 @@ def run(settings: Settings, environ: Mapping[str, str], *, dry_run: bool, as_jso
                 hint="LAYERFERRY_IMAGES=app:1 LAYERFERRY_TARGETS=deploy@host layerferry run",
             )
         with ssh_options(settings) as options, offered(settings) as offer:
-            results, seconds = _push(replace(around, ssh=Ssh(options)), output, dry_run=dry_run, offer=offer)
+            results, seconds = _push(replace(around, ssh=Ssh(material=options)), output, dry_run=dry_run, offer=offer)
             advised = [_advised(result, settings) for result in failures(results).values()]
     except (LayerferryError, Halt) as failed:
         error = failed.error if isinstance(failed, Halt) else failed
@@ -107,7 +108,7 @@ def _advised(result: Result, settings: Settings) -> LayerferryError:
     if not isinstance(result.error, UnknownHostKeyError):
         return result.error
     hosts = dict(host_of(target) for target in _targets(settings))
-    host = hosts[result.target]
+    host = SshTarget.parse(result.error.hop) if result.error.hop else hosts[result.target]
     lines = _scan(host) if host else ""
     if not lines:
         return result.error
@@ -117,10 +118,11 @@ def _advised(result: Result, settings: Settings) -> LayerferryError:
 
 def _scan(host: SshTarget) -> str:
     """The host's ed25519 key as a known_hosts line, as far as it answers without a ProxyJump."""
-    port = ["-p", str(host.port)] if host.port else []
+    told = told_by_ssh([*ssh_words(host), "-G", "--", host.destination])
+    port, name = str(host.port or told.get("port", "22")), told.get("hostname", host.host)
     try:
         done = subprocess.run(
-            ["ssh-keyscan", "-T", str(_SCAN_SECONDS), "-t", "ed25519", *port, "--", host.host],
+            ["ssh-keyscan", "-T", str(_SCAN_SECONDS), "-t", "ed25519", "-p", port, "--", name],
             capture_output=True,
             text=True,
             errors="replace",

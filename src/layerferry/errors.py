@@ -56,7 +56,9 @@ class ConnectError(LayerferryError):
 
 
 class UnknownHostKeyError(ConnectError):
-    """The host's key is not in known_hosts."""
+    """The host's key is not in known_hosts; `hop` is the jump host that it is the key of, if not the target's."""
+
+    hop: str = ""
 
 
 class DeadlineError(ConnectError):

@@ -22,7 +22,7 @@ SSH = Ssh(("IdentityFile=/proc/7/fd/9", "User=x"), Path("/my/config"))
 def tail(url: str) -> list[str]:
     """What follows the options that every ssh of ours is called with."""
     words = command(url, SSH)
-    start = ssh_words(SshTarget("any"), **SSH.arguments)
+    start = ssh_words(SshTarget("any"), options=SSH.options, config=SSH.config)
     assert words[: len(start)] == start
     assert start[:6] == ["ssh", "-T", "-F", "/my/config", "-o", "IdentityFile=/proc/7/fd/9"]
     return words[len(start) :]

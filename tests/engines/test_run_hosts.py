@@ -128,6 +128,119 @@ def test_a_changed_host_key_is_refused_whatever_is_said(desk: Desk, accept: str)
     assert not desk.target.has("run-test-app:1")
 
 
+# Jump hosts.
+
+
+@dataclass
+class Jump:
+    """A jump host of ssh_config, by which `behind` is reached, and another one that lies behind it."""
+
+    engine: Engine
+
+    @property
+    def place(self) -> str:
+        assert self.engine.sshd is not None
+        return f"{self.engine.machine.address}:{self.engine.sshd.port}"
+
+    @property
+    def known_hosts(self) -> str:
+        address, _, port = self.place.partition(":")
+        return f"[{address}]:{port} {host_key(self.engine)}\n"
+
+    def entries(self) -> int:
+        """How often it has let somebody in."""
+        log = self.engine.machine.run_folder / f"sshd-{self.engine.ssh_alias}.log"
+        return log.read_text(errors="replace").count("Accepted publickey")
+
+
+@pytest.fixture
+def jump(desk: Desk, rig: Rig) -> Jump:
+    found = Jump(rig.engine("podman4", name="jump-host"))
+    sshd = desk.target.sshd
+    assert sshd is not None
+    host = f"  HostName {desk.target.machine.address}\n  Port {sshd.port}\n  User root\n"
+    (address, _, port), config = found.place.partition(":"), desk.job.folder / "ssh_config"
+    config.write_text(
+        f"Host jump\n  HostName {address}\n  Port {port}\n  User root\n"
+        f"Host behind\n{host}  ProxyJump jump\n"
+        f"Host second\n  HostName {address}\n  Port {port}\n  User root\n  ProxyJump jump\n"
+        f"Host far\n{host}  ProxyJump second\n"
+        f"Host farther\n{host}  ProxyJump jump,root@{found.place}\n" + config.read_text()
+    )
+    desk.job.env["LAYERFERRY_TARGETS"] = "behind"
+    desk.job.env["LAYERFERRY_SSH_KNOWN_HOSTS"] += found.known_hosts
+    return found
+
+
+@pytest.mark.parametrize(("alias", "hops"), [("behind", 1), ("far", 2), ("farther", 2)])
+def test_key_and_known_hosts_count_at_each_jump_host(desk: Desk, jump: Jump, alias: str, hops: int) -> None:
+    before = jump.entries()
+    outcome = desk.run(LAYERFERRY_TARGETS=alias)
+    desk.job.assert_secret(outcome)
+    assert jump.entries() - before == hops
+    assert desk.target.has("run-test-app:1")
+
+
+def test_a_key_in_an_agent_of_ours_counts_at_a_jump_host(desk: Desk, jump: Jump) -> None:
+    odd = desk.job.folder / "odd"
+    odd.mkdir()
+    (odd / "sitecustomize.py").write_text("import os\ndel os.memfd_create\n")
+    before = jump.entries()
+    desk.run(PYTHONPATH=str(odd))
+    assert jump.entries() == before + 1
+
+
+def test_a_jump_host_that_the_users_own_ssh_reaches_is_reached_as_before(desk: Desk, jump: Jump) -> None:
+    """By a key and known hosts of its own, of which the variables say nothing."""
+    config, other = desk.job.folder / "ssh_config", another_key(desk.job.folder)
+    config.write_text(f"Host jump\n  IdentityFile {other}\n" + config.read_text())
+    (desk.job.folder / "known_hosts").write_text(jump.known_hosts)
+    keys = jump.engine.machine.run_folder / "authorized_keys"
+    ours = keys.read_text()
+    keys.write_text(other.with_suffix(".pub").read_text())
+    try:
+        desk.run(LAYERFERRY_SSH_KNOWN_HOSTS=desk.known_hosts)
+    finally:
+        keys.write_text(ours)
+    assert desk.target.has("run-test-app:1")
+
+
+def test_a_jump_host_that_refuses_us_is_named_with_the_keys_that_there_were(desk: Desk, jump: Jump) -> None:
+    outcome = desk.run(code=4, LAYERFERRY_SSH_KEY=another_key(desk.job.folder).read_text())
+    assert "cannot connect to jump, a jump host on the way to behind: it refused our authentication" in outcome.stdout
+    assert "ssh had LAYERFERRY_SSH_KEY (ED25519 SHA256:" in outcome.stdout
+
+
+def test_an_unknown_jump_host_comes_with_its_line(desk: Desk, jump: Jump) -> None:
+    outcome = desk.run(code=4, LAYERFERRY_SSH_KNOWN_HOSTS=desk.known_hosts)
+    assert "cannot connect to jump, a jump host on the way to behind: its host key is not known here" in outcome.stdout
+    assert jump.known_hosts.strip() in outcome.stdout.splitlines()
+
+
+def test_a_new_host_key_of_a_jump_host_is_accepted_where_that_is_said(desk: Desk, jump: Jump) -> None:
+    del desk.job.env["LAYERFERRY_SSH_KNOWN_HOSTS"]
+    desk.run(LAYERFERRY_SSH_ACCEPT_NEW_HOST_KEY="true")
+    known = (desk.job.folder / "known_hosts").read_text()
+    assert jump.place.partition(":")[2] in known
+    assert desk.target.has("run-test-app:1")
+
+
+def test_a_target_that_a_jump_host_does_not_reach(desk: Desk, jump: Jump) -> None:
+    config = desk.job.folder / "ssh_config"
+    config.write_text(f"Host nobody\n  HostName 127.0.0.1\n  Port 1\n  ProxyJump jump\n{config.read_text()}")
+    outcome = desk.run(code=4, LAYERFERRY_TARGETS="nobody")
+    assert "jump, a jump host on the way to nobody, reached nobody at nobody" in outcome.stdout
+    assert jump.entries() > 0
+
+
+def test_a_daemon_behind_a_jump_host_is_reached_by_the_jobs_key(desk: Desk, jump: Jump) -> None:
+    before = jump.entries()
+    document = json.loads(desk.run("doctor", "--json", DOCKER_HOST="ssh://behind").stdout)
+    (found,) = (item for item in document["findings"] if item["what"] == "daemon answers")
+    assert found["good"] is True
+    assert jump.entries() > before
+
+
 # Our key.
 
 

@@ -148,6 +148,8 @@ def scan(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
     keyscan = SimpleNamespace(said="# web.example:2222 SSH-2.0\n[web.example]:2222 ssh-ed25519 AAAA\n", argv=[])
 
     def run(argv: list[str], **_: object) -> Any:
+        if argv[0] == "ssh":
+            return SimpleNamespace(stdout=b"", returncode=255)
         keyscan.argv.append(argv)
         if isinstance(keyscan.said, Exception):
             raise keyscan.said

@@ -6,6 +6,7 @@ from layerferry.errors import ConnectError, TargetError, UsageError
 from layerferry.targets.conduit import BOOTSTRAP
 from layerferry.targets.ssh_failures import explain, explain_forward
 from layerferry.targets.ssh_target import SshTarget
+from layerferry.targets.ssh_way import Way
 
 # Targets.
 
@@ -126,6 +127,57 @@ def test_ssh_failures_are_told_in_words_with_what_to_do(text: str, says: str, hi
 )
 def test_what_may_pass_is_told_from_what_will_not(text: str, *, transient: bool) -> None:
     assert explain("host", 255, text).transient is transient
+
+
+CHANGED = """@@@@@
+@    WARNING: REMOTE HOST IDENTIFICATION HAS CHANGED!     @
+@@@@@
+Add correct host key in {file} to get rid of this message.
+Offending ECDSA key in {file}:12
+  remove with:
+  ssh-keygen -f "{file}" -R "[h]:2222"
+Host key for [h]:2222 has changed and you have requested strict checking.
+Host key verification failed.
+"""
+
+
+def test_a_host_key_that_has_changed_is_told_with_its_line_and_the_command_that_removes_it() -> None:
+    hint = explain("host", 255, CHANGED.format(file="/home/me/.ssh/known_hosts")).hint
+    assert hint.startswith("Line 12 of /home/me/.ssh/known_hosts has another key.")
+    assert hint.endswith('remove it: ssh-keygen -f "/home/me/.ssh/known_hosts" -R "[h]:2222"')
+    ours = explain("host", 255, CHANGED.format(file="/tmp/layerferry-run-abcd1234/known_hosts")).hint
+    assert ours.startswith("Line 12, blank ones not counted, of LAYERFERRY_SSH_KNOWN_HOSTS has another key.")
+    assert "/tmp" not in ours
+
+
+BEHIND = "kex_exchange_identification: Connection closed by remote host\nConnection closed by UNKNOWN port 65535\n"
+
+
+@pytest.mark.parametrize(
+    ("behind", "says"),
+    [
+        (0, "cannot connect to prod: it refused"),
+        (1, "cannot connect to near, a jump host on the way to prod: it refused"),
+        (2, "cannot connect to far, a jump host on the way to prod: it refused"),
+        (3, "cannot connect to far, a jump host on the way to prod: it refused"),
+    ],
+)
+def test_it_is_told_which_of_several_hosts_refused(behind: int, says: str) -> None:
+    text = "ssh: connect to host h port 22: Connection refused\n" + behind * BEHIND
+    assert explain("prod", 255, text, to=Way((), {"proxyjump": "far,near"})).message.startswith(says)
+
+
+def test_a_target_that_closes_at_once_is_not_taken_for_its_jump_host() -> None:
+    error = explain("prod", 255, BEHIND, to=Way((), {"proxyjump": "near"}))
+    assert error.message.startswith("cannot connect to prod: it closed the connection before")
+    text = f"kex_exchange_identification: Connection reset\nConnection reset by 10.0.0.1 port 22\n{BEHIND}"
+    assert explain("prod", 255, text, to=Way((), {"proxyjump": "near"})).message.startswith("cannot connect to near,")
+
+
+def test_a_forward_that_a_jump_host_did_not_make_is_told_as_such() -> None:
+    text = "channel 0: open failed: connect failed: No route to host\nstdio forwarding failed\n" + BEHIND
+    error = explain("prod", 255, text, to=Way((), {"proxyjump": "far,near"}))
+    assert error.message.startswith("near, a jump host on the way to prod, finds no way to prod")
 
 
 def test_a_session_that_broke_is_no_failure_to_connect() -> None:

@@ -43,7 +43,7 @@ def with_material(stack: contextlib.ExitStack, ssh: Ssh) -> Ssh:
     from layerferry.context import ssh_options
 
     options = stack.enter_context(ssh_options(settings.load()))
-    return replace(ssh, options=(*ssh.options, *options))
+    return replace(ssh, material=options)
 
 
 def warn_of_unknown() -> None:

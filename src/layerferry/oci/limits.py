@@ -154,3 +154,6 @@ HEARTBEAT = 15.0
 #: makes it write more is not to fill a disk.
 LOG_LINE = 4 * KIB
 LOG: Final = 64 * MIB
+
+#: Jump hosts on the way to one: people have one or two.
+HOPS: Final = 8

@@ -21,15 +21,24 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Ssh:
-    """How to call ssh: `-o` values, its `-F`, and whether somebody is there to answer its questions."""
+    """How to call ssh: `-o` values, its `-F`, and whether somebody is there to answer its questions.
+
+    `material` are the `-o` values for the key and the known hosts of this job's, which count for jump hosts, too.
+    """
 
     options: tuple[str, ...] = ()
     config: Path | None = None
     interactive: bool = False
+    material: tuple[str, ...] = ()
 
     @property
     def arguments(self) -> dict[str, Any]:
-        return {"options": self.options, "config": self.config, "interactive": self.interactive}
+        return {
+            "options": self.options,
+            "config": self.config,
+            "interactive": self.interactive,
+            "material": self.material,
+        }
 
 
 @dataclass(frozen=True, slots=True)

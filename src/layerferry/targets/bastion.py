@@ -16,8 +16,9 @@ from layerferry.errors import ConnectError, LayerferryError
 from layerferry.processes import child_environment
 from layerferry.settings import environment
 from layerferry.targets.ssh_failures import explain, explain_forward
-from layerferry.targets.ssh_settings import needed, told_by_ssh
-from layerferry.targets.ssh_target import SshTarget, ssh_words
+from layerferry.targets.ssh_settings import needed
+from layerferry.targets.ssh_target import SshTarget
+from layerferry.targets.ssh_way import way
 from layerferry.temporary import NO_SOCKETS, socket_folder
 
 _PERSIST = 60
@@ -29,13 +30,19 @@ class Bastion:
     """The session, which starts at once. What fails is raised by `command`."""
 
     def __init__(
-        self, target: SshTarget, *, options: Sequence[str] = (), config: Path | None = None, interactive: bool = False
+        self,
+        target: SshTarget,
+        *,
+        options: Sequence[str] = (),
+        config: Path | None = None,
+        interactive: bool = False,
+        material: Sequence[str] = (),
     ) -> None:
         self.name = str(target)
         self.closed = False
-        self._base = ssh_words(target, options=options, config=config, interactive=interactive)
+        to = way(target, options=options, config=config, interactive=interactive, material=material)
+        self._base, self._way, self._needed = to.words, to, needed(to.told)
         self._destination = target.destination
-        self._needed = needed(told_by_ssh([*self._base, "-G", "--", self._destination]))
         self._folder, trouble = socket_folder(error=ConnectError)
         self._log = Path(self._folder.name, "log")
         self._socket = Path(self._folder.name, "s")
@@ -78,7 +85,7 @@ class Bastion:
         shared = []
         if self._master is not None:
             if code := self._master.wait():  # it goes to the background once it is let in
-                raise explain(self.name, _FAILED if code < 0 else code, self._said())
+                raise explain(self.name, _FAILED if code < 0 else code, self._said(), to=self._way)
             shared = ["-o", "ControlMaster=no", "-S", str(self._socket)]
         where = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
         return [*self._base, *self._needed, *shared, "-W", where, "--", self._destination]

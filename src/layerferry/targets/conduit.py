@@ -19,8 +19,9 @@ from layerferry.processes import child_environment, end
 from layerferry.protocol import PLAIN
 from layerferry.settings import environment
 from layerferry.targets.ssh_failures import explain
-from layerferry.targets.ssh_settings import needed, shares, told_by_ssh
-from layerferry.targets.ssh_target import SshTarget, ssh_words
+from layerferry.targets.ssh_settings import needed, shares
+from layerferry.targets.ssh_target import SshTarget
+from layerferry.targets.ssh_way import way
 from layerferry.targets.verdict import cut
 from layerferry.temporary import socket_folder
 
@@ -246,21 +247,22 @@ class SshConduit(Conduit):
         options: Sequence[str] = (),
         config: Path | None = None,
         interactive: bool = False,
+        material: Sequence[str] = (),
         command: str = BOOTSTRAP,
     ) -> None:
+        to = way(target, options=options, config=config, interactive=interactive, material=material)
         self._control, trouble = socket_folder(error=ConnectError)
-        self._base = ssh_words(target, options=options, config=config, interactive=interactive)
+        self._base, self._way = to.words, to
         self._destination = target.destination
         self.engine = str(target.engine or "")
         self._forwards: list[str] = []
         socket = f"{self._control.name}/s"
-        told = told_by_ssh([*self._base, "-G", "--", self._destination])
         #: How ssh is told of the shared connection, where it is ours.
-        self._socket = [] if shares(told) or trouble else ["-S", socket]
+        self._socket = [] if shares(to.told) or trouble else ["-S", socket]
         # With ControlPersist, ssh would stay behind.
         master = ["-o", "ControlPersist=no", "-o", "ControlMaster=yes", *self._socket] if self._socket else []
         try:
-            argv = [*self._base, *needed(told), *master, "--", target.destination, command]
+            argv = [*self._base, *needed(to.told), *master, "--", target.destination, command]
             log.command(f"! {target}", argv)
             super().__init__(str(target), argv)
         except BaseException:
@@ -309,7 +311,7 @@ class SshConduit(Conduit):
             self._control.cleanup()
 
     def _explain(self, code: int, text: str) -> Exception:
-        return explain(self.name, code, text, self.sent if self._heard else None)
+        return explain(self.name, code, text, self.sent if self._heard else None, to=self._way)
 
 
 def command_name(argv: Sequence[str]) -> str:

@@ -4,13 +4,28 @@ Seen on OpenSSH 9.2p1 (Debian 12); the client's messages are not translated.
 """
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from layerferry.errors import ConnectError, LayerferryError, TargetError, UnknownHostKeyError
 from layerferry.oci import limits
 from layerferry.targets.verdict import cut
 
+if TYPE_CHECKING:
+    from layerferry.targets.ssh_way import Way
+
 _SSH_FAILED = 255
+#: What an ssh says whose ProxyCommand has ended: once for each host that lies behind the one which failed.
+_BEHIND = "UNKNOWN port 65535"
+_CHANGED = "REMOTE HOST IDENTIFICATION HAS CHANGED"
+#: What a client says whose `-W` failed.
+_FORWARD_FAILED = "stdio forwarding failed"
+#: Where ssh found another key, and the command that it shows against it (sshconnect.c).
+_OFFENDING = re.compile(r"Offending \S+ key in (?P<file>.+):(?P<line>\d+)$")
+_REMOVE = re.compile(r'ssh-keygen -f "?[^"]+"? -R "?[^"]+"?$')
+#: The known hosts that came in a variable.
+_OURS = re.compile(r"/layerferry-run-[a-z0-9_]{8}/known_hosts$")
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,13 +38,13 @@ class _Failure:
 
 
 _FAILURES = (
-    _Failure("REMOTE HOST IDENTIFICATION HAS CHANGED", "its host key is not the one we know",
+    _Failure(_CHANGED, "its host key is not the one we know",
              "If the host was set up anew, remove its old key with `ssh-keygen -R HOST`; else somebody may listen in."),
     _Failure(r"Host key verification failed|No \S{1,40} host key is known", "its host key is not known here",
              "Connect once by hand, or add the line that `ssh-keyscan HOST` prints to known_hosts, after checking it.",
              UnknownHostKeyError),
     _Failure("Permission denied", "it refused our authentication",
-             "Check the user name and the key: `ssh -v HOST true` shows which keys were tried."),
+             "Check the user name and the key: `ssh -v HOST true` shows more."),
     _Failure("Too many authentication failures", "it refused our authentication after too many keys",
              "Name the key with IdentityFile and set IdentitiesOnly yes."),
     _Failure("Temporary failure in name resolution", "no name server answers", "Check the network and DNS.",
@@ -55,12 +70,15 @@ def _lines(text: str) -> list[str]:
     return [line.strip() for line in text[-limits.SAID :].splitlines() if line.strip()]
 
 
-def explain(target: str, code: int, text: str, sent: int | None = None) -> LayerferryError:
+def explain(target: str, code: int, text: str, sent: int | None = None, *, to: "Way | None" = None) -> LayerferryError:
     """The error for an ssh process that ended with status `code` and `text` on stderr.
 
-    `sent` is how many bytes had gone when it did, where the other side had answered before.
+    `sent` is how many bytes had gone when it did, where the other side had answered before; `to` is how it was called.
     """
     lines = _lines(text)
+    hop, next_one = _failed_hop(lines, to.hops if to else (), target)
+    if hop and any(_FORWARD_FAILED in line.lower() for line in lines):
+        return explain_forward(f"{hop}, a jump host on the way to {target},", next_one, text)
     last = cut(lines[-1], limits.SHOWN) if lines else ""
     if code != _SSH_FAILED:
         said = f": {last}" if last else ""
@@ -72,24 +90,65 @@ def explain(target: str, code: int, text: str, sent: int | None = None) -> Layer
         detail = next((line for line in lines if re.search(failure.pattern, line)), None)
         if detail is not None:
             why = f"{failure.message} ({cut(detail, limits.SHOWN)})"
-            return failure.error(f"{_what(target, sent)}: {why}", hint=failure.hint, transient=failure.transient)
-    return ConnectError(f"{_what(target, sent)}: {last or 'ssh ended without a word'}", transient=sent is not None)
+            hint = _hint(failure, lines, to, hop)
+            error = failure.error(f"{_what(target, sent, hop)}: {why}", hint=hint, transient=failure.transient)
+            if isinstance(error, UnknownHostKeyError):
+                error.hop = hop
+            return error
+    said = last or "ssh ended without a word"
+    return ConnectError(f"{_what(target, sent, hop)}: {said}", transient=sent is not None)
 
 
-def _what(target: str, sent: int | None) -> str:
+def _what(target: str, sent: int | None, hop: str) -> str:
     if sent is None:
-        return f"cannot connect to {target}"
+        return f"cannot connect to {hop}, a jump host on the way to {target}" if hop else f"cannot connect to {target}"
     return f"the connection to {target} broke after {sent} bytes"
 
 
-#: What the client says last where `-W` failed; in a shared session all that it says.
-_FORWARD_FAILED = "forwarding request failed"
+def _failed_hop(lines: Sequence[str], hops: Sequence[str], target: str) -> tuple[str, str]:
+    """The jump host at which it ended, and what lies behind that; nothing where it was none of them.
+
+    Where the jump host's own ssh has said nothing, it was the last host that closed the connection.
+    """
+    own = [line for line in lines if _BEHIND not in line and not line.startswith("kex_exchange_identification")]
+    told = any(re.search(failure.pattern, line) for failure in _FAILURES for line in own)
+    behind = min(sum(_BEHIND in line for line in lines), len(hops)) if told else 0
+    return (hops[-behind], [*hops, target][-behind]) if behind else ("", "")
+
+
+def _hint(failure: _Failure, lines: Sequence[str], to: "Way | None", hop: str) -> str:
+    if failure.pattern == _CHANGED:
+        return _changed(lines) or failure.hint
+    if to is None or failure.pattern != "Permission denied":
+        return failure.hint
+    from layerferry.targets.ssh_keys import offered  # noqa: PLC0415 - where it has failed
+
+    return f"{offered(to, hop)} {failure.hint}".strip()
+
+
+def _changed(lines: Sequence[str]) -> str:
+    """Where the old key is, and how to remove it, in ssh's own words; nothing where it has none."""
+    found = next(filter(None, map(_OFFENDING.search, lines)), None)
+    if found is None:
+        return ""
+    if _OURS.search(found["file"]):
+        where, cure = "LAYERFERRY_SSH_KNOWN_HOSTS", "replace that line"
+        line = f"{found['line']}, blank ones not counted,"
+    else:
+        where, line = found["file"], found["line"]
+        command = next(filter(None, map(_REMOVE.search, lines)), None)
+        cure = f"remove it: {command[0]}" if command else "remove that line"
+    return f"Line {line} of {where} has another key. Somebody may listen in; if the host was set up anew, {cure}"
+
+
+#: What the client says last where `-W` failed in a shared session; it is all that it says.
+_SHARED_FORWARD_FAILED = "forwarding request failed"
 #: What sshd answers to a forward (RFC 4254, section 5.1) and the client logs; sshd's own words follow the second.
 #: Seen on OpenSSH 9.2p1.
 _FORWARD_FAILURES = (
     ("administratively prohibited", "does not let connections through to",
      "AllowTcpForwarding and PermitOpen of its sshd_config, or options of the key in its authorized_keys, forbid it."),
-    ("Connection refused", "reached nobody at", "Does the registry listen there, on this port?"),
+    ("Connection refused", "reached nobody at", "Does anybody listen there, on this port?"),
     ("Name or service not known|Temporary failure in name resolution|unknown host|No address associated",
      "cannot resolve the name in", "Give the name or the address that the bastion knows it by."),
     ("timed out|No route to host|unreachable", "finds no way to", "Check the address, and the network between them."),
@@ -103,7 +162,7 @@ def explain_forward(bastion: str, address: str, text: str) -> LayerferryError:
     for pattern, message, hint in _FORWARD_FAILURES:
         if re.search(pattern, last):
             return ConnectError(f"{bastion} {message} {address} ({cut(last, limits.SHOWN)})", hint=hint)
-    if last or not lines or _FORWARD_FAILED in lines[-1].lower():
+    if last or not lines or _SHARED_FORWARD_FAILED in lines[-1].lower():
         why = cut(last or (lines[-1] if lines else "ssh ended without a word"), limits.SHOWN)
         return ConnectError(
             f"{bastion} did not connect us to {address}: {why}",

@@ -25,8 +25,16 @@ _SILENT = ("QUIET", "SILENT", "FATAL")
 _ASKING = ("ask", "auto-ask", "autoask")
 
 
+def jumps(told: Mapping[str, str]) -> tuple[str, ...]:
+    """The jump hosts that ssh has set, as users write them."""
+    return tuple(filter(None, told.get("proxyjump", "").split(",")))
+
+
 def told_by_ssh(words: Sequence[str]) -> dict[str, str]:
-    """Its options by their names in lower case; nothing where it fails. `words` ends with the destination."""
+    """Its options by their names in lower case; nothing where it fails. `words` ends with the destination.
+
+    An option that it tells several times, such as IdentityFile, has a line for each.
+    """
     # Where sessions go to the background, it asks for a command, which it refuses beside a RemoteCommand.
     for command in ((), ("true",)):
         try:
@@ -36,8 +44,16 @@ def told_by_ssh(words: Sequence[str]) -> dict[str, str]:
         except (OSError, subprocess.TimeoutExpired):
             return {}
         if done.returncode == 0:
-            return dict(line.partition(" ")[::2] for line in os.fsdecode(done.stdout).splitlines())
+            return _by_name(os.fsdecode(done.stdout))
     return {}
+
+
+def _by_name(text: str) -> dict[str, str]:
+    found: dict[str, str] = {}
+    for line in text.splitlines():
+        name, _, value = line.partition(" ")
+        found[name] = f"{found[name]}\n{value}" if name in found else value
+    return found
 
 
 def needed(told: Mapping[str, str]) -> list[str]:

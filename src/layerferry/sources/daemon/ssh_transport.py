@@ -10,7 +10,6 @@ import socket
 import ssl
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import requests
@@ -22,10 +21,9 @@ from layerferry.errors import SourceError
 from layerferry.process_socket import Piped, last_line
 from layerferry.registry_client.connections import Bounded, BoundedTls, pools
 from layerferry.targets.address import Ssh
-from layerferry.targets.ssh_settings import needed, told_by_ssh
-from layerferry.targets.ssh_target import SshTarget, ssh_words
-
-_KNOWN_HOSTS = "UserKnownHostsFile="
+from layerferry.targets.ssh_settings import needed
+from layerferry.targets.ssh_target import SshTarget
+from layerferry.targets.ssh_way import beside_own, own_of, way
 
 
 def ssh_target(url: str) -> SshTarget:
@@ -37,34 +35,20 @@ def ssh_target(url: str) -> SshTarget:
 def command(url: str, ssh: Ssh) -> list[str]:
     """The command line for an ssh:// address, with the options, key and known hosts of every other ssh of ours."""
     address = SshAddress.parse(url)
-    words = ssh_words(SshTarget(address.host, address.port), **ssh.arguments)
-    host = ["-l", address.user] if address.user else []
+    login = ["-l", address.user] if address.user else []
+    to = way(SshTarget(address.host, address.port), **ssh.arguments, login=login)
     socket = [f"--host=unix://{address.socket}"] if address.socket else []
-    words += host
-    words += needed(told_by_ssh([*words, "-G", "--", address.host]))
-    return [*words, "--", address.host, shlex.join(["docker", *socket, "system", "dial-stdio"])]
+    return [*to.words, *needed(to.told), "--", address.host, shlex.join(["docker", *socket, "system", "dial-stdio"])]
 
 
 def with_own_hosts(url: str, ssh: Ssh) -> Ssh:
-    """How to call ssh for a daemon's host: known hosts of this job's go before the user's own, and replace none.
+    """How to call ssh for a daemon's host: key and known hosts of this job's go before the user's, and replace none.
 
-    For a target they are all there is; but docker's client knows its daemon's host by the user's, and so do we.
+    For a target they are all there is; but docker's client reaches its daemon's host by the user's, and so do we.
     """
-    if not any(option.startswith(_KNOWN_HOSTS) for option in ssh.options):
+    if not ssh.material:
         return ssh
-    own = _known_hosts(ssh_target(url), ssh.config)
-    kept = [option for option in ssh.options if not option.startswith("GlobalKnownHostsFile=")]
-    return replace(
-        ssh,
-        options=tuple(" ".join((option, *own)) if option.startswith(_KNOWN_HOSTS) else option for option in kept),
-    )
-
-
-def _known_hosts(target: SshTarget, config: Path | None) -> tuple[str, ...]:
-    """The files that the user's own ssh has for a host."""
-    told = told_by_ssh([*ssh_words(target, config=config), "-G", "--", target.destination])
-    files = f"{told.get('userknownhostsfile', '')} {told.get('globalknownhostsfile', '')}".split()
-    return tuple(file for file in files if file != "none")
+    return replace(ssh, material=beside_own(ssh.material, own_of(ssh_target(url), ssh.config)))
 
 
 class DialAdapter(HTTPAdapter):
