@@ -10,6 +10,13 @@ from layerferry.oci.plan import Plan
 
 
 @dataclass(frozen=True, slots=True)
+class Connecting:
+    """The beginning of a try: the target is called."""
+
+    target: str
+
+
+@dataclass(frozen=True, slots=True)
 class Greeted:
     """The target's greeting: `engine` reads like `docker 28.5.2 (overlay2)`."""
 
@@ -33,12 +40,11 @@ SENDING_EVERY = 0.1
 
 @dataclass(frozen=True, slots=True)
 class Sending:
-    """Progress of the delta archive: uncompressed bytes written of an estimated `total`, and bytes on the wire."""
+    """Progress of what is sent, in bytes on the wire: those that have left this machine, of an estimated `total`."""
 
     target: str
     done: int
     total: int
-    wire: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +70,7 @@ class Stalled:
     message: str
 
 
-Event = Greeted | Planned | Sending | Loading | Warned | Stalled
+Event = Connecting | Greeted | Planned | Sending | Loading | Warned | Stalled
 Emit = Callable[[Event], None]
 
 

@@ -20,7 +20,7 @@ from layerferry.errors import LayerferryError
 
 #: Our signs in ASCII, for an encoding that has none for them; any other character is spelt out.
 _IN_ASCII: Final = str.maketrans(
-    {"✓": "+", "✗": "x", "↑": "^", "→": "->", "…": "...", "·": "-", "✅": "+", "❌": "x", "━": "-", "╸": "-", "╺": "-"}
+    {"✓": "+", "✗": "x", "↑": "^", "→": "->", "…": "...", "·": "-", "✅": "+", "❌": "x", "━": "=", "─": "-"}
 )
 _ENCODING_ERRORS: Final = "layerferry"
 _LONGEST_TRACEBACK: Final = 1 << 16

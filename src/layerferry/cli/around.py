@@ -57,7 +57,7 @@ def open_report(*, as_json: bool) -> "Report":
 
     if as_json:
         return JsonReport(stdout(), stderr().line)
-    if not stdout().isatty():
+    if not stdout().isatty() or settings.environment().get("TERM") == "dumb":
         return PlainReport(stdout().line)
     from layerferry.report.terminal import TerminalReport
 

@@ -3,7 +3,7 @@
 import os
 import zlib
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Self
 
@@ -63,34 +63,89 @@ class Compression:
         return next(method for method in Method if method in takes)
 
 
-def compress(pieces: Iterable[ArchiveBytes], method: Method, level: int | None = None) -> Iterator[bytes]:
+@dataclass(slots=True)
+class Tally:
+    """Bytes that a compressor has worked off, and what it has made of them."""
+
+    consumed: int = 0
+    produced: int = 0
+
+    def add(self, consumed: int, produced: int) -> None:
+        self.consumed += consumed
+        self.produced += produced
+
+
+class Flow:
+    """What goes through `compress`, to be looked at in between, by the thread that reads the stream.
+
+    `stored` is of pieces that were compressed already, `plain` of all others. `pending` are bytes of `plain` that were
+    produced, and of which it is not told yet what they stand for. A compressor that has threads holds many bytes that
+    are in neither.
+    """
+
+    def __init__(self) -> None:
+        self._tallies = {False: Tally(), True: Tally()}
+        self._frame: _Frame | None = None
+        self._stored = False
+        self.pending = 0
+        self.ended = False
+
+    @property
+    def plain(self) -> Tally:
+        return self._tally(stored=False)
+
+    @property
+    def stored(self) -> Tally:
+        return self._tally(stored=True)
+
+    @property
+    def produced(self) -> int:
+        return self.plain.produced + self.stored.produced
+
+    def _tally(self, *, stored: bool) -> Tally:
+        now = replace(self._tallies[stored])
+        if self._frame is not None and self._stored is stored:
+            now.add(*self._frame.progress())
+        return now
+
+    def put(self, piece: ArchiveBytes, open_frame: "Callable[[bool], _Frame]") -> Iterator[bytes]:
+        """What comes out when a piece goes in."""
+        if piece.packed:
+            yield from self.close()
+            self.pending = 0 if piece.stands_for else self.pending + len(piece.data)
+            self._tallies[False].add(piece.stands_for, len(piece.data))
+            yield piece.data
+            return
+        if self._frame is None or piece.compressed is not self._stored:
+            yield from self.close()
+            self._stored = piece.compressed
+            self._frame = open_frame(self._stored)
+        if data := self._frame.compress(piece.data):
+            yield data
+
+    def close(self) -> Iterator[bytes]:
+        """The end of the frame that is open, if one is."""
+        if self._frame is not None:
+            data = self._frame.flush()
+            self._tallies[self._stored].add(*self._frame.progress())
+            self._frame = None
+            yield data
+
+
+def compress(
+    pieces: Iterable[ArchiveBytes], method: Method, level: int | None = None, flow: Flow | None = None
+) -> Iterator[bytes]:
     """The pieces as one stream of concatenated frames (zstd) or members (gzip).
 
     Pieces that are compressed already go into frames of their own, at the format's cheapest setting; what is packed is
     part of a zstd stream as it is.
     """
-    if method is Method.NONE:
-        yield from (piece.data for piece in pieces)
-        return
-    chosen = _LEVELS[method][0] if level is None else level
-    stored: bool | None = None
-    frame: _Frame | None = None
+    flow = flow or Flow()
+    chosen = _LEVELS[method][0] if level is None and method in _LEVELS else level or 0
     for piece in pieces:
-        if piece.packed:
-            if frame is not None:
-                yield frame.flush()
-            frame = None
-            yield piece.data
-            continue
-        if frame is None or piece.compressed is not stored:
-            if frame is not None:
-                yield frame.flush()
-            stored = piece.compressed
-            frame = _OPEN[method](chosen, stored)
-        if data := frame.compress(piece.data):
-            yield data
-    if frame is not None:
-        yield frame.flush()
+        yield from flow.put(piece, lambda stored: _OPEN[method](chosen, stored))
+    yield from flow.close()
+    flow.ended = True
 
 
 def in_blocks(chunks: Iterable[bytes], size: int) -> Iterator[bytes]:
@@ -109,19 +164,44 @@ def in_blocks(chunks: Iterable[bytes], size: int) -> Iterator[bytes]:
 class _Frame:
     compress: Callable[[bytes], bytes]
     flush: Callable[[], bytes]
+    #: Bytes that were worked off, and those that were made of them.
+    progress: Callable[[], tuple[int, int]]
+
+
+def _counted(compress: Callable[[bytes], bytes], flush: Callable[[], bytes]) -> _Frame:
+    """A frame of a compressor that holds little, and does not count itself."""
+    tally = Tally()
+
+    def through(data: bytes) -> bytes:
+        packed = compress(data)
+        tally.add(len(data), len(packed))
+        return packed
+
+    def last() -> bytes:
+        packed = flush()
+        tally.add(0, len(packed))
+        return packed
+
+    return _Frame(through, last, lambda: (tally.consumed, tally.produced))
 
 
 def _zstd(level: int, stored: bool) -> _Frame:  # noqa: FBT001
     threads = 0 if stored else min(os.cpu_count() or 1, _THREADS)
     jobs = {"threads": threads, "job_size": _JOB, "overlap_log": _WHOLE_WINDOW} if threads else {}
     parameters = zstandard.ZstdCompressionParameters.from_level(-50 if stored else level, **jobs)
-    stream = zstandard.ZstdCompressor(compression_params=parameters).compressobj()
-    return _Frame(stream.compress, stream.flush)
+    compressor = zstandard.ZstdCompressor(compression_params=parameters)
+    stream = compressor.compressobj()
+    return _Frame(stream.compress, stream.flush, lambda: compressor.frame_progression()[1:])
 
 
 def _gzip(level: int, stored: bool) -> _Frame:  # noqa: FBT001
     stream = zlib.compressobj(0 if stored else level, zlib.DEFLATED, 16 + zlib.MAX_WBITS)
-    return _Frame(stream.compress, stream.flush)
+    return _counted(stream.compress, stream.flush)
 
 
-_OPEN: dict[Method, Callable[[int, bool], _Frame]] = {Method.ZSTD: _zstd, Method.GZIP: _gzip}
+def _none(level: int, stored: bool) -> _Frame:  # noqa: FBT001
+    del level, stored
+    return _counted(lambda data: data, bytes)
+
+
+_OPEN: dict[Method, Callable[[int, bool], _Frame]] = {Method.ZSTD: _zstd, Method.GZIP: _gzip, Method.NONE: _none}

@@ -70,11 +70,6 @@ class ArchiveBytes:
     recipe: bool = False
     stands_for: int = 0
 
-    @property
-    def passed(self) -> int:
-        """Bytes of the archive, or of what goes in their place, that have passed with this piece."""
-        return self.stands_for if self.packed else len(self.data)
-
 
 def describe(plan: Plan, summary: Summary, sent: Mapping[str, Descriptor], incoming: str = "") -> Manifest:
     """The OCI manifest of an image whose sent layers are `sent`, by diff ID.

@@ -12,7 +12,7 @@ from itertools import chain
 
 from layerferry import log
 from layerferry.errors import LayerferryError, PatchError, interruption
-from layerferry.events import Emit, Warned
+from layerferry.events import Connecting, Emit, Warned
 from layerferry.push.delivery import Delivery, Destination
 from layerferry.push.request import NO_ROUTE, Options, Wanted
 from layerferry.result import Result
@@ -159,6 +159,7 @@ def deliver(
     log.note("step", f"begun: {target.name}")
     tries = 0
     while True:
+        delivery.emit(Connecting(target.name))
         try:
             results = delivery.run(partial(_connect, delivery, target), open_source)
             break

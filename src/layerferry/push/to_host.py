@@ -3,7 +3,7 @@
 import contextlib
 import secrets
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -12,13 +12,14 @@ from layerferry import log
 from layerferry.chunks import LAYER_BZIP2, LAYER_XZ
 from layerferry.compression.stream import Method, compress
 from layerferry.errors import PatchError, TargetError, VerificationError
-from layerferry.events import SENDING_EVERY, Emit, Greeted, Loading, Sending, Stalled, Warned
+from layerferry.events import Emit, Greeted, Stalled, Warned
 from layerferry.oci.delta_archive import Archive, ArchiveBytes, ArchivedImage, Manifest
 from layerferry.oci.image import MEDIA_TYPE_LAYER_ZSTD, Image, Platform
 from layerferry.oci.manifest import pick
 from layerferry.oci.plan import complete, plan, whole
 from layerferry.oci.store_kind import StoreKind
 from layerferry.push.delivery import Item
+from layerferry.push.progress import Progress
 from layerferry.push.request import Options, Wanted
 from layerferry.sources import SourceImage
 from layerferry.sources.unpacked import Unpacked
@@ -156,9 +157,7 @@ class HostDestination:
             images = self._fetch(stack, items, spool)
             patches = self._find_patches(items)
             if not patches:
-                archive = Archive(images, packed=method is Method.ZSTD)
-                stream = compress(self._watched(archive.pieces(), items), method, self._options.compression.level)
-                shown = self._conversation.load(_expected(images), method, self._sent(stream))
+                archive, shown = self._send(items, images, method, self._options.compression.level)
             else:
                 archive, shown = self._load_patched(items, images, patches, spool)
         if swept := self._conversation.swept:
@@ -203,13 +202,27 @@ class HostDestination:
             ]
             for item, content in zip(items, contents, strict=True):
                 item.plan = patching.patched(item.plan, content.recipes)
-            archive = Archive(
-                [replace(image, content=content) for image, content in zip(images, contents, strict=True)]
-            )
-            stream = compress(patching.as_recipe(self._watched(archive.pieces(), items)), packing, level)
-            shown = self._conversation.load(_expected(images), f"patch-{packing}", self._sent(stream))
+            images = [replace(image, content=content) for image, content in zip(images, contents, strict=True)]
+            return self._send(items, images, packing, level, patching.as_recipe)
         except (TargetError, VerificationError) as error:
             raise PatchError(error.message, hint=error.hint) from error
+
+    def _send(
+        self,
+        items: Sequence[Item],
+        images: Sequence[ArchivedImage],
+        method: Method,
+        level: int | None,
+        as_recipe: Callable[[Iterable[ArchiveBytes]], Iterable[ArchiveBytes]] | None = None,
+    ) -> tuple[Archive, dict[str, str]]:
+        """Send the archive, or a recipe of it; what the target shows afterwards. Tells of its progress."""
+        progress = Progress([item.plan for item in items], self._conduit, self._emit)
+        archive = Archive(progress.counting(images), packed=method is Method.ZSTD and not as_recipe)
+        pieces = as_recipe(archive.pieces()) if as_recipe else archive.pieces()
+        stream = compress(pieces, method, level, progress.flow)
+        word = f"patch-{method}" if as_recipe else method
+        shown = self._conversation.load(_expected(images), word, stream, progress.look)
+        progress.end()
         return archive, shown
 
     def _fetch(self, stack: contextlib.ExitStack, items: Sequence[Item], spool: Path) -> list[ArchivedImage]:
@@ -226,21 +239,6 @@ class HostDestination:
             content = Unpacked(content, {LAYER_XZ, LAYER_BZIP2, *zstd}, folder)
             images.append(ArchivedImage(item.plan, content, _throw_away_name(self._greeting.maker)))
         return images
-
-    def _watched(self, pieces: Iterable[ArchiveBytes], items: Sequence[Item]) -> Iterator[ArchiveBytes]:
-        """The pieces of the archive; tells of its progress as they pass."""
-        total = sum(item.plan.lacking for item in items)
-        done, told = 0, 0.0
-        for piece in pieces:
-            yield piece
-            done += piece.passed
-            if time.monotonic() - told > SENDING_EVERY:
-                told = time.monotonic()
-                self._emit(Sending(self._target, min(done, total), total, self._conduit.sent))
-
-    def _sent(self, stream: Iterable[bytes]) -> Iterator[bytes]:
-        yield from stream
-        self._emit(Loading(self._target))
 
     def _verified(self, item: Item, manifest: Manifest, shown: str) -> str:
         """The image ID that the target shows, if it is one of what we sent."""

@@ -187,9 +187,12 @@ class RegistryDestination:
         path.unlink()
 
     def _telling(self, item: Item, diff_id: str, size: int) -> Callable[[int], None]:
-        """What hears of an upload's bytes, and tells of them in bytes of the plan."""
+        """What hears of an upload's bytes, and tells of them; blobs that are still to come count as they may be."""
         layers = {layer.diff_id: layer.size for layer in item.plan.sent}
-        before = sum(layers[other] for other in self._brought if other in layers)
+        here = {other: blob.size for other, (_, blob) in self._brought.items() if other in layers} | {diff_id: size}
+        before = sum(here.values()) - size
+        ratio = sum(here.values()) / max(1, sum(layers.get(other, 0) for other in here))
+        left = sum(layers[other] for other in layers.keys() - here.keys()) * min(1.0, ratio)
         told = 0.0
 
         def tell(done: int) -> None:
@@ -197,8 +200,7 @@ class RegistryDestination:
             self._check()
             if time.monotonic() - told > SENDING_EVERY:
                 told = time.monotonic()
-                share = layers.get(diff_id, 0) * done // size
-                self._emit(Sending(self._target.name, before + share, item.plan.delta, self._sent))
+                self._emit(Sending(self._target.name, before + done, round(before + size + left)))
 
         return tell
 

@@ -7,13 +7,16 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 
 from layerferry.ci.escape import message
-from layerferry.events import Event, Greeted, Loading, Planned, Sending
+from layerferry.events import Event, Sending
+from layerferry.report import widths
+from layerferry.report.activity import Activities, Activity
 from layerferry.result import Result, size
 
 #: Seconds of silence. CircleCI ends a step after ten minutes of it, Travis did.
 REMIND_EVERY = 15.0
 #: Seconds from one look at the clock to the next, where no event comes.
 _LOOK_EVERY = 1.0
+_MINUTE = 60
 
 
 class Log:
@@ -28,12 +31,8 @@ class Log:
         self._lock = threading.RLock()
         self._ended = threading.Event()
         self._watch = threading.Thread(target=self._look, daemon=True)
-        self._said = self._reminded = self._begun = clock()
-        #: By target, its last event, and since when it is at that step.
-        self._state: dict[str, tuple[Event, float]] = {}
-        #: By target, bytes on the wire; and of all targets together at the last reminder.
-        self._wire: dict[str, int] = {}
-        self._wired = 0
+        self._said = self._begun = clock()
+        self._activities = Activities(clock)
 
     def watch(self) -> None:
         """Write reminders from a thread of its own, until `close`."""
@@ -61,23 +60,14 @@ class Log:
     def hear(self, event: Event) -> None:
         """Note which step a target is at."""
         with self._lock:
-            match event:
-                case Sending():
-                    self._wire[event.target] = event.wire
-                    self._note(event.target, event)
-                case Greeted() | Planned() | Loading():
-                    self._note(event.target, event)
+            self._activities.hear(event)
         self.remind()
-
-    def _note(self, target: str, event: Event) -> None:
-        before, since = self._state.get(target, (None, 0.0))
-        self._state[target] = event, since if type(before) is type(event) else self._clock()
 
     def forget(self, results: Sequence[Result]) -> None:
         """Note that the targets of these results are done."""
         with self._lock:
             for result in results:
-                self._state.pop(result.target, None)
+                self._activities.forget(result.target)
 
     def remind(self) -> None:
         """Write which step each target is at, if no line came for a while."""
@@ -85,42 +75,45 @@ class Log:
             now = self._clock()
             if now - self._said >= REMIND_EVERY:
                 self.line(self._what_goes_on(now))
-                self._reminded, self._wired = now, sum(self._wire.values())
 
     def _what_goes_on(self, now: float) -> str:
-        if not self._state:
-            return f"connecting, and looking at the images, for {now - self._begun:.0f} s"
-        if len(self._state) == 1:
-            ((target, (event, since)),) = self._state.items()
-            return f"{target}  {self._of_one(event, now - since, now)}"
-        counts = Counter(_activity(event) for event, _ in self._state.values())
+        known = self._activities.items()
+        if not known:
+            return f"looking at the images, for {now - self._begun:.0f} s"
+        if len(known) == 1:
+            ((target, activity),) = known
+            return f"{target}  {_of_one(activity, now)}"
+        counts = Counter(activity.name for _, activity in known)
         what = ", ".join(f"{count} {activity}" for activity, count in counts.items())
-        return f"{len(self._state)} targets under way: {what}; {self._on_the_wire(now)}"
-
-    def _of_one(self, event: Event, seconds: float, now: float) -> str:
-        if isinstance(event, Sending):
-            return f"{size(event.done)} of {size(event.total)}, {self._on_the_wire(now)}"
-        return f"{_activity(event)}, for {seconds:.0f} s"
-
-    def _on_the_wire(self, now: float) -> str:
-        wire = sum(self._wire.values())
-        moved = wire - self._wired
-        seconds = now - self._reminded
-        speed = f"{size(moved / seconds)}/s" if moved and seconds else f"nothing more for {seconds:.0f} s"
-        return f"{size(wire)} on the wire, {speed}"
+        return f"{len(known)} targets under way: {what}{_of_all([activity for _, activity in known])}"
 
     def _look(self) -> None:
         while not self._ended.wait(_LOOK_EVERY):
             self.remind()
 
 
-def _activity(event: Event) -> str:
-    match event:
-        case Sending():
-            return "sending"
-        case Loading():
-            return "unpacking and verifying"
-        case Planned():
-            return "reading layers"
-        case _:
-            return "comparing layers"
+def _of_one(activity: Activity, now: float) -> str:
+    event, seconds = activity.event, now - activity.since
+    if not isinstance(event, Sending):
+        return f"{activity.name}, for {seconds:.0f} s"
+    left = activity.rate.left(event.total)
+    speed = f"{size(activity.rate.per_second)}/s" if left is not None else "nothing moves"
+    time_left = f", {_duration(left)} left" if left is not None else ""
+    told = f"{widths.of(event.done, event.total)} on the wire"
+    return f"{widths.share(event.done, event.total)} %, {told}, {speed}{time_left}"
+
+
+def _of_all(activities: Sequence[Activity]) -> str:
+    """What goes to several targets at once, and how long it takes the slowest."""
+    sending = [(activity.event, activity.rate) for activity in activities if isinstance(activity.event, Sending)]
+    if not sending:
+        return ""
+    done, total = (sum(getattr(event, name) for event, _ in sending) for name in ("done", "total"))
+    left = [rate.left(event.total) for event, rate in sending]
+    slowest = max((seconds for seconds in left if seconds is not None), default=None)
+    time_left = f", {_duration(slowest)} left" if slowest is not None else ""
+    return f"; {widths.of(done, total)} on the wire, {size(sum(rate.per_second for _, rate in sending))}/s{time_left}"
+
+
+def _duration(seconds: float) -> str:
+    return f"{seconds:.0f} s" if seconds < 2 * _MINUTE else f"{seconds / _MINUTE:.0f} min"

@@ -1,75 +1,61 @@
-"""The report on a terminal: a progress display while bytes move, and the summary after."""
+"""The report on a terminal: what goes on, while it lasts, and the summary after."""
 
 import threading
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Sequence
 from typing import Self
 
-from rich.console import Console
-from rich.progress import (
-    BarColumn,
-    DownloadColumn,
-    Progress,
-    TaskID,
-    TextColumn,
-    TimeRemainingColumn,
-    TransferSpeedColumn,
-)
+from rich.console import Console, Group, RenderableType
+from rich.live import Live
 from rich.text import Text
 
 from layerferry.ci.escape import message
-from layerferry.events import Event, Greeted, Loading, Planned, Sending, Stalled, Warned
-from layerferry.report import lines
+from layerferry.events import Connecting, Event, Greeted, Loading, Planned, Sending, Stalled, Warned
+from layerferry.report import lines, widths
+from layerferry.report.activity import Activities, Activity
 from layerferry.result import Result
 from layerferry.streams import stdout
 
-#: Bytes. Fewer are sent before anybody could have read a bar.
-_WORTH_A_BAR = 1_000_000
+#: Seconds after which it is told what goes on. What takes less is over before anybody has read it.
+_WORTH_TELLING = 0.5
+_A_SECOND = 5
 _STYLES = {"✓": "green", "↑": "cyan", "✗": "red", "·": "dim"}
+_INDENT = 2
+_HANGING = 6
 
 
 class TerminalReport:
     """A report with bytes, rate and time left while it lasts; afterwards only the summary is left."""
 
-    def __init__(self, console: Console | None = None) -> None:
+    def __init__(self, console: Console | None = None, clock: Callable[[], float] = time.monotonic) -> None:
         self._console = console or Console(file=stdout().verbatim, highlight=False)
+        self._clock = clock
         self._lock = threading.RLock()
         self._greetings: dict[str, str] = {}
-        self._tasks: dict[str, TaskID] = {}
+        self._activities = Activities(clock)
         self._told = lines.Told()
-        self._progress = Progress(
-            TextColumn("  ↑", style="cyan", markup=False),
-            TextColumn("{task.description}", markup=False),
-            BarColumn(bar_width=30),
-            DownloadColumn(),
-            TransferSpeedColumn(),
-            TimeRemainingColumn(),
-            console=self._console,
-            transient=True,
+        self._live = Live(
+            console=self._console, get_renderable=self._render, refresh_per_second=_A_SECOND, transient=True
         )
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *exception: object) -> None:
-        self._progress.stop()
+        self._live.stop()
 
     def __call__(self, event: Event) -> None:
+        with self._lock:
+            self._activities.hear(event)
         match event:
+            case Connecting() | Sending() | Loading():
+                self._live.start()
             case Greeted():
                 self._greetings[event.target] = lines.greeting(event)
             case Planned():
                 head = message(self._greetings.pop(event.target, event.target))
                 name, _, rest = head.partition(" ")
                 self._print((name, "bold"), (f" {rest}", ""), (f"      {lines.route(event.route)}", "dim"))
-            case Sending() if event.total >= _WORTH_A_BAR:
-                self._progress.start()
-                task = self._tasks.get(event.target)
-                if task is None:
-                    task = self._tasks[event.target] = self._progress.add_task("", total=event.total)
-                self._progress.update(task, completed=event.done, description=message(event.target))
-            case Loading() if event.target in self._tasks:
-                task, description = self._tasks[event.target], message(f"{event.target} unpacks and verifies")
-                self._progress.update(task, completed=self._progress.tasks[task].total, description=description)
             case Stalled():
                 self._print((lines.stalled(event), "dim"))
             case Warned():
@@ -77,22 +63,58 @@ class TerminalReport:
 
     def delivered(self, results: Sequence[Result]) -> None:
         with self._lock:
-            for target in {result.target for result in results} & self._tasks.keys():
-                self._progress.update(self._tasks[target], visible=False)
+            for result in results:
+                self._activities.forget(result.target)
             self._outcomes(results, alone=False)
 
     def finish(self, results: Sequence[Result], seconds: float) -> None:
-        self._progress.stop()
+        self._live.stop()
         self._outcomes(results, alone=len(results) == 1)
         if len(results) > 1:
             self._print((lines.total(results, seconds), ""))
 
     def _outcomes(self, results: Sequence[Result], *, alone: bool) -> None:
         for mark, line in self._told.outcomes(results, alone=alone):
-            self._print(("  ", ""), (mark, _STYLES[mark]), (f" {line}", ""))
+            self._print((" " * _INDENT, ""), (mark, _STYLES[mark]), (f" {line}", ""))
 
     def _print(self, *parts: tuple[str, str]) -> None:
-        """Print a line above the progress display, with no word of it taken for markup or a command."""
+        """Print a line above what goes on, with no word of it taken for markup or a command, broken at words."""
         text = Text.assemble(*((message(part), style) for part, style in parts))
+        first, *rest = text.wrap(self._console, self._console.width)
         with self._lock:
-            self._progress.console.print(text, soft_wrap=True)
+            self._console.print(first, soft_wrap=True)
+            if rest:
+                remainder = Text(" ").join(rest)
+                for line in remainder.wrap(self._console, max(1, self._console.width - _HANGING)):
+                    self._console.print(Text(" " * _HANGING) + line, soft_wrap=True)
+
+    def _render(self) -> RenderableType:
+        """What goes on now: a line for each target that is at something for a while."""
+        now = self._clock()
+        with self._lock:
+            known = [
+                (target, activity)
+                for target, activity in self._activities.items()
+                if now - activity.since >= _WORTH_TELLING or not isinstance(activity.event, Connecting)
+            ]
+        most = max(1, self._console.height - 2)
+        shown = [self._line(message(target), activity, now) for target, activity in known[:most]]
+        if len(known) > most:
+            shown.append(Text(f"  and {len(known) - most} more targets", style="dim"))
+        return Group(*shown)
+
+    def _line(self, target: str, activity: Activity, now: float) -> Text:
+        width, event = self._console.width - 1 - 2 * _INDENT, activity.event
+        if isinstance(event, Sending):
+            choices = widths.details(event.done, event.total, activity.rate.per_second, activity.rate.left(event.total))
+            name, cells, told = widths.fitted(width, target, choices, bar=True)
+            full = cells * min(event.done, event.total) // max(1, event.total)
+            bar = [("━" * full, "cyan"), ("─" * (cells - full), "dim"), ("  ", "")] if cells else []
+            return Text.assemble(("  ↑ ", "cyan"), name, "  ", *bar, told)
+        seconds = widths.clock(now - activity.since)
+        if isinstance(event, Connecting):
+            name, _, _ = widths.fitted(width - len("connecting to "), target, [["…"]])
+            return Text.assemble(("  · ", "dim"), f"connecting to {name}…", style="dim")
+        what = "unpacks and verifies" if isinstance(event, Loading) else activity.name
+        name, _, told = widths.fitted(width, target, [[what, seconds], [what.partition(" ")[0], seconds], [seconds]])
+        return Text.assemble(("  · ", "dim"), name, "  ", told)

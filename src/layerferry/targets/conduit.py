@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import TYPE_CHECKING, Self
 
 from layerferry import log
 from layerferry.errors import ConnectError, LayerferryError, TargetError
@@ -24,6 +24,9 @@ from layerferry.targets.ssh_target import SshTarget
 from layerferry.targets.ssh_way import way
 from layerferry.targets.verdict import cut
 from layerferry.temporary import socket_folder
+
+if TYPE_CHECKING:
+    from layerferry.targets.backlog import Backlog
 
 #: Reads the preamble, then as many bytes of packed script as it says, and runs them; without a gzip, it asks for a
 #: plain one, and passes over all that comes before that. One line, single quotes, no `!` and no backslash: it reads
@@ -53,6 +56,8 @@ class Conduit:
     #: Whether the script may follow the preamble at once. A plain `sh` reads ahead of what it runs, so that nothing
     #: may come after the script until it has answered.
     pipelined = False
+    #: Whether what the command writes is what it was given, but for the encryption.
+    _is_ssh = False
 
     def __init__(self, name: str, argv: Sequence[str]) -> None:
         self.name = name
@@ -62,6 +67,7 @@ class Conduit:
         self._lines: queue.Queue[str | LayerferryError | None] = queue.Queue(limits.LINES_WAITING)
         self._stderr = bytearray()
         self._closed = False
+        self._backlog: Backlog | None = None
         #: Whether the other side has said anything.
         self._heard = False
         self._writing = threading.Lock()
@@ -129,6 +135,19 @@ class Conduit:
                 meanwhile()
             self.sent += count
             data = data[count:]
+
+    @property
+    def taken(self) -> int:
+        """Bytes of `sent` that have left this machine, as far as that is measured."""
+        return self.sent - (self._backlog.held(self.sent) if self._backlog else 0)
+
+    def measure(self) -> None:
+        """Measure from now on what has left this machine. All of it has until now."""
+        from layerferry.targets.backlog import Backlog  # noqa: PLC0415 - for what takes a while
+
+        assert self._process.stdin is not None
+        self._backlog = Backlog(self._process.stdin, self._process.pid if self._is_ssh else None)
+        self._backlog.measure(self.sent)
 
     def read_line(self, timeout: float | None = None) -> str:
         """The next line of the answer; raises `ConnectError` at its end, `SilenceError` after `timeout` seconds."""
@@ -239,6 +258,7 @@ class SshConduit(Conduit):
     """The system's OpenSSH client: its config, agent, ProxyJump, known_hosts and ControlMaster are the user's."""
 
     pipelined = True
+    _is_ssh = True
 
     def __init__(
         self,

@@ -25,6 +25,8 @@ from layerferry.targets.host.script import packed, script
 from layerferry.targets.verdict import cut, is_verdict, verdict
 
 _DIGITS = 6
+#: Seconds from one look at the progress of an archive to the next.
+_LOOK = 0.1
 _WORD = re.compile(r"[!-~]+")
 
 
@@ -76,6 +78,8 @@ class Conversation:
         self._asked: dict[str, tuple[str, ...]] = {}
         self._capability: frozenset[str] = frozenset()
         self._over = threading.Event()
+        #: Looks at the progress of an archive; whether it wants to look again soon.
+        self._watch: Callable[[], bool] = bool
         wanted = conduit.engine or engine
         chosen = TargetEngine.parse(wanted) if wanted else None
         #: Whether images are to stay where nothing uses them.
@@ -200,11 +204,19 @@ class Conversation:
                     self._skip()
         return bytes(data)
 
-    def load(self, expected: Mapping[str, Sequence[str]], method: str, stream: Iterable[bytes]) -> dict[str, str]:
+    def load(
+        self,
+        expected: Mapping[str, Sequence[str]],
+        method: str,
+        stream: Iterable[bytes],
+        watch: Callable[[], bool] = bool,
+    ) -> dict[str, str]:
         """Send an archive; `expected` has the diff IDs by throw-away name. The image IDs that the engine shows.
 
-        Raises what the target says is wrong, as soon as it says so.
+        `watch` is called while that lasts; as long as it returns True also while the answer is waited for. Raises what
+        the target says is wrong, as soon as it says so.
         """
+        self._watch = watch
         self._say(*((Verb.EXPECT, name, *diff_ids) for name, diff_ids in expected.items()), (Verb.LOAD, method))
         sent = 0
         for frame in in_blocks(stream, FRAME):
@@ -247,6 +259,7 @@ class Conversation:
 
     def _heed(self) -> None:
         """Read what waits to be read: a verdict is raised, the answer to the archive kept, all else skipped."""
+        self._watch()
         if self._gone != self._conduit.sent:
             self._gone = self._conduit.sent
             self._patience.moved()
@@ -314,8 +327,9 @@ class Conversation:
         until = _now() + wait.left
         while True:
             self._patience.look(f"waiting for {wait.what}")
+            soon = _LOOK if self._watch() else limits.ANSWER
             try:
-                line = self._conduit.read_line(max(0.0, min(until - _now(), self._patience.left)))
+                line = self._conduit.read_line(max(0.0, min(until - _now(), self._patience.left, soon)))
             except SilenceError:
                 if _now() < until:
                     continue
