@@ -1,7 +1,4 @@
-"""Layers as patches: what the target has in the files of older images is not sent again. That it pays is given here.
-
-The target is this machine's docker or a podman, beside a python3: the engines of the other suites have none.
-"""
+"""Layers as patches: what the target has in the files of older images is not sent again. That it pays is given here."""
 
 import io
 import json
@@ -15,10 +12,12 @@ from typing import Any
 
 import pytest
 
+from engines.test_rootless import UID, user_of
 from packed import Picture, docker25, tar_of
 from rig import Engine, Rig
 
 NAME = "patch-test/app:1"
+UIDS = {"member": 4101, "admin": 4102}
 #: The command, for which a patch always pays.
 COMMAND = "from layerferry.push import patching; patching.Estimate.pays = True; from layerferry.cli import main; main()"
 
@@ -39,26 +38,21 @@ def layer(version: int) -> bytes:
     return out.getvalue()
 
 
-@pytest.fixture(scope="module")
-def patched(rig: Rig) -> Engine:
-    return rig.engine("this-machine", name="patched")
-
-
 class Pushes:
-    """Pushes versions of an image under one name."""
+    """Pushes versions of an image to a target."""
 
     def __init__(self, rig: Rig, target: Engine, folder: Path) -> None:
         self._rig = rig
         self.target = target
+        self.alias = target.ssh_alias
         self._folder = folder
         self._base = tar_of({"base": b"base" * 1000})
 
-    def __call__(self, version: int, *words: str) -> tuple[dict[str, Any], str]:
+    def __call__(self, version: int, *words: str, name: str = NAME) -> tuple[dict[str, Any], str]:
         """The result, and what was said."""
-        picture = Picture((self._base, layer(version)), ("", ""))
         path = self._folder / f"{version}.tar"
-        path.write_bytes(docker25(picture, "app:1"))
-        argv = ["push", f"archive:{path}", self.target.ssh_alias, "--name", NAME, "--json", *words]
+        path.write_bytes(docker25(self.picture(version), "app:1"))
+        argv = ["push", f"archive:{path}", self.alias, "--name", name, "--json", *words]
         run = subprocess.run(
             [sys.executable, "-c", COMMAND, *argv],
             env=self._rig.environment,
@@ -71,16 +65,61 @@ class Pushes:
         (result,) = json.loads(run.stdout)["results"]
         return result, run.stderr
 
-    def shown(self, version: int) -> bool:
-        return self.target.diff_ids(NAME) == list(Picture((self._base, layer(version)), ("", "")).diff_ids)
+    def picture(self, version: int) -> Picture:
+        return Picture((self._base, layer(version)), ("", ""))
+
+    def shown(self, version: int, name: str = NAME) -> bool:
+        return self.target.diff_ids(name) == list(self.picture(version).diff_ids)
 
 
 @pytest.fixture
-def pushes(rig: Rig, patched: Engine, tmp_path: Path) -> Iterator[Pushes]:
-    yield Pushes(rig, patched, tmp_path)
-    patched.clear()
+def pushes(request: pytest.FixtureRequest, rig: Rig, tmp_path: Path) -> Iterator[Pushes]:
+    """To the docker of this machine, or what the test asks for: an engine, and the user who logs in."""
+    kind, user = getattr(request, "param", ("this-machine", "root"))
+    target = rig.engine(kind, name="patched" if kind == "this-machine" else "")
+    found = Pushes(rig, target, tmp_path)
+    with target.machine.python():
+        if user != "root":
+            found.alias = alias_of(target, user)
+        target.clear()
+        yield found
+        target.clear()
+    assert not list(target.machine.path("/var/tmp").glob("layerferry*"))
 
 
+def alias_of(target: Engine, user: str) -> str:
+    """A user who may talk to docker and is no root: a `member` of its group, or an `admin` who may use sudo too."""
+    machine = target.machine
+    if not machine.path(f"/home/{user}").exists():
+        machine.add_user(user, uid=UIDS[user], sudo=user == "admin")
+        if user == "admin":
+            with machine.path("/etc/group").open("a") as group:
+                group.write("wheel:x:4110:admin\n")
+        machine.run("chmod", "644", "/run/rig/authorized_keys")
+        assert target.sshd
+        target.sshd.with_user(user)
+    machine.run("chmod", "666", "/run/docker.sock")
+    return f"{target.ssh_alias}-{user}"
+
+
+#: Each store, and each way to the old files of who has no root.
+ENDS = [
+    ("this-machine", "root"),
+    ("this-machine", "member"),
+    ("this-machine", "admin"),
+    ("docker26-containerd", "root"),
+    ("docker28-containerd", "root"),
+    ("docker28-containerd", "member"),
+    ("docker28-containerd", "admin"),
+    ("podman4", "root"),
+    ("podman5", "root"),
+    ("containerd1", "root"),
+    ("containerd2", "root"),
+    ("k3s", "root"),
+]
+
+
+@pytest.mark.parametrize("pushes", ENDS, indirect=True, ids=" ".join)
 def test_of_a_layer_of_which_the_target_has_most_only_the_rest_is_sent(pushes: Pushes) -> None:
     pushes(1)
     result, _ = pushes(2)
@@ -88,31 +127,117 @@ def test_of_a_layer_of_which_the_target_has_most_only_the_rest_is_sent(pushes: P
     assert result["bytes"]["sent"] < 800_000
     assert result["verified"]
     assert pushes.shown(2)
-    whole, _ = pushes(3, "--whole-layers")
+    assert NAME.encode() in pushes.target.save(NAME)
+
+
+def test_layers_go_whole_where_that_is_asked(pushes: Pushes) -> None:
+    pushes(1)
+    whole, _ = pushes(2, "--whole-layers")
     assert [step["action"] for step in whole["layers"]] == ["reuse", "send"]
+    assert whole["layers"][1]["reason"].endswith("; whole, as asked")
     assert whole["bytes"]["sent"] > 2_000_000
-    assert pushes.shown(3)
+    assert pushes.shown(2)
 
 
 @pytest.mark.parametrize(
-    "fault",
-    ["exit 1", "kill -9 $$", 'python3.real "$@" | head -c 100000', 'python3.real "$@" | tr "\\0" "\\1"'],
-    ids=["fails", "is killed", "is cut short", "writes something else"],
+    "pushes", [("this-machine", "root"), ("podman4", "root"), ("containerd2", "root")], indirect=True, ids=" ".join
 )
-def test_a_patch_that_does_not_do_is_replaced_by_the_whole_layer(pushes: Pushes, fault: str) -> None:
-    pushes(1)
+def test_a_name_that_is_new_builds_on_the_newest_image_of_its_repository(pushes: Pushes) -> None:
+    """As where each commit gets a tag of its own. The images share no layer."""
+    pushes(1, name="patch-test/app:1")
+    pushes._base = tar_of({"base": b"else" * 1000})
+    result, _ = pushes(2, name="patch-test/app:2")
+    assert [step["action"] for step in result["layers"]] == ["send", "patch"]
+    assert pushes.shown(2, "patch-test/app:2")
+
+
+def played(pushes: Pushes, fault: str) -> str:
+    """What is said by a push of another version where python3 does something else when it should expand the recipe."""
     machine = pushes.target.machine
-    fault = fault.replace("python3.real", "/usr/bin/python3")
     text = f'#!/bin/sh\ncase "$*" in *" expand "*) {fault} ;; *) exec /usr/bin/python3 "$@" ;; esac\n'
     machine.write("/usr/local/bin/python3", text, mode=0o755)
     try:
         result, said = pushes(2)
     finally:
         machine.run("rm", "/usr/local/bin/python3")
-    assert [step["action"] for step in result["layers"]] == ["reuse", "send"]
+    assert result["layers"][1]["action"] == "send"
     assert "patches do not do, whole layers go" in said
+    assert result["layers"][1]["reason"] == "the target lacks it; whole, for its patch failed"
     assert pushes.shown(2)
     assert not [name for name in pushes.target.images() if "layerferry" in name]
+    return said
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [
+        "exit 1",
+        "kill -9 $$",
+        '/usr/bin/python3 "$@" | head -c 100000',
+        '/usr/bin/python3 "$@" | tr "\\0" "\\1"',
+    ],
+    ids=["fails", "is killed", "is cut short", "writes something else"],
+)
+def test_a_patch_that_does_not_do_is_replaced_by_the_whole_layer(pushes: Pushes, fault: str) -> None:
+    pushes(1)
+    played(pushes, fault)
+
+
+#: An engine of each store; those beyond the first in the long suite.
+STORES = [
+    ("this-machine", "root"),
+    *(
+        pytest.param((kind, "root"), marks=pytest.mark.slow)
+        for kind in ("docker28-containerd", "podman5", "containerd2")
+    ),
+]
+REMOVES = {"docker": "docker rmi -f", "podman": "podman rmi -f", "ctr": "ctr images rm --sync"}
+
+
+@pytest.mark.parametrize("pushes", STORES, indirect=True)
+def test_an_old_image_that_is_pruned_meanwhile_costs_the_whole_layer(pushes: Pushes) -> None:
+    pushes(1)
+    command = REMOVES[pushes.target.kind.program]
+    played(pushes, f'{command} docker.io/{NAME} >/dev/null; exec /usr/bin/python3 "$@"')
+
+
+@pytest.mark.parametrize("pushes", STORES, indirect=True)
+def test_old_files_that_change_meanwhile_make_no_layer(pushes: Pushes) -> None:
+    """The digest tells."""
+    pushes(1)
+    change = 'for one; do printf x | dd of="$one" bs=1 seek=9000 conv=notrunc; done'
+    stores = "/var/lib/docker /var/lib/containerd /var/lib/containers"
+    found = f"find {stores} -path '*/opt/lib/7.pyc' -exec sh -c '{change}' _ {{}} +"
+    played(pushes, f'{found} 2>/dev/null; exec /usr/bin/python3 "$@"')
+
+
+@pytest.mark.parametrize("pushes", [("this-machine", "member")], indirect=True)
+def test_a_container_that_a_killed_session_has_left_goes(pushes: Pushes) -> None:
+    """An export takes a container, which is never started."""
+    pushes(1)
+    of_whom = "$(cut -c 1-8 /proc/sys/kernel/random/boot_id)-$(readlink /proc/self/ns/pid | tr -dc 0-9)-$(id -u)"
+    left = f"docker create --name layerferry-999999-1-{of_whom} {NAME} x"
+    pushes.target.client.run(pushes.alias, left)
+    assert pushes.target.api.get("/containers/json?all=1")
+    result, _ = pushes(2)
+    assert result["layers"][1]["action"] == "patch"
+    assert pushes.target.api.get("/containers/json?all=1") == []
+
+
+@pytest.mark.parametrize("pushes", [("podman4", "root")], indirect=True)
+def test_a_rootless_podman_reads_its_files_in_its_own_namespace(pushes: Pushes) -> None:
+    pushes.alias = user_of(pushes.target)
+    machine = pushes.target.machine
+    machine.run("install", "-d", "-o", str(UID), "/tmp/images")  # on no overlay
+    config = '[storage]\ndriver = "overlay"\ngraphroot = "/tmp/images"\n'
+    machine.write("/home/rootless/.config/containers/storage.conf", config)
+    machine.run("chown", "-R", str(UID), "/home/rootless/.config")
+    pushes(1)
+    result, _ = pushes(2)
+    assert result["layers"][1]["action"] == "patch", (result["engine"], result["layers"][1]["reason"])
+    assert result["verified"]
+    pushes.target.client.run(pushes.alias, "podman rmi --all --force")
+    machine.run("rm", "/home/rootless/.config/containers/storage.conf")
 
 
 def test_without_a_python3_the_whole_layer_goes(pushes: Pushes) -> None:

@@ -5,11 +5,14 @@ are folders of the rig. So engines, sshd and sessions run at their usual paths w
 when its first process ends, the kernel ends all others and drops every mount and device.
 """
 
+import contextlib
 import os
+import re
+import shutil
 import signal
 import subprocess
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import IO
 
@@ -134,6 +137,31 @@ class Machine:
         """Take `commands`, absolute paths, away from this machine, and from this machine only."""
         for command in commands:
             self.path(command).unlink(missing_ok=True)
+
+    @contextlib.contextmanager
+    def python(self) -> Iterator[None]:
+        """While it lasts, the machine has this machine's python3: most hosts have one, a suite of the rig has not."""
+        if self.path("/usr/bin/python3").exists():
+            yield
+            return
+        place = Path("/usr/bin/python3").resolve()
+        library = Path(f"/usr/lib/{place.name}")
+        needed = [place, *(library / "lib-dynload").glob("*.so"), *library.glob("*.py")]
+        needed += [
+            path for name in ("collections", "encodings", "importlib", "re") for path in (library / name).rglob("*.py")
+        ]
+        linked = subprocess.run(["ldd", place], capture_output=True, text=True, check=True).stdout
+        needed += [Path(found) for found in re.findall(r"=> (/\S+)", linked)]
+        for file in needed:
+            there = self.path(str(file))
+            if not there.exists():
+                there.parent.mkdir(parents=True, exist_ok=True)
+                shutil.copy(file, there)
+        self.path("/usr/bin/python3").symlink_to(place)
+        try:
+            yield
+        finally:
+            self.path("/usr/bin/python3").unlink()
 
     def add_user(self, name: str, *, shell: str = "/bin/sh", uid: int = 0, sudo: bool = False) -> None:
         """Add a user; with uid 0 a second name of root, whose login shell may differ. `sudo` asks for no password."""

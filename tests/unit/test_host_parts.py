@@ -64,7 +64,7 @@ def test_every_part_tells_shellcheck_what_it_is() -> None:
 def test_what_is_sent_has_no_comments_and_no_indents_and_does_not_grow() -> None:
     assert not [line for line in SENT.splitlines() if not line.strip() or line != line.strip() or line[0] == "#"]
     assert len(SENT) <= 24_900, "a kB of it announces patches; what they take beside goes where there is one"
-    assert len(script.patching()) < 2_000
+    assert len(script.patching()) < 3_500, "it goes where a large layer may be patched"
 
 
 def test_strings_and_patterns_of_awk_stay_as_they_are() -> None:

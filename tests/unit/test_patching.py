@@ -61,12 +61,12 @@ def test_a_layer_that_goes_whole_says_why_and_one_that_is_reused_does_not() -> N
 class Target:
     """A conversation with a target that has a python3, or none, and digests of older files."""
 
-    def __init__(self, *, runs: bool = True, told: bytes = b"") -> None:
-        self.runs, self.told, self.asked = runs, told, list[str]()
+    def __init__(self, *, runs: bool = True, told: bytes = b"", exports: bool = False) -> None:
+        self.runs, self.told, self.exports, self.asked = runs, told, exports, list[str]()
 
-    def prepare(self, word: str) -> bool:
+    def prepare(self, word: str) -> bytes:
         assert base64.b64decode(word)
-        return self.runs
+        return bytes(3) + bytes((self.exports,)) if self.runs else b""
 
     def probe(self, data: bytes) -> None:
         self.asked.append(f"probe {len(data)}")
@@ -87,10 +87,12 @@ class Item:
 @pytest.mark.parametrize(
     ("target", "rate", "why"),
     [
-        (Target(runs=False), MB, "for the target has no python3 that runs"),
+        (Target(runs=False), MB, "for the target has no python3 that may read its older files"),
         (Target(), MB, "for the target has no older files of it"),
         (Target(), 50 * MB, "which takes 0.7 s at 50.0 MB/s, and as a patch 2.9 s"),
+        (Target(exports=True), 10 * MB, "which takes 3.5 s at 10.0 MB/s, and as a patch 4.6 s"),
         (Target(told=bytes(32)), MB, ""),
+        (Target(told=bytes(32), exports=True), MB, ""),
     ],
 )
 def test_why_there_are_no_patches_is_told(monkeypatch: Any, target: Any, rate: float, why: str) -> None:

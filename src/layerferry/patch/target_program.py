@@ -2,7 +2,8 @@
 
 It goes through the session and is run by `python3 -c`, so it is of Python 3.6 and the standard library alone; it goes
 without docstrings and annotations (`layerferry.patch.text`). The client cuts files as it does here, with these very
-functions. `python3 -c PROGRAM MODE FOLDER...`: the folders hold the layers of one image, as overlayfs has them.
+functions. `python3 -c PROGRAM MODE FOLDER...`: the folders hold the layers of images, as overlayfs has them; `-` is
+for a tar of an image's files, on descriptor 7.
 
 - `sign`: prints the digests of all files, in the order of `files`, in lines of base85.
 - `blocks`: reads paths from stdin, and prints the blocks of the file of each path.
@@ -17,6 +18,7 @@ import os
 import re
 import stat
 import sys
+import tarfile
 import zlib
 from typing import Any, Callable, Iterator, Tuple  # noqa: UP035 - 3.6 has no others
 
@@ -95,8 +97,10 @@ def number(take: "Callable[[int], bytes]") -> int:
     raise ValueError("a number is too long")
 
 
-def files(folders: "list[str]") -> "list[tuple[bytes, bytes]]":
-    """The files below the folders, in an order that does not change: the path in its layer, and the whole path."""
+def files(folders: "list[str]") -> "list[tuple[bytes, Any]]":
+    """The files below the folders, in an order that does not change: the path in its layer, and where it is."""
+    if folders == ["-"]:
+        return exported(7)
     found = []
     for folder in dict.fromkeys(folders):
         root = os.fsencode(folder)
@@ -108,6 +112,32 @@ def files(folders: "list[str]") -> "list[tuple[bytes, bytes]]":
                 if stat.S_ISREG(status.st_mode) and status.st_size >= SMALLEST:
                     found.append((whole[len(root) :].lstrip(b"/"), whole))
     return found
+
+
+def exported(descriptor: int) -> "list[tuple[bytes, Any]]":
+    """The files of a tar, as views of it."""
+    if not os.fstat(descriptor).st_size:
+        return []
+    data = memoryview(mmap.mmap(descriptor, 0, access=mmap.ACCESS_READ))
+    found = []
+    with os.fdopen(os.dup(descriptor), "rb") as file:
+        file.seek(0)
+        with tarfile.open(fileobj=file, mode="r:") as tar:
+            for one in tar:
+                if one.isreg() and one.size >= SMALLEST:
+                    view = data[one.offset_data : one.offset_data + one.size]
+                    found.append((os.fsencode(one.name), view))
+    return found
+
+
+def content(place: Any) -> Any:
+    """The bytes of a file: of a large one no more is in memory than is looked at."""
+    if isinstance(place, memoryview):
+        return place
+    with open(place, "rb") as file:
+        if os.fstat(file.fileno()).st_size > CHUNK:
+            return memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
+        return memoryview(file.read())
 
 
 def say(parts: "Iterator[bytes]") -> None:
@@ -127,42 +157,44 @@ def say_line(data: bytes) -> None:
     sys.stdout.flush()
 
 
-def sign(here: "list[tuple[bytes, bytes]]") -> "Iterator[bytes]":
-    """The digest of each file."""
-    for _, path in here:
-        whole = hashlib.blake2b(digest_size=DIGEST)
-        with open(path, "rb") as file:
-            for chunk in iter(lambda: file.read(CHUNK), b""):
-                whole.update(chunk)
-        yield whole.digest()
+def sign(here: "list[tuple[bytes, Any]]") -> "Iterator[bytes]":
+    """The digest of each file; zeros for one that may not be read."""
+    for _, place in here:
+        try:
+            yield hashlib.blake2b(content(place), digest_size=DIGEST).digest()
+        except OSError:
+            yield bytes(DIGEST)
 
 
-def cut(here: "list[tuple[bytes, bytes]]", by: "Callable[[Any], Iterator[tuple[int, int]]]") -> "Iterator[bytes]":
+def cut(here: "list[tuple[bytes, Any]]", by: "Callable[[Any], Iterator[tuple[int, int]]]") -> "Iterator[bytes]":
     """Of the file of each path that stdin has: its number and one more, its size, and its parts' digests."""
     paths = {path: number for number, (path, _) in reversed(list(enumerate(here)))}
     for path in zlib.decompress(sys.stdin.buffer.read()).split(b"\0"):
         place = paths.get(path)
-        if place is None:
+        try:
+            data = content(here[place][1]) if place is not None else b""
+        except OSError:
+            data = b""
+        if place is None or not data:
             yield varint(0)
             continue
-        with open(here[place][1], "rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
-            parts = list(by(data))
-            yield varint(place + 1) + varint(len(data))
-            if by is pieces:
-                yield varint(len(parts)) + b"".join(varint(end - start) for start, end in parts)
-            yield b"".join(digest(data[start:end]) for start, end in parts)
+        parts = list(by(data))
+        yield varint(place + 1) + varint(len(data))
+        if by is pieces:
+            yield varint(len(parts)) + b"".join(varint(end - start) for start, end in parts)
+        yield b"".join(digest(data[start:end]) for start, end in parts)
 
 
 class Expansion:
     """A recipe on its way to what it stands for."""
 
-    def __init__(self, here: "list[tuple[bytes, bytes]]", source: Any, sink: "Callable[[bytes], Any]") -> None:
+    def __init__(self, here: "list[tuple[bytes, Any]]", source: Any, sink: "Callable[[bytes], Any]") -> None:
         self.here = here
         self.source = source
         self.sink = sink
         self.layer: Any | None = None
         self.last = -1
-        self.open = (-1, None)  # type: Any
+        self.open = (-1, b"")  # type: Any
 
     def take(self, size: int) -> bytes:
         data: bytes = self.source.read(size)
@@ -170,18 +202,10 @@ class Expansion:
             raise ValueError("the recipe is cut short")
         return data
 
-    def put(self, data: bytes) -> None:
+    def put(self, data: Any) -> None:
         if self.layer is not None:
             self.layer.update(data)
         self.sink(data)
-
-    def copy(self, file: Any, left: int) -> None:
-        while left:
-            data = file.read(min(left, CHUNK))
-            if not data:
-                raise ValueError("a file, or the recipe, is shorter than it should be")
-            self.put(data)
-            left -= len(data)
 
     def file(self) -> Any:
         """The file that the recipe names by the way from the one before."""
@@ -190,31 +214,30 @@ class Expansion:
         if not 0 <= self.last < len(self.here):
             raise ValueError("the recipe names a file that is not here")
         if self.open[0] != self.last:
-            if self.open[1]:
-                self.open[1].close()
-            self.open = self.last, open(self.here[self.last][1], "rb")  # noqa: SIM115
+            self.open = self.last, content(self.here[self.last][1])
         return self.open[1]
 
-    def expand(self) -> None:
-        try:
-            self.follow()
-        finally:
-            if self.open[1]:
-                self.open[1].close()
+    def copy(self, file: Any, start: int, end: int) -> None:
+        if end > len(file):
+            raise ValueError("a file is shorter than it should be")
+        for at in range(start, end, CHUNK):
+            self.put(file[at : min(at + CHUNK, end)])
 
-    def follow(self) -> None:
+    def expand(self) -> None:
         while True:
             (kind,) = self.take(1)
             if kind == LITERAL:
-                self.copy(self.source, number(self.take))
+                left = number(self.take)
+                while left:
+                    self.put(self.take(min(left, CHUNK)))
+                    left -= min(left, CHUNK)
             elif kind == WHOLE:
                 file = self.file()
-                file.seek(0)
-                self.copy(file, os.fstat(file.fileno()).st_size)
+                self.copy(file, 0, len(file))
             elif kind == PART:
                 file = self.file()
-                file.seek(number(self.take))
-                self.copy(file, number(self.take))
+                start = number(self.take)
+                self.copy(file, start, start + number(self.take))
             elif kind == BEGIN:
                 self.layer = hashlib.sha256()
             elif kind == CHECK and self.layer is not None:

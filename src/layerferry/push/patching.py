@@ -32,6 +32,8 @@ _QUICK = 3e6
 #: have to be right to a factor of two.
 _READ = 120e6
 _MATCHED = 60e6
+#: Bytes of an image that an engine exports in a second, for who may not read its folders.
+_EXPORTED = 60e6
 #: zstd's, where the user says none: a recipe is small, and its line slow.
 LEVEL = 12
 #: What a layer shrinks to when it is compressed: on the wire, or in its source.
@@ -61,13 +63,16 @@ class Estimate:
     rate: float
 
     @classmethod
-    def of(cls, layers: Iterable[Layer], rate: float, trip: float) -> Self:
-        """By the sizes that their sources tell, of which some are those of compressed blobs: these go as they are."""
-        wire = plain = 0.0
-        for layer in layers:
-            wire += layer.size * (1 if layer.packed else _PACKED)
-            plain += layer.size / (_PACKED if layer.packed else 1)
-        return cls(wire / rate, _START + 4 * trip + plain / _READ + plain / _MATCHED, rate)
+    def of(cls, layers: Iterable[Layer], rate: float, trip: float, exported: Iterable[Layer] = ()) -> Self:
+        """By the sizes that their sources tell, of which some are those of compressed blobs: these go as they are.
+
+        `exported` are the layers of an image all of which the target has to read for it.
+        """
+        layers = list(layers)
+        wire = sum(layer.size * (1 if layer.packed else _PACKED) for layer in layers)
+        plain, whole = _unpacked(layers), _unpacked(exported)
+        reading = plain / _READ + whole / _EXPORTED + plain / _MATCHED
+        return cls(wire / rate, _START + 4 * trip + reading, rate)
 
     @property
     def pays(self) -> bool:
@@ -75,6 +80,10 @@ class Estimate:
 
     def __str__(self) -> str:
         return f"which takes {self.whole:.1f} s at {size(self.rate)}/s, and as a patch {self.patch:.1f} s"
+
+
+def _unpacked(layers: Iterable[Layer]) -> float:
+    return sum(layer.size / (_PACKED if layer.packed else 1) for layer in layers)
 
 
 def find_patches(
@@ -85,13 +94,14 @@ def find_patches(
     `holders` are images there that have some of the layers; those that the names stand for now are looked at first.
     """
     start = time.monotonic()
-    if not conversation.prepare(word()):
-        return Patches(why="for the target has no python3 that runs")
+    if not (reads := conversation.prepare(word())):
+        return Patches(why="for the target has no python3 that may read its older files")
     trip = time.monotonic() - start
-    estimate = Estimate.of(large, _rate(conversation, trip), trip)
+    most = max(items, key=lambda item: item.plan.delta)
+    exported = most.image.layers if any(reads) else ()
+    estimate = Estimate.of(large, _rate(conversation, trip), trip, exported)
     if not estimate.pays:
         return Patches(why=str(estimate))
-    most = max(items, key=lambda item: item.plan.delta)
     candidates = dict.fromkeys([name for item in items for name in item.names] + [one for one in holders if one])
     told = conversation.files(most.image.id, candidates)
     known: dict[bytes, int] = {}

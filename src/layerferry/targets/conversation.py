@@ -166,10 +166,13 @@ class Conversation:
         """Show signatures, each a statement and a SSHSIG in base64, to a target that is `Capability.SIGNED`."""
         self._say(*((Verb.SIGNATURE, *words) for words in signatures))
 
-    def prepare(self, program: str) -> bool:
-        """Give the target the program that it is to run, as `layerferry.patch.text.word` has it; whether it can."""
+    def prepare(self, program: str) -> bytes:
+        """Give the target the program that it is to run, as `layerferry.patch.text.word` has it; how it reads files.
+
+        That is a number in four bytes: 0 directly, 1 out of an export of the image; or nothing where it cannot.
+        """
         self._say((Verb.PROGRAM, program))
-        return bool(self._data("it to take a program", limits.ANSWER))
+        return self._data("it to take a program", limits.ANSWER)
 
     def probe(self, data: bytes) -> None:
         """Send what the target throws away; when this returns, all of it is there."""
