@@ -11,7 +11,7 @@ from layerferry.oci.store_kind import StoreKind
 from layerferry.patch.text import text
 from layerferry.protocol import Capability, Fact, Reply, Verb, VerdictKind
 from layerferry.targets import verdict
-from layerferry.targets.host.script import script
+from layerferry.targets.host.script import patching, script
 
 PAGE = (Path(__file__).parents[2] / "docs" / "protocol.md").read_text(encoding="utf-8")
 SCRIPT = script().decode()
@@ -52,7 +52,9 @@ def said(pattern: str) -> set[str]:
 
 
 def test_the_host_script_says_the_words_of_the_module() -> None:
-    words = said(r"\bsay ['\"]?([a-z]+)(?=[ '\"$;]|$)") | said(r'print "([a-z]+)",of\[')
+    late = patching().decode()
+    assert "say 'data 0000" in late, "what goes with the program says it"
+    words = {Reply.DATA} | said(r"\bsay ['\"]?([a-z]+)(?=[ '\"$;]|$)") | said(r'print "([a-z]+)",of\[')
     assert words - {"told"} == {*Fact, *Reply} - {Fact.SIGNATURES}, "`told` is said to itself, signatures by a receiver"
     assert f"'{Reply.DATA} '" in text(), "the program of a patch says it"
     assert f"layerferry {protocol.VERSION} sh" in SCRIPT
