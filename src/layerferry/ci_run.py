@@ -14,7 +14,7 @@ from layerferry.context import Context, offered, ssh_options
 from layerferry.errors import Halt, LayerferryError, UnknownHostKeyError, UsageError
 from layerferry.processes import child_environment
 from layerferry.push.request import Wanted
-from layerferry.report import JsonReport, PlainReport, document
+from layerferry.report import JsonReport, PlainReport, QuietReport, document
 from layerferry.result import Result, exit_code, failures
 from layerferry.settings import environment, unknown
 from layerferry.settings.values import Settings
@@ -51,7 +51,8 @@ def run(settings: Settings, environ: Mapping[str, str], *, dry_run: bool, as_jso
     around = Context.look(settings, environ)
     output = around.output((stderr() if as_json else stdout()).verbatim)
     try:
-        _warn_of_unknown(output)
+        if not settings.quiet:
+            _warn_of_unknown(output)
         if not settings.images or not settings.targets:
             raise UsageError(
                 "LAYERFERRY_IMAGES and LAYERFERRY_TARGETS must say what to push, and where",
@@ -80,13 +81,12 @@ def run(settings: Settings, environ: Mapping[str, str], *, dry_run: bool, as_jso
 def _push(around: Context, output: Output, **how: Any) -> tuple[Sequence[Result], float]:
     chosen, topology = around.settings, around.topology
     wanted = [Wanted.of(image) for image in chosen.images]
-    with (
-        output.group("layerferry"),
-        PlainReport(output.line, output.warning) as report,
-        contextlib.ExitStack() as stack,
-    ):
-        output.line(f"CI: {topology.provider} ({topology.provider_reason})")
-        output.line(f"daemon: {topology.daemon.reach} ({topology.daemon_reason})")
+    group = contextlib.nullcontext() if chosen.quiet else output.group("layerferry")
+    kind = QuietReport(output.line) if chosen.quiet else PlainReport(output.line, output.warning)
+    with group, kind as report, contextlib.ExitStack() as stack:
+        if not chosen.quiet:
+            output.line(f"CI: {topology.provider} ({topology.provider_reason})")
+            output.line(f"daemon: {topology.daemon.reach} ({topology.daemon_reason})")
         targets = [
             start(stack, target, around.ssh, around.environ, now=number < chosen.jobs)
             for number, target in enumerate(_targets(chosen))

@@ -35,6 +35,7 @@ GIVEN = {
     "compression": ("zstd:9", "zstd:9"),
     "retries": ("5", 5),
     "timeout": ("600", 600),
+    "quiet": ("true", True),
     "summary": ("false", False),
 }
 VARIABLES = {variable for field in FIELDS for variable in variables(field.name)}

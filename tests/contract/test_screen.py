@@ -346,6 +346,32 @@ def test_a_reader_that_has_gone_is_no_trouble(stage: Stage, words: tuple[str, ..
     assert stage.heard("good").endswith(b"docker.io/library/app:1\ndone\n")
 
 
+# Quiet.
+
+
+@pytest.mark.parametrize("words", [("-q",), ("--quiet",)])
+def test_quiet_is_one_line(stage: Stage, words: tuple[str, ...]) -> None:
+    ran = stage.push("good.example", *words)
+    assert ran.err == b""
+    assert re.fullmatch(r"app:1 is sha256:\w+…, verified on good.example {6}[^\n]+ saved\n", ran.out.decode())
+    assert stage.push("verdict.example", *words, code=5).out == b""
+
+
+def test_quiet_of_several_targets_is_one_line_and_the_errors(stage: Stage) -> None:
+    ran = stage.push("good.example", "--to", "verdict.example", "-q", code=5)
+    assert re.fullmatch(r"1 of 2 done [^\n]+\n", ran.out.decode())
+    assert ran.err.startswith(b"layerferry: verdict.example")
+
+
+def test_run_is_quiet_where_its_variable_says_so(stage: Stage) -> None:
+    env = {"LAYERFERRY_IMAGES": stage.image(), "LAYERFERRY_TARGETS": "good.example", "LAYERFERRY_TARGET": "x"}
+    ran = stage.run("run", env={**env, "LAYERFERRY_QUIET": "true"})
+    assert len(ran.shown.splitlines()) == 1
+    assert "verified on good.example" in ran.shown
+    ran = stage.run("run", env={**env, "LAYERFERRY_QUIET": "true", "LAYERFERRY_TARGETS": "verdict.example"}, code=5)
+    assert ran.shown.splitlines()[0].startswith("error: verdict.example")
+
+
 # Outcomes as they are known.
 
 

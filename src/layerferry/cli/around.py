@@ -52,11 +52,13 @@ def warn_of_unknown() -> None:
         stderr().line(f"warning: {sentence}")
 
 
-def open_report(*, as_json: bool) -> "Report":
-    from layerferry.report import JsonReport, PlainReport
+def open_report(*, as_json: bool, quiet: bool) -> "Report":
+    from layerferry.report import JsonReport, PlainReport, QuietReport
 
     if as_json:
-        return JsonReport(stdout(), stderr().line)
+        return JsonReport(stdout(), (lambda _: None) if quiet else stderr().line)
+    if quiet:
+        return QuietReport(stdout().line)
     if not stdout().isatty() or settings.environment().get("TERM") == "dumb":
         return PlainReport(stdout().line)
     from layerferry.report.terminal import TerminalReport

@@ -78,6 +78,15 @@ DEBUG = option("--debug", group=TOLD, is_flag=True, expose_value=False, help="Sh
 PLATFORM = option("--platform", is_setting=True, metavar="OS/ARCH", help="Which platform of a multi-platform image.")
 LOG = option("--log", group=TOLD, metavar="FILE", help="Append a log of the run to it, secrets masked.")
 JSON = option("--json", "as_json", group=TOLD, is_flag=True, help="Print one JSON object, and nothing else, on stdout.")
+QUIET = option(
+    "-q",
+    "--quiet",
+    group=TOLD,
+    is_setting=True,
+    is_flag=True,
+    default=None,
+    help="Tell errors, and one last line.",
+)
 DRY_RUN = option("--dry-run", group=TOLD, is_flag=True, help="Show what would be sent, and send nothing.")
 VIA = option("--via", group=WHAT, default="", metavar="HOST", help="The host that reaches a registry, as ssh names it.")
 SSH_OPTION = option(

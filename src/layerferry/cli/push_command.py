@@ -83,6 +83,7 @@ class PushCommand(options.Command):
 @options.SSH_CONFIG
 @options.DRY_RUN
 @options.JSON
+@options.QUIET
 @options.LOG
 @options.DEBUG
 @click.pass_context
@@ -145,12 +146,13 @@ def _push(
 
     if given["names"] and len(images) > 1:
         raise UsageError("--name goes with one image", hint="Push them one by one, or tag them at the source.")
-    warn_of_unknown()
     wanted = [Wanted.of(image, given["names"]) for image in images]
     engine = str(TargetEngine.parse(given["engine"])) if given["engine"] else ""
     chosen = settings.load(overrides)
+    if not chosen.quiet:
+        warn_of_unknown()
     around = Context.look(chosen, settings.environment(), ssh)
-    with offered(chosen) as offer, open_report(as_json=given["as_json"]) as report:
+    with offered(chosen) as offer, open_report(as_json=given["as_json"], quiet=chosen.quiet) as report:
         how = around.options(
             allow_platform_mismatch=given["allow_platform_mismatch"],
             dry_run=given["dry_run"],

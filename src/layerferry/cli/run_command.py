@@ -1,6 +1,7 @@
 """The command `run`: all of a CI's step from variables."""
 
 import sys
+from typing import Any
 
 import click
 
@@ -24,16 +25,17 @@ from layerferry.streams import stderr, stdout
 )
 @options.DRY_RUN
 @options.JSON
+@options.QUIET
 @options.LOG
 @options.DEBUG
-def run(*, print_config: bool, dry_run: bool, as_json: bool, log: str | None) -> None:
+def run(*, print_config: bool, dry_run: bool, as_json: bool, **given: Any) -> None:
     """Push what the environment says: the CI step.
 
     LAYERFERRY_IMAGES and LAYERFERRY_TARGETS say what and where; the README has the table of all variables.
     """
     environ = settings.environment()
     try:
-        chosen = settings.load({"log": log})
+        chosen = settings.load(given)
         if not print_config:
             log_to(chosen)
     except UsageError as error:
@@ -45,7 +47,7 @@ def run(*, print_config: bool, dry_run: bool, as_json: bool, log: str | None) ->
         from layerferry.settings.values import origins
 
         warn_of_unknown()
-        for origin in origins(chosen, environ, {"log": log}):
+        for origin in origins(chosen, environ, given):
             stdout().write(one_line(f"{origin.variable}={origin.value}  # {origin.source}") + "\n")
         return
     from layerferry import ci_run

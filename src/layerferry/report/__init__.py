@@ -4,7 +4,7 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Any, Protocol, Self
 
-from layerferry.ci.escape import cleaned, json_text
+from layerferry.ci.escape import cleaned, json_text, message
 from layerferry.events import Emit, Event, Greeted, Loading, Planned, Stalled, Warned
 from layerferry.log import note
 from layerferry.report import lines
@@ -102,6 +102,29 @@ class PlainReport:
                 self._log.line(f"  {mark} {line}")
             if len(results) > 1:
                 self._log.line(lines.total(results, seconds))
+
+
+class QuietReport:
+    """A report of one line at the end; a push to one target that failed has none, but its error."""
+
+    def __init__(self, say: Callable[[str], None]) -> None:
+        self._say = say
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exception: object) -> None: ...
+
+    def __call__(self, event: Event) -> None: ...
+
+    def delivered(self, results: Sequence[Result]) -> None: ...
+
+    def finish(self, results: Sequence[Result], seconds: float) -> None:
+        if len(results) > 1:
+            self._say(message(lines.total(results, seconds)))
+        elif results and results[0].error is None:
+            *_, (_, last) = lines.outcome(results[0])
+            self._say(message(last))
 
 
 class JsonReport:

@@ -78,6 +78,7 @@ class _Checks(BaseSettings):
         "jobs",
         "retries",
         "whole_layers",
+        "quiet",
         "summary",
         "dotenv",
         "log",
