@@ -48,6 +48,12 @@ class FakeRegistry:
     #: Bytes of an upload after which its connection breaks, as often as `breaks` says.
     uploads: int = 0
     cancelled: int = 0
+    #: Of uploads that are not done, by path, what has come; and how it lies about that.
+    begun: dict[str, bytes] = field(default_factory=dict)
+    #: What it tells of it: `nothing`, `too much`, `words`, `gone`, or that it has `another's bytes`; the truth without.
+    lie: str = ""
+    #: What is in the query of an upload's location.
+    state: str = "state=a%3D"
     #: By repository, its blobs; any repository has those of `blobs`.
     repositories: dict[str, dict[str, bytes]] = field(default_factory=dict)
     address: str = ""
@@ -84,6 +90,8 @@ class _Handler(http.server.BaseHTTPRequestHandler):
             self._say(200, b"{}")
         elif match := re.fullmatch(r"/v2/(.+)/manifests/(.+)", self.path):
             self._manifest(match[1], match[2])
+        elif (path := urlsplit(self.path).path) in registry.begun:
+            self._tell_offset(path)
         elif match := re.fullmatch(r"/v2/(.+)/tags/list.*", self.path):
             tags = [name.partition(":")[2] for name in registry.tags if name.startswith(f"{match[1]}:")]
             self._say(200, json.dumps({"tags": tags}).encode())
@@ -126,12 +134,52 @@ class _Handler(http.server.BaseHTTPRequestHandler):
             parts = urlsplit(self.path)
             (digest,) = parse_qs(parts.query)["digest"]
             name = parse_qs(parts.query).get("name", ["app"])[0]
-            assert _digest(data) == digest
+            data = registry.begun.pop(parts.path, b"") + data
+            if _digest(data) != digest:
+                self._say(400, b'{"errors": [{"code": "DIGEST_INVALID"}]}')
+                return
             registry.repositories.setdefault(name, {})[digest] = data
             self._say(201, b"")
 
+    def _tell_offset(self, path: str) -> None:
+        """How much of an upload is here, by its own rule."""
+        registry = self.registry
+        match registry.lie:
+            case "nothing":
+                self._say(204, b"", {"Location": self.path})
+            case "too much":
+                self._say(204, b"", {"Location": self.path, "Range": "0-99999999999"})
+            case "words":
+                self._say(204, b"", {"Location": self.path, "Range": "all of it"})
+            case "gone":
+                self._say(404, b"{}")
+            case _:
+                if registry.lie:
+                    registry.begun[path] = bytes(len(registry.begun[path]))
+                    registry.lie = ""
+                self._say(204, b"", {"Location": self.path, "Range": f"0-{len(registry.begun[path]) - 1}"})
+
+    def do_PATCH(self) -> None:
+        """Bytes of an upload, from an offset on."""
+        registry, path = self.registry, urlsplit(self.path).path
+        registry.seen.append(("PATCH", self.path, dict(self.headers.items())))
+        length, here = int(self.headers["Content-Length"]), registry.begun.get(path, b"")
+        start = int(self.headers.get("Content-Range", "0-").partition("-")[0])
+        if start != len(here):
+            self.rfile.read(length)
+            self._say(416, b"")
+            return
+        if registry.breaks:
+            registry.breaks -= 1
+            registry.begun[path] = here + self.rfile.read(min(length, registry.break_after))
+            self.close_connection = True
+            return
+        registry.begun[path] = here + self.rfile.read(length)
+        self._say(202, b"", {"Location": self.path, "Range": f"0-{len(registry.begun[path]) - 1}"})
+
     def do_DELETE(self) -> None:
         self.registry.cancelled += 1
+        self.registry.begun.pop(urlsplit(self.path).path, None)
         self._say(204, b"")
 
     def _begin_upload(self, name: str) -> None:
@@ -146,7 +194,7 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         else:
             registry.uploads += 1
             location = registry.location.format(number=registry.uploads, address=registry.address)
-            self._say(202, b"", {"Location": f"{location}?state=a%3D&name={name}"})
+            self._say(202, b"", {"Location": f"{location}?{registry.state}&name={name}"})
 
     def do_POST(self) -> None:
         if match := re.fullmatch(r"/v2/(.+)/blobs/uploads/(?:\?.*)?", self.path):

@@ -7,7 +7,9 @@ LayerferryError
 │   ├── UnknownHostKeyError
 │   └── DeadlineError
 ├── TargetError         5  no engine, no permission, disk full, load refused
-│   └── PatchError
+│   ├── PatchError
+│   └── ArchiveError
+│       └── ResumeError
 ├── VerificationError   6  the target shows something else than we sent
 ├── RouteError          7  a route that the user asked for by name failed
 ├── OutputError         1  what was asked for on stdout could not be written
@@ -71,6 +73,14 @@ class TargetError(LayerferryError):
 
 class PatchError(TargetError):
     """A recipe did not make the layer: old files have gone, or have changed. The whole layer will do."""
+
+
+class ArchiveError(TargetError):
+    """What was sent was refused; the engine's words do not tell that the host is to blame."""
+
+
+class ResumeError(ArchiveError):
+    """What earlier tries have left did not make the layer. All of it goes again."""
 
 
 class VerificationError(LayerferryError):

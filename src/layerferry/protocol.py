@@ -42,6 +42,11 @@ One session does everything. It is lines of text until an archive starts (`>` is
     > expect INCOMING sha256:… sha256:…       the header: a throw-away name, and the diff IDs that it must show
     > load zstd | load patch-zstd             and the archive, or its recipe, follows: LENGTH, bytes, LENGTH, bytes, 0
     > -                                         a sign of life, between frames and between lines (`idle`)
+    > resume 81604378 sha256:…                where much is to be sent (`resume`): so many bytes, in these layers; and
+                                              frames: what the target runs for it
+    < kept NAME                               a piece of such a layer is here, left by a push that broke off
+    < room 1073741824 | end                   so many bytes of pieces may be kept. Then, between frames:
+    > LENGTH NAME | + NAME                    a frame that is a piece, to be kept; a piece that is here
     < swept 1                                 so many throw-away names of dead sessions are gone
     < alive                                     one while the engine works, each 10 s (`alive`)
     < loaded INCOMING sha256:… | end          the engine shows just the expected layers under this image ID
@@ -85,6 +90,9 @@ class Verb(StrEnum):
     PROBE = "probe"
     FILES = "files"
     MATCH = "match"
+    #: What earlier pushes have left of layers is asked for, or removed with all else that dead sessions have left.
+    RESUME = "resume"
+    GC = "gc"
     #: A statement on an image and its signature, in base64, for a target that is `Capability.SIGNED`.
     SIGNATURE = "signature"
     EXPECT = "expect"
@@ -121,6 +129,9 @@ class Reply(StrEnum):
     BLOB = "blob"
     LEARNED = "learned"
     DATA = "data"
+    KEPT = "kept"
+    ROOM = "room"
+    FREED = "freed"
     SWEPT = "swept"
     LOADED = "loaded"
     END = "end"
@@ -138,6 +149,8 @@ class Capability(StrEnum):
     IDLE = "idle"
     #: `learn` takes credentials.
     LOGIN = "login"
+    #: It keeps what has arrived of large layers: `resume`, `gc`, and frames with names.
+    RESUME = "resume"
     #: A receiver gives names to signed images alone, and takes `signature`.
     SIGNED = "signed"
 

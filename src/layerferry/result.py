@@ -14,13 +14,14 @@ class Bytes:
     """The bytes of a result.
 
     `image`: all layers; `delta`: those to send; both as `Result.sizes` says. `sent`: all that went to the target;
-    `received`: all that was read out of the source.
+    `received`: all that was read out of the source; `resumed`: those of `delta` that an earlier try had left there.
     """
 
     image: int = 0
     delta: int = 0
     sent: int = 0
     received: int = 0
+    resumed: int = 0
 
     @property
     def saved(self) -> float:
@@ -72,6 +73,7 @@ class Result:
                 "delta": self.bytes.delta,
                 "sent": self.bytes.sent,
                 "received": self.bytes.received,
+                "resumed": self.bytes.resumed,
             },
             "sizes": self.sizes,
             "seconds": round(self.seconds, 3),

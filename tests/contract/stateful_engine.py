@@ -95,9 +95,11 @@ class State:
             diff_ids = config["rootfs"]["diff_ids"]
             assert entry["digest"] == digest_of(text)
             for number, layer in enumerate(manifest["layers"]):
-                if "blobs/" + layer["digest"].replace(":", "/") not in files and not self.has(
-                    diff_ids, number, layer["digest"]
-                ):
+                path = "blobs/" + layer["digest"].replace(":", "/")
+                if path in files:
+                    if digest_of(files[path]) != layer["digest"]:
+                        raise EngineError(f"wrong diff id calculated on extraction of {layer['digest']}")
+                elif not self.has(diff_ids, number, layer["digest"]):
                     raise EngineError(f"blob {layer['digest']}: no such file or directory")
             image = entry["digest"] if self.store == "blob" else manifest["config"]["digest"]
             if self.lie != "nothing":

@@ -166,11 +166,11 @@ class TargetEnd:
             write_folder(folder, layout_files([top], blobs | {digest_of(index): index}))
         return f"oci:{folder}"
 
-    def push(self, *words: str) -> Pushed:
-        """Run `layerferry push WORDS -- COMMAND`."""
+    def push(self, *words: str, before: Sequence[str] = ()) -> Pushed:
+        """Run `layerferry push WORDS -- BEFORE COMMAND`."""
         engine = ["--engine", self.kind.engine] if self.kind.engine else []
         done = subprocess.run(
-            [sys.executable, "-m", "layerferry", "push", *words, "--json", *engine, "--", *self.command],
+            [sys.executable, "-m", "layerferry", "push", *words, "--json", *engine, "--", *before, *self.command],
             capture_output=True, check=False, timeout=120, text=True,
             env={"PATH": os.environ["PATH"], "HOME": str(self.folder), "TMPDIR": str(self.folder / "scratch"),
                  "LAYERFERRY_RETRIES": "0"},

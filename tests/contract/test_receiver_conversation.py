@@ -37,6 +37,7 @@ def test_takes_an_honest_image_and_names_it(bench: Bench) -> None:
         "store chain",
         "platform linux/amd64",
         "accept none gzip zstd" if shutil.which("zstd") else "accept none gzip",
+        "capability resume",
         f"image {image_id(shipment)}",
         f"chain 1 {BASE_ID}",
         "end",

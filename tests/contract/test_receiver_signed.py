@@ -50,7 +50,7 @@ def again(stage: Stage, layer: bytes, created: int) -> Stage:
 def test_the_greeting_tells_how_many_must_sign(stage: Stage) -> None:
     stage.options = ("--require", "2")
     lines = stage.serve().lines
-    assert "capability signed" in lines
+    assert "capability resume signed" in lines
     assert "signatures 2" in lines
 
 

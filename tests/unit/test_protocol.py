@@ -11,10 +11,10 @@ from layerferry.oci.store_kind import StoreKind
 from layerferry.patch.text import text
 from layerferry.protocol import Capability, Fact, Reply, Verb, VerdictKind
 from layerferry.targets import verdict
-from layerferry.targets.host.script import patching, script
+from layerferry.targets.host.script import patching, resuming, script
 
 PAGE = (Path(__file__).parents[2] / "docs" / "protocol.md").read_text(encoding="utf-8")
-SCRIPT = script().decode()
+SCRIPT = (script() + resuming()).decode()
 
 
 def rows(table: str) -> list[str]:

@@ -196,7 +196,7 @@ def test_json_is_one_object_whatever_happened_before() -> None:
         },
         {"diff_id": IDS[1], "size": 100, "action": "send", "bytes": 100, "reason": "the target lacks it"},
     ]
-    assert result["bytes"] == {"image": 1000, "delta": 100, "sent": 5000, "received": 9}
+    assert result["bytes"] == {"image": 1000, "delta": 100, "sent": 5000, "received": 9, "resumed": 0}
     assert (result["image_id"], result["verified"], result["error"]) == (IDS[1], True, None)
     assert json.loads(out.getvalue())["seconds"] == 1.235
 

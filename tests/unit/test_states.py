@@ -18,7 +18,7 @@ def table(mark: str) -> list[list[str]]:
 
 
 #: Verbs that lead nowhere.
-_ASKING = {Verb.PROBE, Verb.FILES, Verb.MATCH}
+_ASKING = {Verb.PROBE, Verb.FILES, Verb.MATCH, Verb.RESUME, Verb.GC}
 
 
 def bounds() -> dict[str, float]:

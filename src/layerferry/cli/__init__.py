@@ -22,6 +22,7 @@ _HOMES: Mapping[str, str] = {
     "push": "push_command",
     "run": "run_command",
     "doctor": "doctor_command",
+    "gc": "gc_command",
     "sign": "signing_commands",
     "verify": "signing_commands",
     "receive": "",

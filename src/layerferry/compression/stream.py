@@ -5,11 +5,13 @@ import zlib
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from enum import StrEnum
+from itertools import groupby
 from typing import Self
 
 import zstandard
 
 from layerferry.errors import UsageError
+from layerferry.oci.content import Piece
 from layerferry.oci.delta_archive import ArchiveBytes
 
 
@@ -79,8 +81,8 @@ class Flow:
     """What goes through `compress`, to be looked at in between, by the thread that reads the stream.
 
     `stored` is of pieces that were compressed already, `plain` of all others. `pending` are bytes of `plain` that were
-    produced, and of which it is not told yet what they stand for. A compressor that has threads holds many bytes that
-    are in neither.
+    produced, and of which it is not told yet what they stand for; `spared` are bytes that need not go. A compressor that
+    has threads holds many bytes that are in none of them.
     """
 
     def __init__(self) -> None:
@@ -88,6 +90,7 @@ class Flow:
         self._frame: _Frame | None = None
         self._stored = False
         self.pending = 0
+        self.spared = 0
         self.ended = False
 
     @property
@@ -112,8 +115,7 @@ class Flow:
         """What comes out when a piece goes in."""
         if piece.packed:
             yield from self.close()
-            self.pending = 0 if piece.stands_for else self.pending + len(piece.data)
-            self._tallies[False].add(piece.stands_for, len(piece.data))
+            self.pass_on(piece)
             yield piece.data
             return
         if self._frame is None or piece.compressed is not self._stored:
@@ -122,6 +124,14 @@ class Flow:
             self._frame = open_frame(self._stored)
         if data := self._frame.compress(piece.data):
             yield data
+
+    def pass_on(self, piece: ArchiveBytes) -> None:
+        """Count a piece that goes by itself, or that need not go."""
+        if piece.data:
+            self.pending = 0 if piece.stands_for else self.pending + len(piece.data)
+            self._tallies[False].add(piece.stands_for, len(piece.data))
+        else:
+            self.spared += piece.stands_for
 
     def close(self) -> Iterator[bytes]:
         """The end of the frame that is open, if one is."""
@@ -148,6 +158,17 @@ def compress(
     flow.ended = True
 
 
+def packed(data: bytes, method: Method, level: int | None, *, stored: bool) -> bytes:
+    """All of `data` as a stream of its own, made in this thread alone; `stored` where it is compressed already."""
+    chosen = _LEVELS[method][0] if level is None and method in _LEVELS else level or 0
+    match method:
+        case Method.ZSTD:
+            return zstandard.ZstdCompressor(level=-50 if stored else chosen).compress(data)
+        case Method.GZIP:
+            return zlib.compress(data, 0 if stored else chosen, 16 + zlib.MAX_WBITS)
+    return data
+
+
 def in_blocks(chunks: Iterable[bytes], size: int) -> Iterator[bytes]:
     """The bytes of `chunks` in blocks of `size`; the last one may be shorter."""
     held = bytearray()
@@ -158,6 +179,16 @@ def in_blocks(chunks: Iterable[bytes], size: int) -> Iterator[bytes]:
             del held[:size]
     if held:
         yield bytes(held)
+
+
+def in_frames(stream: Iterable[bytes | Piece], size: int) -> Iterator[Piece]:
+    """A stream in frames: what is no piece in those of `size`, without a name."""
+    for named, parts in groupby(stream, lambda part: isinstance(part, Piece)):
+        if named:
+            yield from (part for part in parts if isinstance(part, Piece))
+        else:
+            blocks = in_blocks((part for part in parts if not isinstance(part, Piece)), size)
+            yield from (Piece("", block, len(block)) for block in blocks)
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,6 +6,9 @@ from typing import Protocol
 
 from layerferry.oci.image import Descriptor
 
+#: Bytes that have to be sent from which on a target keeps what has arrived: less is as quickly sent again.
+WORTH_KEEPING = 32 << 20
+
 
 @dataclass(frozen=True, slots=True)
 class Route:
@@ -16,11 +19,23 @@ class Route:
 
 
 @dataclass(frozen=True, slots=True)
+class Piece:
+    """A piece of a large layer by its name (`layerferry.oci.piece`), and its bytes as sent.
+
+    These are none where the target has it. `size` bytes of the layer are in it.
+    """
+
+    name: str
+    data: bytes
+    size: int
+
+
+@dataclass(frozen=True, slots=True)
 class Blob:
     """One layer's bytes on their way: `chunks` has exactly `descriptor.size` bytes.
 
     `packed` is the same as a zstd stream, where somebody has it so already, and `recipe` what the target makes it of
-    (`layerferry.patch`); one of them is read.
+    (`layerferry.patch`); `pieces` are the same for a target that keeps them. One of them is read.
     """
 
     diff_id: str
@@ -28,6 +43,7 @@ class Blob:
     chunks: Iterable[bytes]
     packed: Iterable[bytes] | None = None
     recipe: Iterable[bytes] | None = None
+    pieces: Iterable[Piece] | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -60,8 +60,8 @@ class Manifest:
 class ArchiveBytes:
     """A run of archive bytes; `compressed` tells that compressing it again would be in vain.
 
-    A `packed` one is zstd frames that stand for the run, and `stands_for` so many bytes of it; a `recipe` is what a
-    target makes it of.
+    A `packed` one is compressed as the archive is, and `stands_for` so many bytes of the run; a `recipe` is what a
+    target makes it of; a `name` is that of a piece, whose bytes are none where the target has it.
     """
 
     data: bytes
@@ -69,6 +69,7 @@ class ArchiveBytes:
     packed: bool = False
     recipe: bool = False
     stands_for: int = 0
+    name: str = ""
 
 
 def describe(plan: Plan, summary: Summary, sent: Mapping[str, Descriptor], incoming: str = "") -> Manifest:
@@ -185,6 +186,12 @@ def _blob(blob: Blob, packed: Iterable[bytes] | None) -> Iterator[ArchiveBytes]:
     yield ArchiveBytes(_header(blob_path(blob.descriptor.digest), size))
     if blob.recipe is not None:
         yield from (ArchiveBytes(chunk, recipe=True) for chunk in blob.recipe)
+    elif blob.pieces is not None:
+        passed = 0
+        for piece in blob.pieces:
+            yield ArchiveBytes(piece.data, packed=True, stands_for=piece.size, name=piece.name)
+            passed += piece.size
+        yield ArchiveBytes(b"", packed=True, stands_for=size - passed)
     elif packed is not None:
         yield from (ArchiveBytes(chunk, packed=True) for chunk in packed)
         yield ArchiveBytes(b"", packed=True, stands_for=size)

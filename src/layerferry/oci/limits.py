@@ -139,6 +139,8 @@ LOADED = 900.0
 LOADED_RATE = MIB
 #: Bytes of what a target tells of its files, in one answer: 16 for each, so these are four million files.
 FILES: Final = 64 * MIB
+#: Pieces that a target tells of, of 1 MiB and more: 16 GiB of them are what it keeps.
+PIECES: Final = 20_000
 #: To read all files of some layers, with signs of life: 10 GB from a slow disk take 100 s.
 FILES_READ = 900.0
 #: For names: an engine takes less than a second; a receiver may run a command then, which has 5 minutes by default.

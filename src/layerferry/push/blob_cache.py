@@ -32,7 +32,7 @@ class Memory:
     """Blobs that we have seen, by digest. The file is read when it is first asked; each new one is a line more."""
 
     def __init__(self, environ: Mapping[str, str]) -> None:
-        self._path = _place(environ)
+        self._path = place(environ, "layers")
         self._seen: dict[str, Seen] | None = None
 
     def get(self, digest: str) -> Seen | None:
@@ -56,17 +56,20 @@ class Memory:
         return self._seen
 
 
-def _place(environ: Mapping[str, str]) -> Path | None:
-    """XDG Base Directory Specification: a path that is not absolute is ignored."""
+def place(environ: Mapping[str, str], name: str) -> Path | None:
+    """Where a file of the user's cache is; None where there is no place for one.
+
+    XDG Base Directory Specification: a path that is not absolute is ignored.
+    """
     cache = environ.get("XDG_CACHE_HOME", "")
     home = environ.get("HOME", "")
     for root in (cache, f"{home}/.cache" if home else ""):
         if root.startswith("/"):
-            return Path(root, "layerferry", "layers")
+            return Path(root, "layerferry", name)
     return None
 
 
-def _open(path: Path, flags: int) -> int:
+def open_own(path: Path, flags: int) -> int:
     """Raises `OSError` where file or folder are not ours alone."""
     file = os.open(path, flags | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, 0o600)
     found, folder = os.fstat(file), os.lstat(path.parent)
@@ -78,20 +81,20 @@ def _open(path: Path, flags: int) -> int:
 
 
 def _read(path: Path) -> str:
-    with open(_open(path, os.O_RDONLY), "rb") as file:
+    with open(open_own(path, os.O_RDONLY), "rb") as file:
         return file.read(2 * limits.MEMORY).decode("ascii")
 
 
 def _append(path: Path, line: str) -> None:
     """One write, so that those of several pushes do not mix. Of a file that has become large the newer half stays."""
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    with open(_open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT), "wb", buffering=0) as file:
+    with open(open_own(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT), "wb", buffering=0) as file:
         if os.fstat(file.fileno()).st_size < limits.MEMORY:
             file.write(line.encode())
             return
     kept = list(_parse(_read(path)).values())
     fresh = path.with_name(f"{path.name}.{os.getpid()}")
-    with open(_open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL), "wb") as file:
+    with open(open_own(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL), "wb") as file:
         file.write("".join([*map(_line, kept[len(kept) // 2 :]), line]).encode())
     fresh.replace(path)
 

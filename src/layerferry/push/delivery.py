@@ -40,6 +40,8 @@ class Item:
     image_id: str = ""
     summary: Summary | None = None
     sent: int = 0
+    #: Bytes of the layers that were there from an earlier try.
+    resumed: int = 0
 
     @property
     def image(self) -> Image:
@@ -119,7 +121,7 @@ class Delivery:
             route=route,
             engine=greeted.engine,
             steps=item.plan.steps,
-            bytes=Bytes(item.image.size, item.plan.delta, item.sent, received),
+            bytes=Bytes(item.image.size, item.plan.delta, item.sent, received, item.resumed),
             sizes=item.image.sizes_are,
             seconds=seconds,
             image_id=item.image_id,

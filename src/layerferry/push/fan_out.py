@@ -11,7 +11,7 @@ from functools import partial
 from itertools import chain
 
 from layerferry import log
-from layerferry.errors import LayerferryError, PatchError, interruption
+from layerferry.errors import LayerferryError, PatchError, ResumeError, interruption
 from layerferry.events import Connecting, Emit, Warned
 from layerferry.push.delivery import Delivery, Destination
 from layerferry.push.request import NO_ROUTE, Options, Wanted
@@ -168,9 +168,8 @@ def deliver(
             error = interruption(raised) or raised
             if not isinstance(error, LayerferryError):
                 raise
-            if isinstance(error, PatchError):
-                delivery.emit(Warned(target.name, f"patches do not do, whole layers go: {error.message}"))
-                delivery = replace(delivery, options=replace(delivery.options, whole_layers="for its patch failed"))
+            if isinstance(error, (PatchError, ResumeError)):
+                delivery = _without(delivery, target, error)
             elif (
                 tries == delivery.options.retries
                 or not error.transient
@@ -185,6 +184,15 @@ def deliver(
             "step", f"done: {target.name}  {result.image} is {result.image_id or 'as it was'}, {result.seconds:.3f} s"
         )
     return results
+
+
+def _without(delivery: Delivery, target: AnyTarget, error: PatchError | ResumeError) -> Delivery:
+    """The same without what did not do: old files of the target, or what an earlier try had left there."""
+    if isinstance(error, PatchError):
+        delivery.emit(Warned(target.name, f"patches do not do, whole layers go: {error.message}"))
+        return replace(delivery, options=replace(delivery.options, whole_layers="for its patch failed"))
+    delivery.emit(Warned(target.name, f"what an earlier try has left does not do, all goes again: {error.message}"))
+    return replace(delivery, options=replace(delivery.options, resume=False))
 
 
 def _pause(emit: Emit, target: AnyTarget, error: LayerferryError, number: int, ended: threading.Event | None) -> bool:

@@ -51,7 +51,8 @@ class Progress:
 
     def _comes(self, blob: Blob) -> None:
         if blob.recipe is None:
-            self._layers[blob.diff_id] = blob.descriptor.size, blob.descriptor.is_compressed
+            packed = blob.descriptor.is_compressed and blob.pieces is None
+            self._layers[blob.diff_id] = blob.descriptor.size, packed
 
     def look(self) -> bool:
         """Tell how far the archive is, if that was not told just now; whether there is more to be told."""
@@ -81,7 +82,7 @@ class Progress:
         plain, stored = flow.plain, flow.stored
         worked_off = plain.produced - flow.pending + PRIOR * _PRIOR_WEIGHT
         ratio = worked_off / (plain.consumed + _PRIOR_WEIGHT)
-        plain_left = self._size(packed=False) - plain.consumed - flow.pending / ratio
+        plain_left = self._size(packed=False) - plain.consumed - flow.spared - flow.pending / ratio
         stored_left = self._size(packed=True) - stored.consumed
         return round(plain.produced + stored.produced + max(0.0, plain_left) * ratio + max(0, stored_left))
 

@@ -59,6 +59,8 @@ class Options:
     offer: "Offer | None" = None
     #: Why a layer always goes whole, and never as a recipe, in words behind "whole,"; empty where it may.
     whole_layers: str = ""
+    #: Whether what earlier tries have left on a target is built on, and what this one sends is kept there.
+    resume: bool = True
 
 
 def nameless(reference: str) -> UsageError:

@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING
 from layerferry import log
 from layerferry.chunks import LAYER_BZIP2, LAYER_XZ
 from layerferry.compression.stream import Method, compress
-from layerferry.errors import PatchError, TargetError, VerificationError
+from layerferry.errors import ArchiveError, PatchError, ResumeError, TargetError, VerificationError
 from layerferry.events import Emit, Greeted, Stalled, Warned
+from layerferry.oci.content import WORTH_KEEPING, Piece
 from layerferry.oci.delta_archive import Archive, ArchiveBytes, ArchivedImage, Manifest
 from layerferry.oci.image import MEDIA_TYPE_LAYER_ZSTD, Image, Platform
 from layerferry.oci.manifest import pick
@@ -32,11 +33,12 @@ from layerferry.temporary import TemporaryFolder
 
 if TYPE_CHECKING:
     from layerferry.push.patching import Patches
+    from layerferry.push.resuming import Kept
 
 #: Bytes of a layer, as its source counts them, from which on a patch may be worth its round trips.
 _LARGE = 2 << 20
 
-# Patches are loaded where there are some: hence the imports inside functions.
+# What patches layers, or keeps them, is loaded where there are some: hence the imports inside functions.
 # ruff: noqa: PLC0415
 
 
@@ -157,7 +159,7 @@ class HostDestination:
             images = self._fetch(stack, items, spool)
             patches = self._find_patches(items)
             if not patches:
-                archive, shown = self._send(items, images, method, self._options.compression.level)
+                archive, shown = self._load_whole(items, images, method)
             else:
                 archive, shown = self._load_patched(items, images, patches, spool)
         if swept := self._conversation.swept:
@@ -187,6 +189,31 @@ class HostDestination:
                 item.plan = whole(item.plan, large, why)
         return None if why else patches
 
+    def _load_whole(
+        self, items: Sequence[Item], images: Sequence[ArchivedImage], method: Method
+    ) -> tuple[Archive, dict[str, str]]:
+        """Load whole layers. Of large ones the target keeps what it gets, until the image has its names.
+
+        Raises `ResumeError` where what it has kept of earlier ones does not do.
+        """
+        level, kept = self._options.compression.level, None
+        needed = sum(item.plan.delta for item in items)
+        if needed >= WORTH_KEEPING and self._greeting.resumes and self._options.resume:
+            from layerferry.push.resuming import ask_kept, in_pieces
+
+            if kept := ask_kept(self._conversation, items):
+                images = in_pieces(images, kept, method, level)
+        try:
+            archive, shown = self._send(items, images, method, level, kept=kept)
+        except (ArchiveError, VerificationError) as error:
+            if kept and kept.resumed:
+                raise ResumeError(error.message, hint=error.hint) from error
+            raise
+        resumed = dict(kept.resumed) if kept else {}
+        for item in items:
+            item.resumed = sum(resumed.pop(layer.diff_id, 0) for layer in item.plan.sent)
+        return archive, shown
+
     def _load_patched(
         self, items: Sequence[Item], images: Sequence[ArchivedImage], patches: "Patches", spool: Path
     ) -> tuple[Archive, dict[str, str]]:
@@ -203,7 +230,7 @@ class HostDestination:
             for item, content in zip(items, contents, strict=True):
                 item.plan = patching.patched(item.plan, content.recipes)
             images = [replace(image, content=content) for image, content in zip(images, contents, strict=True)]
-            return self._send(items, images, packing, level, patching.as_recipe)
+            return self._send(items, images, packing, level, as_recipe=patching.as_recipe)
         except (TargetError, VerificationError) as error:
             raise PatchError(error.message, hint=error.hint) from error
 
@@ -213,13 +240,19 @@ class HostDestination:
         images: Sequence[ArchivedImage],
         method: Method,
         level: int | None,
+        *,
         as_recipe: Callable[[Iterable[ArchiveBytes]], Iterable[ArchiveBytes]] | None = None,
+        kept: "Kept | None" = None,
     ) -> tuple[Archive, dict[str, str]]:
         """Send the archive, or a recipe of it; what the target shows afterwards. Tells of its progress."""
         progress = Progress([item.plan for item in items], self._conduit, self._emit)
         archive = Archive(progress.counting(images), packed=method is Method.ZSTD and not as_recipe)
         pieces = as_recipe(archive.pieces()) if as_recipe else archive.pieces()
-        stream = compress(pieces, method, level, progress.flow)
+        stream: Iterable[bytes | Piece] = compress(pieces, method, level, progress.flow)
+        if kept:
+            from layerferry.push.resuming import wire
+
+            stream = wire(pieces, kept, method, level, progress.flow)
         word = f"patch-{method}" if as_recipe else method
         shown = self._conversation.load(_expected(images), word, stream, progress.look)
         progress.end()

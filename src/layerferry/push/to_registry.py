@@ -21,6 +21,7 @@ from layerferry.push.delivery import Item
 from layerferry.push.layer_blob import pack
 from layerferry.push.registry_inventory import Look, RegistryInventory, look
 from layerferry.push.request import Options, Wanted
+from layerferry.push.upload_memory import UploadMemory
 from layerferry.registry_client.endpoint import Blame, Endpoint
 from layerferry.registry_client.pusher import RepositoryPusher
 from layerferry.sources import SourceImage, kind_of
@@ -65,6 +66,7 @@ class RegistryDestination:
         self._emit = emit
         self._stack = stack
         self._memory = Memory(target.environ)
+        self._uploads = UploadMemory(target.environ)
         self._pushers: dict[str, RepositoryPusher] = {}
         #: By diff ID, what this push has brought, and the repository that it is in.
         self._brought: dict[str, tuple[str, Descriptor]] = {}
@@ -95,9 +97,9 @@ class RegistryDestination:
 
     def deliver(self, items: Sequence[Item]) -> None:
         for item in items:
-            before = self._sent
+            before, resumed = self._sent, self._resumed
             self._deliver(item)
-            item.sent = self._sent - before
+            item.sent, item.resumed = self._sent - before, self._resumed - resumed
 
     def _names(self, names: Sequence[str]) -> list[Name]:
         return [self._target.address.name(name) for name in names]
@@ -105,6 +107,7 @@ class RegistryDestination:
     def _pusher(self, name: Name) -> RepositoryPusher:
         if name.path not in self._pushers:
             self._pushers[name.path] = RepositoryPusher(self._endpoint, name)
+            self._pushers[name.path].unfinished = self._uploads
         return self._pushers[name.path]
 
     def _deliver(self, item: Item) -> None:
@@ -212,6 +215,10 @@ class RegistryDestination:
     @property
     def _sent(self) -> int:
         return sum(pusher.sent for pusher in self._pushers.values())
+
+    @property
+    def _resumed(self) -> int:
+        return sum(pusher.resumed for pusher in self._pushers.values())
 
 
 def _name(pusher: RepositoryPusher, name: Name, media_type: str, data: bytes) -> tuple[str, bytes]:

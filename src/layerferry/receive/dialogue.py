@@ -14,18 +14,19 @@ from typing import TYPE_CHECKING
 
 from layerferry.errors import LayerferryError
 from layerferry.oci.image import Name, is_digest
-from layerferry.protocol import VERSION, Fact, Reply, Verb, VerdictKind
+from layerferry.protocol import VERSION, Capability, Fact, Reply, Verb, VerdictKind
 from layerferry.receive.byte_limits import Day, Meter
 from layerferry.receive.decision_log import DecisionLog
 from layerferry.receive.decompression import Expander
 from layerferry.receive.engine import Engine
 from layerferry.receive.frames import Client
 from layerferry.receive.policy import Policy
-from layerferry.receive.refusal import HungUp, Refusal, one_line
+from layerferry.receive.refusal import HungUp, Overdue, Refusal, one_line
 from layerferry.receive.visible_images import Ask, VisibleImages, find_visible_images
 
 if TYPE_CHECKING:
     from layerferry.receive.archive_spool import CheckedImage
+    from layerferry.receive.arrived_pieces import ArrivedPieces
     from layerferry.receive.signatures import Signatures
 
 # We greet before we load what only an archive needs: hence the imports inside functions.
@@ -37,6 +38,8 @@ _HELLO = 30.0
 _MOST_IMAGES = 64
 _MOST_LAYERS = 512
 _LONGEST_NAME = 400
+#: What is said before the images come.
+_BEFORE = {Verb.SIGNATURE, Verb.EXPECT, Verb.RESUME, Verb.GC}
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +73,8 @@ class Dialogue:
     _tags: list[tuple[str, Name]] = field(default_factory=list)
     #: None where the policy names no signers.
     _signatures: "Signatures | None" = None
+    #: Where the client has said that much is coming.
+    _pieces: "ArrivedPieces | None" = None
 
     def run(self) -> int:
         """Hold the conversation, and return the exit code of the process. At its end no throw-away name is left."""
@@ -114,6 +119,8 @@ class Dialogue:
         finally:
             before = signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGTERM, signal.SIGHUP, signal.SIGINT))
             self._drop(engine)
+            if self._pieces:
+                self._pieces.close()
             signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
     def _drop(self, engine: Engine) -> None:
@@ -170,6 +177,7 @@ class Dialogue:
             f"{Fact.STORE} {visible.told_store}",
             f"{Fact.PLATFORM} {engine.platform}",
             f"{Fact.ACCEPT} {' '.join(self.host.expander.methods)}",
+            f"{Fact.CAPABILITY} {' '.join((Capability.RESUME, *([Capability.SIGNED] if self._signatures else [])))}",
             *(self._signatures.facts() if self._signatures else ()),
         ]
         for ask in asks:
@@ -188,8 +196,8 @@ class Dialogue:
             match words:
                 case [Verb.LEARN, *_]:
                     self.client.say(f"{Reply.LEARNED} no")  # a client does not choose where an image is pushed to
-                case [Verb.SIGNATURE | Verb.EXPECT, _, *_] if not self._loaded and not self._tags:
-                    self._announce(words)
+                case [word, _, *_] if word in _BEFORE and not self._loaded and not self._tags:
+                    self._announce(engine, visible, words)
                 case [Verb.LOAD, method] if self._expected and not self._loaded and not self._tags:
                     self._load(engine, visible, method)
                 case [Verb.TAG, image, name] if not self._expected or self._loaded:
@@ -203,13 +211,27 @@ class Dialogue:
                 case [word, *_]:
                     raise Refusal(f"{word[:20]!r} has no place here")
 
-    def _announce(self, words: list[str]) -> None:
+    def _resume(self, engine: Engine, visible: VisibleImages, verb: str, number: str, diff_ids: list[str]) -> None:
+        """Tell what earlier sessions have left, or remove it."""
+        from layerferry.receive.arrived_pieces import ArrivedPieces
+
+        self.client.skip_frames(_LARGEST_SCRIPT)  # what a host's script would need
+        self._pieces = ArrivedPieces(self._arrived / self.policy.scope, self.policy.max_bytes)
+        if verb == Verb.GC:
+            swept, freed = self._sweep(engine, visible), self._pieces.collect()
+            self.client.say(f"{Reply.SWEPT} {swept}", f"{Reply.FREED} {freed}", Reply.END)
+            return
+        self.client.say(*self._pieces.answer(number, diff_ids), Reply.END)
+
+    def _announce(self, engine: Engine, visible: VisibleImages, words: list[str]) -> None:
         """Hear what is said of the images before they come."""
         match words:
             case [Verb.EXPECT, name, *diff_ids]:
                 self._expect(name, tuple(diff_ids))
             case [Verb.SIGNATURE, statement, signature] if self._signatures:
                 self._signatures.take(statement, signature)
+            case [Verb.RESUME | Verb.GC as verb, number, *diff_ids] if not self._pieces and not self._expected:
+                self._resume(engine, visible, verb, number, diff_ids)
             case _:
                 raise Refusal(f"{words[0]!r} has no place here")
 
@@ -233,7 +255,7 @@ class Dialogue:
                 if day is not None:
                     day.charge(0)
                 spooled = ArchiveSpool(spool, self.host.expander, meter)
-                spooled.take(self.client.frames(), method)
+                spooled.take(self.client.frames(self._pieces), method)
                 meter.settle()
                 images = check(spooled, self._expected, visible)
                 self._admit(engine, images)
@@ -244,6 +266,12 @@ class Dialogue:
                 engine.load(archive(spooled, images))
         except OSError as error:
             raise Refusal(error.strerror or "the archive cannot be kept", kind=VerdictKind.LOAD) from None
+        except Overdue:
+            raise
+        except Refusal as error:
+            if self._pieces and error.kind is not VerdictKind.STOPPED:
+                self._pieces.forget()
+            raise
         finally:
             meter.settle()
         shown = [self._verified(engine, image) for image in images]
@@ -253,7 +281,14 @@ class Dialogue:
         )
 
     def _sweep(self, engine: Engine, visible: VisibleImages) -> int:
-        """Remove the throw-away names that sessions have left which were killed; how many there were."""
+        """Remove the throw-away names that sessions have left which were killed; how many there were.
+
+        Pieces that are too old go, too.
+        """
+        if self._arrived.is_dir():
+            from layerferry.receive.arrived_pieces import sweep
+
+            sweep(self._arrived)
         swept = [name for name in visible.left if engine.remove(name)]
         if swept:
             self._note("swept", names=swept)
@@ -324,6 +359,8 @@ class Dialogue:
             self._confirm(engine)
         self._write_on("named", images=given)
         self._drop(engine)
+        if self._pieces:
+            self._pieces.forget()
         if self.policy.run:
             self._run_command(given)
 
@@ -355,3 +392,8 @@ class Dialogue:
     @property
     def _state(self) -> Path:
         return self.policy.state(self.host.home)
+
+    @property
+    def _arrived(self) -> Path:
+        """The folder for what is kept of large layers, for each policy one in it."""
+        return self._state / "arrived"

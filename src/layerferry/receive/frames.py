@@ -4,9 +4,10 @@ import os
 import select
 import time
 from collections.abc import Iterator
+from typing import Protocol
 
 from layerferry.protocol import LONGEST_FRAME
-from layerferry.receive.refusal import HungUp, Refusal
+from layerferry.receive.refusal import HungUp, Overdue, Refusal
 
 #: Bytes. `expect` is the longest line: a throw-away name and all diff IDs of an image, 72 bytes each.
 LONGEST_LINE = 64 << 10
@@ -18,6 +19,16 @@ _WRITE = 4096
 _DRAIN = 60.0
 #: Seconds for the last lines, once a session has lasted too long.
 _LAST_WORDS = 30.0
+
+
+class Pieces(Protocol):
+    """What is done with the frames that are pieces."""
+
+    def keep(self, name: str, pieces: Iterator[bytes]) -> Iterator[bytes]:
+        """Pass on what comes, and keep it."""
+
+    def read(self, name: str) -> Iterator[bytes]:
+        """The bytes of what is here."""
 
 
 class Client:
@@ -57,14 +68,32 @@ class Client:
         for _ in self._exactly(count):
             pass
 
-    def frames(self) -> Iterator[bytes]:
-        """The bytes of `LENGTH, bytes, LENGTH, bytes, 0`, in pieces of any size."""
-        while (length := self._length()) > 0:
-            yield from self._exactly(length)
+    def skip_frames(self, most: int) -> None:
+        for data in self.frames():
+            if (most := most - len(data)) < 0:
+                raise Refusal("the script is too long")
 
-    def _length(self) -> int:
+    def frames(self, pieces: Pieces | None = None) -> Iterator[bytes]:
+        """The bytes of `LENGTH, bytes, LENGTH, bytes, 0`, in any portions; with `pieces`, of those with names, too."""
+        while True:
+            told, named, name = self._header().partition(" ")
+            if named and pieces is None:
+                raise Refusal("a frame has a name")
+            if told == "+" and pieces is not None:
+                yield from pieces.read(name)
+            elif (length := self._length(told)) == 0:
+                return
+            elif named and pieces is not None:
+                yield from pieces.keep(name, self._exactly(length))
+            else:
+                yield from self._exactly(length)
+
+    def _header(self) -> str:
         line = self.read_line()
         self._lines -= 1  # frames are bounded by their bytes
+        return line
+
+    def _length(self, line: str) -> int:
         if not line.isdigit() or len(line) > len(str(LONGEST_FRAME)) or (line[0] == "0" and line != "0"):
             raise Refusal("a frame does not start with its length")
         if int(line) > LONGEST_FRAME:
@@ -113,4 +142,4 @@ class Client:
         poll = select.poll()
         poll.register(descriptor, event)
         if left <= 0 or not poll.poll(left * 1000):
-            raise Refusal("the session takes too long" if left < patience else f"nothing came for {patience:g} s")
+            raise Overdue("the session takes too long" if left < patience else f"nothing came for {patience:g} s")

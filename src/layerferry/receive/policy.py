@@ -5,6 +5,7 @@ of them has counts alone. So a command line in an `authorized_keys` that its use
 wrote.
 """
 
+import hashlib
 import os
 import re
 import shlex
@@ -195,6 +196,12 @@ class Policy:
     def state(self, home: Path) -> Path:
         """The folder for the day's count and the lock on names."""
         return Path(self._first("state", home / ".local/state/layerferry"))
+
+    @property
+    def scope(self) -> str:
+        """A word for who may see the same: two policies of one user, for two keys, are to show each other nothing."""
+        sees = [self.label, *(f"{rules.allow} {rules.reuse}" for rules in self.sources)]
+        return hashlib.sha256("\n".join(sees).encode()).hexdigest()[:16]
 
     @property
     def spool(self) -> Path:

@@ -14,6 +14,10 @@ class Refusal(TargetError):  # noqa: N818 - it is an answer, not a fault
         self.kind = kind
 
 
+class Overdue(Refusal):
+    """The client is too slow, or silent: what it has sent may be right."""
+
+
 class HungUp(ConnectError):  # noqa: N818 - what every client does in the end
     """The client has gone. There is nobody to tell."""
 

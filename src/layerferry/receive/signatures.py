@@ -11,7 +11,7 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 
 from layerferry.oci.image import Name, Platform
-from layerferry.protocol import Capability, Fact
+from layerferry.protocol import Fact
 from layerferry.receive import strict_json
 from layerferry.receive.allowed_signers import AllowedSigners, Signer, SignerRefusal, count
 from layerferry.receive.decision_log import DecisionLog
@@ -51,8 +51,8 @@ class Signatures:
     _taken: int = 0
 
     def facts(self) -> list[str]:
-        """The lines of the greeting."""
-        return [f"{Fact.CAPABILITY} {Capability.SIGNED}", f"{Fact.SIGNATURES} {self.policy.require}"]
+        """The lines of the greeting, beside the capability."""
+        return [f"{Fact.SIGNATURES} {self.policy.require}"]
 
     def take(self, statement: str, signature: str) -> None:
         """Check a signature, as the client's two words; raises `Refusal`."""

@@ -1,10 +1,12 @@
 """A repository to push to: its blobs, uploads, mounts, tags and manifests.
 
 Spec: https://github.com/opencontainers/distribution-spec/blob/v1.1.1/spec.md ("Push"). A blob goes up in one piece
-(POST, then PUT), which every registry takes; it comes from a file, so that it can be sent again.
+(POST, then PUT), which every registry takes; it comes from a file, so that it can be sent again. A large one goes on
+where it broke off, where the registry can do so (`unfinished_upload`).
 """
 
 import contextlib
+import hashlib
 import re
 from collections.abc import Callable, Iterator, Sequence
 from http import HTTPStatus
@@ -13,6 +15,7 @@ from typing import IO
 from urllib.parse import quote, urlsplit
 
 from layerferry.causes import reason
+from layerferry.chunks import CHUNK
 from layerferry.errors import LayerferryError
 from layerferry.oci import limits
 from layerferry.oci.documents import Document
@@ -20,6 +23,7 @@ from layerferry.oci.image import MEDIA_TYPE_MANIFEST, Descriptor, digest_of
 from layerferry.registry_client.connections import BROKEN, done
 from layerferry.registry_client.repository import Repository
 from layerferry.registry_client.tries import PASSING
+from layerferry.registry_client.unfinished_upload import WORTH_RESUMING, can_resume, offset_of
 
 _MOST_TAGS = 1000
 #: distribution-spec, "Pulling manifests".
@@ -31,14 +35,40 @@ _BYTES = {"Content-Type": "application/octet-stream"}
 _STORED = {HTTPStatus.CREATED, HTTPStatus.NO_CONTENT}
 #: What a PUT may end with beside success, and be tried again: the token ran out, the upload is gone, passing trouble.
 _AGAIN = PASSING | {HTTPStatus.UNAUTHORIZED, HTTPStatus.NOT_FOUND}
+_TAKEN = {HTTPStatus.ACCEPTED, HTTPStatus.CREATED, HTTPStatus.NO_CONTENT}
+#: What says that an upload is at another offset, or that its bytes are not the blob's: it begins anew.
+_ELSEWHERE = {HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE, HTTPStatus.BAD_REQUEST, HTTPStatus.CONFLICT, HTTPStatus.GONE}
 
 Told = Callable[[int], None]
+
+
+class Unfinished:
+    """The locations of uploads that may be gone on with: this remembers none beyond its push."""
+
+    #: Whether the next push will know of them.
+    lasts = False
+
+    def key(self, place: str, digest: str) -> str:
+        return hashlib.sha256(f"{place} {digest}".encode()).hexdigest()
+
+    def find(self, key: str) -> str:
+        del key
+        return ""
+
+    def note(self, key: str, location: str) -> None:
+        """An upload has begun, or goes on, there."""
+
+    def forget(self, key: str) -> None:
+        """It has ended."""
 
 
 class RepositoryPusher(Repository):
     """A repository to push to. `sent` are the bytes of all bodies that went there, tries that failed included."""
 
     sent = 0
+    #: Bytes of uploads that earlier pushes had begun.
+    resumed = 0
+    unfinished: Unfinished = Unfinished()
     _begun = ""
 
     def _scopes(self, asked: str) -> Sequence[str]:
@@ -96,15 +126,95 @@ class RepositoryPusher(Repository):
         while True:
             if not self._begun:
                 self.begin()
+            if blob.size >= WORTH_RESUMING and can_resume(self._begun):
+                try:
+                    self._put_onward(blob, path, told)
+                except BaseException:
+                    if self.unfinished.lasts:
+                        self._begun = ""  # which nobody is to cancel
+                    raise
+                return
             location, self._begun = self._begun, ""
-            joint = "&" if urlsplit(location).query else "?"
-            url = f"{location}{joint}digest={quote(blob.digest)}"
             with path.open("rb") as file:
-                trouble = self._put(url, _Counted(file, blob.size, self._count, told), last=tries.last)
+                body = _Counted(file, blob.size, self._count, told)
+                trouble = self._put(_ending(location, blob), body, last=tries.last)
             if not trouble:
                 return
             self.cancel(location)
             tries = self._endpoint.again(f"{blob.digest[:19]} could not be sent ({trouble})", tries)
+
+    def _put_onward(self, blob: Descriptor, path: Path, told: Told) -> None:
+        """Upload a file to a registry that tells how much of it has come, and go on there.
+
+        A registry that has come to nothing in as many tries as there are is given up; each that has brought more counts
+        for none.
+        """
+        tries = self._endpoint.tries()
+        key = self.unfinished.key(self._base, blob.digest)
+        offset = self._find_unfinished(key, blob.size)
+        self.resumed += offset
+        while True:
+            location = self._begun
+            self.unfinished.note(key, location)
+            with path.open("rb") as file:
+                file.seek(offset)
+                body = _Counted(file, blob.size - offset, self._count, told, before=offset)
+                trouble = self._patch(location, blob, offset, body)
+            if not trouble:
+                self._begun = ""
+                self.unfinished.forget(key)
+                return
+            if tries.last:
+                raise self._endpoint.blame.silence(
+                    f"{self.place} has not taken {blob.digest[:19]}: {trouble}",
+                    hint="Push again: it goes on where it broke off.",
+                    transient=True,
+                )
+            tries = self._endpoint.again(f"{blob.digest[:19]} could not be sent ({trouble})", tries)
+            before, offset = offset, self._offset(location, blob.size)
+            if not offset:
+                self.cancel(location)
+                self.begin()
+            elif offset - before >= CHUNK:
+                tries = self._endpoint.tries()
+
+    def _find_unfinished(self, key: str, size: int) -> int:
+        """Go on with an upload that an earlier push has begun, if there is one; the bytes that it has."""
+        left = self.unfinished.find(key)
+        if not left:
+            return 0
+        new, offset = self._begun, 0
+        with contextlib.suppress(LayerferryError):
+            offset = self._offset(self._location(self._base, left), size)
+        found, self._begun = self._begun, new
+        if offset:
+            self.cancel()
+            self._begun = found
+        return offset
+
+    def _offset(self, location: str, size: int) -> int:
+        """How many bytes an upload has; it goes on at `_begun`, then. 0 where it is no more, or cannot be asked."""
+        with contextlib.suppress(LayerferryError, *BROKEN):
+            answer = self._ask("GET", location, expect={HTTPStatus.NO_CONTENT})
+            done(answer)
+            self._begun = self._location(answer.url, answer.headers.get("Location", "") or location)
+            return offset_of(answer.headers.get("Range", ""), size)
+        return 0
+
+    def _patch(self, location: str, blob: Descriptor, offset: int, body: "_Counted") -> str:
+        """Send a blob's bytes from an offset on, and end its upload; why that failed, or an empty string."""
+        there = {"Content-Range": f"{offset}-{blob.size - 1}"} if offset else {}
+        try:
+            sent = self._ask("PATCH", location, {**_BYTES, **there}, body, expect=_TAKEN | _AGAIN | _ELSEWHERE)
+            done(sent)
+            if sent.status_code not in _TAKEN:
+                return f"HTTP {sent.status_code}"
+            location = self._location(sent.url, sent.headers.get("Location", "") or location)
+            ended = self._ask("PUT", _ending(location, blob), _BYTES, b"", expect=_STORED | _AGAIN | _ELSEWHERE)
+            done(ended)
+        except BROKEN as error:
+            return reason(error)
+        return "" if ended.status_code in _STORED else f"HTTP {ended.status_code}"
 
     def _put(self, url: str, body: "_Counted", *, last: bool) -> str:
         """Send a blob's bytes; why they have to be sent again, or an empty string. Raises where no try is left."""
@@ -174,15 +284,20 @@ class RepositoryPusher(Repository):
         return super()._refused(status, said)
 
 
-class _Counted:
-    """A file as a request's body, which counts the bytes that are read of it."""
+def _ending(location: str, blob: Descriptor) -> str:
+    """The URL that ends an upload."""
+    return f"{location}{'&' if urlsplit(location).query else '?'}digest={quote(blob.digest)}"
 
-    def __init__(self, file: IO[bytes], size: int, count: Told, told: Told) -> None:
+
+class _Counted:
+    """A file as a request's body, which counts the bytes that are read of it; `before` have gone already."""
+
+    def __init__(self, file: IO[bytes], size: int, count: Told, told: Told, before: int = 0) -> None:
         self._file = file
         self._size = size
         self._count = count
         self._told = told
-        self._done = 0
+        self._done = before
 
     def __len__(self) -> int:
         return self._size

@@ -92,5 +92,7 @@ def outcome(result: Result) -> Iterator[tuple[str, str]]:
             "↑",
             f"{layers(len(patched)) + ' of these patched':<26} {size(sum(step.new for step in patched)):>9} of it new",
         )
+    if result.bytes.resumed:
+        yield "✓", f"{'of these there before':<26} {size(result.bytes.resumed):>9} left by an earlier try"
     done = f"{familiar(result.names)} is {short(result.image_id)}, verified on {result.target}"
     yield "✓", f"{done}      {result.seconds:.1f} s, {share(result.bytes.saved)}"

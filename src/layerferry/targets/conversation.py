@@ -12,10 +12,11 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from layerferry import log
-from layerferry.compression.stream import in_blocks
+from layerferry.compression.stream import in_blocks, in_frames
 from layerferry.errors import ConnectError, LayerferryError, SourceError, TargetError, VerificationError
 from layerferry.events import Patience
 from layerferry.oci import limits
+from layerferry.oci.content import Piece
 from layerferry.oci.image import Image, is_digest
 from layerferry.protocol import FRAME, PLAIN, SIGN_OF_LIFE, VERSION, Capability, Reply, Verb
 from layerferry.targets.conduit import Conduit, SilenceError
@@ -191,6 +192,14 @@ class Conversation:
         self._send((paths,))
         return self._data("it to compare its files", limits.FILES_READ)
 
+    def put(self, line: Sequence[str], data: bytes, what: str) -> Iterator[list[str]]:
+        """Say a line and `data` in frames; the words of each line of an answer that takes as long as files are read."""
+        self._say(line)
+        self._send((data,))
+        for answer in self._answer_lines(self._wait(what, limits.FILES_READ)):
+            self._skip()
+            yield answer.split()
+
     def _send(self, chunks: Iterable[bytes]) -> None:
         for frame in in_blocks(chunks, FRAME):
             self._write(b"%d\n" % len(frame) + frame)
@@ -211,28 +220,30 @@ class Conversation:
         self,
         expected: Mapping[str, Sequence[str]],
         method: str,
-        stream: Iterable[bytes],
+        stream: Iterable[bytes | Piece],
         watch: Callable[[], bool] = bool,
     ) -> dict[str, str]:
-        """Send an archive; `expected` has the diff IDs by throw-away name. The image IDs that the engine shows.
+        """Send an archive, or pieces of it; `expected` has diff IDs by throw-away name. The image IDs that are shown.
 
         `watch` is called while that lasts; as long as it returns True also while the answer is waited for. Raises what
         the target says is wrong, as soon as it says so.
         """
         self._watch = watch
         self._say(*((Verb.EXPECT, name, *diff_ids) for name, diff_ids in expected.items()), (Verb.LOAD, method))
-        sent = 0
-        for frame in in_blocks(stream, FRAME):
+        sent = frames = loaded = 0
+        for frame in in_frames(stream, FRAME):
             self._heed()
             if self._early:
                 break
-            self._write(b"%d\n" % len(frame) + frame, meanwhile=self._heed)
-            sent += len(frame)
-        log.note(f"> {self.target}", f"(the archive, frames: {-(-sent // FRAME)}, bytes: {sent})")
+            self._write(_framed(frame), meanwhile=self._heed)
+            frames += 1
+            sent += len(frame.data)
+            loaded += len(frame.data) or frame.size
+        log.note(f"> {self.target}", f"(the archive, frames: {frames}, bytes: {sent})")
         if not self._early:
             self._say(("0",))
-        whole = limits.LOADED + sent / limits.LOADED_RATE
-        wait = self._wait(f"its engine to load {sent} bytes", whole)
+        whole = limits.LOADED + loaded / limits.LOADED_RATE
+        wait = self._wait(f"its engine to load {loaded} bytes", whole)
         shown: dict[str, str] = {}
         for line in self._answer_lines(wait, self._early):
             match line.split():
@@ -358,6 +369,13 @@ class Conversation:
         while line != Reply.END:
             yield line
             line = self._read(wait)
+
+
+def _framed(frame: Piece) -> bytes:
+    """A frame with its line before it; of a piece that the target has, that line alone."""
+    if not frame.data:
+        return f"+ {frame.name}\n".encode()
+    return f"{len(frame.data)} {frame.name}".rstrip().encode() + b"\n" + frame.data
 
 
 def _decoded(text: str, target: str) -> bytes:

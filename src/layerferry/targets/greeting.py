@@ -102,6 +102,10 @@ class Greeting:
         return "Kubernetes may remove what no pod uses when the disk fills (?pin=yes keeps it)"
 
     @property
+    def resumes(self) -> bool:
+        return Capability.RESUME in self.capability
+
+    @property
     def takes_zstd_layers(self) -> bool:
         return "zstd" in self.layers
 

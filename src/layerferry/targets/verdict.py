@@ -1,6 +1,6 @@
 """What a target's `failed KIND TEXT` means. TEXT is an engine's: it is cut before it is looked at, and to be told."""
 
-from layerferry.errors import LayerferryError, TargetError, VerificationError
+from layerferry.errors import ArchiveError, LayerferryError, TargetError, VerificationError
 from layerferry.oci import limits
 from layerferry.protocol import Reply, VerdictKind
 from layerferry.targets.engine_choice import ENGINES
@@ -26,13 +26,13 @@ _KINDS: dict[str, tuple[type[LayerferryError], str, str]] = {
         (TargetError, "there is no container engine", "Install docker or podman, where ssh finds it."),
     VerdictKind.ENGINE: (TargetError, "its engine cannot be used", "See what `docker info` says there."),
     VerdictKind.STOPPED: (TargetError, "its engine does not run", f"Start it, and push again. {_UNTOUCHED}"),
-    VerdictKind.LOAD: (TargetError, "the engine refused the image", _UNTOUCHED),
+    VerdictKind.LOAD: (ArchiveError, "the engine refused the image", _UNTOUCHED),
     VerdictKind.TAG: (TargetError, "the engine refused the name", _UNTOUCHED),
     VerdictKind.RUN:
         (TargetError, "the image has its name, but the command of the policy failed", "Its log there says why."),
     VerdictKind.INTERNAL: (TargetError, "its part of the push failed", "A receiver's log there says why."),
     VerdictKind.REFUSED:
-        (TargetError, "the receiver refuses this", "Its policy stands in authorized_keys on the target."),
+        (ArchiveError, "the receiver refuses this", "Its policy stands in authorized_keys on the target."),
     VerdictKind.PROTOCOL: (TargetError, "it does not take what we say", "Nothing was changed there."),
     VerdictKind.VERIFY: (VerificationError, "what was loaded is not what was sent", _UNTOUCHED),
 }  # fmt: skip
@@ -48,8 +48,8 @@ def verdict(target: str, line: str) -> LayerferryError:
     _, kind, text = (*cut(line, limits.SAID).split(" ", 2), "", "")[:3]
     text = text.strip()
     error, message, hint = _KINDS.get(kind, (TargetError, f"failed to {cut(kind, 40)}".rstrip(), ""))
-    if error is TargetError:
-        message, hint = _better(kind, text.lower()) or (message, hint)
+    if issubclass(error, TargetError) and (better := _better(kind, text.lower())):
+        error, message, hint = better
     if kind == VerdictKind.ENGINE:
         hint += _others(text)
     return error(
@@ -68,12 +68,16 @@ def _passes(kind: str, text: str) -> bool:
     return gone or kind == VerdictKind.STOPPED
 
 
-def _better(kind: str, text: str) -> tuple[str, str] | None:
+def _better(kind: str, text: str) -> tuple[type[LayerferryError], str, str] | None:
     for alternatives, message, advice in _ENGINE_FAILURES:
         if any(all(word in text for word in words) for words in alternatives):
-            return message, advice
+            return TargetError, message, advice
     if kind == VerdictKind.LOAD and _is_gone(text):
-        return "the engine refused the image", f"If an image was removed there meanwhile, push again. {_UNTOUCHED}"
+        return (
+            ArchiveError,
+            "the engine refused the image",
+            f"If an image was removed there meanwhile, push again. {_UNTOUCHED}",
+        )
     return None
 
 

@@ -11,6 +11,8 @@
     archive         its frames, its load, and whether the engine made of it what was sent
     names           which an image gets and loses
     main            the verbs, the watch, the start
+    patch, patching where layers are patched: what is sent with every push, and what goes when it is needed
+    resuming        what is kept of large layers: it goes when there are some
 
 `script` joins them, and the awk programs that they name, into the one text that is sent.
 """

@@ -9,17 +9,22 @@ frames() {
   me=$(exec sh -c 'echo $PPID')
   while mark wait "$me"; read -r length; do
     case $length in -) continue ;; 0 | '' | *[!0-9]* | ?????????*) break ;; esac
-    if [ "$full" = told ]; then
-      take "$length" || break
-    elif [ "$full" ] && [ $((length % 65536)) = 0 ]; then
-      copy bs=65536 count=$((length / 65536)) $full || break
-    elif [ "$full" ]; then
-      copy bs="$length" count=1 $full || break
-    else
-      copy bs=1 count="$length" || break
-    fi
+    frame "$length" || break
   done
   mark work
+}
+
+# frame LENGTH: copies as many bytes.
+frame() {
+  rest=$(($1 % 65536))
+  if [ "$full" = told ]; then
+    take "$1"
+  elif [ "$full" ]; then
+    [ $rest = "$1" ] || copy bs=65536 count=$(($1 / 65536)) $full || return
+    [ $rest = 0 ] || copy bs=$rest count=1 $full
+  else
+    copy bs=1 count="$1"
+  fi
 }
 
 copy() {
@@ -74,10 +79,12 @@ lives() {
   started "${1%%-*}" && [ $since = "${made%%-*}" ]
 }
 
-# sweep: throw-away names of dead sessions go: those of this user's sessions here at once, others' when they are a day older
+# sweep: what has arrived for dead sessions goes when it is too old (resuming.sh), and throw-away names of dead sessions go: those of this user's sessions here at once, others' when they are a day older
 # than ours. Sets $left to their number. Where nothing is loaded, those are looked at that are known anyway: an image that
 # is here may be here because a dead session has loaded it.
 sweep() {
+  old=${XDG_CACHE_HOME:-${HOME-}/.cache}/layerferry/arrived
+  [ ! -d "$old" ] || find "$old" -type f -mtime +1 -exec rm -f {} +
   before=$ids left='' time=${one_name##*:}
   [ "$listed" ] || [ -z "$names" ] || before=$("${way}_list" ours)
   for name in $before; do

@@ -1,6 +1,6 @@
 # shellcheck shell=sh disable=SC2034,SC2086,SC2154 # parts share variables, and lists of words are split
 # The target's part of the conversation, in POSIX sh, on a host that has an engine and nothing else of ours. It arrives
-# through stdin, without these comments; nothing is written to the host's disk. This is its last part, which starts it.
+# through stdin, without these comments; nothing of it is written to the host's disk. This is its last part, which starts it.
 
 # shellcheck disable=SC2329 # a trap calls it
 cleanup() {
@@ -8,6 +8,7 @@ cleanup() {
   trap '' HUP INT TERM PIPE
   drop all
   forget
+  [ -z "$arrived" ] || settle
   mark end "$code"
   [ -z "$ticker" ] || kill "$ticker"
 } 2>/dev/null
@@ -25,9 +26,9 @@ converse() {
   while mark wait "$self"; read -r verb one two; do
     mark work
     case $verb:$stage in
-      learn:ask | learn:dry | probe:program | files:program | match:program) ;;
+      learn:ask | learn:dry | probe:program | files:program | match:program | resume:ask | resume:program | gc:ask) ;;
       program:ask | expect:ask | expect:program | expect:expect | load:expect | tag:ask | tag:load | tag:tag | done:ask | done:load | done:tag) stage=$verb ;;
-      learn:* | program:* | files:* | match:* | probe:* | expect:* | load:* | tag:* | done:*) refuse "$verb" 'has no place here' ;;
+      learn:* | program:* | files:* | match:* | probe:* | resume:* | gc:* | expect:* | load:* | tag:* | done:*) refuse "$verb" 'has no place here' ;;
     esac
     case $verb in
       learn) learn "$one" $two ;;
@@ -38,6 +39,7 @@ converse() {
       files) sign "$one" $two ;;
       match) compare "$one" ;;
       probe) probe_line ;;
+      resume | gc) text=$(frames) && eval "$text" && $verb "$one" $two ;;
       expect) expect "$one" "$two" ;;
       load)
         case " $accept " in *" ${one:--} "*) ;; *) { [ "$program" ] && is_patch "$one"; } || refuse load "$one" ;; esac
@@ -90,7 +92,7 @@ watch() {
 
 main() {
   incoming='' learning='' names='' header='' wanted_engine='' ctr='' cli=docker way=cli rootless=''
-  offered='' given='' folder='' ticker='' stage=ask one_name='' program=''
+  offered='' given='' folder='' ticker='' stage=ask one_name='' program='' arrived='' kind=''
   trap cleanup EXIT
   # mksh leaves out the trap of an EXIT that comes out of a trap.
   trap 'trap - EXIT; cleanup 129; exit 129' HUP INT TERM PIPE

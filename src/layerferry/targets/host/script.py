@@ -9,8 +9,9 @@ from importlib.resources import files
 PARTS = (
     "words", "cli", "api", "ctr", "nerdctl", "containerd", "find", "inventory", "archive", "patch", "names", "main",
 )  # fmt: skip
-#: What goes behind, where there is something to patch.
-LATE = "patching"
+#: What goes behind, where there is something to patch, or something large to send.
+PATCHING = "patching"
+RESUMING = "resuming"
 #: What stands first in each part, for shellcheck. What another part sets or uses is no fault there; in the whole it is.
 _PART = re.compile(r"# shellcheck shell=sh .*\n")
 _WHOLE = "# shellcheck shell=sh disable=SC2086,SC2329 # words are made of variables, names of functions of $way\n"
@@ -52,7 +53,18 @@ def packed() -> bytes:
 @cache
 def patching() -> bytes:
     """What the target runs beside the script to patch layers, as it is sent."""
-    return f"{_squeezed(_tight(_read(f'{LATE}.sh')))}\n".encode()
+    return _late(PATCHING)
+
+
+@cache
+def resuming() -> bytes:
+    """What the target runs beside the script to keep what has arrived of large layers, as it is sent."""
+    return _late(RESUMING)
+
+
+def _late(part: str) -> bytes:
+    text = _AWK.sub(lambda found: f"{found[1]}'{_program(found[2])}'", _tight(_read(f"{part}.sh")))
+    return f"{_squeezed(text)}\n".encode()
 
 
 def _program(text: str) -> str:

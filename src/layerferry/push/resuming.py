@@ -1,0 +1,133 @@
+"""Large layers in pieces, which a target keeps until it has loaded all: a push that broke off goes on behind them."""
+
+import os
+from collections import deque
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field, replace
+from itertools import groupby
+
+from layerferry.compression.stream import Flow, Method, compress, in_blocks, packed
+from layerferry.oci.content import WORTH_KEEPING, Blob, Content, Piece, Summary
+from layerferry.oci.delta_archive import ArchiveBytes, ArchivedImage
+from layerferry.oci.piece import SMALLEST_LAYER, content_of, name_of, piece_size
+from layerferry.push.delivery import Item
+from layerferry.targets.conversation import Conversation
+from layerferry.targets.kept_pieces import find_kept
+
+_THREADS = 4
+
+
+@dataclass(slots=True)
+class Kept:
+    """What a target has of layers in pieces, by what each is known by, and the bytes that it keeps of further ones."""
+
+    layers: frozenset[str]
+    pieces: Mapping[str, str]
+    room: int
+    #: By diff ID, bytes of the layers that were there.
+    resumed: dict[str, int] = field(default_factory=dict)
+
+
+def ask_kept(conversation: Conversation, items: Sequence[Item]) -> Kept | None:
+    """Ask the target, where there is so much to send that it pays; None where there is not, or nothing comes of it."""
+    sent = [layer for item in items for layer in item.plan.sent]
+    layers = {layer.diff_id: layer.size for layer in sent if layer.size >= SMALLEST_LAYER}
+    needed = sum(layers.values())
+    if needed < WORTH_KEEPING:
+        return None
+    pieces, room = find_kept(conversation, needed, layers)
+    return Kept(frozenset(layers), pieces, room) if pieces or room else None
+
+
+class ContentInPieces:
+    """A content whose large layers come in pieces, compressed by `method`."""
+
+    def __init__(self, content: Content, kept: Kept, method: Method, level: int | None) -> None:
+        self._content = content
+        self._kept = kept
+        self._method = method
+        self._level = level
+
+    def blobs(self) -> Iterator[Blob]:
+        for blob in self._content.blobs():
+            if blob.diff_id not in self._kept.layers:
+                yield blob
+            elif blob.packed is not None and self._method is Method.ZSTD:
+                yield Blob(blob.diff_id, blob.descriptor, (), pieces=self._cut(blob, blob.packed))
+            else:
+                yield Blob(blob.diff_id, blob.descriptor, (), pieces=self._compressed(blob))
+
+    def finish(self) -> Summary:
+        return self._content.finish()
+
+    def _cut(self, blob: Blob, stream: Iterable[bytes]) -> Iterator[Piece]:
+        """The pieces of a layer that somebody has compressed already: of that stream, as it is."""
+        for block in in_blocks(stream, piece_size(blob.descriptor.size)):
+            content = content_of(blob.diff_id, "stream", block)
+            yield self._there(blob, content, len(block)) or _new(content, block, 0)
+
+    def _compressed(self, blob: Blob) -> Iterator[Piece]:
+        """The pieces of a layer, some compressed ahead."""
+        threads = min(os.cpu_count() or 1, _THREADS)
+        waiting: deque[Piece | Future[Piece]] = deque()
+        size = 0
+        with ThreadPoolExecutor(threads) as pool:
+            for block in in_blocks(blob.chunks, piece_size(blob.descriptor.size)):
+                size += len(block)
+                content = content_of(blob.diff_id, self._method, block)
+                there = self._there(blob, content, len(block))
+                stored = blob.descriptor.is_compressed
+                waiting.append(there or pool.submit(self._pack, content, block, stored))
+                if len(waiting) > threads:
+                    yield _done(waiting.popleft())
+            while waiting:
+                yield _done(waiting.popleft())
+        if size != blob.descriptor.size:
+            raise ValueError(f"layer {blob.diff_id} has {size} bytes, not {blob.descriptor.size}")
+
+    def _pack(self, content: str, block: bytes, stored: bool) -> Piece:  # noqa: FBT001
+        return _new(content, packed(block, self._method, self._level, stored=stored), len(block))
+
+    def _there(self, blob: Blob, content: str, size: int) -> Piece | None:
+        name = self._kept.pieces.get(content)
+        if name is None:
+            return None
+        self._kept.resumed[blob.diff_id] = self._kept.resumed.get(blob.diff_id, 0) + size
+        return Piece(name, b"", size)
+
+
+def _new(content: str, data: bytes, size: int) -> Piece:
+    return Piece(name_of(content, data), data, size)
+
+
+def _done(piece: "Piece | Future[Piece]") -> Piece:
+    return piece if isinstance(piece, Piece) else piece.result()
+
+
+def in_pieces(images: Sequence[ArchivedImage], kept: Kept, method: Method, level: int | None) -> list[ArchivedImage]:
+    """The images, whose large layers come in pieces."""
+    return [replace(image, content=ContentInPieces(image.content, kept, method, level)) for image in images]
+
+
+def wire(
+    pieces: Iterable[ArchiveBytes], kept: Kept, method: Method, level: int | None, flow: Flow
+) -> Iterator[bytes | Piece]:
+    """An archive as it goes out: what is no piece is compressed as one stream, up to the next piece.
+
+    Pieces for which the target has no room go without their names.
+    """
+    room = kept.room
+    for named, run in groupby(pieces, lambda piece: bool(piece.name)):
+        flow.ended = False
+        if not named:
+            yield from compress(run, method, level, flow)
+            continue
+        for piece in run:
+            flow.pass_on(piece)
+            room -= len(piece.data)
+            if piece.data and room < 0:
+                yield piece.data
+            else:
+                yield Piece(piece.name, piece.data, piece.stands_for)
+    flow.ended = True

@@ -1,0 +1,86 @@
+"""An upload of a large layer that broke off: it goes on where the registry says, within a push and in the next one."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from contract.test_upload import layout, push
+from fake_registry import FakeRegistry, fake_registry
+from layerferry.errors import ConnectError
+from layerferry.oci.image import digest_of
+from layerferry.registry_client import pusher, tries
+from layerferry.result import Result
+from packed import layer_tar, packed
+
+TAR = layer_tar("large", 3 << 20)
+LARGE = packed(TAR, "gzip")
+
+pytestmark = pytest.mark.usefixtures("hurry", "small_pieces")
+
+
+@pytest.fixture
+def small_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pusher, "WORTH_RESUMING", 1 << 20)
+
+
+@pytest.fixture
+def registry() -> Iterator[FakeRegistry]:
+    with fake_registry(scope="repository:app:pull,push", break_after=1 << 20) as running:
+        yield running
+
+
+def sent(registry: FakeRegistry) -> int:
+    """The bytes of all bodies of the layer's upload that were told to come."""
+    return sum(int(head["Content-Length"]) for method, _, head in registry.seen if method == "PATCH")
+
+
+def arrived(registry: FakeRegistry, result: Result) -> None:
+    assert registry.repositories["app"][digest_of(LARGE)] == LARGE
+    assert result.verified
+    assert not registry.begun, "no upload is left"
+
+
+def test_an_upload_that_breaks_goes_on_where_the_registry_says(registry: FakeRegistry, tmp_path: Path) -> None:
+    registry.breaks = 2
+    (result,) = push(registry, tmp_path, layout(tmp_path, (TAR, "gzip")))
+    arrived(registry, result)
+    ranges = [head.get("Content-Range") for method, _, head in registry.seen if method == "PATCH"]
+    end = len(LARGE) - 1
+    assert ranges == [None, f"{1 << 20}-{end}", f"{2 << 20}-{end}"]
+    assert result.bytes.resumed == 0, "it is one push"
+
+
+def test_the_next_push_goes_on_with_an_upload_that_was_given_up(registry: FakeRegistry, tmp_path: Path) -> None:
+    registry.breaks, registry.break_after = tries.TRIES, 300_000
+    reference = layout(tmp_path, (TAR, "gzip"))
+    with pytest.raises(ConnectError, match="has not taken sha256:") as caught:
+        push(registry, tmp_path, reference)
+    assert caught.value.transient
+    assert len(registry.begun) == 1, "it is left, to go on with"
+    (there,) = registry.begun.values()
+    registry.seen.clear()
+    registry.breaks = 0
+    (result,) = push(registry, tmp_path, reference)
+    arrived(registry, result)
+    assert result.bytes.resumed == len(there)
+    assert sent(registry) == len(LARGE) - len(there)
+    assert (tmp_path / ".cache" / "layerferry" / "uploads").stat().st_mode & 0o777 == 0o600
+    assert (tmp_path / ".cache" / "layerferry" / "uploads").read_text() == ""
+
+
+@pytest.mark.parametrize("lie", ["nothing", "too much", "words", "gone", "another's bytes"])
+def test_a_registry_that_tells_no_true_offset_gets_all_of_it(registry: FakeRegistry, tmp_path: Path, lie: str) -> None:
+    registry.breaks = 1
+    registry.lie = lie
+    (result,) = push(registry, tmp_path, layout(tmp_path, (TAR, "gzip")))
+    arrived(registry, result)
+
+
+def test_where_an_upload_has_a_state_it_goes_up_in_one_piece(registry: FakeRegistry, tmp_path: Path) -> None:
+    registry.state = "_state=abc"
+    registry.breaks = 1
+    (result,) = push(registry, tmp_path, layout(tmp_path, (TAR, "gzip")))
+    arrived(registry, result)
+    assert not [method for method, _, _ in registry.seen if method == "PATCH"]
+    assert registry.cancelled == 1
