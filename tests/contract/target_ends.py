@@ -62,6 +62,8 @@ class TargetEnd:
     folder: Path
     #: What its names were, when last looked at.
     before: dict[str, str] = field(default_factory=dict)
+    #: What the host script runs in, by its path.
+    shell: Sequence[str] = ()
 
     def __post_init__(self) -> None:
         for path in (self.bin, self.state, self.folder / "home", self.folder / "scratch", self.folder / "layouts"):
@@ -140,7 +142,7 @@ class TargetEnd:
         }
         words = ["env", "-i", *(f"{name}={value}" for name, value in environment.items())]
         if not self.kind.receiver:
-            return [*words, dash]
+            return [*words, *(self.shell or [dash])]
         return [*words, sys.executable, "-m", "layerferry", "receive", "--allow", "app:*", "--allow", "old:*",
                 "--log", str(self.folder / "log"), "--spool", str(self.folder / "scratch")]  # fmt: skip
 

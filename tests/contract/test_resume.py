@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -87,6 +88,18 @@ def test_a_push_that_broke_off_costs_no_byte_twice(end: TargetEnd, app: Picture,
     assert told["sent"] == second
     assert end.is_tidy()
     assert not spool(end).exists(), "nothing of it is left"
+
+
+def test_it_goes_on_in_every_shell(shell: list[str], end: TargetEnd, app: Picture) -> None:
+    path = shutil.which(shell[0])
+    assert path
+    end.shell = [path, *shell[1:]]
+    layout = end.layout(app)
+    push(end, layout, SIZE // 2)
+    done, second = push(end, layout)
+    assert (done.code, end.names) == (0, {NAME: end.id(app)}), done.stderr
+    assert second < SIZE // 2 + 2 * TWICE
+    assert not spool(end).exists()
 
 
 @ENDS

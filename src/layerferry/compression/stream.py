@@ -81,8 +81,8 @@ class Flow:
     """What goes through `compress`, to be looked at in between, by the thread that reads the stream.
 
     `stored` is of pieces that were compressed already, `plain` of all others. `pending` are bytes of `plain` that were
-    produced, and of which it is not told yet what they stand for; `spared` are bytes that need not go. A compressor that
-    has threads holds many bytes that are in none of them.
+    produced, and of which it is not told yet what they stand for; `spared` are bytes that need not go. A compressor
+    that has threads holds many bytes that are in none of them.
     """
 
     def __init__(self) -> None:
