@@ -52,7 +52,7 @@ make_venv() { # with exactly what requirements/dev.txt locks, and layerferry its
 }
 
 lint_shell() { # every script, by its name or by its first line
-  { find .ci ci-examples requirements src tests -name '*.sh'; grep -rlE '^#!.*[/ ](ba|da)?sh$' .ci; } |
+  { find .ci ci-examples release requirements src tests -name '*.sh'; grep -rlE '^#!.*[/ ](ba|da)?sh$' .ci; } |
     sort -u | xargs "$venv/bin/shellcheck" -- || return
   "$python" -c 'from layerferry.targets.host import script; print(script.assembled(), end="")' |
     "$venv/bin/shellcheck" - # its parts lie apart
@@ -83,7 +83,7 @@ step "locked dependencies" make_venv
 step "ruff check" "$python" -m ruff check
 step "ruff format" "$python" -m ruff format --check
 step "shellcheck" lint_shell
-step "mypy" env MYPYPATH=src:tests MYPY_CACHE_DIR="$venv/mypy-cache" "$python" -m mypy --explicit-package-bases
+step "mypy" env MYPYPATH=release:src:tests MYPY_CACHE_DIR="$venv/mypy-cache" "$python" -m mypy --explicit-package-bases
 prepared=$(preparation "$@")
 if [ "$prepared" != nothing ] && "$python" tests/rig check 2>/dev/null; then
   case $prepared in

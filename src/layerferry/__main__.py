@@ -12,6 +12,10 @@ def main() -> None:
     """Run the command line, and end the process with one of the exit codes of `errors`."""
     if sys.platform == "win32":
         _refuse()
+    if sys.argv[1:] == ["keep-tunnel"]:
+        from layerferry.routes.ngrok import tunnel  # noqa: PLC0415
+
+        return tunnel.keep()
     take()
     if sys.argv[1:2] == ["receive"]:
         from layerferry import settings  # noqa: PLC0415

@@ -8,7 +8,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
 #: Folders that are ours; a checkout may have others, such as a virtual environment.
-FOLDERS = (".ci", "ci-examples", "requirements", "src", "tests")
+FOLDERS = (".ci", "ci-examples", "release", "requirements", "src", "tests")
 
 #: Scripts of more than 400 lines and functions of more than 40, each with the reason why it is no shorter.
 LONG_SCRIPTS: Mapping[str, str] = {}

@@ -48,6 +48,8 @@ DOWNLOAD_TIMEOUT = 120.0
 _LOGGING_OFF = 3.0
 _CLOSING = 3 * _LOGGING_OFF
 _LARGEST_REPLY = 1 << 16
+#: The word that `__main__` knows, out of an archive: there the module path alone does not find all modules.
+KEEP = "keep-tunnel"
 #: With our own module path, whatever it is made of; -P keeps the current folder out of it.
 _START = "import sys; sys.path[:] = sys.argv[1:]; from layerferry.routes.ngrok.tunnel import keep; keep()"
 #: The agent's words for a form of tunnel that it does not know.
@@ -117,12 +119,20 @@ def _agent_path(env: Mapping[str, str], *, install: bool) -> str:
     return str(agent or "")
 
 
+def _keeper_command() -> list[str]:
+    """What starts `keep` with our own interpreter: an executable is that itself, and has its modules at its end."""
+    archive = getattr(getattr(sys.modules["__main__"], "__loader__", None), "archive", "")
+    if not archive:
+        return [sys.executable, "-P", "-c", _START, *sys.path]
+    return [archive, KEEP] if archive == sys.executable else [sys.executable, "-P", archive, KEEP]
+
+
 class _Keeper:
     """The keeper's process, from our side."""
 
     def __init__(self, env: Mapping[str, str]) -> None:
         self._process = subprocess.Popen(
-            [sys.executable, "-P", "-c", _START, *sys.path],
+            _keeper_command(),
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
