@@ -5,6 +5,7 @@ import signal
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Any, TextIO
 
@@ -137,7 +138,9 @@ class Context:
 def ssh_options(settings: Settings) -> Iterator[tuple[str, ...]]:
     """The key and known hosts of the settings as ssh's `-o` values; their files are gone afterwards."""
     accept = ("StrictHostKeyChecking=accept-new",) if settings.ssh_accept_new_host_key else ()
-    with ci.open_identity(environment(), key=settings.ssh_key, known_hosts=settings.ssh_known_hosts) as identity:
+    environ = environment()
+    home = Path(environ["HOME"]) if environ.get("HOME") else None
+    with ci.open_identity(environ, key=settings.ssh_key, known_hosts=settings.ssh_known_hosts, home=home) as identity:
         yield (*accept, *identity.options)
 
 

@@ -22,7 +22,8 @@ from typing import ClassVar
 class LayerferryError(Exception):
     """An error: one sentence that says what failed and where, and `hint`, what to do about it.
 
-    `transient` tells that the same may well work in a moment: a line that broke, not a key that was refused.
+    `transient` tells that the same may well work in a moment: a line that broke, not a key that was refused. `image` is
+    the one that it is about, where it is about one of several; `because` the error that has kept us from this one.
     """
 
     exit_code: ClassVar[int] = 1
@@ -32,6 +33,8 @@ class LayerferryError(Exception):
         self.message = message
         self.hint = hint
         self.transient = transient
+        self.image = ""
+        self.because: LayerferryError | None = None
 
 
 class Halt(BaseException):

@@ -86,10 +86,13 @@ class Result:
 
 
 def failures(results: Sequence[Result]) -> dict[LayerferryError, Result]:
-    """The errors, each once, with the first result that has it: an error of a session is that of all its images."""
+    """The errors, each once, with the first result that has it: an error of a session is that of all its images.
+
+    One that another one has brought about is not told beside it.
+    """
     found: dict[LayerferryError, Result] = {}
     for result in results:
-        if result.error is not None:
+        if result.error is not None and result.error.because is None:
             found.setdefault(result.error, result)
     return found
 

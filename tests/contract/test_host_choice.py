@@ -130,7 +130,7 @@ def test_an_engine_in_the_users_home_is_found(tmp_path: Path, shell: list[str], 
 
 def test_each_place_of_an_engine_is_looked_at(tmp_path: Path, shell: list[str]) -> None:
     engine = FakeEngine(tmp_path)
-    looked = engine.talk(shell, ask({}, "engine no-such-engine")).lines[-1].partition(" in ")[2].split(":")
+    looked = engine.talk(shell, ask({}, "engine no-such-engine")).stderr.partition("PATH: ")[2].strip().split(":")
     assert {
         "/opt/homebrew/bin", "/run/current-system/sw/bin", "/nix/var/nix/profiles/default/bin", "/snap/bin",
         "/snap/k8s/current/bin", "/var/packages/ContainerManager/target/usr/bin",

@@ -150,7 +150,7 @@ def test_a_namespace_that_is_said_is_the_one_that_is_used(scene: Scene) -> None:
     target.machine.run("ctr", "-n", "elsewhere", "images", "rm", "--sync", *names)
     assert names == [f"docker.io/{APP}"]
     missing = scene.push(APP, "--engine", "k3s", code=5)
-    assert "no container engine (looked for k3s in " in missing.stderr
+    assert "no container engine (looked for k3s)" in missing.stderr
 
 
 @pytest.mark.kinds(target=("k3s", "containerd1"))

@@ -65,7 +65,8 @@ def test_a_host_key_that_has_changed(scene: Scene) -> None:
     assert sshd is not None
     known.write_text(f"[127.0.0.1]:{sshd.port} {' '.join(other.read_text().split()[:2])}\n")
     run = fails(scene, "--ssh-option", f"UserKnownHostsFile={known}", code=4, says="host key is not the one we know")
-    assert "ssh-keygen -R" in run.stderr
+    assert f"Line 1 of {known} has another key." in run.stderr
+    assert f'ssh-keygen -f "{known}" -R "[127.0.0.1]:{sshd.port}"' in run.stderr
 
 
 def test_a_key_that_the_host_does_not_take(scene: Scene) -> None:
@@ -112,6 +113,21 @@ def test_no_daemon_at_the_source(scene: Scene) -> None:
 def test_an_image_that_the_source_does_not_have(scene: Scene) -> None:
     scene.source.docker("rmi", APP)
     fails(scene, code=3, says=f"has no image {APP}")
+
+
+def test_a_tag_that_was_forgotten(scene: Scene) -> None:
+    name, _, tag = APP.rpartition(":")
+    assert tag != "latest"
+    run = scene.push(name, code=3)
+    assert f"has no image {name}, but {name}:{tag}" in run.stderr
+    assert f"Say which: layerferry push {name}:{tag}" in run.stderr
+
+
+def test_of_two_images_the_missing_one_is_blamed(scene: Scene) -> None:
+    run = scene.push(APP, "no-such-image:1", scene.target.ssh_alias, to="", code=3)
+    assert run.stderr.count("has no image no-such-image:1") == 1
+    blamed = {result["image"]: result["error"]["message"] for result in run.json["results"]}
+    assert blamed[APP] == "not pushed, for no-such-image:1 could not be"
 
 
 def test_a_daemon_that_dies_while_it_is_read(scene: Scene, rig: Rig) -> None:

@@ -19,7 +19,7 @@ STOREYS = (
     ("settings", "tar_headers", "signing"),
     ("ci", "compression", "chunks", "result"),
     ("events", "disk", "oci", "temporary", "lazy"),
-    ("errors", "processes", "causes", "protocol"),
+    ("mistakes", "errors", "processes", "causes", "protocol"),
 )
 
 #: One room for each outside dependency. Two rows have a second door:

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 from layerferry import lazy
 
 if TYPE_CHECKING:
+    from layerferry.ci.cures import without_daemon, without_image
     from layerferry.ci.dialects import open_output
     from layerferry.ci.output import Output, Wishes
     from layerferry.ci.probes import probe
@@ -18,7 +19,9 @@ else:
             "open_identity": "ssh_identity",
             "open_output": "dialects",
             "probe": "probes",
+            "without_daemon": "cures",
+            "without_image": "cures",
         },
     )
 
-__all__ = ["Output", "Wishes", "open_identity", "open_output", "probe"]
+__all__ = ["Output", "Wishes", "open_identity", "open_output", "probe", "without_daemon", "without_image"]

@@ -30,6 +30,10 @@ _WIDTH = 70
 #: Bytes of a file, and characters of a key: one of 16,384 bits has 13,000. ssh reads known_hosts of any length.
 _LARGEST = 1 << 20
 _LARGEST_KEY = 64 << 10
+#: Bytes of a path (limits.h).
+_PATH_MAX = 4096
+#: A path that is no damaged secret, and may be shown.
+_NAMED = re.compile(r"(?:~|\.{1,2})?(?:/[\w.@-]{1,40}){1,10}", re.ASCII)
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,12 +157,19 @@ def _content(value: str, setting: str, home: Path | None, *, marks: tuple[str, .
             hint="A secret that this job may not see is empty too: a fork's, another environment's, a protected one.",
         )
     text = _mended(value)
+    if re.fullmatch(r"[*•]{3,}|\[(?:MASKED|REDACTED)\]", text, re.IGNORECASE):
+        raise UsageError(
+            f"{setting} holds what a log shows in a secret's place, and not the secret",
+            hint="Set it from the key's own file; a log, or a settings page, shows none.",
+        )
+    if len(text) < _PATH_MAX and (mistake := _unexpanded(text, setting)):
+        raise mistake
     if any(mark in text for mark in marks):
         return text
     decoded = _from_base64(text)
     if decoded is not None and any(mark in decoded for mark in marks):
         return decoded
-    if "\n" in text or len(text) > 4096:  # noqa: PLR2004  PATH_MAX
+    if "\n" in text or len(text) > _PATH_MAX:
         return text
     return _file_content(Path(text), setting, home)
 
@@ -168,19 +179,30 @@ def _file_content(path: Path, setting: str, home: Path | None) -> str:
     if home and path.parts[:1] == ("~",):
         path = home.joinpath(*path.parts[1:])
     looks = len(path.parts) > 1 and len(str(path)) < 256  # noqa: PLR2004
+    name = f" {shown}" if _NAMED.fullmatch(shown := str(path)) else ""
     try:
         with path.open("rb") as file:
             data = file.read(_LARGEST + 1)
     except OSError as error:
         if not looks:
             raise UsageError(f"{setting} is neither a key, nor known hosts, nor a file") from None
-        raise UsageError(f"{setting} names a file that cannot be read: {error.strerror}") from None
+        raise UsageError(
+            f"{setting} names a file{name} that cannot be read: {error.strerror}",
+            hint="It takes the content of a key or of known hosts, or the path of a file that this job has.",
+        ) from None
     if len(data) > _LARGEST:
         raise UsageError(f"{setting} names a file of more than {_LARGEST} bytes")
     text = _mended(data.decode(errors="replace"))
     if not text:
         raise UsageError(f"{setting} names an empty file")
     return _from_base64(text) or text
+
+
+def _unexpanded(text: str, setting: str) -> UsageError | None:
+    """The error for a variable's name that nobody has expanded, where it is all that there is."""
+    from layerferry.mistakes import of_variable, unexpanded  # noqa: PLC0415 - where there is one
+
+    return of_variable(text, setting) if unexpanded(text) == text else None
 
 
 def _mended(text: str) -> str:

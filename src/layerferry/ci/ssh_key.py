@@ -18,7 +18,7 @@ from layerferry.errors import ConnectError
 from layerferry.processes import child_environment
 from layerferry.temporary import NO_SOCKETS, socket_folder
 
-_PATIENCE = 5.0
+_PATIENCE = 20.0
 #: Not `ssh-agent COMMAND`, which looks every ten seconds whether its command lives (openssh-portable, ssh-agent.c).
 _AGENT = 'ssh-agent -D -a "$1" & read -r end; kill $!'
 

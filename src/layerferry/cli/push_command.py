@@ -1,6 +1,7 @@
 """The command `push`: its words, images first and targets last, and its options."""
 
 import contextlib
+import re
 import sys
 from collections.abc import Sequence
 from typing import Any
@@ -20,6 +21,10 @@ from layerferry.targets.engine_choice import TargetEngine
 # ssh is started first of all, and shakes hands while we load the rest: hence the imports inside functions.
 # ruff: noqa: PLC0415
 
+#: Most names of images, and those of other sources.
+_PLAIN = re.compile(
+    r"[a-z0-9](?:[a-z0-9./_-]*(?::[0-9]+/[a-z0-9./_-]*)?[a-z0-9])?(?::\w[\w.-]*)?|(?:oci|archive|registry):.+"
+)
 _EXAMPLES = (
     "layerferry push app:2 deploy@prod",
     "layerferry push app:2 web:2 deploy@prod --to deploy@eu",
@@ -97,6 +102,7 @@ def push(ctx: click.Context, /, words: tuple[str, ...], more: tuple[str, ...], *
     """
     assert isinstance(ctx.command, PushCommand)
     images, targets = _split(words, more, ctx.meta.get("layerferry.command", ()))
+    _check(images, given["names"], words[-1])
     open_log(given["log"])
     ssh = Ssh(given["ssh_options"], given["ssh_config"], sys.stdin.isatty() and not given["as_json"])
     targets = _through(targets, given["via"])
@@ -134,6 +140,19 @@ def _split(
     if not images or not targets:
         raise UsageError("there must be an image and a target", hint="layerferry push app:1 deploy@host")
     return images, targets
+
+
+def _check(images: Sequence[str], names: Sequence[str], last: str) -> None:
+    """Look at the images before anything connects; what looks like a name is read later, while ssh shakes hands."""
+    odd = [image for image in images if not _PLAIN.fullmatch(image)]
+    if odd:
+        from layerferry.mistakes import of_words
+        from layerferry.push.request import Wanted
+
+        if mistake := of_words(images, last):
+            raise mistake
+        for image in odd:
+            Wanted.of(image, names)
 
 
 def _push(

@@ -11,6 +11,7 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Protocol
 
+from layerferry.errors import LayerferryError
 from layerferry.events import Emit, Greeted, Planned
 from layerferry.oci.content import Route, Summary
 from layerferry.oci.image import Image
@@ -105,11 +106,15 @@ class Delivery:
     def _open(self, source: Source, reference: str, destination: Destination) -> tuple[SourceImage, ...]:
         """The image; where it is there for several platforms, and the target will say which, one for each."""
         try:
-            return (source.open(reference, self.options.platform),)
-        except SeveralPlatformsError as several:
-            if not destination.has_platform:
-                raise
-            return tuple(source.open(reference, platform) for platform in several.choices)
+            try:
+                return (source.open(reference, self.options.platform),)
+            except SeveralPlatformsError as several:
+                if not destination.has_platform:
+                    raise
+                return tuple(source.open(reference, platform) for platform in several.choices)
+        except LayerferryError as error:
+            error.image = reference
+            raise
 
     def _result(self, greeted: Greeted, item: Item, seconds: float) -> Result:
         route, received = item.route, 0

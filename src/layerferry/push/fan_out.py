@@ -220,7 +220,17 @@ def _connect(delivery: Delivery, target: AnyTarget) -> AbstractContextManager[De
 
 
 def _failed(wanted: Sequence[Wanted], target: AnyTarget, error: LayerferryError | None) -> list[Result]:
+    others = error
+    if error is not None and error.image:
+        others = type(error)(f"not pushed, for {error.image} could not be")
+        others.because = error
     return [
-        Result(image=item.reference, target=target.name, route=NO_ROUTE, names=item.names, error=error)
+        Result(
+            image=item.reference,
+            target=target.name,
+            route=NO_ROUTE,
+            names=item.names,
+            error=error if error is None or error.image in {"", item.reference} else others,
+        )
         for item in wanted
     ]

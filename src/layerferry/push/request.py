@@ -30,8 +30,18 @@ class Wanted:
     @classmethod
     def of(cls, reference: str, names: Sequence[str] = ()) -> "Wanted":
         """Read IMAGE and its `--name`s; raises `UsageError` where there is no name to give it."""
-        reference = in_our_words(reference)
+        try:
+            return cls._of(in_our_words(reference), names)
+        except UsageError as error:
+            from layerferry.mistakes import of_image  # noqa: PLC0415 - where there is one
+
+            raise of_image(reference) or error from None
+
+    @classmethod
+    def _of(cls, reference: str, names: Sequence[str]) -> "Wanted":
         if names:
+            if kind_of(reference) == "daemon" and not is_image_id(reference):
+                Name.parse(reference)
             return cls(reference, tuple(Name.parse(name).tagged for name in names))
         if kind_of(reference) != "daemon":
             return cls(reference, ())

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 _SSH_FAILED = 255
 #: What an ssh says whose ProxyCommand has ended: once for each host that lies behind the one which failed.
 _BEHIND = "UNKNOWN port 65535"
+_NO_SUCH_NAME = "Could not resolve hostname"
 _CHANGED = "REMOTE HOST IDENTIFICATION HAS CHANGED"
 #: What a client says whose `-W` failed.
 _FORWARD_FAILED = "stdio forwarding failed"
@@ -49,7 +50,7 @@ _FAILURES = (
              "Name the key with IdentityFile and set IdentitiesOnly yes."),
     _Failure("Temporary failure in name resolution", "no name server answers", "Check the network and DNS.",
              transient=True),
-    _Failure("Could not resolve hostname", "its name cannot be resolved", "Check the name, DNS and your ssh_config."),
+    _Failure(_NO_SUCH_NAME, "its name cannot be resolved", "Check the name, DNS and your ssh_config."),
     _Failure("Connection refused", "it refused the connection", "Is sshd running there, on this port?"),
     _Failure("timed out|Timeout, server", "it did not answer in time", "Is the host up, and the port open from here?",
              transient=True),
@@ -90,7 +91,7 @@ def explain(target: str, code: int, text: str, sent: int | None = None, *, to: "
         detail = next((line for line in lines if re.search(failure.pattern, line)), None)
         if detail is not None:
             why = f"{failure.message} ({cut(detail, limits.SHOWN)})"
-            hint = _hint(failure, lines, to, hop)
+            hint = _hint(failure, lines, to, hop) + _word(failure, target)
             error = failure.error(f"{_what(target, sent, hop)}: {why}", hint=hint, transient=failure.transient)
             if isinstance(error, UnknownHostKeyError):
                 error.hop = hop
@@ -124,6 +125,13 @@ def _hint(failure: _Failure, lines: Sequence[str], to: "Way | None", hop: str) -
     from layerferry.targets.ssh_keys import offered  # noqa: PLC0415 - where it has failed
 
     return f"{offered(to, hop)} {failure.hint}".strip()
+
+
+def _word(failure: _Failure, target: str) -> str:
+    """More advice where an image may have been taken for a target: `app:2` is a host, and a port, as well."""
+    if failure.pattern == _NO_SUCH_NAME and re.search(r"[^\]]:\d+$", target):
+        return " If it is an image: the last word is a target, beside --to as well."
+    return ""
 
 
 def _changed(lines: Sequence[str]) -> str:

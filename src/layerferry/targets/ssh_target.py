@@ -49,15 +49,15 @@ class SshTarget:
             not rest.isprintable()
             or set(rest) & set(" '\"`$;|&<>")
             or "\\" in host
+            or "/" in host
+            or (at and not user)
             or user.endswith("\\")
             or ":" in user
         )
         if not host or host.startswith("-") or user.startswith("-") or odd:
-            raise UsageError(
-                f"{text!r} is not a target", hint="Write it as [user@]host[:port], or an ssh_config alias."
-            )
+            raise _mistaken(text, f"{text!r} is not a target")
         if port and not (port.isdigit() and 0 < int(port) < 1 << 16):
-            raise UsageError(f"{port!r} in {text!r} is not a port", hint="Write it as [user@]host[:port].")
+            raise _mistaken(text, f"{port!r} in {text!r} is not a port")
         return cls(f"{user}{at}{host}", int(port) if port else None, TargetEngine.of_query(query) if query else None)
 
     @property
@@ -70,6 +70,13 @@ class SshTarget:
         if not self.port:
             return self.destination + query
         return (f"{user}{at}[{host}]:{self.port}" if ":" in host else f"{user}{at}{host}:{self.port}") + query
+
+
+def _mistaken(text: str, message: str) -> UsageError:
+    """The error that tells what was meant, or else one with `message`."""
+    from layerferry.mistakes import of_target  # noqa: PLC0415 - where there is one
+
+    return of_target(text) or UsageError(message, hint="Write it as [user@]host[:port], or an ssh_config alias.")
 
 
 def ssh_words(

@@ -4,20 +4,22 @@ Whoever answers there is not believed: an answer is bounded while it is read, an
 """
 
 import heapq
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import closing, contextmanager
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, replace
 from http import HTTPStatus
+from itertools import islice
 from pathlib import Path
 from typing import Self
 
+from layerferry import ci
 from layerferry.causes import cause_of
 from layerferry.chunks import ahead
 from layerferry.ci.daemon_address import find_address
 from layerferry.errors import LayerferryError, SourceError
 from layerferry.oci import limits
 from layerferry.oci.documents import Document, load
-from layerferry.oci.image import Digest, Image, Layer, Platform, may_be_image_id
+from layerferry.oci.image import Digest, Image, Layer, Name, Platform, is_image_id, may_be_image_id
 from layerferry.oci.manifest import full_name, pick
 from layerferry.oci.store_kind import StoreKind
 from layerferry.sources.daemon import push_tags
@@ -37,6 +39,8 @@ _SHOWS_VARIANTS = (1, 49)
 _WANTS_TLS = "Set DOCKER_TLS_VERIFY=1, and DOCKER_CERT_PATH to the folder of ca.pem, cert.pem and key.pem."
 #: Images to look at for layers whose digest the daemon knows.
 _MOST_BASES = 16
+#: Tags that are named where another one was asked for.
+_MOST_TAGS = 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +77,7 @@ class Daemon:
     def __init__(self, environ: Mapping[str, str], ssh: Ssh | None = None) -> None:
         """`ssh` says how to call it where the daemon is behind it. Raises `SourceError`, and `UsageError`."""
         self._place = find_address(environ)
+        self._environ = environ
         #: How to call ssh for its host, where it is behind one.
         self.ssh = with_own_hosts(self._place.url, ssh or Ssh()) if self._place.url.startswith("ssh://") else Ssh()
         self._version = ""
@@ -109,7 +114,8 @@ class Daemon:
         except FAULTS as error:
             raise SourceError(
                 f"the docker daemon at {self.address} does not answer ({words_of(error)})",
-                hint="Start it, or point DOCKER_HOST or a docker context at it: `docker version` must work here.",
+                hint=ci.without_daemon(self._environ)
+                or "Start it, or point DOCKER_HOST or a docker context at it: `docker version` must work here.",
             ) from None
 
     def version(self) -> str:
@@ -159,11 +165,23 @@ class Daemon:
         except DaemonRefusal as refusal:
             if refusal.status != HTTPStatus.NOT_FOUND:
                 raise
+            tags = self._tags_beside(client, reference)
             raise SourceError(
-                f"the docker daemon at {self.address} has no image {reference}",
-                hint="Build or pull it first; `docker image ls` shows what is there.",
+                f"the docker daemon at {self.address} has no image {reference}{_said_of(tags)}",
+                hint=ci.without_image(self._environ) if not tags else f"Say which: layerferry push {tags[0]} ...",
             ) from None
         return shown
+
+    def _tags_beside(self, client: DaemonClient, reference: str) -> list[str]:
+        """Other tags of the name of an image that is not there, newest first; none where that cannot be told."""
+        if is_image_id(reference):
+            return []
+        with suppress(LayerferryError, DaemonRefusal, *FAULTS):
+            name = Name.parse(reference).familiar.rpartition(":")[0]
+            listed = members(client.images(filters={"reference": name}))
+            rows = (Document.parse(data, "the daemon's list of images", most=limits.LISTED) for data in listed)
+            return list(islice((tag for row in rows for tag in row.texts("RepoTags")), _MOST_TAGS))
+        return []
 
     def _history(self, client: DaemonClient, reference: str) -> list[HistoryEntry]:
         """The history of an image, bottom first."""
@@ -268,6 +286,10 @@ class Daemon:
                 self._client.remove_image(name, noprune=True)
 
         return push_tags.sweep(shown, remove)
+
+
+def _said_of(tags: Sequence[str]) -> str:
+    return f", but {' and '.join(filter(None, (', '.join(tags[:-1]), tags[-1])))}" if tags else ""
 
 
 def _patience(image: Image) -> float:

@@ -84,7 +84,7 @@ find_engine() {
       podman* | 'docker version'*) seen='' trouble='' ;;
     esac
   done
-  [ "$seen" ] || fail no-engine "looked for ${wanted_engine:-$engines} in $PATH"
+  [ "$seen" ] || { echo "PATH: $PATH" >&2; fail no-engine "looked for ${wanted_engine:-$engines}"; }
   fail engine "${trouble# }${others:+ also here:$others}"
 }
 

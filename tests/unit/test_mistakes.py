@@ -1,0 +1,161 @@
+"""The mistakes that people make: each is told in one sentence, with what to write, before anything connects."""
+
+from pathlib import Path
+
+import pytest
+
+import layerferry.targets.address
+from layerferry.ci.cures import without_daemon, without_image
+from layerferry.ci.ssh_identity import read_key, read_known_hosts
+from layerferry.cli import main
+from layerferry.errors import LayerferryError, SourceError, UsageError
+from layerferry.mistakes import of_image, of_target, shown
+from layerferry.push.fan_out import _failed
+from layerferry.push.request import Wanted
+from layerferry.result import exit_code, failures
+from layerferry.targets.address import Target
+from layerferry.targets.link import Link
+from layerferry.targets.ssh_failures import explain
+
+ORDER = "The images come first, then the target"
+
+#: Words of `layerferry push`, a part of the sentence, and a part of what it says to do.
+PUSH = [
+    # the target before the image
+    ("deploy@prod app:2", "'deploy@prod' is a target, and stands before the image", "push app:2 deploy@prod"),
+    ("ssh://prod app:2", "'ssh://prod' is a target, and stands before the image", "push app:2 ssh://prod"),
+    ("prod app:latest", "'app:latest' is no target: 'latest' is no port", ORDER),
+    ("prod team/app:1", "'team/app:1' is no host: it has a path, as an image has", ORDER),
+    # a second host as a word
+    ("app:2 deploy@a deploy@b", "'deploy@a' is a target, and stands where an image", "deploy@b --to deploy@a"),
+    # a registry without registry://
+    ("app:2 registry.example.com/app", "is no host: it has a path, as a registry has",
+     "registry://registry.example.com/app"),
+    ("app:2 registry.example.com:5000/team", "as a registry has", "registry://registry.example.com:5000/team"),
+    ("app:2 localhost:5000/team", "as a registry has", "registry://localhost:5000/team"),
+    ("app:2 https://registry.example.com/app", "as a registry has", "registry://registry.example.com/app"),
+    ("app:2 ssh://deploy@prod/srv", "it has a path", ORDER),
+    # variables that nobody has expanded, or that are empty
+    ("app:$CI_COMMIT_SHA prod", "the image 'app:$CI_COMMIT_SHA' holds $CI_COMMIT_SHA, which", "single quotes"),
+    ("app:${TAG} prod", "holds ${TAG}, which nobody has expanded", "a CI leaves it as it is"),
+    ("app:${{github.sha}} prod", "holds ${{github.sha}}, which nobody has expanded", "in the CI's own file"),
+    ("app:$(Build.BuildId) prod", "holds $(Build.BuildId), which nobody has expanded", "Azure"),
+    ("app:%TAG% prod", "holds %TAG%, which nobody has expanded", "quotes"),
+    ("app:2 $HOST", "the target '$HOST' holds $HOST, which nobody has expanded", "single quotes"),
+    ("app:2 deploy@${{secrets.HOST}}", "holds ${{secrets.HOST}}, which nobody has expanded", "CI's own file"),
+    ("app:2 @prod", "there is no user before the @ in '@prod'", "A variable may be empty"),
+    ("app:2 deploy@", "there is no host in 'deploy@'", "A variable may be empty"),
+    ("app:2 :22", "there is no host in ':22'", "A variable may be empty"),
+    ("app: prod", "there is no tag behind the : in 'app:'", "A variable may be empty"),
+    ("registry.example.com/app: prod", "there is no tag behind the :", "A variable may be empty"),
+    (":2 prod", "there is no name in ':2'", "A variable may be empty"),
+    # other words for what there is
+    ("./image.tar prod", "'./image.tar' is a path", "archive:PATH"),
+    ("https://registry.example.com/app prod", "is a web address", "registry:HOST/NAME:TAG"),
+    ("App:2 prod", "'App:2' is not an image name", "lower case"),
+]  # fmt: skip
+
+
+@pytest.fixture(autouse=True)
+def unconnected(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(layerferry.targets.address, "SshConduit", lambda *_, **__: pytest.fail("it has connected"))
+
+
+@pytest.mark.parametrize(("words", "says", "hint"), PUSH, ids=[words for words, _, _ in PUSH])
+def test_a_mistake_in_the_words_of_a_push(words: str, says: str, hint: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main(["push", *words.split()])
+    assert ended.value.code == UsageError.exit_code
+    told = capsys.readouterr()
+    assert told.out == ""
+    first, *rest = told.err.splitlines()
+    assert says in first
+    assert hint in " ".join(rest)
+
+
+@pytest.mark.parametrize("text", ["u:hush@host", "ssh://u:hush@host", "u:hush@host/app", "u:hush@"])
+def test_a_password_is_not_repeated(text: str) -> None:
+    assert "hush" not in shown(text)
+    for mistake in (of_image(text), of_target(text)):
+        assert mistake is None or "hush" not in mistake.message + mistake.hint
+
+
+def test_what_is_right_is_no_mistake() -> None:
+    for image in ("app", "app:2", "host:5000/team/app:2", f"app@sha256:{'a' * 64}", "app:2@sha256:" + "a" * 64):
+        assert of_image(image) is None, image
+    for target in ("prod", "deploy@prod", "deploy@prod:22", "::1", "[::1]:22", "CORP\\ana@prod"):
+        assert of_target(target) is None, target
+
+
+def test_an_image_that_was_taken_for_a_host_is_told_where_that_has_no_address() -> None:
+    said = "ssh: Could not resolve hostname app: Name or service not known"
+    assert "If it is an image: the last word is a target" in explain("app:2", 255, said).hint
+    assert "image" not in explain("app", 255, said).hint
+
+
+# Keys.
+
+KEYS = [
+    ("***", "holds what a log shows in a secret's place", "own file"),
+    ("[MASKED]", "holds what a log shows in a secret's place", "own file"),
+    ("$SSH_KEY", "holds $SSH_KEY, which nobody has expanded", "single quotes"),
+    ("${{ secrets.SSH_KEY }}", "holds ${{ secrets.SSH_KEY }}, which nobody has expanded", "CI's own file"),
+    ("$(SSH_KEY)", "holds $(SSH_KEY), which nobody has expanded", "Azure"),
+    (
+        "~/.ssh/id",
+        "names a file HOME/.ssh/id that cannot be read: No such file",
+        "the path of a file that this job has",
+    ),
+    ("/no/such/key", "names a file /no/such/key that cannot be read", "the path of a file that this job has"),
+]
+
+
+@pytest.mark.parametrize(("value", "says", "hint"), KEYS, ids=[value for value, _, _ in KEYS])
+def test_a_mistake_in_a_key(tmp_path: Path, value: str, says: str, hint: str) -> None:
+    for read in (read_key, read_known_hosts):
+        with pytest.raises(UsageError) as caught:
+            read(value, setting="LAYERFERRY_X", home=tmp_path)
+        assert "LAYERFERRY_X " + says.replace("HOME", str(tmp_path)) in caught.value.message
+        assert hint in caught.value.hint
+
+
+def test_a_key_under_the_home_folder_is_found(tmp_path: Path) -> None:
+    (tmp_path / "hosts").write_text("host ssh-ed25519 AAAAC3Nza\n")
+    assert read_known_hosts("~/hosts", setting="X", home=tmp_path) == "host ssh-ed25519 AAAAC3Nza\n"
+
+
+# What a CI lacks.
+
+
+@pytest.mark.parametrize(
+    ("environ", "daemon", "image"),
+    [
+        ({"GITHUB_ACTIONS": "true"}, "/var/run/docker.sock", "load: true"),
+        ({"GITLAB_CI": "true"}, "docker:dind", "--load"),
+        ({"CIRCLECI": "true"}, "setup_remote_docker", "--load"),
+        ({"BITBUCKET_BUILD_NUMBER": "1"}, "services: [docker]", "--load"),
+        ({"TF_BUILD": "True"}, "target: host", "--load"),
+        ({}, "", "--load"),
+        ({"LAYERFERRY_CI": "no-such-ci"}, "", "--load"),
+    ],
+)
+def test_each_ci_has_a_cure_of_its_own(environ: dict[str, str], daemon: str, image: str) -> None:
+    assert daemon in without_daemon(environ)
+    assert bool(daemon) == bool(without_daemon(environ))
+    assert image in without_image(environ)
+
+
+# Several images, of which one is missing.
+
+
+def test_of_two_images_the_one_that_is_missing_is_blamed() -> None:
+    error: LayerferryError = SourceError("the docker daemon has no image two:1")
+    error.image = "two:1"
+    target = Target("prod", Link.__new__(Link))
+    results = _failed([Wanted("one:1", ()), Wanted("two:1", ())], target, error)
+    one, two = (result.error for result in results)
+    assert two is error
+    assert one is not None
+    assert one.message == "not pushed, for two:1 could not be"
+    assert list(failures(results)) == [error]
+    assert exit_code(results) == SourceError.exit_code
