@@ -49,6 +49,8 @@ class Result:
     verified: bool = False
     error: LayerferryError | None = None
     names: tuple[str, ...] = ()
+    #: The image's, such as `linux/amd64`.
+    platform: str = ""
     dry_run: bool = False
 
     def to_json(self) -> dict[str, Any]:
@@ -56,6 +58,9 @@ class Result:
         return {
             "image": self.image,
             "target": self.target,
+            "names": list(self.names),
+            "platform": self.platform,
+            "dry_run": self.dry_run,
             "route": {"name": self.route.name, "reason": self.route.reason},
             "engine": self.engine,
             "layers": [
@@ -65,13 +70,14 @@ class Result:
                     "action": step.action,
                     "bytes": step.lacking,
                     "reason": step.reason,
+                    "created_by": step.layer.created_by,
                 }
                 for step in self.steps
             ],
             "bytes": {
                 "image": self.bytes.image,
                 "delta": self.bytes.delta,
-                "sent": self.bytes.sent,
+                "sent": None if self.dry_run else self.bytes.sent,
                 "received": self.bytes.received,
                 "resumed": self.bytes.resumed,
             },

@@ -30,7 +30,7 @@ from layerferry.oci.manifest import parse_config, parse_index, parse_manifest  #
 from layerferry.registry_client.challenge import bearer  # noqa: E402
 from layerferry.registry_client.logins import find_login  # noqa: E402
 from layerferry.sources.daemon.answers import lines, members  # noqa: E402
-from layerferry.sources.daemon.history import HistoryEntry, layer_sizes  # noqa: E402
+from layerferry.sources.daemon.history import HistoryEntry, layer_entries  # noqa: E402
 from layerferry.sources.files.docker_archive import parse_records  # noqa: E402
 from layerferry.tar_headers import Headers  # noqa: E402
 from layerferry.targets.greeting import Reader  # noqa: E402
@@ -111,7 +111,7 @@ def test_a_daemons_answers(data: bytes, chunks: list[bytes]) -> None:
     with refused():
         list(lines(chunks, "it"))
     with refused():
-        layer_sizes(
+        layer_entries(
             [HistoryEntry.of(Document.of(entry, "it")) for entry in load(data, "it")[:5]] if data[:1] == b"[" else [], 3
         )
 

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 import pytest
 
 from layerferry.chunks import ahead
-from layerferry.sources.daemon.history import HistoryEntry, layer_sizes
+from layerferry.sources.daemon.history import HistoryEntry, layer_entries
 
 
 def entry(size: int, created_by: str = "RUN make") -> HistoryEntry:
@@ -12,18 +12,21 @@ def entry(size: int, created_by: str = "RUN make") -> HistoryEntry:
 
 
 def test_sizes_are_those_of_the_entries_that_made_layers() -> None:
-    assert layer_sizes([entry(5), entry(0, "ENV A=1"), entry(7), entry(0, 'CMD ["x"]')], 2) == [5, 7]
+    assert [one.size for one in layer_entries([entry(5), entry(0, "ENV A=1"), entry(7), entry(0, 'CMD ["x"]')], 2)] == [
+        5,
+        7,
+    ]
 
 
 def test_an_empty_layer_is_told_from_what_makes_none() -> None:
     history = [entry(5), entry(0, "/bin/sh -c #(nop)  ENV A=1"), entry(0, "WORKDIR /"), entry(7)]
-    assert layer_sizes(history, 3) == [5, 0, 7]
+    assert [one.size for one in layer_entries(history, 3)] == [5, 0, 7]
 
 
 def test_a_history_that_does_not_add_up_still_gives_a_size_for_each_layer() -> None:
-    assert layer_sizes([entry(5)], 3) == [5, 0, 0]
-    assert layer_sizes([], 1) == [0]
-    assert layer_sizes([entry(1), entry(2), entry(3)], 2) == [1, 2]
+    assert [one.size for one in layer_entries([entry(5)], 3)] == [5, 0, 0]
+    assert [one.size for one in layer_entries([], 1)] == [0]
+    assert [one.size for one in layer_entries([entry(1), entry(2), entry(3)], 2)] == [1, 2]
 
 
 def test_reading_ahead_gives_the_same_chunks() -> None:

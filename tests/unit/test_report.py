@@ -21,11 +21,16 @@ from layerferry.report.terminal import TerminalReport
 from layerferry.result import Bytes, Result, size
 
 IDS = [f"sha256:{letter * 64}" for letter in "abcde"]
+HISTORY = (
+    "/bin/sh -c #(nop) ADD file:1a2b in / ", "RUN /bin/sh -c apt-get  update # buildkit", "COPY app /app # buildkit",
+    "", "WORKDIR /x",
+)  # fmt: skip
 EXPORT = Route("export", "as asked")
 
 
 def planned(*sizes: int, there: int = 0) -> Plan:
     image = Image("app:1", IDS[0], Platform("linux", "amd64"), Layer.chain(IDS[: len(sizes)], sizes))
+    image = image.created(HISTORY[: len(sizes)])
     return plan(image, Inventory(chain_ids=frozenset(layer.chain_id for layer in image.layers[:there])))
 
 
@@ -91,25 +96,25 @@ def told(result: Result) -> list[str]:
 
 def test_a_delta_tells_what_was_there_what_was_sent_and_what_it_is_now() -> None:
     assert told(done(planned(900_000, 90_000, 10_000, there=2))) == [
-        "✓ 2 layers reused 990.0 kB",
-        "↑ 1 layer sent 10.0 kB → 5.0 kB on the wire",
-        "✓ app:1 is sha256:bbbbbbbbbbbb…, verified on host 1.3 s, 99.5 % saved",
+        "✓ FROM base, RUN apt-get update 990.0 kB there",
+        "↑ COPY app /app 10.0 kB new",
+        "✓ app:1 is sha256:bbbbbbbbbbbb…, verified on host 1.3 s, 5.0 kB on the wire, 99.5 % saved",
     ]
 
 
 def test_what_was_not_there_is_not_called_there_and_what_was_not_sent_is_not_called_sent() -> None:
-    assert "reused" not in str(told(done(planned(10, 20))))
-    assert "sent" not in str(told(done(planned(10, 20, there=2), sent=300)))
+    assert " there" not in str(told(done(planned(10, 20))))
+    assert " new" not in str(told(done(planned(10, 20, there=2), sent=300)))
 
 
 def test_a_patched_layer_is_sent_and_what_of_it_is_new_is_told() -> None:
     made = planned(10_000, 2_000_000, there=1)
     patched = replace(made, steps=(made.steps[0], replace(made.steps[1], action=Action.PATCH, new=30_000)))
-    assert (patched.wanted, patched.delta, patched.lacking) == (made.wanted, 2_000_000, 30_000)
+    assert (patched.wanted, patched.delta) == (made.wanted, 2_000_000)
     assert told(done(patched))[:3] == [
-        "✓ 1 layer reused 10.0 kB",
-        "↑ 1 layer sent 2.0 MB → 5.0 kB on the wire",
-        "↑ 1 layer of these patched 30.0 kB of it new",
+        "✓ FROM base 10.0 kB there",
+        "↑ RUN apt-get update 2.0 MB patched: 30.0 kB of it is new",
+        "✓ app:1 is sha256:bbbbbbbbbbbb…, verified on host 1.3 s, 5.0 kB on the wire, 99.75 % saved",
     ]
     document = done(patched).to_json()
     assert outputs({"results": [document]})["layers-sent"] == "1"
@@ -117,14 +122,14 @@ def test_a_patched_layer_is_sent_and_what_of_it_is_new_is_told() -> None:
 
 def test_a_layer_that_comes_twice_counts_once_as_sent() -> None:
     image = Image("app:1", IDS[0], Platform("linux", "amd64"), Layer.chain([IDS[0], IDS[1], IDS[0]], [10, 20, 10]))
-    assert told(done(plan(image, Inventory())))[0].startswith("↑ 2 layers sent 30 B")
+    assert plan(image, Inventory()).delta == 30
 
 
 def test_a_dry_run_says_that_nothing_was_sent() -> None:
     text = told(done(planned(900, 100, there=1), dry_run=True, verified=False, image_id=""))
     assert text == [
-        "✓ 1 layer reused 900 B",
-        "↑ 1 layer to send 100 B",
+        "✓ FROM base 900 B there",
+        "↑ RUN apt-get update 100 B new",
         "· dry run: nothing was sent, app:1 stays as it is",
     ]
 
@@ -171,7 +176,7 @@ def test_a_log_is_told_each_thing_once_and_no_progress() -> None:
 
 def test_several_results_are_summed_up_and_failures_are_not_counted_as_done() -> None:
     failed = Result("app:1", "two", EXPORT, error=TargetError("two: no"))
-    assert plain(results=[done(planned(1)), failed])[-1] == "1 of 2 done      3.2 s"
+    assert plain(results=[done(planned(1)), failed])[-1] == "1 of 2 done      3.2 s, 5.0 kB on the wire"
     assert not [line for line in plain(results=[done(planned(1))]) if "of 1 done" in line]
 
 
@@ -193,8 +198,16 @@ def test_json_is_one_object_whatever_happened_before() -> None:
             "action": "reuse",
             "bytes": 0,
             "reason": "the target has it with all layers below",
+            "created_by": "/bin/sh -c #(nop) ADD file:1a2b in /",
         },
-        {"diff_id": IDS[1], "size": 100, "action": "send", "bytes": 100, "reason": "the target lacks it"},
+        {
+            "diff_id": IDS[1],
+            "size": 100,
+            "action": "send",
+            "bytes": 100,
+            "reason": "the target lacks it",
+            "created_by": "RUN /bin/sh -c apt-get update # buildkit",
+        },
     ]
     assert result["bytes"] == {"image": 1000, "delta": 100, "sent": 5000, "received": 9, "resumed": 0}
     assert (result["image_id"], result["verified"], result["error"]) == (IDS[1], True, None)
@@ -313,10 +326,10 @@ def test_what_was_told_is_not_told_again() -> None:
     said: list[str] = []
     report = PlainReport(said.append)
     report.delivered([bad])
-    assert said == ["  ✗ app:1 on two: two: no"]
+    assert said == ["  ✗ app:1 on two: no"]
     report.finish([good, bad], 3.21)
-    assert len([line for line in said if "two: no" in line]) == 1
-    assert said[-1] == "1 of 2 done      3.2 s"
+    assert len([line for line in said if "on two: no" in line]) == 1
+    assert said[-1] == "1 of 2 done      3.2 s, 5.0 kB on the wire"
     assert "verified on host" in said[-2]
 
 
@@ -328,9 +341,9 @@ def test_a_terminal_shows_them_above_the_bars() -> None:
         report(Sending("two", 1, 5_000_000))
         report(Sending("host", 1, 5_000_000))
         report.delivered([bad])
-        assert "two: no" in out.getvalue()
+        assert "on two: no" in out.getvalue()
         report.finish([good, bad], 3.2)
-    assert out.getvalue().count("two: no") == 1
+    assert out.getvalue().count("on two: no") == 1
 
 
 # What goes on.

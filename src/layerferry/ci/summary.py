@@ -21,7 +21,7 @@ def outputs(document: Mapping[str, Any]) -> dict[str, str]:
     return {
         # Later steps may put it into a shell: it is a digest, or empty.
         "image-id": _joined(result["image_id"] for result in done if is_digest(result["image_id"])),
-        "bytes-sent": str(sum(result["bytes"]["sent"] for result in results)),
+        "bytes-sent": str(sum(result["bytes"]["sent"] or 0 for result in results)),
         "bytes-image": str(sum(result["bytes"]["image"] for result in results)),
         "layers-sent": str(len(actions) - actions.count("reuse")),
         "layers-reused": str(actions.count("reuse")),
@@ -66,13 +66,14 @@ def _fitting(sections: Sequence[str], limit: int) -> str:
 
 def _row(result: Mapping[str, Any]) -> str:
     sizes = result["bytes"]
+    sent = sizes["sent"] or 0
     actions = [layer["action"] for layer in result["layers"]]
-    saved = max(0.0, 1 - sizes["sent"] / sizes["image"]) if sizes["image"] and not result["error"] else None
+    saved = max(0.0, 1 - sent / sizes["image"]) if sizes["image"] and not result["error"] else None
     cells = (
         "❌" if result["error"] else "✅",
         markdown_cell(result["image"]),
         markdown_cell(result["target"]),
-        size(sizes["sent"]),
+        size(sent),
         size(sizes["image"]) + mark(result["sizes"]),
         "" if saved is None else f"{int(saved * 10000) / 100:g} %",
         str(len(actions) - actions.count("reuse")),

@@ -199,6 +199,8 @@ class Layer:
     chain_id: str
     size: int = 0
     packed: bool = False
+    #: What the image's history says of it, a Dockerfile's instruction for one, as far as it says anything.
+    created_by: str = ""
 
     def __post_init__(self) -> None:
         Digest(self.diff_id)
@@ -242,6 +244,12 @@ class Image:
     def as_stored(self, packed: Iterable[bool]) -> Self:
         """The same, its layers being blobs of which some are compressed."""
         layers = tuple(replace(layer, packed=one) for layer, one in zip(self.layers, packed, strict=True))
+        return replace(self, layers=layers)
+
+    def created(self, by: Iterable[str]) -> Self:
+        """The same, with what a history says of each layer, of which the beginning is kept."""
+        told = (" ".join(text[: limits.CREATED_BY].split()) for text in by)
+        layers = tuple(replace(layer, created_by=text) for layer, text in zip(self.layers, told, strict=True))
         return replace(self, layers=layers)
 
     @property

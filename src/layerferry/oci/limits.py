@@ -13,6 +13,8 @@ GIB: Final = 1 << 30
 
 #: Bytes of a manifest, index or config (distribution-spec, "Pushing Manifests": 4 MiB and more may be refused).
 DOCUMENT: Final = 4 * MIB
+#: Characters of what a history says of a layer that are kept: here-documents and arguments of a build may be long.
+CREATED_BY: Final = 500
 #: Levels of a JSON document. An index in an index, with annotations and a config's history, has eight.
 DEPTH: Final = 64
 #: Members of all objects and lists of one JSON document: a config of 127 layers has some thousand.

@@ -316,7 +316,19 @@ def parse_config(config: bytes, reference: str, sizes: Sequence[int], *, kind: s
     diff_ids = document.object("rootfs").digests("diff_ids")
     if len(diff_ids) != len(sizes):
         raise SourceError(f"{reference} is damaged: its config names {len(diff_ids)} layers, it has {len(sizes)}")
-    return Image(reference, digest_of(config), platform, Layer.chain(diff_ids, sizes))
+    image = Image(reference, digest_of(config), platform, Layer.chain(diff_ids, sizes))
+    return image.created(_history(document, len(diff_ids)))
+
+
+def _history(config: Document, count: int) -> list[str]:
+    """What a config says of each of its layers (config.md, "history"); nothing, where that is not one text for each.
+
+    A history is only shown: one that cannot be read does no harm.
+    """
+    told = config.members.get("history")
+    entries = [one for one in told if isinstance(one, dict)] if isinstance(told, list) else []
+    texts = [entry.get("created_by") for entry in entries if entry.get("empty_layer") is not True]
+    return [text if isinstance(text, str) else "" for text in texts] if len(texts) == count else [""] * count
 
 
 def _layer(document: Document, place: str) -> Descriptor:

@@ -1,6 +1,6 @@
 """Which layers a target lacks: a pure function of an image and the target's inventory."""
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 
@@ -42,10 +42,14 @@ class Step:
     reason: str
     #: Of a patched layer, the bytes that the target lacked, before compression.
     new: int = 0
+    #: Whether it comes with an earlier image of the same session, and counts there.
+    shared: bool = False
 
     @property
     def lacking(self) -> int:
-        """Bytes of the layer that the target lacked."""
+        """Bytes of the layer that the target lacked, and got for this image."""
+        if self.shared:
+            return 0
         return {Action.REUSE: 0, Action.SEND: self.layer.size, Action.PATCH: self.new}[self.action]
 
 
@@ -71,9 +75,9 @@ class Plan:
         return tuple(step.layer for step in self._sent.values())
 
     @property
-    def lacking(self) -> int:
-        """Bytes of these that the target lacks: of a patched layer those that are new."""
-        return sum(step.lacking for step in self._sent.values())
+    def shared(self) -> frozenset[str]:
+        """The diff IDs of those that come with an earlier image."""
+        return frozenset(step.layer.diff_id for step in self.steps if step.shared)
 
     @property
     def reused(self) -> tuple[Layer, ...]:
@@ -81,8 +85,20 @@ class Plan:
 
     @property
     def delta(self) -> int:
-        """Bytes of the layers to send, each counted once; as `Image.sizes_are` says."""
-        return sum(layer.size for layer in self.sent)
+        """Bytes of the layers to send, each counted once, and with the first image; as `Image.sizes_are` says."""
+        return sum(step.layer.size for step in self._sent.values() if not step.shared)
+
+    def after(self, others: "Sequence[Plan]") -> "Plan":
+        """The plan, where some layers come with other images that are sent before, to the same target."""
+        coming = {diff_id: other for other in reversed(others) for diff_id in other.wanted}
+
+        def step(before: Step) -> Step:
+            other = coming.get(before.layer.diff_id)
+            if other is None or before.action is Action.REUSE:
+                return before
+            return replace(before, reason=f"it comes with {other.image.reference}", shared=True)
+
+        return replace(self, steps=tuple(map(step, self.steps)))
 
 
 def plan(image: Image, inventory: Inventory) -> Plan:

@@ -94,6 +94,7 @@ class Delivery:
             for item in items:
                 if not item.names:
                     raise nameless(item.wanted.reference)
+            _share(items)
             source.expect([(item.source, item.plan) for item in items if not item.present])
             for item in items:
                 if not item.present:
@@ -132,5 +133,15 @@ class Delivery:
             image_id=item.image_id,
             verified=bool(item.image_id) and not self.options.dry_run,
             names=item.names,
+            platform=str(item.image.platform),
             dry_run=self.options.dry_run,
         )
+
+
+def _share(items: Sequence[Item]) -> None:
+    """Tell, of each image, which layers come with an earlier one."""
+    before: list[Plan] = []
+    for item in items:
+        if not item.present:
+            item.plan = item.plan.after(before)
+            before.append(item.plan)

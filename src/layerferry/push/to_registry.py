@@ -15,7 +15,7 @@ from layerferry.oci.delta_archive import describe, manifest_of
 from layerferry.oci.documents import Document
 from layerferry.oci.image import MEDIA_TYPE_CONFIG, MEDIA_TYPE_MANIFEST, Descriptor, Image, Name, digest_of
 from layerferry.oci.manifest import parse_manifest
-from layerferry.oci.plan import Inventory, Plan, complete, plan
+from layerferry.oci.plan import Action, Inventory, Plan, complete, plan
 from layerferry.push.blob_cache import Memory
 from layerferry.push.delivery import Item
 from layerferry.push.layer_blob import pack
@@ -246,7 +246,12 @@ def _with(before: Plan, blobs: Mapping[str, Descriptor]) -> Plan:
     """The plan where the target has some blobs more."""
     inventory = before.inventory
     why = {diff_id: words for diff_id, words in inventory.why.items() if diff_id not in blobs}
-    return plan(before.image, replace(inventory, blobs={**inventory.blobs, **blobs}, why=why))
+    after = plan(before.image, replace(inventory, blobs={**inventory.blobs, **blobs}, why=why))
+    steps = (
+        old if old.shared and new.action is Action.SEND else new
+        for old, new in zip(before.steps, after.steps, strict=True)
+    )
+    return replace(after, steps=tuple(steps))
 
 
 def _blobs(manifest: bytes, place: str) -> Sequence[Descriptor]:

@@ -32,6 +32,9 @@ def noted(emit: Emit) -> Emit:
     return hear
 
 
+#: The version of the object that `--json` prints: another one where a field has gone, or means something else.
+#: docs/report.schema.json describes it.
+SCHEMA_VERSION = 1
 #: The texts that the user wrote, and looks for; all others may come from elsewhere.
 _THE_USERS = ("image", "target")
 
@@ -93,13 +96,13 @@ class PlainReport:
     def delivered(self, results: Sequence[Result]) -> None:
         self._log.forget(results)
         with self._log.together():
-            for mark, line in self._told.outcomes(results, alone=False):
-                self._log.line(f"  {mark} {line}")
+            for mark, line in self._told.outcomes(results, alone=False, heading=True):
+                self._log.line(lines.marked(mark, line))
 
     def finish(self, results: Sequence[Result], seconds: float) -> None:
         with self._log.together():
             for mark, line in self._told.outcomes(results, alone=len(results) == 1):
-                self._log.line(f"  {mark} {line}")
+                self._log.line(lines.marked(mark, line))
             if len(results) > 1:
                 self._log.line(lines.total(results, seconds))
 
@@ -165,4 +168,4 @@ class JsonReport:
 def document(results: Sequence[Result], seconds: float) -> dict[str, Any]:
     """The object that `--json` prints."""
     told = [cleaned(result.to_json(), keep=_THE_USERS) for result in results]
-    return {"results": told, "seconds": round(seconds, 3)}
+    return {"version": SCHEMA_VERSION, "results": told, "seconds": round(seconds, 3)}

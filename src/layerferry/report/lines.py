@@ -1,12 +1,18 @@
 """The lines of a result that terminals and CI logs show. Pure: it neither prints nor colours."""
 
 from collections.abc import Iterator, Sequence
+from itertools import groupby
 
 from layerferry.events import Greeted, Planned, Stalled
 from layerferry.oci.content import Route
 from layerferry.oci.image import Name
-from layerferry.oci.plan import Action
+from layerferry.report import steps
 from layerferry.result import Result, mark, size
+
+#: Cells of a line, where nothing else is known.
+WIDTH = 100
+#: What stands for a mark where a line is a heading: of a target's results, and of one of several images.
+HEADING, IMAGE = "=", ""
 
 
 def share(saved: float) -> str:
@@ -24,10 +30,8 @@ def greeting(event: Greeted) -> str:
 
 
 def planned(event: Planned) -> str:
-    sent, image = event.plan.sent, event.plan.image
-    todo = (
-        f"{layers(len(sent))} to send, {size(event.plan.delta)}{mark(image.sizes_are)}" if sent else "nothing to send"
-    )
+    sent, image = len(event.plan.sent) - len(event.plan.shared), event.plan.image
+    todo = f"{layers(sent)} to send, {size(event.plan.delta)}{mark(image.sizes_are)}" if sent else "nothing to send"
     return f"{event.target}  {image.reference}: {todo}; {route(event.route)}"
 
 
@@ -48,8 +52,21 @@ def familiar(names: Sequence[str]) -> str:
 
 
 def total(results: Sequence[Result], seconds: float) -> str:
+    """How many of the results are good, and all that went on the wire for them."""
     done = sum(result.error is None for result in results)
-    return f"{done} of {len(results)} done      {seconds:.1f} s"
+    sent = sum(result.bytes.sent for result in results)
+    wire = f", {size(sent)} on the wire" if sent else ""
+    return f"{done} of {len(results)} done      {seconds:.1f} s{wire}"
+
+
+def marked(mark: str, line: str) -> str:
+    """A line of a result as a log has it."""
+    return line if mark == HEADING else "  " + " ".join(filter(None, (mark, line)))
+
+
+def failure(images: Sequence[str], target: str, why: str) -> str:
+    """What failed, and why; most errors begin with the name of the target, which is said once."""
+    return f"{', '.join(images)} on {target}: {why.removeprefix(f'{target}: ')}"
 
 
 class Told:
@@ -58,41 +75,39 @@ class Told:
     def __init__(self) -> None:
         self._told: list[Result] = []
 
-    def outcomes(self, results: Sequence[Result], *, alone: bool) -> Iterator[tuple[str, str]]:
-        """The lines of the results that were not told yet; a failure that is `alone` has none, but is the error."""
-        for result in results:
-            if any(result is told for told in self._told):
-                continue
-            if result.error is None or not alone:
-                yield from outcome(result)
-            self._told.append(result)
+    def outcomes(
+        self, results: Sequence[Result], *, alone: bool, heading: bool = False, width: int = WIDTH
+    ) -> Iterator[tuple[str, str]]:
+        """The lines of the results that were not told yet, the images of a target together, an error of them once.
+
+        A failure that is `alone` has none, but is the error. With a `heading`, each target has one.
+        """
+        new = [result for result in results if not any(result is told for told in self._told)]
+        self._told += new
+        for (target, error), group in groupby(new, lambda result: (result.target, result.error)):
+            images = list(group)
+            if error is None:
+                if heading:
+                    yield HEADING, f"{target}  {images[0].engine}, {images[0].platform}"
+                for result in images:
+                    if len(images) > 1:
+                        yield IMAGE, result.image
+                    yield from outcome(result, width)
+            elif not alone:
+                yield "✗", failure([result.image for result in images], target, error.message)
 
 
-def outcome(result: Result) -> Iterator[tuple[str, str]]:
-    """Pairs of a mark and the line after it: the layers that were there, those that were sent, and the image."""
+def outcome(result: Result, width: int = WIDTH) -> Iterator[tuple[str, str]]:
+    """Pairs of a mark and the line after it: each layer, in lines of `width` cells, and the image, in one of any."""
     if result.error is not None:
-        yield "✗", f"{result.image} on {result.target}: {result.error.message}"
+        yield "✗", failure([result.image], result.target, result.error.message)
         return
-    reused = [step.layer for step in result.steps if step.action is Action.REUSE]
-    sent = {step.layer.diff_id: step for step in result.steps if step.action is not Action.REUSE}
-    patched = [step for step in sent.values() if step.action is Action.PATCH]
-    delta = f"{size(result.bytes.delta):>9}{mark(result.sizes)}"
-    if reused:
-        count = f"{size(sum(layer.size for layer in reused)):>9}{mark(result.sizes)}"
-        yield "✓", f"{layers(len(reused)) + ' reused':<26} {count}"
+    yield from steps.lines(result, width)
     if result.dry_run:
-        if sent:
-            yield "↑", f"{layers(len(sent)) + ' to send':<26} {delta}"
         yield "·", f"dry run: nothing was sent, {familiar(result.names)} stays as it is"
         return
-    if sent:
-        yield "↑", f"{layers(len(sent)) + ' sent':<26} {delta} → {size(result.bytes.sent)} on the wire"
-    if patched:
-        yield (
-            "↑",
-            f"{layers(len(patched)) + ' of these patched':<26} {size(sum(step.new for step in patched)):>9} of it new",
-        )
     if result.bytes.resumed:
-        yield "✓", f"{'of these there before':<26} {size(result.bytes.resumed):>9} left by an earlier try"
+        yield "✓", f"{size(result.bytes.resumed)} of these left by an earlier try"
     done = f"{familiar(result.names)} is {short(result.image_id)}, verified on {result.target}"
-    yield "✓", f"{done}      {result.seconds:.1f} s, {share(result.bytes.saved)}"
+    wire = f"{result.seconds:.1f} s, {size(result.bytes.sent)} on the wire, {share(result.bytes.saved)}"
+    yield "✓", f"{done}      {wire}"

@@ -65,7 +65,7 @@ class TerminalReport:
         with self._lock:
             for result in results:
                 self._activities.forget(result.target)
-            self._outcomes(results, alone=False)
+            self._outcomes(results, alone=False, heading=True)
 
     def finish(self, results: Sequence[Result], seconds: float) -> None:
         self._live.stop()
@@ -73,9 +73,13 @@ class TerminalReport:
         if len(results) > 1:
             self._print((lines.total(results, seconds), ""))
 
-    def _outcomes(self, results: Sequence[Result], *, alone: bool) -> None:
-        for mark, line in self._told.outcomes(results, alone=alone):
-            self._print((" " * _INDENT, ""), (mark, _STYLES[mark]), (f" {line}", ""))
+    def _outcomes(self, results: Sequence[Result], *, alone: bool, heading: bool = False) -> None:
+        width = self._console.width - _INDENT - 2
+        for mark, line in self._told.outcomes(results, alone=alone, heading=heading, width=width):
+            if mark in _STYLES:
+                self._print((" " * _INDENT, ""), (mark, _STYLES[mark]), (f" {line}", ""))
+            else:
+                self._print((lines.marked(mark, line), "bold"))
 
     def _print(self, *parts: tuple[str, str]) -> None:
         """Print a line above what goes on, with no word of it taken for markup or a command, broken at words."""

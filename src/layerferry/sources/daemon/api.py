@@ -25,7 +25,7 @@ from layerferry.oci.store_kind import StoreKind
 from layerferry.sources.daemon import push_tags
 from layerferry.sources.daemon.answers import members
 from layerferry.sources.daemon.client import FAULTS, DaemonClient, DaemonRefusal, first_line, words_of
-from layerferry.sources.daemon.history import HistoryEntry, layer_sizes
+from layerferry.sources.daemon.history import HistoryEntry, layer_entries
 from layerferry.sources.daemon.save_stream import Save
 from layerferry.sources.daemon.ssh_transport import with_own_hosts
 from layerferry.targets.address import Ssh
@@ -151,10 +151,11 @@ class Daemon:
             return replace(self._describe(client, reference, found), parent=_image_id(shown))
 
     def _describe(self, client: DaemonClient, reference: str, found: Document) -> Inspected:
-        sizes = self._history(client, reference)
         diff_ids = found.object("RootFS").digests("Layers")
-        layers = Layer.chain(diff_ids, layer_sizes(sizes, len(diff_ids)))
+        entries = layer_entries(self._history(client, reference), len(diff_ids))
+        layers = Layer.chain(diff_ids, (entry.size for entry in entries))
         image = Image(reference, _image_id(found), _platform_of(found), layers)
+        image = image.created(entry.created_by for entry in entries)
         if not _is_classic(found):
             return Inspected(image, StoreKind.BLOB, frozenset(diff_ids), _names(reference, found))
         return Inspected(image, StoreKind.CHAIN, self._find_known(image, found), _names(reference, found))

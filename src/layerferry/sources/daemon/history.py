@@ -27,19 +27,19 @@ class HistoryEntry:
         return cls(told.count("Size", 0), created_by)
 
 
-def layer_sizes(history: Sequence[HistoryEntry], count: int) -> list[int]:
-    """Bytes of each of `count` layers, bottom first, of a history, bottom first.
+def layer_entries(history: Sequence[HistoryEntry], count: int) -> list[HistoryEntry]:
+    """The entry of each of `count` layers, bottom first, of a history, bottom first.
 
     An engine's history does not say which entries made a layer. Those with bytes did; of the others those that are not
-    known to make none. Where that does not add up to `count`, the sizes are lost: they are estimates all the same.
+    known to make none. Where that does not add up to `count`, the sizes are lost, and the instructions: they are
+    estimates all the same.
     """
     sized = [entry for entry in history if entry.size]
     if len(sized) != count:
         sized = [entry for entry in history if entry.size or not _is_layerless(entry.created_by)]
     if len(sized) != count:
-        sized = [entry for entry in history if entry.size][:count]
-    sizes = [entry.size for entry in sized]
-    return sizes + [0] * (count - len(sizes))
+        sized = [HistoryEntry(entry.size) for entry in history if entry.size][:count]
+    return sized + [HistoryEntry(0)] * (count - len(sized))
 
 
 def _is_layerless(created_by: str) -> bool:
