@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 ROOT = os.environ.get("ENGINE", "")
 GC = "containerd.io/gc.ref.content"
+FOLDERS = "{{with .GraphDriver.Data}}{{.UpperDir}}{{with .LowerDir}}:{{.}}{{end}}{{end}}"
 
 
 def digest_of(text: bytes) -> str:
@@ -57,6 +58,11 @@ class State:
 
     def diff_ids(self, image: str) -> list[str]:
         found: list[str] = self.images[image]["config"]["rootfs"]["diff_ids"]
+        return found
+
+    def folders(self, image: str) -> list[str]:
+        """Those of its layers, the uppermost first, where the test has made them."""
+        found: list[str] = self.data.get("folders", {}).get(image, [])
         return found
 
     def shown(self, image: str) -> list[str]:
@@ -161,6 +167,7 @@ def inspect(state: State, template: str, names: list[str], *, podman: bool) -> i
             continue
         layers = "".join(f" {layer}" for layer in state.shown(image))
         line = template.replace("{{range .RootFS.Layers}} {{.}}{{end}}", layers)
+        line = line.replace(FOLDERS, ":".join(state.folders(image)))
         print(line.replace("{{.ID}}", image.removeprefix("sha256:") if podman else image))
     return code
 
@@ -231,7 +238,11 @@ def api(state: State, method: str, url: str) -> Any:  # noqa: PLR0911 - one for 
         tag.removeprefix("docker.io/").removeprefix("library/") for tag, held in state.names.items() if held == image
     ]
     layers = {"Layers": shown} if (shown := state.shown(image) if image else []) else {}
-    return {"Id": image, "RepoTags": tags_of, "RootFS": {"Type": "layers", **layers}, "Metadata": {}} if image else None
+    if not image:
+        return None
+    upper, *lower = state.folders(image) or [""]
+    driver = {"GraphDriver": {"Data": {"LowerDir": ":".join(lower), "UpperDir": upper}, "Name": "overlay2"}}
+    return {"Id": image, "RepoTags": tags_of, **driver, "RootFS": {"Type": "layers", **layers}, "Metadata": {}}
 
 
 def ctr(state: State, words: list[str]) -> int:
@@ -247,6 +258,8 @@ def ctr(state: State, words: list[str]) -> int:
         print("DIGEST\tSIZE\tAGE\tLABELS", *content(state), sep="\n")
     elif verb == "content get":
         print(json.dumps(document(state, rest[0])))
+    elif verb == "snapshots --snapshotter":
+        return snapshot(state, rest[1:])
     elif verb == "images import":
         state.load(sys.stdin.buffer)
     elif verb == "images tag":
@@ -256,6 +269,26 @@ def ctr(state: State, words: list[str]) -> int:
     else:
         print(*listed(state, rest), sep="\n")
     return 0
+
+
+def snapshot(state: State, words: list[str]) -> int:
+    """A view of a snapshot, and its end."""
+    views: list[str] = state.data.setdefault("views", [])
+    if words[0] == "rm":
+        views.remove(words[1])
+        state.save()
+        return 0
+    _, _, _, key, chain = words
+    for image in state.images:
+        over = ""
+        for layer in state.diff_ids(image):
+            over = digest_of(f"{over} {layer}".encode()) if over else layer
+        if over == chain and state.folders(image):
+            views.append(key)
+            state.save()
+            print(f"mount -t overlay overlay / -o index=off,lowerdir={':'.join(state.folders(image))}")
+            return 0
+    return 1
 
 
 def listed(state: State, filters: list[str]) -> Iterable[str]:

@@ -1,10 +1,12 @@
 """Every end that a push may meet on a host, before the same engine: the host script in each way, and the receiver."""
 
+import io
 import json
 import os
 import shutil
 import subprocess
 import sys
+import tarfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -112,6 +114,18 @@ class TargetEnd:
         self._write(state)
         self.before = dict(state["names"])
 
+    def unpack(self, picture: Picture) -> None:
+        """Let the engine have the folders of an image's layers."""
+        state = self._read()
+        folders: list[str] = []
+        for number, tar in enumerate(picture.tars):
+            folder = self.folder / "layers" / self.id(picture)[7:19] / str(number)
+            with tarfile.open(fileobj=io.BytesIO(tar)) as archive:
+                archive.extractall(folder, filter="fully_trusted")
+            folders.insert(0, str(folder))
+        state.setdefault("folders", {})[self.id(picture)] = folders
+        self._write(state)
+
     def lie(self, how: str) -> None:
         """What the engine gets wrong: `fail`, `empty`, `nothing`, `tag`, `moves` (see stateful_engine.py)."""
         self._write(self._read() | {"lie": how})
@@ -168,11 +182,11 @@ class TargetEnd:
             write_folder(folder, layout_files([top], blobs | {digest_of(index): index}))
         return f"oci:{folder}"
 
-    def push(self, *words: str, before: Sequence[str] = ()) -> Pushed:
-        """Run `layerferry push WORDS -- BEFORE COMMAND`."""
+    def push(self, *words: str, before: Sequence[str] = (), start: Sequence[str] = ("-m", "layerferry")) -> Pushed:
+        """Run `layerferry push WORDS -- BEFORE COMMAND`; `start` are Python's words for `layerferry`."""
         engine = ["--engine", self.kind.engine] if self.kind.engine else []
         done = subprocess.run(
-            [sys.executable, "-m", "layerferry", "push", *words, "--json", *engine, "--", *before, *self.command],
+            [sys.executable, *start, "push", *words, "--json", *engine, "--", *before, *self.command],
             capture_output=True, check=False, timeout=120, text=True,
             env={"PATH": os.environ["PATH"], "HOME": str(self.folder), "TMPDIR": str(self.folder / "scratch"),
                  "LAYERFERRY_RETRIES": "0"},

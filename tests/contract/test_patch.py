@@ -192,26 +192,14 @@ def test_any_changes_come_back(changes: list[tuple[str, int, int]], tail: bytes)
         recipe.read([layer], len(layer))
         recipe.resolve(lambda what, paths: answered(target, what, paths))
         encoded = b"".join(recipe.encoded()) + bytes((program.END,))
-        program.Expansion(target.files, io.BytesIO(encoded), out.extend).expand()
+        for data in program.Expansion(target.files, io.BytesIO(encoded)).expand():
+            out += data
         assert bytes(out) == layer
 
 
 def answered(target: Target, what: str, paths: bytes) -> bytes:
     """What the program says, in this process."""
-    here = {path: (number, whole) for number, (path, whole) in reversed(list(enumerate(target.files)))}
-    held = b""
-    for path in zlib.decompress(paths).split(b"\0"):
-        if path not in here:
-            held += program.varint(0)
-            continue
-        number, whole = here[path]
-        data = Path(os.fsdecode(whole)).read_bytes()
-        parts = list(program.pieces(data) if what == "pieces" else program.blocks(len(data)))
-        held += program.varint(number + 1) + program.varint(len(data))
-        if what == "pieces":
-            held += program.varint(len(parts)) + b"".join(program.varint(end - start) for start, end in parts)
-        held += b"".join(program.digest(data[start:end]) for start, end in parts)
-    return held
+    return b"".join(program.parts(target.files, zlib.decompress(paths).split(b"\0"), what))
 
 
 # What is not as it was said to be.
@@ -222,7 +210,7 @@ def test_old_files_that_have_changed_make_no_layer(tmp_path: Path) -> None:
     _, encoded = recipe_of(target, tar({"g": (tmp_path / "0/f").read_bytes()}), tmp_path)
     (tmp_path / "0/f").write_bytes(noise(5000))
     with pytest.raises(ValueError, match="the old files have changed"):
-        program.Expansion(target.files, io.BytesIO(encoded), lambda _: None).expand()
+        list(program.Expansion(target.files, io.BytesIO(encoded)).expand())
 
 
 @pytest.mark.parametrize(
@@ -238,7 +226,7 @@ def test_old_files_that_have_changed_make_no_layer(tmp_path: Path) -> None:
 def test_a_recipe_that_is_none_is_refused(tmp_path: Path, recipe: bytes) -> None:
     target = Target(tmp_path, {"f": noise(100)})
     with pytest.raises(ValueError, match=r"recipe|number|shorter"):
-        program.Expansion(target.files, io.BytesIO(recipe), lambda _: None).expand()
+        list(program.Expansion(target.files, io.BytesIO(recipe)).expand())
 
 
 @pytest.mark.parametrize("answer", [b"", b"\x01", b"\xff" * 12, b"\x01\x90\x4e" + bytes(10)])

@@ -38,6 +38,7 @@ def test_takes_an_honest_image_and_names_it(bench: Bench) -> None:
         "platform linux/amd64",
         "accept none gzip zstd" if shutil.which("zstd") else "accept none gzip",
         "capability resume",
+        "patch zstd gzip" if shutil.which("zstd") else "patch gzip",
         f"image {image_id(shipment)}",
         f"chain 1 {BASE_ID}",
         "end",

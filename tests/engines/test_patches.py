@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from engines.lock import Lock
 from engines.test_rootless import UID, user_of
 from packed import Picture, docker25, tar_of
 from rig import Engine, Rig
@@ -42,7 +43,7 @@ class Pushes:
     """Pushes versions of an image to a target."""
 
     def __init__(self, rig: Rig, target: Engine, folder: Path) -> None:
-        self._rig = rig
+        self.rig = rig
         self.target = target
         self.alias = target.ssh_alias
         self._folder = folder
@@ -55,7 +56,7 @@ class Pushes:
         argv = ["push", f"archive:{path}", self.alias, "--name", name, "--json", *words]
         run = subprocess.run(
             [sys.executable, "-c", COMMAND, *argv],
-            env=self._rig.environment,
+            env=self.rig.environment,
             capture_output=True,
             text=True,
             check=False,
@@ -238,6 +239,33 @@ def test_a_rootless_podman_reads_its_files_in_its_own_namespace(pushes: Pushes) 
     assert result["verified"]
     pushes.target.client.run(pushes.alias, "podman rmi --all --force")
     machine.run("rm", "/home/rootless/.config/containers/storage.conf")
+
+
+@pytest.mark.parametrize(
+    "pushes",
+    [("this-machine", "root"), ("docker28-containerd", "root"), ("podman5", "root")],
+    indirect=True,
+    ids=" ".join,
+)
+def test_a_receiver_makes_a_layer_of_what_its_engine_exports(pushes: Pushes, tmp_path: Path) -> None:
+    """It may not read the folders of the layers here: they are another machine's."""
+    lock = Lock(tmp_path, pushes.rig, pushes.target)
+    lock.allow("--allow", "patch-test/app:*")
+    try:
+        pushes.alias = lock.alias
+        pushes(1)
+        result, _ = pushes(2)
+        assert [step["action"] for step in result["layers"]] == ["reuse", "patch"]
+        assert result["bytes"]["sent"] < 800_000
+        assert pushes.shown(2)
+        lock.allow("--allow", "patch-test/app:*", "--whole-layers")
+        result, _ = pushes(3)
+        assert result["layers"][1]["action"] == "send"
+        assert "nothing on the target reads its older files" in result["layers"][1]["reason"]
+    finally:
+        lock.stop()
+    containers = pushes.target.docker("ps", "--all", "--quiet")
+    assert containers == ""
 
 
 def test_without_a_python3_the_whole_layer_goes(pushes: Pushes) -> None:

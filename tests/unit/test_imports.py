@@ -13,8 +13,8 @@ ROOT = Path(layerferry.__file__).parent
 #: Rooms, top to bottom. A module imports from rooms further down, from those further right in its row, or from its own.
 STOREYS = (
     ("__main__", "cli", "doctor", "ci_run", "image_signing", "context"),
-    ("push", "routes", "patch"),
-    ("sources", "targets", "report", "receive"),
+    ("push", "routes"),
+    ("sources", "report", "receive", "patch", "targets"),
     ("registry_client", "embedded_registry", "streams", "process_socket", "log"),
     ("settings", "tar_headers", "signing"),
     ("ci", "compression", "chunks", "result"),

@@ -1,7 +1,7 @@
 """Whether a layer goes as a patch: by what both would take, from the sizes that its source tells."""
 
 import base64
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import pytest
@@ -76,6 +76,35 @@ class Target:
         return self.told
 
 
+class Line(Target):
+    """One that carries so many bytes a second, behind a round trip; and where each answer may take longer, too."""
+
+    def __init__(self, rate: float, trip: float, busy: Sequence[float] = ()) -> None:
+        super().__init__()
+        self.rate, self.trip, self.busy, self.clock = rate, trip, list(busy), 0.0
+
+    def probe(self, data: bytes) -> None:
+        super().probe(data)
+        self.clock += self.trip + len(data) / self.rate + (self.busy.pop(0) if self.busy else 0)
+
+
+@pytest.mark.parametrize(("rate", "trip"), [(0.25 * MB, 0.15), (1.25 * MB, 0.04), (12 * MB, 0.0), (100 * MB, 0.002)])
+def test_probes_tell_what_a_line_carries(monkeypatch: Any, rate: float, trip: float) -> None:
+    line: Any = Line(rate, trip)
+    monkeypatch.setattr("layerferry.push.patching.time.monotonic", lambda: line.clock)
+    found, way = patching._line(line)
+    assert way == pytest.approx(trip)
+    assert rate / 4 < found <= rate * 1.01
+    assert len(line.asked) == (2 if rate < 3 * MB else 3)
+
+
+def test_a_target_that_was_busy_at_first_makes_no_line_quick(monkeypatch: Any) -> None:
+    line: Any = Line(1.25 * MB, 0.04, busy=[2.0])
+    monkeypatch.setattr("layerferry.push.patching.time.monotonic", lambda: line.clock)
+    rate, _ = patching._line(line)
+    assert rate < 6 * MB
+
+
 class Item:
     names = ("docker.io/library/app:1",)
 
@@ -87,7 +116,7 @@ class Item:
 @pytest.mark.parametrize(
     ("target", "rate", "why"),
     [
-        (Target(runs=False), MB, "for the target has no python3 that may read its older files"),
+        (Target(runs=False), MB, "for nothing on the target may read older files of it"),
         (Target(), MB, "for the target has no older files of it"),
         (Target(), 50 * MB, "which takes 0.7 s at 50.0 MB/s, and as a patch 2.9 s"),
         (Target(exports=True), 10 * MB, "which takes 3.5 s at 10.0 MB/s, and as a patch 4.6 s"),
@@ -96,7 +125,7 @@ class Item:
     ],
 )
 def test_why_there_are_no_patches_is_told(monkeypatch: Any, target: Any, rate: float, why: str) -> None:
-    monkeypatch.setattr(patching, "_rate", lambda *_: rate)
+    monkeypatch.setattr(patching, "_line", lambda _: (rate, 0.0))
     item: Any = Item()
     found = patching.find_patches(target, [item], item.image.layers, [IDS[1], ""])
     assert found.why == why

@@ -20,7 +20,7 @@ import stat
 import sys
 import tarfile
 import zlib
-from typing import Any, Callable, Iterator, Tuple  # noqa: UP035 - 3.6 has no others
+from typing import Any, Callable, Iterable, Iterator, Tuple  # noqa: UP035 - 3.6 has no others
 
 #: Bytes of a file that is worth a digest; a smaller one is sent.
 SMALLEST = 64
@@ -41,6 +41,8 @@ CHUNK = 1 << 20
 LINE = 3000
 #: What a recipe says: so many bytes literally; a whole file, or a part of one; a layer begins, and has that digest.
 LITERAL, WHOLE, PART, BEGIN, CHECK, END = range(6)
+#: Its steps: as many, and four for each `SMALLEST` bytes that it has made, which is what a block has at least.
+STEPS = 10000
 
 
 def _set(name: bytes) -> bytes:
@@ -134,27 +136,31 @@ def content(place: Any) -> Any:
     """The bytes of a file: of a large one no more is in memory than is looked at."""
     if isinstance(place, memoryview):
         return place
+    if not isinstance(place, bytes):
+        return place.read()
     with open(place, "rb") as file:
         if os.fstat(file.fileno()).st_size > CHUNK:
             return memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
         return memoryview(file.read())
 
 
-def say(parts: "Iterator[bytes]") -> None:
-    """Print bytes as lines, as they come."""
+def lines(parts: "Iterable[bytes]") -> "Iterator[bytes]":
+    """Bytes in lines' worth, as they come."""
     held = b""
     for part in parts:
         held += part
         while len(held) >= LINE:
-            say_line(held[:LINE])
+            yield held[:LINE]
             held = held[LINE:]
     if held:
-        say_line(held)
+        yield held
 
 
-def say_line(data: bytes) -> None:
-    sys.stdout.write("data " + base64.b85encode(data).decode() + "\n")
-    sys.stdout.flush()
+def say(parts: "Iterable[bytes]") -> None:
+    """Print bytes as lines."""
+    for data in lines(parts):
+        sys.stdout.write("data " + base64.b85encode(data).decode() + "\n")
+        sys.stdout.flush()
 
 
 def sign(here: "list[tuple[bytes, Any]]") -> "Iterator[bytes]":
@@ -166,10 +172,10 @@ def sign(here: "list[tuple[bytes, Any]]") -> "Iterator[bytes]":
             yield bytes(DIGEST)
 
 
-def cut(here: "list[tuple[bytes, Any]]", by: "Callable[[Any], Iterator[tuple[int, int]]]") -> "Iterator[bytes]":
-    """Of the file of each path that stdin has: its number and one more, its size, and its parts' digests."""
+def parts(here: "list[tuple[bytes, Any]]", names: "Iterable[bytes]", by: str) -> "Iterator[bytes]":
+    """Of the file of each path: its number and one more, its size, and its blocks' or pieces' digests."""
     paths = {path: number for number, (path, _) in reversed(list(enumerate(here)))}
-    for path in zlib.decompress(sys.stdin.buffer.read()).split(b"\0"):
+    for path in names:
         place = paths.get(path)
         try:
             data = content(here[place][1]) if place is not None else b""
@@ -178,23 +184,25 @@ def cut(here: "list[tuple[bytes, Any]]", by: "Callable[[Any], Iterator[tuple[int
         if place is None or not data:
             yield varint(0)
             continue
-        parts = list(by(data))
         yield varint(place + 1) + varint(len(data))
-        if by is pieces:
-            yield varint(len(parts)) + b"".join(varint(end - start) for start, end in parts)
-        yield b"".join(digest(data[start:end]) for start, end in parts)
+        if by == "pieces":
+            found = list(pieces(data))
+            yield varint(len(found)) + b"".join(varint(end - start) for start, end in found)
+        else:
+            found = list(blocks(len(data)))
+        yield b"".join(digest(data[start:end]) for start, end in found)
 
 
 class Expansion:
     """A recipe on its way to what it stands for."""
 
-    def __init__(self, here: "list[tuple[bytes, Any]]", source: Any, sink: "Callable[[bytes], Any]") -> None:
+    def __init__(self, here: "list[tuple[bytes, Any]]", source: Any) -> None:
         self.here = here
         self.source = source
-        self.sink = sink
         self.layer: Any | None = None
         self.last = -1
         self.open = (-1, b"")  # type: Any
+        self.made = self.steps = 0
 
     def take(self, size: int) -> bytes:
         data: bytes = self.source.read(size)
@@ -202,10 +210,11 @@ class Expansion:
             raise ValueError("the recipe is cut short")
         return data
 
-    def put(self, data: Any) -> None:
+    def put(self, data: Any) -> Any:
         if self.layer is not None:
             self.layer.update(data)
-        self.sink(data)
+        self.made += len(data)
+        return data
 
     def file(self) -> Any:
         """The file that the recipe names by the way from the one before."""
@@ -217,27 +226,17 @@ class Expansion:
             self.open = self.last, content(self.here[self.last][1])
         return self.open[1]
 
-    def copy(self, file: Any, start: int, end: int) -> None:
-        if end > len(file):
-            raise ValueError("a file is shorter than it should be")
-        for at in range(start, end, CHUNK):
-            self.put(file[at : min(at + CHUNK, end)])
-
-    def expand(self) -> None:
+    def expand(self) -> "Iterator[Any]":
+        """What the recipe stands for. Raises `ValueError`, and `OSError` where an old file cannot be read."""
         while True:
             (kind,) = self.take(1)
+            self.steps += 1
+            if self.steps > STEPS + self.made // SMALLEST * 4:
+                raise ValueError("the recipe has too many steps")
             if kind == LITERAL:
-                left = number(self.take)
-                while left:
-                    self.put(self.take(min(left, CHUNK)))
-                    left -= min(left, CHUNK)
-            elif kind == WHOLE:
-                file = self.file()
-                self.copy(file, 0, len(file))
-            elif kind == PART:
-                file = self.file()
-                start = number(self.take)
-                self.copy(file, start, start + number(self.take))
+                yield from self.literal(number(self.take))
+            elif kind in (WHOLE, PART):
+                yield from self.reference(kind)
             elif kind == BEGIN:
                 self.layer = hashlib.sha256()
             elif kind == CHECK and self.layer is not None:
@@ -249,6 +248,20 @@ class Expansion:
             else:
                 raise ValueError("the recipe is none")
 
+    def literal(self, left: int) -> "Iterator[Any]":
+        while left:
+            yield self.put(self.take(min(left, CHUNK)))
+            left -= min(left, CHUNK)
+
+    def reference(self, kind: int) -> "Iterator[Any]":
+        file = self.file()
+        start = number(self.take) if kind == PART else 0
+        end = start + number(self.take) if kind == PART else len(file)
+        if end > len(file):
+            raise ValueError("a file is shorter than the recipe says")
+        for at in range(start, end, CHUNK):
+            yield self.put(file[at : min(at + CHUNK, end)])
+
 
 def main(mode: str, folders: "list[str]") -> None:
     here = files(folders)
@@ -256,12 +269,13 @@ def main(mode: str, folders: "list[str]") -> None:
         say(sign(here))
     elif mode == "expand":
         try:
-            Expansion(here, sys.stdin.buffer, sys.stdout.buffer.write).expand()
+            for data in Expansion(here, sys.stdin.buffer).expand():
+                sys.stdout.buffer.write(data)
             sys.stdout.buffer.flush()
         except (ValueError, OSError) as error:
             sys.exit("patch: " + str(error))
     else:
-        say(cut(here, pieces if mode == "pieces" else lambda data: blocks(len(data))))
+        say(parts(here, zlib.decompress(sys.stdin.buffer.read()).split(b"\0"), mode))
 
 
 if __name__ == "__main__" and len(sys.argv) > 1:

@@ -34,8 +34,8 @@ _READ = 120e6
 _MATCHED = 60e6
 #: Bytes of an image that an engine exports in a second, for who may not read its folders.
 _EXPORTED = 60e6
-#: zstd's, where the user says none: a recipe is small, and its line slow.
-LEVEL = 12
+#: zstd's, where the user says none: a recipe is small, and its line slow. Each thread of level 12 takes 42 MB, of 9 11.
+LEVEL = 9
 #: What a layer shrinks to when it is compressed: on the wire, or in its source.
 _PACKED = 0.35
 #: Seconds that the round trips and the start of python3 take, beyond the line's own.
@@ -93,13 +93,12 @@ def find_patches(
 
     `holders` are images there that have some of the layers; those that the names stand for now are looked at first.
     """
-    start = time.monotonic()
     if not (reads := conversation.prepare(word())):
-        return Patches(why="for the target has no python3 that may read its older files")
-    trip = time.monotonic() - start
+        return Patches(why="for nothing on the target may read older files of it")
+    rate, trip = _line(conversation)
     most = max(items, key=lambda item: item.plan.delta)
     exported = most.image.layers if any(reads) else ()
-    estimate = Estimate.of(large, _rate(conversation, trip), trip, exported)
+    estimate = Estimate.of(large, rate, trip, exported)
     if not estimate.pays:
         return Patches(why=str(estimate))
     candidates = dict.fromkeys([name for item in items for name in item.names] + [one for one in holders if one])
@@ -112,21 +111,27 @@ def find_patches(
     return Patches(frozenset(layer.diff_id for layer in large), known)
 
 
-def _seconds(work: Callable[[], object]) -> float:
-    start = time.monotonic()
-    work()
-    return time.monotonic() - start
+def _line(conversation: Conversation) -> tuple[float, float]:
+    """Bytes a second that the line carries, as far as probes tell, and seconds of its round trip.
 
-
-def _rate(conversation: Conversation, trip: float) -> float:
-    """Bytes a second that the line carries, as far as a probe tells, beyond its round trip."""
+    Both ends may be busy: a probe that takes no longer than an empty one tells of the line no more than that it is as
+    quick as four such probes.
+    """
+    trip = _seconds(conversation, 0)
     rate = 0.0
     for count in _PROBES:
-        probe = bytes(count)
-        rate = count / max(_seconds(lambda: conversation.probe(probe)) - trip, 1e-4)  # noqa: B023 - called at once
+        passed = _seconds(conversation, count)
+        rate = count / max(passed - trip, passed / 4, 1e-6)
         if rate < _QUICK:
             break
-    return rate
+    return rate, trip
+
+
+def _seconds(conversation: Conversation, count: int) -> float:
+    """What it takes until so many bytes are there, and we know."""
+    start = time.monotonic()
+    conversation.probe(bytes(count))
+    return time.monotonic() - start
 
 
 class PatchedContent:

@@ -3,7 +3,9 @@
 What comes from the client is hostile until it is checked, and all of it is checked before an engine gets a byte:
 
     program         the command line, the policy and the log, and the exit code
+    opening         the preamble and the ask
     dialogue        the conversation itself
+    old_files       what older images have of a layer, and what a recipe makes of it
     frames          lines and frames, bounded in length, number and time
     decompression   of archives and blobs, in bounded steps
     zstd_frames     the frames that a zstd stream may have

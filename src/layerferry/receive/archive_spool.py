@@ -7,7 +7,7 @@ manifest.json and the throw-away names are ours.
 import hashlib
 import json
 import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain
 from typing import IO, Protocol
@@ -22,6 +22,8 @@ from layerferry.receive.throw_away_names import new_name
 
 _LAYOUT = b'{"imageLayoutVersion":"1.0.0"}'
 _STEP = 1 << 20
+#: What a recipe stands for.
+Expand = Callable[[Iterator[bytes]], Iterator[bytes]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,11 +48,15 @@ class ArchiveSpool:
         self._meter = meter
         self._end = 0
 
-    def take(self, frames: Iterable[bytes], method: str) -> None:
-        """Read an archive, compressed as `method`; raises `Refusal` at the first byte out of order."""
+    def take(self, frames: Iterable[bytes], method: str, expand: Expand | None = None) -> None:
+        """Read an archive, compressed as `method`; raises `Refusal` at the first byte out of order.
+
+        With `expand`, what comes is a recipe of it.
+        """
         decoder = self._expander.open(method)
         try:
-            for entry in StrictTar(self._expanded(frames, decoder)).entries():
+            pieces = self._decoded(frames, decoder)
+            for entry in StrictTar(self._counted(expand(pieces) if expand else pieces)).entries():
                 if entry.name.startswith("blobs/"):
                     self._keep(entry)
                 else:
@@ -59,13 +65,14 @@ class ArchiveSpool:
             decoder.close()
         self._spool.flush()
 
-    def _expanded(self, frames: Iterable[bytes], decoder: Decoder) -> Iterator[bytes]:
+    def _decoded(self, frames: Iterable[bytes], decoder: Decoder) -> Iterator[bytes]:
         for frame in frames:
             self._meter.sent(len(frame))
-            for piece in decoder.feed(frame):
-                self._meter.archived(len(piece))
-                yield piece
-        for piece in decoder.finish():
+            yield from decoder.feed(frame)
+        yield from decoder.finish()
+
+    def _counted(self, pieces: Iterable[bytes]) -> Iterator[bytes]:
+        for piece in pieces:
             self._meter.archived(len(piece))
             yield piece
 

@@ -80,6 +80,36 @@ def run(
         _end(process)
 
 
+def write(argv: Sequence[str], environment: Mapping[str, str], file: IO[bytes], room: int, seconds: float) -> bool:
+    """Let a program write into a file, at most `room` bytes; whether it has ended well. Raises `OSError`."""
+    process = subprocess.Popen(
+        argv,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        env=environment,
+        bufsize=0,
+        start_new_session=True,
+    )
+    assert process.stdout is not None
+    until, count = time.monotonic() + seconds, 0
+    try:
+        while select.select([process.stdout], [], [], max(0.0, until - time.monotonic()))[0]:
+            data = process.stdout.read(_STEP)
+            if not data:
+                return not process.wait(_KILLED)
+            count += len(data)
+            if count > room:
+                return False
+            file.write(data)
+    except subprocess.TimeoutExpired:
+        return False
+    finally:
+        file.flush()
+        _end(process)
+    return False
+
+
 class _Exchange:
     """The input and output of a program, until it has ended."""
 

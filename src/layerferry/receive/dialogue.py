@@ -7,6 +7,7 @@ before all of it is checked. Each name is checked, and none is given before `don
 
 import contextlib
 import signal
+import sys
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,12 +15,13 @@ from typing import TYPE_CHECKING
 
 from layerferry.errors import LayerferryError
 from layerferry.oci.image import Name, is_digest
-from layerferry.protocol import VERSION, Capability, Fact, Reply, Verb, VerdictKind
+from layerferry.protocol import Capability, Fact, Reply, Verb, VerdictKind
 from layerferry.receive.byte_limits import Day, Meter
 from layerferry.receive.decision_log import DecisionLog
 from layerferry.receive.decompression import Expander
 from layerferry.receive.engine import Engine
 from layerferry.receive.frames import Client
+from layerferry.receive.opening import LARGEST_SCRIPT, MOST_IMAGES, MOST_LAYERS, hello, read_ask
 from layerferry.receive.policy import Policy
 from layerferry.receive.refusal import HungUp, Overdue, Refusal, one_line
 from layerferry.receive.visible_images import Ask, VisibleImages, find_visible_images
@@ -27,19 +29,17 @@ from layerferry.receive.visible_images import Ask, VisibleImages, find_visible_i
 if TYPE_CHECKING:
     from layerferry.receive.archive_spool import CheckedImage
     from layerferry.receive.arrived_pieces import ArrivedPieces
+    from layerferry.receive.old_files import OldFiles
     from layerferry.receive.signatures import Signatures
 
 # We greet before we load what only an archive needs: hence the imports inside functions.
 # ruff: noqa: PLC0415
 
-_LARGEST_SCRIPT = 1 << 20
-#: Seconds to the preamble, which a client sends as soon as it is connected. Others, such as scp, wait for us to speak.
-_HELLO = 30.0
-_MOST_IMAGES = 64
-_MOST_LAYERS = 512
 _LONGEST_NAME = 400
-#: What is said before the images come.
-_BEFORE = {Verb.SIGNATURE, Verb.EXPECT, Verb.RESUME, Verb.GC}
+_PATCH = "patch-"
+#: What a patch takes, and what else is said before the images come.
+_PATCHES = {Verb.PROGRAM, Verb.PROBE, Verb.FILES, Verb.MATCH}
+_BEFORE = {*_PATCHES, Verb.SIGNATURE, Verb.EXPECT, Verb.RESUME, Verb.GC}
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,17 +75,21 @@ class Dialogue:
     _signatures: "Signatures | None" = None
     #: Where the client has said that much is coming.
     _pieces: "ArrivedPieces | None" = None
+    _asks: list[Ask] = field(default_factory=list)
+    #: Where the client has asked for what older images have.
+    _old_files: "OldFiles | None" = None
 
     def run(self) -> int:
         """Hold the conversation, and return the exit code of the process. At its end no throw-away name is left."""
         try:
-            self._hello()
+            hello(self.client)
             self._signatures = self._open_signatures()
-            asks, wanted_engine = self._read_ask()
-            engine = self.host.find_engine(self._engine(wanted_engine))
-            visible = find_visible_images(engine, self.policy, asks, signed=self._signatures is not None)
+            opening = read_ask(self.client, self._allowed)
+            self._asks, self._dry_run = opening.asks, opening.dry_run
+            engine = self.host.find_engine(self._engine(opening.engine))
+            visible = find_visible_images(engine, self.policy, self._asks, signed=self._signatures is not None)
             with self._tidied(engine):
-                self._greet(engine, visible, asks)
+                self._greet(engine, visible)
                 return self._obey(engine, visible)
         except HungUp:
             self._note("hung up", loaded=len(self._loaded))
@@ -130,39 +134,6 @@ class Dialogue:
         if kept:
             self._note("kept", names=kept)
 
-    def _hello(self) -> None:
-        match self.client.read_line(_HELLO).split(" "):
-            case [":", "layerferry", version, length] if version.isdigit() and length.isdigit():
-                self.client.say(f"layerferry {VERSION} receive")
-                if version != str(VERSION):
-                    raise Refusal(f"this is protocol {VERSION}, not {version[:9]}")
-                if len(length) > len(str(_LARGEST_SCRIPT)) or int(length) > _LARGEST_SCRIPT:
-                    raise Refusal("the script is too long")
-                self.client.skip(int(length))
-            case _:
-                raise Refusal("here is `layerferry receive`, and nothing else")
-
-    def _read_ask(self) -> tuple[list[Ask], str]:
-        asks: list[tuple[str, list[str]]] = []
-        engine = ""
-        while (words := self.client.read_line().split(" ")) != [Verb.END]:
-            match words:
-                case [Verb.IMAGE, image_id] if is_digest(image_id) and len(asks) < _MOST_IMAGES:
-                    asks.append((image_id, []))
-                case [Verb.LAYER, diff_id] if is_digest(diff_id) and asks and len(asks[-1][1]) < _MOST_LAYERS:
-                    asks[-1][1].append(diff_id)
-                case [Verb.ENGINE, engine, *more]:
-                    if set(more) - {"-"}:  # a namespace, or whose images
-                        raise Refusal(f"engine {' '.join(words[1:])[:40]} is not offered")
-                    engine = engine.removeprefix("-")
-                case [Verb.DRY_RUN]:
-                    self._dry_run = True
-                case [Verb.NAME, text]:
-                    self._allowed(text)
-                case [Verb.IMAGE | Verb.LAYER, *_]:
-                    raise Refusal("the ask is broken")
-        return [Ask(image_id, tuple(diff_ids)) for image_id, diff_ids in asks], engine
-
     def _engine(self, wanted: str) -> str:
         """The engine that the policy names, or else the client."""
         fixed = self.policy.engine
@@ -170,7 +141,7 @@ class Dialogue:
             raise Refusal(f"engine {wanted[:40]} is not offered")
         return fixed or wanted
 
-    def _greet(self, engine: Engine, visible: VisibleImages, asks: list[Ask]) -> None:
+    def _greet(self, engine: Engine, visible: VisibleImages) -> None:
         lines = [
             f"{Fact.ENGINE} {engine.kind} {engine.version} {engine.driver}",
             f"{Fact.OWNER} {engine.owner}",
@@ -178,14 +149,27 @@ class Dialogue:
             f"{Fact.PLATFORM} {engine.platform}",
             f"{Fact.ACCEPT} {' '.join(self.host.expander.methods)}",
             f"{Fact.CAPABILITY} {' '.join((Capability.RESUME, *([Capability.SIGNED] if self._signatures else [])))}",
+            *([f"{Fact.PATCH} {' '.join(self.host.expander.methods[:0:-1])}"] if self._patches else []),
             *(self._signatures.facts() if self._signatures else ()),
         ]
-        for ask in asks:
+        for ask in self._asks:
             lines += visible.answer(ask)
             if here := visible.present(ask.id):
                 self._offered[ask.id] = here
-        self.decisions.write("asked", images=[ask.id for ask in asks], present=list(self._offered))
+        self.decisions.write("asked", images=[ask.id for ask in self._asks], present=list(self._offered))
         self.client.say(*lines, Reply.END)
+
+    @property
+    def _patches(self) -> bool:
+        """Whether layers may come as recipes: files are seen to be where they were found by the /proc of Linux."""
+        return sys.platform == "linux" and not self.policy.whole_layers
+
+    def _old(self, engine: Engine, visible: VisibleImages) -> "OldFiles":
+        """What reads old files, from when the client first asks."""
+        from layerferry.receive.old_files import OldFiles
+
+        self._old_files = self._old_files or OldFiles(self.client, engine, visible, self._asks, self.policy)
+        return self._old_files
 
     def _obey(self, engine: Engine, visible: VisibleImages) -> int:
         """Carry out commands, up to `done`; the exit code."""
@@ -196,7 +180,7 @@ class Dialogue:
             match words:
                 case [Verb.LEARN, *_]:
                     self.client.say(f"{Reply.LEARNED} no")  # a client does not choose where an image is pushed to
-                case [word, _, *_] if word in _BEFORE and not self._loaded and not self._tags:
+                case [word, *_] if word in _BEFORE and not self._loaded and not self._tags:
                     self._announce(engine, visible, words)
                 case [Verb.LOAD, method] if self._expected and not self._loaded and not self._tags:
                     self._load(engine, visible, method)
@@ -215,7 +199,7 @@ class Dialogue:
         """Tell what earlier sessions have left, or remove it."""
         from layerferry.receive.arrived_pieces import ArrivedPieces
 
-        self.client.skip_frames(_LARGEST_SCRIPT)  # what a host's script would need
+        self.client.skip_frames(LARGEST_SCRIPT)  # what a host's script would need
         self._pieces = ArrivedPieces(self._arrived / self.policy.scope, self.policy.max_bytes)
         if verb == Verb.GC:
             swept, freed = self._sweep(engine, visible), self._pieces.collect()
@@ -226,6 +210,8 @@ class Dialogue:
     def _announce(self, engine: Engine, visible: VisibleImages, words: list[str]) -> None:
         """Hear what is said of the images before they come."""
         match words:
+            case [word, *_] if word in _PATCHES and self._patches and not self._expected:
+                self._old(engine, visible).obey(words)
             case [Verb.EXPECT, name, *diff_ids]:
                 self._expect(name, tuple(diff_ids))
             case [Verb.SIGNATURE, statement, signature] if self._signatures:
@@ -238,7 +224,7 @@ class Dialogue:
     def _expect(self, name: str, diff_ids: tuple[str, ...]) -> None:
         if not (name.isascii() and 0 < len(name) <= _LONGEST_NAME) or name in self._expected:
             raise Refusal("a throw-away name is broken or comes twice")
-        if len(self._expected) == _MOST_IMAGES or len(diff_ids) > _MOST_LAYERS or not all(map(is_digest, diff_ids)):
+        if len(self._expected) == MOST_IMAGES or len(diff_ids) > MOST_LAYERS or not all(map(is_digest, diff_ids)):
             raise Refusal("the header is broken")
         self._expected[name] = diff_ids
 
@@ -255,7 +241,10 @@ class Dialogue:
                 if day is not None:
                     day.charge(0)
                 spooled = ArchiveSpool(spool, self.host.expander, meter)
-                spooled.take(self.client.frames(self._pieces), method)
+                patch = self._patches and method.startswith(_PATCH)
+                method = method.removeprefix(_PATCH) if patch else method
+                expand = self._old(engine, visible).expand if patch else None
+                spooled.take(self.client.frames(self._pieces), method, expand)
                 meter.settle()
                 images = check(spooled, self._expected, visible)
                 self._admit(engine, images)
@@ -328,7 +317,7 @@ class Dialogue:
         return name
 
     def _tag(self, visible: VisibleImages, image: str, text: str) -> None:
-        if len(self._tags) == _MOST_IMAGES:
+        if len(self._tags) == MOST_IMAGES:
             raise Refusal("there are too many names")
         if image in self._loaded:
             loaded = self._loaded[image]

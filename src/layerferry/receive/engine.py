@@ -12,6 +12,7 @@ import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import IO
 
 from layerferry.errors import LayerferryError
 from layerferry.oci.image import Name, Platform, is_digest
@@ -20,10 +21,12 @@ from layerferry.protocol import VerdictKind
 from layerferry.receive import command
 from layerferry.receive.command import Bounds, Ended, OverrunError
 from layerferry.receive.refusal import Refusal, one_line
+from layerferry.receive.throw_away_names import left, new_container
 
 _ANSWER = Bounds(seconds=120.0)
 #: Once a load has its whole archive it may end well though we no longer want it; it is dropped after it has ended.
 _LOAD = Bounds(seconds=3600.0, grace=60.0)
+_EXPORT = 900.0
 _AT_ONCE = 200
 _TOLD = 2000
 #: What an engine's own program needs; the rest of the environment may be the client's (sshd_config(5), AcceptEnv).
@@ -52,6 +55,7 @@ _DOCKER_INFO = (
 _PODMAN_INFO = "{{.Version.Version}} {{.Version.OsArch}} {{.Store.GraphDriverName}}"
 #: Not .Id: docker 26.1 would look at the JSON then, where an image without layers has no RootFS.Layers.
 _SHOW = "{{.ID}}{{range .RootFS.Layers}} {{.}}{{end}}"
+_FOLDERS = "{{with .GraphDriver.Data}}{{.UpperDir}}{{with .LowerDir}}:{{.}}{{end}}{{end}}"
 #: How an engine says, on a line of its standard error, that an image is not there; nothing else means that it is not.
 _ABSENT = (
     re.compile(r"Error: No such image: (?P<name>\S+)"),  # docker 20.10.24
@@ -158,6 +162,31 @@ class Engine:
             return False
         finally:
             os.close(descriptor)
+
+    def folders(self, image: str) -> list[str]:
+        """The folders of an image's layers, the uppermost first; none where it keeps them otherwise."""
+        if not self.driver.startswith(("overlay", "fuse-overlayfs")):
+            return []
+        told = self._ask("image", "inspect", "--format", _FOLDERS, image).strip()
+        folders = told.split(":") if told else []
+        return folders if all(os.path.isabs(folder) for folder in folders) else []  # noqa: PTH117 - no Path is loaded
+
+    def export(self, image: str, file: IO[bytes], room: int) -> bool:
+        """Write an image's files, as a tar, out of a container that is never started; whether that was possible.
+
+        More than `room` bytes are not written. Containers that dead sessions have left go.
+        """
+        listed = self._ask("ps", "--all", "--filter", "name=layerferry-", "--format", "{{.Names}}")
+        for name in left(listed.split()):
+            self._run("rm", "--force", "--volumes", name)
+        name = new_container()
+        try:
+            self._ask("create", "--name", name, image, "x")
+            return command.write([*self.command, "export", name], self.environment, file, room, _EXPORT)
+        except (Refusal, OSError):
+            return False
+        finally:
+            self._run("rm", "--force", "--volumes", name)
 
     def _show(self, names: Sequence[str]) -> list[Shown]:
         done = self._run("image", "inspect", "--format", _SHOW, *names)

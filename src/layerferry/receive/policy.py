@@ -43,6 +43,7 @@ class Rules:
     max_bytes: int | None = None
     max_bytes_per_day: int | None = None
     immutable_tags: bool = False
+    whole_layers: bool = False
     run: tuple[str, ...] = ()
     run_timeout: float | None = None
     engine: str | None = None
@@ -119,6 +120,11 @@ class Policy:
     @property
     def immutable_tags(self) -> bool:
         return any(self._all("immutable_tags"))
+
+    @property
+    def whole_layers(self) -> bool:
+        """Whether layers always come whole: no client hears digests of files."""
+        return any(self._all("whole_layers"))
 
     @property
     def run(self) -> tuple[str, ...]:
@@ -329,6 +335,7 @@ _READERS = {
     "max_bytes": _bytes,
     "max_bytes_per_day": _bytes,
     "immutable_tags": _flag,
+    "whole_layers": _flag,
     "run": _command,
     "run_timeout": _seconds,
     "engine": _engine,

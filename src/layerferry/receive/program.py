@@ -81,6 +81,9 @@ def _parser() -> argparse.ArgumentParser:
     add("--max-bytes", metavar="SIZE", help="of one push, unpacked: 500M, 2G  [default: 16G]")
     add("--max-bytes-per-day", metavar="SIZE", help="of all pushes of a day, UTC  [default: no limit]")
     add("--immutable-tags", action="store_true", default=None, help="a name never moves to another image")
+    add(
+        "--whole-layers", action="store_true", default=None, help="take no patches, which tell digests of images' files"
+    )
     add("--run", metavar="COMMAND", help="run this after a push, with LAYERFERRY_IMAGE and LAYERFERRY_IMAGE_ID set")
     add("--run-timeout", metavar="SECONDS", help="[default: 300]")
     add("--engine", metavar="NAME", help="docker or podman, or a path to it  [default: found]")

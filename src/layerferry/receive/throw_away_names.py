@@ -11,22 +11,30 @@ import time
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-_NAME = re.compile(
-    r"localhost/layerferry:[0-9a-f]{8}-[0-9a-f]{16}-(?P<pid>[1-9][0-9]{0,8})-(?P<started>[0-9]{1,20})-(?P<place>[0-9a-f-]+)"
-)
+_MAKER = r"(?P<pid>[1-9][0-9]{0,8})-(?P<started>[0-9]{1,20})-(?P<place>[0-9a-f-]+)"
+_NAME = re.compile(rf"localhost/layerferry:[0-9a-f]{{8}}-[0-9a-f]{{16}}-{_MAKER}")
+_CONTAINER = re.compile(rf"layerferry-{_MAKER}")
 
 
 def new_name() -> str:
     """A name of this session's."""
-    maker = f"-{os.getpid()}-{_started(os.getpid())}-{place}" if (place := _place()) else ""
-    return f"localhost/layerferry:{int(time.time()):08x}-{os.urandom(8).hex()}{maker}"
+    return "-".join(filter(None, [f"localhost/layerferry:{int(time.time()):08x}", os.urandom(8).hex(), _maker()]))
+
+
+def new_container() -> str:
+    """The name of a container of this session's."""
+    return f"layerferry-{_maker() or os.urandom(8).hex()}"
+
+
+def _maker() -> str:
+    return f"{os.getpid()}-{_started(os.getpid())}-{place}" if (place := _place()) else ""
 
 
 def left(names: Iterable[str]) -> Iterator[str]:
-    """Those of `names` that sessions of this user and this place have left which are dead."""
+    """Those of `names`, or of containers, that sessions of this user and this place have left which are dead."""
     place = _place()
     for name in names:
-        match = _NAME.fullmatch(name)
+        match = _NAME.fullmatch(name) or _CONTAINER.fullmatch(name)
         if place and match and match["place"] == place and _started(int(match["pid"])) != match["started"]:
             yield name
 

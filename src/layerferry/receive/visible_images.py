@@ -5,10 +5,10 @@ else a key that may push one image could reach into every other one.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
-from layerferry.oci.image import Descriptor, chain_ids
+from layerferry.oci.image import Descriptor, chain_ids, is_digest
 from layerferry.oci.store_kind import StoreKind
 from layerferry.protocol import Reply
 from layerferry.receive.engine import Engine
@@ -41,6 +41,8 @@ class VisibleImages:
     signed: bool = False
     #: Throw-away names that dead sessions have left.
     left: tuple[str, ...] = ()
+    #: Names that the client may know of, with the engine's image ID of each, the newest first.
+    named: Mapping[str, str] = field(default_factory=dict)
     #: The images that an answer has told as holders of all layers of one that was asked for: the client may know one of
     #: them as that very image, by another ID.
     told: set[str] = field(default_factory=set)
@@ -64,6 +66,15 @@ class VisibleImages:
         if image_id in self.images and (not self.signed or self.config(image_id)):
             return image_id
         return next((here for here, digests in self.learned.items() if digests.config == image_id), "")
+
+    def find(self, word: str) -> str:
+        """The engine's ID of an image by an ID or a full name, or of the newest of its repository; empty for none."""
+        if is_digest(word):
+            return word if word in self.images else self.present(word)
+        repository = word.rpartition(":")[0]
+        newest = (here for name, here in self.named.items() if name.rpartition(":")[0] == repository)
+        found = self.named.get(word) or next(newest, "")
+        return found if found in self.images else ""
 
     def ids(self, image_id: str) -> tuple[str, ...]:
         """The IDs of the image that the engine calls `image_id`: that one, and its config's digest where known."""
@@ -131,9 +142,10 @@ class VisibleImages:
 def find_visible_images(engine: Engine, policy: Policy, asks: Sequence[Ask], *, signed: bool = False) -> VisibleImages:
     """The images that the client may know of; of a containerd store, with the blobs that it takes to reuse them."""
     names = list(engine.names())
-    ids = {image_id for image_id, name in names if policy.shows(name, image_id)}
+    named = {name.tagged: image_id for image_id, name in names if policy.shows(name, image_id)}
+    ids = set(named.values())
     dead = tuple(left(name.tagged for _, name in names))
-    visible = VisibleImages(engine.store, engine.layers(ids) if ids else {}, signed=signed, left=dead)
+    visible = VisibleImages(engine.store, engine.layers(ids) if ids else {}, signed=signed, left=dead, named=named)
     if engine.store is not StoreKind.BLOB or not (holders := visible.holders(asks)):
         return visible
     from layerferry.receive.blob_digests import open_registry  # noqa: PLC0415 - most hosts do not need it
@@ -144,7 +156,7 @@ def find_visible_images(engine: Engine, policy: Policy, asks: Sequence[Ask], *, 
     except OSError:  # no place for a folder or a port: what is not known must be sent
         return visible
     learned = {here: digests for here, digests in told.items() if digests}
-    return VisibleImages(engine.store, visible.images, learned, signed=signed, left=dead)
+    return replace(visible, learned=learned)
 
 
 def _shared(layers: Sequence[str], wanted: Sequence[str]) -> int:
