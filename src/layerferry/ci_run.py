@@ -13,7 +13,7 @@ from layerferry.ci.output import Output
 from layerferry.context import Context, offered, ssh_options
 from layerferry.errors import Halt, LayerferryError, UnknownHostKeyError, UsageError
 from layerferry.processes import child_environment
-from layerferry.push.request import Wanted
+from layerferry.push.request import wanted
 from layerferry.report import JsonReport, PlainReport, QuietReport, document
 from layerferry.result import Result, exit_code, failures
 from layerferry.settings import environment, unknown
@@ -80,7 +80,7 @@ def run(settings: Settings, environ: Mapping[str, str], *, dry_run: bool, as_jso
 
 def _push(around: Context, output: Output, **how: Any) -> tuple[Sequence[Result], float]:
     chosen, topology = around.settings, around.topology
-    wanted = [Wanted.of(image) for image in chosen.images]
+    images = wanted(chosen.images, chosen.names)
     group = contextlib.nullcontext() if chosen.quiet else output.group("layerferry")
     kind = QuietReport(output.line) if chosen.quiet else PlainReport(output.line, output.warning)
     with group, kind as report, contextlib.ExitStack() as stack:
@@ -91,7 +91,7 @@ def _push(around: Context, output: Output, **how: Any) -> tuple[Sequence[Result]
             start(stack, target, around.ssh, around.environ, now=number < chosen.jobs)
             for number, target in enumerate(_targets(chosen))
         ]
-        return around.push(wanted, targets, around.options(**how), report)
+        return around.push(images, targets, around.options(**how), report)
 
 
 def _targets(settings: Settings) -> Sequence[str]:

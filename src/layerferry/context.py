@@ -111,6 +111,8 @@ class Context:
             jobs=settings.jobs,
             retries=settings.retries,
             whole_layers="as asked" if settings.whole_layers else "",
+            keep_previous=settings.keep_previous,
+            prune=settings.prune,
             **chosen,
         )
 

@@ -50,8 +50,20 @@ One session does everything. It is lines of text until an archive starts (`>` is
     < swept 1                                 so many throw-away names of dead sessions are gone
     < alive                                     one while the engine works, each 10 s (`alive`)
     < loaded INCOMING sha256:… | end          the engine shows just the expected layers under this image ID
+    > resolve NAME...                         what these names stand for now (`names`)
+    < resolved NAME sha256:… | end            one line for each that is there
+    > keep IMAGE NAME                         as `tag`, for the way back: nothing is run for it (`names`)
     > tag INCOMING NAME | done                we agree: it gets its names, and loses the throw-away one
     < done
+    > images NAME... sha256:…                 the images of these repositories, and these images (`prune`)
+    < named sha256:… NAME...                  one with all of its names
+    < created sha256:… 1790000000             when it was built, in seconds or as RFC 3339 has it
+    < layers sha256:… sha256:…                its diff IDs, where containers are told by what they stand on
+    < used NAME | used sha256:…               a container's image, or the chain ID that it stands on
+    < end
+    > remove sha256:… NAME...                 it goes, with these names, which are all that it has (`prune`)
+    < removed sha256:… | stays sha256:… TEXT  and why the engine keeps it
+    < end
     < failed KIND TEXT                        at any time: the verdict; throw-away names are gone
 
 Until `tag`, the target's old image keeps its name; when the session breaks off, the target drops what it loaded. After
@@ -97,8 +109,12 @@ class Verb(StrEnum):
     SIGNATURE = "signature"
     EXPECT = "expect"
     LOAD = "load"
+    RESOLVE = "resolve"
+    KEEP = "keep"
     TAG = "tag"
     DONE = "done"
+    IMAGES = "images"
+    REMOVE = "remove"
 
 
 class Fact(StrEnum):
@@ -132,6 +148,13 @@ class Reply(StrEnum):
     KEPT = "kept"
     ROOM = "room"
     FREED = "freed"
+    RESOLVED = "resolved"
+    NAMED = "named"
+    CREATED = "created"
+    LAYERS = "layers"
+    USED = "used"
+    REMOVED = "removed"
+    STAYS = "stays"
     SWEPT = "swept"
     LOADED = "loaded"
     END = "end"
@@ -153,6 +176,10 @@ class Capability(StrEnum):
     RESUME = "resume"
     #: A receiver gives names to signed images alone, and takes `signature`.
     SIGNED = "signed"
+    #: It takes `resolve` and `keep`.
+    NAMES = "names"
+    #: It takes `images` and `remove`.
+    PRUNE = "prune"
 
 
 class VerdictKind(StrEnum):

@@ -30,11 +30,23 @@ class Bytes:
 
 
 @dataclass(frozen=True, slots=True)
+class NamedImage:
+    """An image on a target: its ID there, and full names, as far as they can be read."""
+
+    image_id: str
+    names: tuple[str, ...]
+
+    def to_json(self) -> dict[str, Any]:
+        return {"image_id": self.image_id, "names": list(self.names)}
+
+
+@dataclass(frozen=True, slots=True)
 class Result:
     """The result of one image on one target.
 
     `sizes` says what the sizes of layers are, `image_id` is the target's ID of the image; `verified`: the target was
-    seen to show the layers that were sent.
+    seen to show the layers that were sent. `kept` are the images that a name pointed to before, with the name that they
+    keep for the way back; `pruned` those that went, or, in a dry run, would go.
     """
 
     image: str
@@ -52,6 +64,8 @@ class Result:
     #: The image's, such as `linux/amd64`.
     platform: str = ""
     dry_run: bool = False
+    kept: tuple[NamedImage, ...] = ()
+    pruned: tuple[NamedImage, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
         error = self.error
@@ -85,6 +99,8 @@ class Result:
             "seconds": round(self.seconds, 3),
             "image_id": self.image_id,
             "verified": self.verified,
+            "kept": [image.to_json() for image in self.kept],
+            "pruned": [image.to_json() for image in self.pruned],
             "error": None
             if error is None
             else {"message": error.message, "hint": error.hint, "exit_code": error.exit_code},

@@ -115,7 +115,7 @@ class FakeEngine:
         if self.program == "podman" and path == os.defpath:  # this machine may have a docker, which would go first
             said = re.sub(rb"^engine\n", b"engine podman\n", said)
         with self.start(shell, path) as process:
-            out, err = process.communicate(preamble(tick) + said, timeout=60)
+            out, err = process.communicate(preamble(tick=tick) + said, timeout=60)
         text = out.decode(errors="replace")
         assert text.endswith("\n") or not text
         return Answer(text.split("\n")[:-1], process.returncode, err.decode(errors="replace"))
@@ -134,10 +134,10 @@ def isolate(engine: FakeEngine, monkeypatch: pytest.MonkeyPatch) -> str:
     return str(engine.bin)
 
 
-def preamble(tick: str = "10") -> bytes:
-    """The script, packed; the watch in it ticks each `tick` seconds."""
-    assert script().count(b"sleep 10 >") == 1
-    text = gzip.compress(script().replace(b"sleep 10 >", f"sleep {tick} >".encode()))
+def preamble(also: Sequence[str] = (), *, tick: str = "10") -> bytes:
+    """The script with the parts `also`, packed; the watch in it ticks each `tick` seconds."""
+    assert script(also).count(b"sleep 10 >") == 1
+    text = gzip.compress(script(also).replace(b"sleep 10 >", f"sleep {tick} >".encode()))
     return f": layerferry {VERSION} {len(text)}\n".encode() + text
 
 

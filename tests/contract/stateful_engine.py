@@ -41,6 +41,9 @@ class State:
         self.images: dict[str, Any] = self.data["images"]
         self.names: dict[str, str] = self.data["names"]
         self.lie: str = self.data["lie"]
+        #: Of each the image's ID, and the name that it was made of; and when images were built.
+        self.containers: list[tuple[str, str]] = self.data.get("containers", [])
+        self.created: dict[str, str] = self.data.get("created", {})
 
     def save(self) -> None:
         with open(f"{ROOT}/state.new", "w") as file:
@@ -124,14 +127,26 @@ class State:
         self.names[name] = next(iter(self.images)) if self.lie == "moves" else found
         self.save()
 
+    def discard(self, image: str) -> bool:
+        """Remove an image with all of its names, unless a container uses it."""
+        if self.lie == "keeps":
+            raise EngineError(f"conflict: unable to delete {image}, it is in use")
+        gone = self.images.pop(image, None)
+        for name in [name for name, held in self.names.items() if held == image]:
+            del self.names[name]
+        self.save()
+        return gone is not None
+
     def remove(self, name: str) -> bool:
         self.note("remove")
+        if self.lie == "keeps" and name in self.names and "layerferry" not in name:
+            raise EngineError(f"conflict: unable to remove {name}, it is in use")
         gone = self.names.pop(name, "")
         self.save()
         return bool(gone)
 
 
-def docker(state: State, words: list[str], *, podman: bool = False) -> int:
+def docker(state: State, words: list[str], *, podman: bool = False) -> int:  # noqa: C901 - one for each verb
     """docker's command, or podman's."""
     verb, *rest = words[1:] if words[0] == "image" else words
     code = 0
@@ -141,19 +156,38 @@ def docker(state: State, words: list[str], *, podman: bool = False) -> int:
         for name, image in state.names.items():
             short = name if podman else name.removeprefix("docker.io/").removeprefix("library/")
             print(image, short)
+        print(*(f"{image} <none>:<none>" for image in state.images if image not in state.names.values()), sep="\n")
     elif verb == "inspect":
         code = inspect(state, rest[1], rest[2:], podman=podman)
     elif verb == "load":
         state.load(sys.stdin.buffer)
     elif verb == "tag":
         state.tag(*rest)
+    elif verb == "ps":
+        for image, name in state.containers:
+            template = rest[rest.index("--format") + 1]
+            print(template.replace("{{.ImageID}}", image.removeprefix("sha256:")).replace("{{.Image}}", name))
     elif verb == "rm":
-        code = 0 if state.remove(rest[0]) else 1
+        found = [state.remove(name) or state.discard(name) for name in rest]
+        code = 0 if all(found) else 1
         if code:
             print(f"Error: No such image: {rest[0]}", file=sys.stderr)
     else:
         code = 1
     return code
+
+
+def _chain_id(diff_ids: list[str]) -> str:
+    chain = diff_ids[0]
+    for diff_id in diff_ids[1:]:
+        chain = digest_of(f"{chain} {diff_id}".encode())
+    return chain
+
+
+def _unix(time: str) -> int:
+    import datetime as dt
+
+    return int(dt.datetime.fromisoformat(time).timestamp())
 
 
 def inspect(state: State, template: str, names: list[str], *, podman: bool) -> int:
@@ -168,6 +202,8 @@ def inspect(state: State, template: str, names: list[str], *, podman: bool) -> i
         layers = "".join(f" {layer}" for layer in state.shown(image))
         line = template.replace("{{range .RootFS.Layers}} {{.}}{{end}}", layers)
         line = line.replace(FOLDERS, ":".join(state.folders(image)))
+        created = state.created.get(image, "2026-01-01T00:00:00Z")
+        line = line.replace("{{.Created}}", created).replace("{{.Created.Unix}}", str(_unix(created)))
         print(line.replace("{{.ID}}", image.removeprefix("sha256:") if podman else image))
     return code
 
@@ -196,7 +232,7 @@ def curl(state: State, words: list[str]) -> int:
     return code
 
 
-def api(state: State, method: str, url: str) -> Any:  # noqa: PLR0911 - one for each path
+def api(state: State, method: str, url: str) -> Any:  # noqa: C901, PLR0911 - one for each path
     from urllib.parse import parse_qs
 
     path, _, query = url.partition("?")
@@ -220,7 +256,19 @@ def api(state: State, method: str, url: str) -> Any:  # noqa: PLR0911 - one for 
         for name, image in state.names.items():
             if name.startswith(wanted):
                 tags.setdefault(image, []).append(name.removeprefix("docker.io/").removeprefix("library/"))
-        return [{"Id": image, "Labels": None, "RepoTags": names} for image, names in tags.items()]
+        return [
+            {
+                "Created": _unix(state.created.get(image, "2026-01-01T00:00:00Z")),
+                "Id": image,
+                "Labels": {"Created": '"Created":1'},
+                "RepoTags": tags.get(image, []),
+            }
+            for image in state.images
+            if image in tags or not wanted
+        ]
+    if path == "/containers/json":
+        labels = {"a": '"Image":"x'}
+        return [{"Id": "c", "Image": name, "ImageID": image, "Labels": labels} for image, name in state.containers]
     if path == "/images/load":
         state.load(sys.stdin.buffer)
         return {"stream": "Loaded"}
@@ -228,7 +276,7 @@ def api(state: State, method: str, url: str) -> Any:  # noqa: PLR0911 - one for 
         path.removeprefix("/images/").rpartition("/") if method != "DELETE" else (path.removeprefix("/images/"), "", "")
     )
     if method == "DELETE":
-        return [{"Untagged": name}] if state.remove(name) else None
+        return [{"Untagged": name}] if state.remove(name) or state.discard(name) else {"message": "No such image"}
     if verb == "tag":
         state.tag(name, f"{given['repo']}:{given['tag']}")
         return ""
@@ -245,7 +293,7 @@ def api(state: State, method: str, url: str) -> Any:  # noqa: PLR0911 - one for 
     return {"Id": image, "RepoTags": tags_of, **driver, "RootFS": {"Type": "layers", **layers}, "Metadata": {}}
 
 
-def ctr(state: State, words: list[str]) -> int:
+def ctr(state: State, words: list[str]) -> int:  # noqa: C901 - one for each verb
     """containerd's, in one namespace."""
     while words[0] in {"-n", "-a", "--connect-timeout"}:
         words = words[2:]
@@ -262,6 +310,10 @@ def ctr(state: State, words: list[str]) -> int:
         return snapshot(state, rest[1:])
     elif verb == "images import":
         state.load(sys.stdin.buffer)
+    elif verb == "containers ls":
+        print("CONTAINER IMAGE RUNTIME", *(f"c {name} runc" for _, name in state.containers), sep="\n")
+    elif verb == "plugins ls":
+        print("io.containerd.snapshotter.v1 overlayfs linux/amd64 ok")
     elif verb == "images tag":
         state.tag(*[word for word in rest if word != "--force"])
     elif verb == "images rm":
@@ -272,7 +324,11 @@ def ctr(state: State, words: list[str]) -> int:
 
 
 def snapshot(state: State, words: list[str]) -> int:
-    """A view of a snapshot, and its end."""
+    """The list of snapshots; a view of one, and its end."""
+    if words == ["ls"]:
+        print("KEY PARENT KIND")
+        print(*(f"c {_chain_id(state.diff_ids(image))} Active" for image, _ in state.containers), sep="\n")
+        return 0
     views: list[str] = state.data.setdefault("views", [])
     if words[0] == "rm":
         views.remove(words[1])
@@ -308,6 +364,12 @@ def nerdctl(state: State, words: list[str]) -> int:
         assert words[2:] == ["--format", "{{.Digest}} {{.Name}}"], words
         print(*(f"{image} {name}" for name, image in state.names.items()), sep="\n")
         return 0
+    if words[0] == "ps":
+        print(*(f"c{number}" for number, _ in enumerate(state.containers)), sep="\n")
+        return 0
+    if words[:4] == ["container", "inspect", "--mode", "native"]:
+        print(*(f"{name} 2000000000" for _, name in state.containers), sep="\n")
+        return 0
     if words[:4] == ["image", "inspect", "--mode", "native"]:
         for name in words[6:]:
             image = state.find(name)
@@ -320,6 +382,14 @@ def nerdctl(state: State, words: list[str]) -> int:
 
 def native(state: State, image: str, template: str) -> Iterable[str]:
     manifest = state.images[image]["manifest"]
+    if ".Created" in template:
+        created = state.created.get(image, "")
+        yield f"{image} {_unix(created) if created else ''}"
+        return
+    if ".UpdatedAt" in template:
+        moved = state.data.get("moved", 0)
+        yield from (f"{moved} {name}" for name, held in state.names.items() if held == image)
+        return
     if ".Manifest" not in template:
         assert template == "{{.Image.Target.Digest}}{{range .ImageConfig.RootFS.DiffIDs}} {{.}}{{end}}"
         yield " ".join([image, *state.shown(image)])
@@ -346,7 +416,7 @@ def document(state: State, digest: str) -> Any:
     if digest in state.images:
         return state.images[digest]["manifest"]
     image = next(image for image, held in state.images.items() if held["manifest"]["config"]["digest"] == digest)
-    config = state.images[image]["config"]
+    config = {**state.images[image]["config"], "created": state.created.get(image, "")}
     return {**config, "rootfs": {"type": "layers", "diff_ids": state.shown(image)}}
 
 

@@ -15,6 +15,7 @@ from typing import Any
 from contract.fake_engine import preamble
 from layerferry.oci.store_kind import StoreKind
 from layerferry.targets.conduit import BOOTSTRAP
+from layerferry.targets.host.script import UPKEEP
 from packed import Picture, digest_of, dumps, layout_files, named_entry, write_folder
 
 
@@ -66,6 +67,9 @@ class TargetEnd:
     before: dict[str, str] = field(default_factory=dict)
     #: What the host script runs in, by its path.
     shell: Sequence[str] = ()
+    #: What a receiver allows, and its further options.
+    allow: tuple[str, ...] = ("app:*", "old:*")
+    options: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         for path in (self.bin, self.state, self.folder / "home", self.folder / "scratch", self.folder / "layouts"):
@@ -126,8 +130,25 @@ class TargetEnd:
         state.setdefault("folders", {})[self.id(picture)] = folders
         self._write(state)
 
+    def age(self, picture: Picture, created: str) -> None:
+        """Let the engine say that it was built then, as RFC 3339 has it."""
+        state = self._read()
+        state["created"] = {**state.get("created", {}), self.id(picture): created}
+        self._write(state)
+
+    def run(self, picture: Picture, name: str) -> None:
+        """Let a container be of it, which was made of that name."""
+        state = self._read()
+        state["containers"] = [*state.get("containers", []), (self.id(picture), name)]
+        self._write(state)
+
+    def move(self, name: str, seconds: int) -> None:
+        """Let nerdctl say that names were moved then."""
+        assert name in self.names
+        self._write(self._read() | {"moved": seconds})
+
     def lie(self, how: str) -> None:
-        """What the engine gets wrong: `fail`, `empty`, `nothing`, `tag`, `moves` (see stateful_engine.py)."""
+        """What the engine gets wrong: `fail`, `empty`, `nothing`, `tag`, `moves`, `keeps` (see stateful_engine.py)."""
         self._write(self._read() | {"lie": how})
 
     @property
@@ -157,7 +178,8 @@ class TargetEnd:
         words = ["env", "-i", *(f"{name}={value}" for name, value in environment.items())]
         if not self.kind.receiver:
             return [*words, *(self.shell or [dash])]
-        return [*words, sys.executable, "-m", "layerferry", "receive", "--allow", "app:*", "--allow", "old:*",
+        allow = [word for pattern in self.allow for word in ("--allow", pattern)]
+        return [*words, sys.executable, "-m", "layerferry", "receive", *allow, *self.options,
                 "--log", str(self.folder / "log"), "--spool", str(self.folder / "scratch")]  # fmt: skip
 
     def layout(self, *pictures: Picture, name: str = "") -> str:
@@ -194,10 +216,10 @@ class TargetEnd:
         results = json.loads(done.stdout)["results"] if done.stdout else []
         return Pushed(done.returncode, results, done.stderr)
 
-    def talk(self, *lines: str) -> list[str]:
-        """Say the ask and what follows; hang up. What the end says, without a sign of life."""
+    def talk(self, *lines: str, more: bool = False) -> list[str]:
+        """Say the ask and what follows; hang up. What the end says, without a sign of life. `more` is of the script."""
         opening = f"engine {self.kind.engine or 'docker'}"
-        said = preamble() + "".join(f"{line}\n" for line in (opening, *lines)).encode()
+        said = preamble(UPKEEP if more else ()) + "".join(f"{line}\n" for line in (opening, *lines)).encode()
         # As ssh starts it: a shell that reads its script from stdin may read on, into what is meant for the script.
         start = [] if self.kind.receiver else ["-c", BOOTSTRAP.removeprefix("exec sh -c '").removesuffix("'")]
         done = subprocess.run([*self.command, *start], input=said, capture_output=True, check=False, timeout=60)

@@ -25,6 +25,9 @@ INSTALL, PUSH = ACTION["runs"]["steps"]
 GIVEN = {
     "images": ("app:1\nworker:1", ("app:1", "worker:1")),
     "targets": ("deploy@one, deploy@two", ("deploy@one", "deploy@two")),
+    "names": ("app:latest app:1", ("app:latest", "app:1")),
+    "keep-previous": ("previous", "previous"),
+    "prune": ("5", 5),
     "ssh-key": ("the key", "the key"),
     "ssh-known-hosts": ("one ssh-ed25519 AAAA", "one ssh-ed25519 AAAA"),
     "route": ("registry", "registry"),

@@ -420,7 +420,7 @@ def test_a_session_tells_its_own_process(engine: FakeEngine, shell: list[str]) -
 def test_a_client_that_falls_silent_in_its_ask_is_given_up(engine: FakeEngine, shell: list[str], said: bytes) -> None:
     with engine.start(shell) as process:
         assert process.stdin is not None
-        process.stdin.write(preamble("0.01") + said)
+        process.stdin.write(preamble(tick="0.01") + said)
         process.stdin.flush()
         process.wait(60)
         assert process.returncode != 0
@@ -431,7 +431,7 @@ def test_a_session_whose_script_is_killed_says_so_and_ends(engine: FakeEngine, s
     with engine.start(shell) as process:
         assert process.stdin is not None
         assert process.stdout is not None
-        process.stdin.write(preamble("0.1") + ask({}))
+        process.stdin.write(preamble(tick="0.1") + ask({}))
         process.stdin.flush()
         while not (line := process.stdout.readline().decode()).startswith("maker "):
             assert line
@@ -494,7 +494,7 @@ def test_a_client_that_falls_silent_is_given_up(commanded: FakeEngine, shell: li
     with commanded.start(shell) as process:
         assert process.stdin is not None
         assert process.stdout is not None
-        process.stdin.write(preamble("0.02") + said)
+        process.stdin.write(preamble(tick="0.02") + said)
         process.stdin.flush()
         out = process.stdout.read()
         assert process.wait(timeout=60) != 0 or cut == "ask"

@@ -386,3 +386,40 @@ def test_an_image_without_a_name_needs_one(registry: FakeRegistry, tmp_path: Pat
     (result,) = push(registry, tmp_path, f"oci:{folder}", names=["x:1"], prefix="/team/one")
     assert result.names == (f"{registry.address}/team/one/x:1",)
     assert "team/one/x:1" in registry.tags
+
+
+# What a name pointed to before.
+
+
+def test_what_a_name_pointed_to_before_keeps_another_tag(registry: FakeRegistry, tmp_path: Path) -> None:
+    """The very bytes, and before the name moves."""
+    keeping = Options(keep_previous="previous")
+    (first,) = push(registry, tmp_path, layout(tmp_path / "a", (BASE, "gzip")), options=keeping)
+    old = registry.tags["app:1"]
+    assert (first.kept, "app:previous" in registry.tags) == ((), False)
+    new = layout(tmp_path / "b", (BASE, "gzip"), (CHANGE, "gzip"))
+    (second,) = push(registry, tmp_path, new, options=keeping)
+    assert registry.tags["app:previous"] == old
+    assert [(image.image_id, image.names) for image in second.kept] == [
+        (first.image_id, (f"{registry.address}/app:previous",))
+    ]
+    assert [path for path in puts(registry) if "manifests" in path][-2:] == [
+        "/v2/app/manifests/previous",
+        "/v2/app/manifests/1",
+    ]
+    (again,) = push(registry, tmp_path, new, options=keeping)
+    assert (again.kept, registry.tags["app:previous"]) == ((), old)
+
+
+def test_an_index_is_kept_as_what_it_is(registry: FakeRegistry, tmp_path: Path) -> None:
+    media_type = "application/vnd.oci.image.index.v1+json"
+    index = json.dumps({"schemaVersion": 2, "mediaType": media_type, "manifests": []}).encode()
+    registry.tags["app:1"] = media_type, index
+    push(registry, tmp_path, layout(tmp_path, (BASE, "gzip")), options=Options(keep_previous="previous"))
+    assert registry.tags["app:previous"] == (media_type, index)
+
+
+def test_a_registry_removes_images_by_its_own_rules(registry: FakeRegistry, tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="removes images by rules of its own"):
+        push(registry, tmp_path, layout(tmp_path, (BASE, "gzip")), options=Options(prune=3))
+    assert registry.tags == {}

@@ -191,17 +191,18 @@ class Workshop:
         env: Mapping[str, str] | None = None,
         labels: Mapping[str, str] | None = None,
         architecture: str = "",
+        created: str = _CREATED,
     ) -> Image:
         """An image of `layers`, bottom first; a None is a step that changed no file, such as ENV."""
         history = [
-            {"created": _CREATED, "created_by": f"step {number}", **({} if layer else {"empty_layer": True})}
+            {"created": created, "created_by": f"step {number}", **({} if layer else {"empty_layer": True})}
             for number, layer in enumerate(layers)
         ]
         own = tuple(layer for layer in layers if layer)
         config = {
             "architecture": architecture or _GOARCH.get(platform.machine(), platform.machine()),
             "os": "linux",
-            "created": _CREATED,
+            "created": created,
             "config": {
                 "Env": [f"{name}={value}" for name, value in (env or {}).items()],
                 "Cmd": ["/app"],

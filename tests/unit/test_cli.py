@@ -144,7 +144,7 @@ def test_without_a_name_the_sources_own_is_meant(calls: Calls) -> None:
 @pytest.mark.parametrize(
     ("words", "says"),
     [
-        (["one:1", "two:2", "host", "--name", "x:1"], "--name goes with one image"),
+        (["one:1", "two:2", "host", "--name", "x:1"], "is of the repository of none of the images"),
         ([ID, "host"], "has no name to give it on the target"),
         (["a" * 12, "host"], "has no name to give it on the target"),
         ([f"app@{ID}", "host"], "has no name to give it on the target"),

@@ -572,7 +572,7 @@ class Clock:
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch, step: float) -> None:
         self.now, self.step = 0.0, step
-        monkeypatch.setattr("layerferry.targets.conversation.time.monotonic", lambda: self.now)
+        monkeypatch.setattr("layerferry.targets.waiting.time.monotonic", lambda: self.now)
 
 
 class SlowConduit(FakeConduit):

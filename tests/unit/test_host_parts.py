@@ -36,14 +36,19 @@ def test_each_way_has_the_functions_that_every_way_has() -> None:
         assert {f"{way}_{name}" for name in contract()} <= functions(way), way
 
 
+def test_each_way_tells_of_older_images_and_containers() -> None:
+    for way in ways():
+        assert {f"{way}_{name}" for name in ("ages", "uses", "discard")} <= functions("upkeep"), way
+
+
 def test_what_all_ways_have_in_common_calls_none_of_them_by_its_name() -> None:
-    for part in {*script.PARTS, script.PATCHING, script.RESUMING} - ways():
+    for part in {*script.PARTS, *script.UPKEEP, script.PATCHING, script.RESUMING} - ways():
         code = "\n".join(line for line in TEXTS[f"{part}.sh"].splitlines() if not line.lstrip().startswith("#"))
         assert not re.findall(rf"\b(?:{'|'.join(ways())})_(?:{'|'.join(contract())})\b", code), part
 
 
 def test_every_part_and_every_awk_program_is_sent_once() -> None:
-    assert {f"{part}.sh" for part in (*script.PARTS, script.PATCHING, script.RESUMING)} == {
+    assert {f"{part}.sh" for part in (*script.PARTS, *script.UPKEEP, script.PATCHING, script.RESUMING)} == {
         name for name in TEXTS if name.endswith(".sh")
     }
     named = re.findall(r"@(\w+\.awk)@", "".join(TEXTS.values()))
@@ -67,6 +72,7 @@ def test_what_is_sent_has_no_comments_and_no_indents_and_does_not_grow() -> None
     assert not [line for line in SENT.splitlines() if not line.strip() or line != line.strip() or line[0] == "#"]
     assert len(SENT) <= 25_500, "a kB of it announces patches, 250 B what is kept; the rest goes where it is needed"
     assert len(script.patching()) < 3_500, "it goes where a large layer may be patched"
+    assert len(script.script(script.UPKEEP)) - len(SENT) < 4_800, "it goes where older images are asked for"
     assert len(script.resuming()) < 3_500, "it goes where much is sent"
 
 

@@ -11,10 +11,10 @@ from layerferry.oci.store_kind import StoreKind
 from layerferry.patch.text import text
 from layerferry.protocol import Capability, Fact, Reply, Verb, VerdictKind
 from layerferry.targets import verdict
-from layerferry.targets.host.script import patching, resuming, script
+from layerferry.targets.host.script import UPKEEP, patching, resuming, script
 
 PAGE = (Path(__file__).parents[2] / "docs" / "protocol.md").read_text(encoding="utf-8")
-SCRIPT = (script() + resuming()).decode()
+SCRIPT = (script(UPKEEP) + resuming()).decode()
 
 
 def rows(table: str) -> list[str]:
@@ -54,7 +54,9 @@ def said(pattern: str) -> set[str]:
 def test_the_host_script_says_the_words_of_the_module() -> None:
     late = patching().decode()
     assert "say 'data 0000" in late, "what goes with the program says it"
-    words = {Reply.DATA} | said(r"\bsay ['\"]?([a-z]+)(?=[ '\"$;]|$)") | said(r'print "([a-z]+)",of\[')
+    words = (
+        {Reply.DATA} | said(r"\bsay ['\"]?([a-z]+)(?=[ '\"$;]|$)") | said(r'print "([a-z]+)",(?:of\[|id|substr|\$n)')
+    )
     assert words - {"told"} == {*Fact, *Reply} - {Fact.SIGNATURES}, "`told` is said to itself, signatures by a receiver"
     assert f"'{Reply.DATA} '" in text(), "the program of a patch says it"
     assert f"layerferry {protocol.VERSION} sh" in SCRIPT
@@ -69,8 +71,10 @@ def test_the_host_script_knows_the_verbs_of_the_module() -> None:
 def test_the_host_script_has_the_verdicts_and_the_capabilities_of_the_module() -> None:
     kinds = said(r"\b(?:fail|blame) ([a-z-]+) ")
     assert kinds == {*VerdictKind} - {VerdictKind.REFUSED, VerdictKind.RUN}
-    (told,) = said(rf"say '{Fact.CAPABILITY} ([a-z ]+)'")
-    assert told.split() == [word for word in Capability if word is not Capability.SIGNED], "a receiver's alone"
+    (told,) = said(rf'say "{Fact.CAPABILITY} ([a-z ]+)\$more"')
+    (more,) = said(r"\bmore='( [a-z ]+)'")
+    ours = [word for word in Capability if word is not Capability.SIGNED]
+    assert f"{told}{more}".split() == ours, "`signed` is a receiver's alone"
 
 
 def test_the_host_script_says_the_kinds_of_store_of_the_type() -> None:

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from layerferry.oci import limits
 from layerferry.protocol import Verb
-from layerferry.targets.host.script import script
+from layerferry.targets.host.script import UPKEEP, script
 
 PAGE = (Path(__file__).parents[2] / "docs" / "states.md").read_text(encoding="utf-8")
 
@@ -18,7 +18,7 @@ def table(mark: str) -> list[list[str]]:
 
 
 #: Verbs that lead nowhere.
-_ASKING = {Verb.PROBE, Verb.FILES, Verb.MATCH, Verb.RESUME, Verb.GC}
+_ASKING = {Verb.PROBE, Verb.FILES, Verb.MATCH, Verb.RESUME, Verb.GC, Verb.RESOLVE, Verb.IMAGES, Verb.REMOVE}
 
 
 def bounds() -> dict[str, float]:
@@ -31,17 +31,18 @@ def test_every_bound_in_time_stands_on_the_page_as_it_is() -> None:
 
 
 def test_a_verb_leads_from_a_state_to_the_next_as_the_script_has_it() -> None:
-    cases = re.findall(r"((?:[a-z]+:[a-z]+ ?\| ?)+[a-z]+:[a-z]+)\) ?(?:stage=\$verb ?)?;;", script().decode())
+    pattern = r"((?:[a-z]+:[a-z]+ ?\| ?)+[a-z]+:[a-z]+)\) ?(?:stage=[$a-z]+ ?)?;;"
+    cases = re.findall(pattern, script(UPKEEP).decode())
     moves = {tuple(pair.strip().split(":")) for case in cases for pair in case.split("|")}
     assert {(verb, state) for state, _, verb, _ in table("stages")} == moves
-    verbs = {Verb.LEARN, *_ASKING, Verb.PROGRAM, Verb.EXPECT, Verb.LOAD, Verb.TAG, Verb.DONE}
+    verbs = {Verb.LEARN, *_ASKING, Verb.PROGRAM, Verb.EXPECT, Verb.LOAD, Verb.KEEP, Verb.TAG, Verb.DONE}
     assert {verb for verb, _ in moves} == verbs
 
 
 def test_a_state_is_called_after_the_verb_that_leads_to_it() -> None:
-    assert {(verb, after) for _, _, verb, after in table("stages") if verb not in {Verb.LEARN, *_ASKING}} == {
-        (verb, verb) for verb in (Verb.PROGRAM, Verb.EXPECT, Verb.LOAD, Verb.TAG, Verb.DONE)
-    }
+    moves = {(verb, after) for _, _, verb, after in table("stages") if verb not in {Verb.LEARN, *_ASKING}}
+    verbs = (Verb.PROGRAM, Verb.EXPECT, Verb.LOAD, Verb.TAG, Verb.DONE)
+    assert moves == {(Verb.KEEP, Verb.TAG), *((verb, verb) for verb in verbs)}, "`keep` is a `tag` as well"
 
 
 def test_the_page_says_what_ssh_and_the_watch_bound() -> None:

@@ -89,6 +89,24 @@ QUIET = option(
 )
 DRY_RUN = option("--dry-run", group=TOLD, is_flag=True, help="Show what would be sent, and send nothing.")
 VIA = option("--via", group=WHAT, default="", metavar="HOST", help="The host that reaches a registry, as ssh names it.")
+NAME = option(
+    "--name",
+    "names",
+    group=WHAT,
+    multiple=True,
+    metavar="NAME[:TAG]",
+    help="A name on the target, if not the source's; of several images, for the one of its repository.  [repeatable]",
+)
+KEEP_PREVIOUS = option(
+    "--keep-previous", is_setting=True, metavar="TAG", help="Let what the name pointed to before keep this tag."
+)
+PRUNE = option(
+    "--prune",
+    is_setting=True,
+    type=int,
+    metavar="N",
+    help="Then remove images of the repository that no container uses, but for the N newest.",
+)
 SSH_OPTION = option(
     "--ssh-option", "ssh_options", group=SSH, multiple=True, metavar="KEY=VALUE", help="ssh's -o.  [repeatable]"
 )

@@ -47,14 +47,7 @@ class PushCommand(options.Command):
 @click.command(cls=PushCommand, examples=_EXAMPLES, no_args_is_help=True, options_metavar="[OPTIONS]")
 @click.argument("words", nargs=-1, metavar="IMAGE... TARGET | IMAGE... -- COMMAND...")
 @option("--to", "more", group=WHAT, multiple=True, metavar="TARGET", help="A further target.  [repeatable]")
-@option(
-    "--name",
-    "names",
-    group=WHAT,
-    multiple=True,
-    metavar="NAME[:TAG]",
-    help="The name on the target, if not the source's.  [repeatable]",
-)
+@options.NAME
 @options.VIA
 @option(
     "--engine",
@@ -72,6 +65,8 @@ class PushCommand(options.Command):
 @option(
     "--signature", "signatures", is_setting=True, multiple=True, metavar="FILE", help="What `sign` wrote.  [repeatable]"
 )
+@options.KEEP_PREVIOUS
+@options.PRUNE
 @option("--jobs", is_setting=True, type=int, metavar="N", help="How many targets to push to at once.  [default: 8]")
 @option("--whole-layers", is_setting=True, is_flag=True, default=None, help="Send layers whole, and never as patches.")
 @option(
@@ -160,12 +155,10 @@ def _push(
 ) -> None:
     """Push; `overrides` are the options that are settings, `given` all of them."""
     from layerferry.context import Context, offered
-    from layerferry.push.request import Wanted
+    from layerferry.push.request import wanted
     from layerferry.result import exit_code, failures
 
-    if given["names"] and len(images) > 1:
-        raise UsageError("--name goes with one image", hint="Push them one by one, or tag them at the source.")
-    wanted = [Wanted.of(image, given["names"]) for image in images]
+    pushed = wanted(images, given["names"])
     engine = str(TargetEngine.parse(given["engine"])) if given["engine"] else ""
     chosen = settings.load(overrides)
     if not chosen.quiet:
@@ -178,7 +171,7 @@ def _push(
             engine=engine,
             offer=offer,
         )
-        results, _ = around.push(wanted, targets, how, report)
+        results, _ = around.push(pushed, targets, how, report)
     for error in failures(results):
         stderr().complain(error)
     end(exit_code(results))

@@ -23,6 +23,9 @@ from layerferry.streams import stderr, stdout
     is_flag=True,
     help="Show each setting and where it comes from, secrets masked.",
 )
+@options.NAME
+@options.KEEP_PREVIOUS
+@options.PRUNE
 @options.DRY_RUN
 @options.JSON
 @options.QUIET

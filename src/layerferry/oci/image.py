@@ -265,6 +265,7 @@ _REFERENCE = re.compile(
     rf"(?:(?P<domain>{_DOMAIN})/)?(?P<path>{_NAME_PART}(?:/{_NAME_PART})*)"
     r"(?::(?P<tag>[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}))?(?:@(?P<digest>sha256:[0-9a-f]{64}))?"
 )
+_TAG = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}")
 #: Characters of domain and path together (distribution/reference, `RepositoryNameTotalLengthMax`, which has 255, and
 #: with `docker.io/library/` before it).
 _LONGEST_REPOSITORY = 255 + len("docker.io/library/")
@@ -303,6 +304,12 @@ class Name:
     @property
     def repository(self) -> str:
         return f"{self.domain}/{self.path}"
+
+    def with_tag(self, tag: str) -> Self:
+        """The name in the same repository with that tag; raises `UsageError` where it is none."""
+        if not _TAG.fullmatch(tag):
+            raise UsageError(f"{tag[:200]!r} is not a tag", hint="Write it as previous, or v1.2.")
+        return replace(self, tag=tag, digest="")
 
     @property
     def tagged(self) -> str:

@@ -145,6 +145,8 @@ FILES: Final = 64 * MIB
 PIECES: Final = 20_000
 #: To read all files of some layers, with signs of life: 10 GB from a slow disk take 100 s.
 FILES_READ = 900.0
+#: Lines of what a target tells of the images of some repositories, and of its containers: several for each.
+IMAGES_TOLD: Final = 50_000
 #: For names: an engine takes less than a second; a receiver may run a command then, which has 5 minutes by default.
 NAMED = 1800.0
 #: For what a target said before it hung up.

@@ -18,7 +18,7 @@ from layerferry.oci.image import Image
 from layerferry.oci.manifest import SeveralPlatformsError
 from layerferry.oci.plan import Plan
 from layerferry.push.request import NO_ROUTE, Options, Wanted, nameless
-from layerferry.result import Bytes, Result
+from layerferry.result import Bytes, NamedImage, Result
 from layerferry.sources import Source, SourceImage
 
 
@@ -28,7 +28,8 @@ class Item:
 
     `names` are the full ones that it gets there. `present` tells that the target has this very image, so that nothing
     is fetched; `manifest` is that image's, with its media type, where the target is a registry. `image_id` is what the
-    target calls it, once that is certain; `sent` is in bytes.
+    target calls it, once that is certain; `sent` is in bytes. `kept` are the images that its names pointed to before,
+    with the names that they keep, `pruned` those of its repositories that went.
     """
 
     wanted: Wanted
@@ -43,6 +44,8 @@ class Item:
     sent: int = 0
     #: Bytes of the layers that were there from an earlier try.
     resumed: int = 0
+    kept: tuple[NamedImage, ...] = ()
+    pruned: tuple[NamedImage, ...] = ()
 
     @property
     def image(self) -> Image:
@@ -55,7 +58,7 @@ class Destination(Protocol):
     #: Whether an image that is there for several platforms goes as the one for the target's.
     has_platform: bool
 
-    def ask(self, candidates: Sequence[Sequence[SourceImage]]) -> None:
+    def ask(self, wanted: Sequence[Wanted], candidates: Sequence[Sequence[SourceImage]]) -> None:
         """Ask what there is of the images, each of which may come for one of several platforms."""
 
     def greet(self) -> Greeted:
@@ -66,6 +69,9 @@ class Destination(Protocol):
 
     def deliver(self, items: Sequence[Item]) -> None:
         """Fetch and send what is missing, verify it, give the names. Tells each item what came of it."""
+
+    def prune(self, items: Sequence[Item]) -> None:
+        """Remove the images that are needed no longer; in a dry run, tell each item which."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +92,7 @@ class Delivery:
         start = time.monotonic()
         with connect() as destination, contextlib.closing(open_source()) as source:
             candidates = [self._open(source, wanted.reference, destination) for wanted in self.wanted]
-            destination.ask(candidates)
+            destination.ask(self.wanted, candidates)
             source.prepare()
             greeted = destination.greet()
             self.emit(greeted)
@@ -102,6 +108,8 @@ class Delivery:
                 self.emit(Planned(greeted.target, item.plan, item.route))
             if not self.options.dry_run:
                 destination.deliver(items)
+            if self.options.prune is not None:
+                destination.prune(items)
         return [self._result(greeted, item, time.monotonic() - start) for item in items]
 
     def _open(self, source: Source, reference: str, destination: Destination) -> tuple[SourceImage, ...]:
@@ -135,6 +143,8 @@ class Delivery:
             names=item.names,
             platform=str(item.image.platform),
             dry_run=self.options.dry_run,
+            kept=item.kept,
+            pruned=item.pruned,
         )
 
 

@@ -52,6 +52,39 @@ class Wanted:
         return cls(reference, () if may_be_image_id(reference) else (name.tagged,))
 
 
+def wanted(images: Sequence[str], names: Sequence[str]) -> list[Wanted]:
+    """The images of a job, with the names of `LAYERFERRY_NAMES` or `--name`.
+
+    Of one image these are its names. Of several, each gets those that are of its repository, and keeps its own where
+    none is; raises `UsageError` where it is not clear whose a name is.
+    """
+    if len(images) < 2 or not names:  # noqa: PLR2004 - one
+        return [Wanted.of(image, names) for image in images]
+    own: dict[str, list[str]] = {}
+    for image in images:
+        own.setdefault(_repository(image), []).append(image)
+    given: dict[str, list[str]] = {}
+    for name in names:
+        found = own.get(Name.parse(name).repository, [])
+        if len(found) != 1:
+            whose = f"{len(found)} of the images" if found else "none of the images"
+            raise UsageError(
+                f"the name {name} is of the repository of {whose}",
+                hint="Of several images, each gets the names of its own repository. Push this one by itself.",
+            )
+        given.setdefault(found[0], []).append(name)
+    return [Wanted.of(image, given.get(image, ())) for image in images]
+
+
+def _repository(image: str) -> str:
+    """The repository that an image is called by; empty where it is called by a path, or by an ID."""
+    image = in_our_words(image)
+    reference = image.removeprefix("registry:").rpartition("//")[2] if kind_of(image) == "registry" else image
+    if kind_of(image) not in {"daemon", "registry"} or is_image_id(image):
+        return ""
+    return Name.parse(reference).repository
+
+
 @dataclass(frozen=True, slots=True)
 class Options:
     """How to push."""
@@ -71,6 +104,15 @@ class Options:
     whole_layers: str = ""
     #: Whether what earlier tries have left on a target is built on, and what this one sends is kept there.
     resume: bool = True
+    #: The tag that keeps what a name pointed to before; empty where nothing is kept.
+    keep_previous: str = ""
+    #: How many of the newest images of a repository stay; None where none is removed.
+    prune: int | None = None
+
+    @property
+    def has_upkeep(self) -> bool:
+        """Whether it matters which images were there before."""
+        return bool(self.keep_previous) or self.prune is not None
 
 
 def nameless(reference: str) -> UsageError:

@@ -28,17 +28,19 @@ from layerferry.targets.address import Target
 from layerferry.targets.conduit import Conduit
 from layerferry.targets.conversation import Conversation
 from layerferry.targets.greeting import Holding
+from layerferry.targets.host.script import UPKEEP
 from layerferry.targets.inventory import Knowledge, inventory, learn
 from layerferry.temporary import TemporaryFolder
 
 if TYPE_CHECKING:
     from layerferry.push.patching import Patches
     from layerferry.push.resuming import Kept
+    from layerferry.push.upkeep import Upkeep
 
 #: Bytes of a layer, as its source counts them, from which on a patch may be worth its round trips.
 _LARGE = 2 << 20
 
-# What patches layers, or keeps them, is loaded where there are some: hence the imports inside functions.
+# What few pushes need is loaded where it is needed: hence the imports inside functions.
 # ruff: noqa: PLC0415
 
 
@@ -62,17 +64,28 @@ class HostDestination:
             options.engine,
             dry_run=options.dry_run,
             told=lambda text: emit(Stalled(conduit.name, text)),
+            also=UPKEEP if options.has_upkeep else (),
         )
+        self._upkeep = self._open_upkeep() if options.has_upkeep else None
+
+    def _open_upkeep(self) -> "Upkeep":
+        from layerferry.push.upkeep import Upkeep
+
+        return Upkeep(self._conversation, self._options, self._emit)
 
     @property
     def _target(self) -> str:
         return self._conversation.target
 
-    def ask(self, candidates: Sequence[Sequence[SourceImage]]) -> None:
-        self._conversation.ask(candidate.image for images in candidates for candidate in images)
+    def ask(self, wanted: Sequence[Wanted], candidates: Sequence[Sequence[SourceImage]]) -> None:
+        named = [wish.names or images[0].names for wish, images in zip(wanted, candidates, strict=True)]
+        images = [candidate.image for images in candidates for candidate in images]
+        self._conversation.ask(images, self._upkeep.announced(named) if self._upkeep else ())
 
     def greet(self) -> Greeted:
         self._greeting = self._conversation.greeting()
+        if self._upkeep:
+            self._upkeep.check(self._greeting)
         hint = "" if self._conversation.pins else self._greeting.hint
         return Greeted(self._target, str(self._greeting), str(self._greeting.platform), hint)
 
@@ -129,10 +142,15 @@ class HostDestination:
         self._show_signatures(items)
         absent = [item for item in items if not item.present]
         loaded = iter(self._load(absent, method) if absent else ())
-        self._conversation.commit((item.image_id if item.present else next(loaded), item.names) for item in items)
+        names = [(item.image_id if item.present else next(loaded), item.names) for item in items]
+        self._conversation.commit(names, self._upkeep.keep(items) if self._upkeep else ())
         shares = _shares(self._conduit.sent, [item.plan.delta for item in items])
         for item, share in zip(items, shares, strict=True):
             item.sent = share
+
+    def prune(self, items: Sequence[Item]) -> None:
+        if self._upkeep:
+            self._upkeep.prune(items)
 
     def _show_signatures(self, items: Sequence[Item]) -> None:
         """Show who has signed the images, where the target wants to know."""

@@ -8,14 +8,15 @@ from pathlib import Path
 
 from layerferry.chunks import LAYER_BZIP2, LAYER_XZ, checked, copied, exhaust
 from layerferry.disk import KeptFile
-from layerferry.errors import ConnectError, TargetError, VerificationError
+from layerferry.errors import ConnectError, TargetError, UsageError, VerificationError
 from layerferry.events import SENDING_EVERY, Emit, Greeted, Loading, Sending, Warned
 from layerferry.oci.content import Blob
 from layerferry.oci.delta_archive import describe, manifest_of
 from layerferry.oci.documents import Document
 from layerferry.oci.image import MEDIA_TYPE_CONFIG, MEDIA_TYPE_MANIFEST, Descriptor, Image, Name, digest_of
-from layerferry.oci.manifest import parse_manifest
+from layerferry.oci.manifest import media_type_of, parse_manifest
 from layerferry.oci.plan import Action, Inventory, Plan, complete, plan
+from layerferry.push import way_back
 from layerferry.push.blob_cache import Memory
 from layerferry.push.delivery import Item
 from layerferry.push.layer_blob import pack
@@ -24,6 +25,7 @@ from layerferry.push.request import Options, Wanted
 from layerferry.push.upload_memory import UploadMemory
 from layerferry.registry_client.endpoint import Blame, Endpoint
 from layerferry.registry_client.pusher import RepositoryPusher
+from layerferry.result import NamedImage
 from layerferry.sources import SourceImage, kind_of
 from layerferry.sources.unpacked import Unpacked
 from layerferry.targets.bastion import Bastion
@@ -71,17 +73,25 @@ class RegistryDestination:
         #: By diff ID, what this push has brought, and the repository that it is in.
         self._brought: dict[str, tuple[str, Descriptor]] = {}
 
-    def ask(self, candidates: Sequence[Sequence[SourceImage]]) -> None:
+    def ask(self, wanted: Sequence[Wanted], candidates: Sequence[Sequence[SourceImage]]) -> None:
         """A registry is asked of one thing after the other, when it has answered at all."""
 
     def greet(self) -> Greeted:
+        if self._options.prune is not None:
+            raise UsageError(
+                f"{self._target.name} is a registry, which removes images by rules of its own",
+                hint="Leave --prune out, or push to the registry by itself.",
+            )
         told = lambda text: self._emit(Warned(self._target.name, text))  # noqa: E731
         self._endpoint = open_endpoint(self._target, told, self._check)
         self._stack.callback(self._endpoint.close)
         return Greeted(self._target.name, f"registry ({self._endpoint.scheme})", "any platform")
 
     def plan(self, wanted: Sequence[Wanted], candidates: Sequence[Sequence[SourceImage]]) -> list[Item]:
-        return [self._plan(*pair) for pair in zip(wanted, (source for (source,) in candidates), strict=True)]
+        items = [self._plan(*pair) for pair in zip(wanted, (source for (source,) in candidates), strict=True)]
+        if self._options.keep_previous:
+            way_back.check([item.names for item in items], self._options.keep_previous)
+        return items
 
     def _plan(self, wanted: Wanted, source: SourceImage) -> Item:
         names = self._names(wanted.names or source.names)
@@ -117,6 +127,7 @@ class RegistryDestination:
             spool = Path(folder)
             media_type, data = item.manifest or self._bring(item, home, spool)
             self._emit(Loading(self._target.name))
+            item.kept = self._keep(names, digest_of(data))
             for name in names:
                 pusher = self._pusher(name)
                 if pusher is not home:
@@ -125,6 +136,25 @@ class RegistryDestination:
                 if not item.present or not pusher.shows(name.tag, digest_of(data)):
                     media_type, data = _name(pusher, name, media_type, data)
         item.image_id = digest_of(data)
+
+    def _keep(self, names: Sequence[Name], coming: str) -> tuple[NamedImage, ...]:
+        """Let what the names point to keep another tag, before they point to something else."""
+        tag = self._options.keep_previous
+        if not tag:
+            return ()
+        there = {name.tagged: found for name in names if (found := self._pusher(name).named(name.tag)) is not None}
+        ids = {name: digest_of(data) for name, (_, data) in there.items()}
+        kept, given_up = way_back.kept([name.tagged for name in names], coming, ids, tag)
+        for name, digest in given_up:
+            self._emit(Warned(self._target.name, f"{name} was another image, {digest}: no tag keeps that"))
+        for image in kept:
+            told, data = next(document for name, document in there.items() if ids[name] == image.image_id)
+            keeper = Name.parse(image.names[0])
+            _name(self._pusher(keeper), keeper, media_type_of(data, told, self._target.name), data)
+        return tuple(kept)
+
+    def prune(self, items: Sequence[Item]) -> None:
+        """A registry's images are its own to remove: `greet` has refused it."""
 
     def _bring(self, item: Item, home: RepositoryPusher, spool: Path) -> tuple[str, bytes]:
         """Upload what is missing, and the config; the manifest's media type, and the manifest."""

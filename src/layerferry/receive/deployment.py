@@ -2,7 +2,7 @@
 
 import contextlib
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, MutableMapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,6 +11,7 @@ from layerferry.protocol import VerdictKind
 from layerferry.receive import command, locks
 from layerferry.receive.command import Bounds, OverrunError
 from layerferry.receive.engine import Engine
+from layerferry.receive.policy import Policy
 from layerferry.receive.refusal import Refusal
 
 _TOLD = 2000
@@ -56,6 +57,28 @@ def settle(engine: Engine, tags: Sequence[tuple[str, Name]], *, immutable: bool)
     return ids
 
 
+def confirm(engine: Engine, tags: Sequence[tuple[str, Name]]) -> None:
+    """See that each name is its image now, as the engine shows both: somebody else may have moved one meanwhile."""
+    for image, name in tags:
+        wanted, shown = engine.inspect(image), engine.inspect(name.tagged)
+        if wanted is None or shown is None or wanted.id != shown.id:
+            raise Refusal(f"the name {name.familiar} shows another image", kind=VerdictKind.VERIFY)
+
+
+def resolve(
+    engine: Engine, names: Sequence[Name], visible: Collection[str], offered: MutableMapping[str, str]
+) -> list[tuple[str, str]]:
+    """The full names that are there, each with what the client calls its image, which is `offered` then."""
+    found = []
+    for name in names:
+        shown = engine.inspect(name.tagged)
+        if shown is not None and shown.id in visible:
+            told = next((asked for asked, here in offered.items() if here == shown.id), shown.id)
+            offered[told] = shown.id
+            found.append((name.tagged, told))
+    return found
+
+
 @dataclass(frozen=True, slots=True)
 class Outcome:
     """The exit status of a command, None where it took too long, and the end of its output."""
@@ -76,3 +99,19 @@ def run_command(argv: Sequence[str], environment: Mapping[str, str], patience: f
     except OSError as error:
         return Outcome(127, error.strerror or "")
     return Outcome(done.status, (done.out + done.err)[-_TOLD:].decode(errors="replace"))
+
+
+def run_commands(
+    policy: Policy, environment: Mapping[str, str], given: Mapping[str, str], note: Callable[..., None]
+) -> None:
+    """Run the policy's command for each name that was given, with the image ID; `note` logs an event.
+
+    Raises `Refusal` where it fails.
+    """
+    for name, image_id in given.items():
+        facts = {"LAYERFERRY_IMAGE": name, "LAYERFERRY_IMAGE_ID": image_id}
+        note("running", image=name)
+        outcome = run_command(policy.run, {**environment, **facts}, policy.run_timeout)
+        note("ran", image=name, status=outcome.status, text=outcome.told)
+        if outcome.status != 0:
+            raise Refusal(f"{name} is named, but what should follow ended with {outcome}", kind=VerdictKind.RUN)

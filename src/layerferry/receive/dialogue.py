@@ -71,6 +71,8 @@ class Dialogue:
     _incoming: list[str] = field(default_factory=list)
     _offered: dict[str, str] = field(default_factory=dict)
     _tags: list[tuple[str, Name]] = field(default_factory=list)
+    #: Full names that are for the way back: the command of the policy is for others.
+    _kept: set[str] = field(default_factory=set)
     #: None where the policy names no signers.
     _signatures: "Signatures | None" = None
     #: Where the client has said that much is coming.
@@ -148,7 +150,7 @@ class Dialogue:
             f"{Fact.STORE} {visible.told_store}",
             f"{Fact.PLATFORM} {engine.platform}",
             f"{Fact.ACCEPT} {' '.join(self.host.expander.methods)}",
-            f"{Fact.CAPABILITY} {' '.join((Capability.RESUME, *([Capability.SIGNED] if self._signatures else [])))}",
+            f"{Fact.CAPABILITY} {Capability.RESUME} {Capability.SIGNED if self._signatures else Capability.NAMES}",
             *([f"{Fact.PATCH} {' '.join(self.host.expander.methods[:0:-1])}"] if self._patches else []),
             *(self._signatures.facts() if self._signatures else ()),
         ]
@@ -184,8 +186,8 @@ class Dialogue:
                     self._announce(engine, visible, words)
                 case [Verb.LOAD, method] if self._expected and not self._loaded and not self._tags:
                     self._load(engine, visible, method)
-                case [Verb.TAG, image, name] if not self._expected or self._loaded:
-                    self._tag(visible, image, name)
+                case [Verb.RESOLVE | Verb.TAG | Verb.KEEP, *_] if not self._expected or self._loaded:
+                    self._name(engine, visible, words)
                 case [Verb.DONE] if not self._expected or self._loaded:
                     self._done(engine)
                     if not self._expected:  # a load has done it; that an image is here may be a dead session's doing
@@ -316,6 +318,20 @@ class Dialogue:
             raise Refusal(f"the name {name.familiar} is not allowed here")
         return name
 
+    def _name(self, engine: Engine, visible: VisibleImages, words: list[str]) -> None:
+        """Hear which image gets which name, or tell what names stand for: these images may be given names, then."""
+        match words:
+            case [Verb.RESOLVE, *names] if len(names) <= MOST_IMAGES:
+                from layerferry.receive.deployment import resolve
+
+                found = resolve(engine, [self._allowed(text) for text in names], visible.images, self._offered)
+                self.client.say(*(f"{Reply.RESOLVED} {name} {told}" for name, told in found), Reply.END)
+            case [Verb.TAG | Verb.KEEP as verb, image, name]:
+                self._tag(visible, image, name)
+                self._kept |= {name} if verb == Verb.KEEP else set()
+            case [word, *_]:
+                raise Refusal(f"{word!r} has no place here")
+
     def _tag(self, visible: VisibleImages, image: str, text: str) -> None:
         if len(self._tags) == MOST_IMAGES:
             raise Refusal("there are too many names")
@@ -333,7 +349,7 @@ class Dialogue:
 
     def _done(self, engine: Engine) -> None:
         """Give the names. The log has a line `naming` before, and a line `named` once they are given."""
-        from layerferry.receive.deployment import exclusively, settle
+        from layerferry.receive.deployment import confirm, exclusively, run_commands, settle
 
         with contextlib.ExitStack() as held:
             if self.policy.immutable_tags:
@@ -345,20 +361,14 @@ class Dialogue:
             self.decisions.write("naming", images=given, **signers)
             for image, name in self._tags:
                 engine.tag(image, name.tagged)
-            self._confirm(engine)
+            confirm(engine, self._tags)
         self._write_on("named", images=given)
         self._drop(engine)
         if self._pieces:
             self._pieces.forget()
         if self.policy.run:
-            self._run_command(given)
-
-    def _confirm(self, engine: Engine) -> None:
-        """See that each name is its image now, as the engine shows both: somebody else may have moved one meanwhile."""
-        for image, name in self._tags:
-            wanted, shown = engine.inspect(image), engine.inspect(name.tagged)
-            if wanted is None or shown is None or wanted.id != shown.id:
-                raise Refusal(f"the name {name.familiar} shows another image", kind=VerdictKind.VERIFY)
+            wanted = {name: image_id for name, image_id in given.items() if name not in self._kept}
+            run_commands(self.policy, self.host.environment, wanted, self._write_on)
 
     def _write_on(self, event: str, **facts: object) -> None:
         """Log an event once the names are given: a client that hears of a failure must hear that they are."""
@@ -366,17 +376,6 @@ class Dialogue:
             self.decisions.write(event, **facts)
         except Refusal as error:
             raise Refusal(f"the images have their names, but {error.message}") from None
-
-    def _run_command(self, given: dict[str, str]) -> None:
-        from layerferry.receive.deployment import run_command
-
-        for name, image_id in given.items():
-            facts = {"LAYERFERRY_IMAGE": name, "LAYERFERRY_IMAGE_ID": image_id}
-            self._write_on("running", image=name)
-            outcome = run_command(self.policy.run, {**self.host.environment, **facts}, self.policy.run_timeout)
-            self._write_on("ran", image=name, status=outcome.status, text=outcome.told)
-            if outcome.status != 0:
-                raise Refusal(f"{name} is named, but what should follow ended with {outcome}", kind=VerdictKind.RUN)
 
     @property
     def _state(self) -> Path:

@@ -243,6 +243,11 @@ class RepositoryPusher(Repository):
         self._count(len(data))
         return put.status_code not in refused
 
+    def named(self, tag: str) -> tuple[str, bytes] | None:
+        """What `manifest` gives of a tag; None where there is no such tag."""
+        with contextlib.closing(self._find(tag)) as response:
+            return None if response.status_code == HTTPStatus.NOT_FOUND else self._manifest(response)
+
     def shows(self, tag: str, digest: str) -> bool:
         """Whether a tag names the manifest with this digest: its bytes are hashed, and no header is believed."""
         with contextlib.closing(self._find(tag)) as response:

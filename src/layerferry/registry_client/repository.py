@@ -51,7 +51,10 @@ class Repository:
         with contextlib.closing(self._find(reference)) as response:
             if response.status_code == HTTPStatus.NOT_FOUND:
                 raise self._refused(response.status_code, _said(response))
-            return _media_type(response.headers.get("Content-Type", "")), self._document(response)
+            return self._manifest(response)
+
+    def _manifest(self, response: requests.Response) -> tuple[str, bytes]:
+        return _media_type(response.headers.get("Content-Type", "")), self._document(response)
 
     def _find(self, reference: str) -> requests.Response:
         return self._ask(

@@ -104,6 +104,7 @@ def outcome(result: Result, width: int = WIDTH) -> Iterator[tuple[str, str]]:
         return
     yield from steps.lines(result, width)
     if result.dry_run:
+        yield from upkeep(result)
         yield "·", f"dry run: nothing was sent, {familiar(result.names)} stays as it is"
         return
     if result.bytes.resumed:
@@ -111,3 +112,13 @@ def outcome(result: Result, width: int = WIDTH) -> Iterator[tuple[str, str]]:
     done = f"{familiar(result.names)} is {short(result.image_id)}, verified on {result.target}"
     wire = f"{result.seconds:.1f} s, {size(result.bytes.sent)} on the wire, {share(result.bytes.saved)}"
     yield "✓", f"{done}      {wire}"
+    yield from upkeep(result)
+
+
+def upkeep(result: Result) -> Iterator[tuple[str, str]]:
+    """The lines of the images that were there before: those that keep a name, and those that went."""
+    for image in result.kept:
+        yield "✓", f"{familiar(image.names)} keeps {short(image.image_id)}"
+    went = "would be removed" if result.dry_run else "removed"
+    for image in result.pruned:
+        yield "✓", f"{went}: {familiar(image.names) or 'no name'} ({short(image.image_id)})"

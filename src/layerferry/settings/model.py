@@ -13,7 +13,7 @@ from layerferry.ci.providers import named
 from layerferry.ci.services import read_address
 from layerferry.compression.stream import Compression
 from layerferry.errors import LayerferryError, UsageError
-from layerferry.oci.image import Platform
+from layerferry.oci.image import Name, Platform
 from layerferry.settings.values import FIELDS, PREFIX, Settings, variables
 
 if TYPE_CHECKING:
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 #: The settings that have lines, or several words.
-_OF_LINES = frozenset({"images", "targets", "ssh_key", "ssh_known_hosts", "sign_key", "signatures"})
+_OF_LINES = frozenset({"images", "targets", "names", "ssh_key", "ssh_known_hosts", "sign_key", "signatures"})
 _CONTROL = "it has a control character in it"
 #: RFC 1035, section 2.3.4; ngrok takes a wildcard, too.
 _DOMAIN = re.compile(r"(?=.{1,253}\Z)(?:\*\.)?[A-Za-z0-9](?:[A-Za-z0-9.-]*[A-Za-z0-9])?")
@@ -61,7 +61,7 @@ class _Checks(BaseSettings):
             raise ValueError(_CONTROL)
         return value
 
-    @field_validator("images", "targets", "signatures", mode="before", check_fields=False)
+    @field_validator("images", "targets", "names", "signatures", mode="before", check_fields=False)
     @classmethod
     def _split(cls, value: Any) -> Any:
         words = tuple(re.findall(r"[^,\s]+", value)) if isinstance(value, str) else value
@@ -76,6 +76,7 @@ class _Checks(BaseSettings):
         "ssh_accept_new_host_key",
         "timeout",
         "jobs",
+        "prune",
         "retries",
         "whole_layers",
         "quiet",
@@ -100,6 +101,12 @@ class _Checks(BaseSettings):
     @classmethod
     def _platform(cls, value: str) -> str:
         return _checked(value, Platform.parse)
+
+    @field_validator("keep_previous", check_fields=False)
+    @classmethod
+    def _tag(cls, value: str) -> str:
+        value = value.strip()
+        return _checked(value, lambda tag: Name("docker.io", "library/app").with_tag(tag))
 
     @field_validator("compression", check_fields=False)
     @classmethod

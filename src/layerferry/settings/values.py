@@ -28,6 +28,13 @@ class Settings:
 
     images: tuple[str, ...] = _setting((), "Images to push, separated by commas, spaces or newlines.")
     targets: tuple[str, ...] = _setting((), "Where to: `[user@]host[:port]`, or `registry://host[/prefix][?via=host]`.")
+    names: tuple[str, ...] = _setting(
+        (), "Names there, if not the job's: `app:latest app:1`. Of several images, each gets those of its repository."
+    )
+    keep_previous: str = _setting("", "A tag that keeps what the name pointed to before, for `layerferry rollback`.")
+    prune: int | None = _setting(
+        None, "Images of the repository that stay there: the newest ones. Older, unused ones go.", ge=1, le=10_000
+    )
     via: str = _setting("", "The host, as ssh names it, that reaches the registries of the targets.")
     route: RouteName = _setting("auto", "`auto`, `registry`, `ngrok` or `export`.")
     registry: str = _setting("", "A registry service of this job, host:port as the job reaches it.")

@@ -7,9 +7,7 @@ import base64
 import contextlib
 import re
 import threading
-import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
 
 from layerferry import log
 from layerferry.compression.stream import in_blocks, in_frames
@@ -24,6 +22,7 @@ from layerferry.targets.engine_choice import TargetEngine
 from layerferry.targets.greeting import Greeting, Reader
 from layerferry.targets.host.script import packed, script
 from layerferry.targets.verdict import cut, is_verdict, verdict
+from layerferry.targets.waiting import Wait, now
 
 _DIGITS = 6
 #: Seconds from one look at the progress of an archive to the next.
@@ -31,43 +30,22 @@ _LOOK = 0.1
 _WORD = re.compile(r"[!-~]+")
 
 
-def _now() -> float:
-    return time.monotonic()
-
-
-@dataclass(slots=True)
-class _Wait:
-    """What we wait for, with bounds in seconds: of silence, and of all of it."""
-
-    what: str
-    silence: float
-    whole: float
-    #: Whether the target has said meanwhile that it lives.
-    alive: bool = False
-    _start: float = field(default_factory=_now)
-
-    @property
-    def left(self) -> float:
-        return max(0.0, min(self.silence, self._start + self.whole - _now()))
-
-    def over(self, target: str) -> LayerferryError:
-        """The error that tells on whom we waited, for what, and since when: on its engine, where the target lives."""
-        waited = _now() - self._start
-        return (TargetError if self.alive else ConnectError)(
-            f"{target} gave no answer: we have waited {waited:.0f} s for {self.what}",
-            hint="See whether it is overloaded, or hangs; then push again.",
-        )
-
-
 class Conversation:
     """Our end of the conversation, over a conduit."""
 
     def __init__(
-        self, conduit: Conduit, engine: str = "", *, dry_run: bool = False, told: Callable[[str], None] = lambda _: None
+        self,
+        conduit: Conduit,
+        engine: str = "",
+        *,
+        dry_run: bool = False,
+        told: Callable[[str], None] = lambda _: None,
+        also: Sequence[str] = (),
     ) -> None:
-        """`told` hears on what we wait, where that takes long."""
+        """`told` hears on what we wait, where that takes long; `also` are parts of the script that few pushes need."""
         self._conduit = conduit
-        self._patience = Patience(told, _now)
+        self._also = tuple(also)
+        self._patience = Patience(told, now)
         self._gone = 0
         self._greeted = False
         self._skipped = 0
@@ -77,6 +55,7 @@ class Conversation:
         self._early = ""
         self._heard: LayerferryError | None = None
         self._asked: dict[str, tuple[str, ...]] = {}
+        self._announced: tuple[str, ...] = ()
         self._capability: frozenset[str] = frozenset()
         self._over = threading.Event()
         #: Looks at the progress of an archive; whether it wants to look again soon.
@@ -86,7 +65,7 @@ class Conversation:
         #: Whether images are to stay where nothing uses them.
         self.pins = chosen is not None and chosen.pin
         self._opening = [(Verb.ENGINE, *(chosen.words if chosen else ())), *([(Verb.DRY_RUN,)] if dry_run else [])]
-        self._send_script(packed() if conduit.pipelined else script())
+        self._send_script((packed if conduit.pipelined else script)(self._also))
         if conduit.pipelined:  # the target looks for its engine while we look at the source
             self._say(*self._opening)
 
@@ -98,8 +77,12 @@ class Conversation:
     def target(self) -> str:
         return self._conduit.name
 
-    def ask(self, images: Iterable[Image]) -> None:
-        """Ask what the target has of `images`. The answer is read by `greeting`."""
+    def ask(self, images: Iterable[Image], names: Iterable[str] = ()) -> None:
+        """Ask what the target has of `images`. The answer is read by `greeting`.
+
+        A receiver refuses at once where its policy does not allow one of `names`.
+        """
+        self._announced = tuple(names)
         self._asked = {image.id: image.diff_ids for image in images}
         if not self._conduit.pipelined:
             self._hello()
@@ -107,7 +90,7 @@ class Conversation:
         self._say_ask()
 
     def _say_ask(self) -> None:
-        lines: list[tuple[str, ...]] = []
+        lines: list[tuple[str, ...]] = [(Verb.NAME, name) for name in self._announced]
         for image_id, diff_ids in self._asked.items():
             lines += [(Verb.IMAGE, image_id), *((Verb.LAYER, diff_id) for diff_id in diff_ids)]
         self._say(*lines, (Verb.END,))
@@ -115,7 +98,7 @@ class Conversation:
     def greeting(self) -> Greeting:
         """Read the greeting and the inventory."""
         self._hello()
-        wait = _Wait("what it has of the images", limits.ANSWER, limits.ANSWERS)
+        wait = Wait("what it has of the images", limits.ANSWER, limits.ANSWERS)
         greeting = Reader(self.target, self._asked).read(self._answer_lines(wait))
         self._capability = frozenset(greeting.capability)
         if Capability.IDLE in self._capability:
@@ -125,7 +108,7 @@ class Conversation:
     def _hello(self) -> None:
         noise: list[str] = []
         plain = False
-        size, wait = 0, _Wait("its greeting", limits.HELLO, limits.HELLO)
+        size, wait = 0, Wait("its greeting", limits.HELLO, limits.HELLO)
         while not self._greeted:
             line = self._read(wait, noise)
             match line.split():
@@ -133,7 +116,7 @@ class Conversation:
                     self._greeted = True
                 case words if words == PLAIN.split() and self._conduit.pipelined and not plain:
                     plain = True
-                    self._send_script(script())
+                    self._send_script(script(self._also))
                     self._say(*self._opening)
                     self._say_ask()
                     continue
@@ -207,7 +190,7 @@ class Conversation:
 
     def _data(self, what: str, whole: float) -> bytes:
         """The bytes of an answer in lines."""
-        data, wait = bytearray(), _Wait(what, self._silence(whole), whole)
+        data, wait = bytearray(), Wait(what, self._silence(whole), whole)
         for line in self._answer_lines(wait):
             match line.split():
                 case [Reply.DATA, text] if len(data) <= limits.FILES:
@@ -255,9 +238,26 @@ class Conversation:
             raise VerificationError(f"{self.target} does not say what it loaded")
         return shown
 
-    def commit(self, names: Iterable[tuple[str, Iterable[str]]]) -> None:
-        """Give images, by ID or throw-away name, their names, and drop the throw-away ones."""
-        self._say(*((Verb.TAG, image, name) for image, wanted in names for name in wanted), (Verb.DONE,))
+    def takes(self, capability: Capability) -> bool:
+        """Whether the target has said that it does."""
+        return capability in self._capability
+
+    def question(self, words: Sequence[str], what: str, whole: float) -> Iterator[list[str]]:
+        """Say a line; the words of each line of the answer, up to `end`: `what` is awaited for `whole` seconds."""
+        self._say(words)
+        for line in self._answer_lines(self._wait(what, whole)):
+            if line == Reply.ALIVE:
+                self._skip()
+            else:
+                yield line.split()
+
+    def commit(self, names: Iterable[tuple[str, Iterable[str]]], kept: Iterable[tuple[str, str]] = ()) -> None:
+        """Give images, by ID or throw-away name, their names, and drop the throw-away ones.
+
+        `kept` are pairs of an image ID and a name for the way back, which is given first.
+        """
+        keeping = [(Verb.KEEP, image, name) for image, name in kept]
+        self._say(*keeping, *((Verb.TAG, image, name) for image, wanted in names for name in wanted), (Verb.DONE,))
         if (line := self._answer("its engine to give the names", limits.NAMED)) != Reply.DONE:
             raise ConnectError(f"{self.target} says {cut(line, 200)!r} where 'done' should stand")
         self._over.set()
@@ -280,7 +280,7 @@ class Conversation:
         self._patience.look(f"it has taken nothing, after {self._gone} bytes,")
         try:
             while self._conduit.answered and not self._early:
-                line = self._read(_Wait("its answer", limits.LAST_WORDS, limits.LAST_WORDS))
+                line = self._read(Wait("its answer", limits.LAST_WORDS, limits.LAST_WORDS))
                 if line.split()[:1] in ([Reply.LOADED], [Reply.END]):
                     self._early = line
                 else:
@@ -313,7 +313,7 @@ class Conversation:
 
     def _last_word(self, error: LayerferryError) -> LayerferryError:
         """What the target said before it hung up tells more than a broken pipe: its verdict, if it gave one."""
-        last, wait = "", _Wait("its last word", limits.LAST_WORDS, limits.LAST_WORDS)
+        last, wait = "", Wait("its last word", limits.LAST_WORDS, limits.LAST_WORDS)
         with contextlib.suppress(ConnectError, TargetError):
             for _ in range(limits.LAST_WORDS_LINES):
                 line = self._conduit.read_line(wait.left)
@@ -325,7 +325,7 @@ class Conversation:
             error.hint = _before(last)
         return error
 
-    def _read(self, wait: _Wait, noise: Sequence[str] = ()) -> str:
+    def _read(self, wait: Wait, noise: Sequence[str] = ()) -> str:
         try:
             line = self._line(wait)
         except TargetError as error:
@@ -336,16 +336,16 @@ class Conversation:
             raise verdict(self.target, line)
         return line
 
-    def _line(self, wait: _Wait) -> str:
+    def _line(self, wait: Wait) -> str:
         """The next line. The user hears on what we wait, again and again."""
-        until = _now() + wait.left
+        until = now() + wait.left
         while True:
             self._patience.look(f"waiting for {wait.what}")
             soon = _LOOK if self._watch() else limits.ANSWER
             try:
-                line = self._conduit.read_line(max(0.0, min(until - _now(), self._patience.left, soon)))
+                line = self._conduit.read_line(max(0.0, min(until - now(), self._patience.left, soon)))
             except SilenceError:
-                if _now() < until:
+                if now() < until:
                     continue
                 raise wait.over(self.target) from None
             if line == Reply.ALIVE:
@@ -359,11 +359,11 @@ class Conversation:
             self._skip()
         return line
 
-    def _wait(self, what: str, whole: float) -> _Wait:
+    def _wait(self, what: str, whole: float) -> Wait:
         self._patience.moved()
-        return _Wait(what, self._silence(whole), whole)
+        return Wait(what, self._silence(whole), whole)
 
-    def _answer_lines(self, wait: _Wait, line: str = "") -> Iterator[str]:
+    def _answer_lines(self, wait: Wait, line: str = "") -> Iterator[str]:
         """The lines up to `end`; the first may have been read."""
         line = line or self._read(wait)
         while line != Reply.END:

@@ -10,6 +10,7 @@
     inventory       what is here of the images that the client asks for
     archive         its frames, its load, and whether the engine made of it what was sent
     names           which an image gets and loses
+    upkeep          what names stood for before, and images that are no longer needed; not always sent
     main            the verbs, the watch, the start
     patch, patching where layers are patched: what is sent with every push, and what goes when it is needed
     resuming        what is kept of large layers: it goes when there are some

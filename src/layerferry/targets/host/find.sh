@@ -139,7 +139,7 @@ greet() {
   say "accept $accept"
   say "layers $takes"
   [ -z "$patches" ] || say "patch$patches"
-  say 'capability alive idle login resume'
+  say "capability alive idle login resume$more"
   [ -z "$maker" ] || say "maker $maker"
 }
 

@@ -2,6 +2,7 @@
 
 import gzip
 import re
+from collections.abc import Sequence
 from functools import cache
 from importlib.resources import files
 
@@ -9,6 +10,8 @@ from importlib.resources import files
 PARTS = (
     "words", "cli", "api", "ctr", "nerdctl", "containerd", "find", "inventory", "archive", "patch", "names", "main",
 )  # fmt: skip
+#: What goes along, before the last part, where a push asks about the images that were there before.
+UPKEEP = ("upkeep",)
 #: What goes behind, where there is something to patch, or something large to send.
 PATCHING = "patching"
 RESUMING = "resuming"
@@ -31,23 +34,23 @@ _QUOTED = re.compile(r"""\\.|"|\$\((?!\()""", re.DOTALL)
 _TIGHT = frozenset({"||", "&&", ";;", "|", ";", "()", ""})
 
 
-def assembled() -> str:
-    """The whole script for people and shellcheck, with its comments."""
-    parts = (_PART.sub("", _read(f"{part}.sh"), count=1) for part in PARTS)
+def assembled(also: Sequence[str] = ()) -> str:
+    """The whole script for people and shellcheck, with its comments; `also` are parts that most pushes do without."""
+    parts = (_PART.sub("", _read(f"{part}.sh"), count=1) for part in (*PARTS[:-1], *also, PARTS[-1]))
     return _WHOLE + _INCLUDED.sub(lambda found: _tight(_read(found[1])), "\n".join(parts))
 
 
 @cache
-def script() -> bytes:
+def script(also: Sequence[str] = ()) -> bytes:
     """The script as it is sent: without comments, blank lines, indents and blanks that a shell does not need."""
-    text = _AWK.sub(lambda found: f"{found[1]}'{_program(found[2])}'", _tight(assembled()))
+    text = _AWK.sub(lambda found: f"{found[1]}'{_program(found[2])}'", _tight(assembled(also)))
     return f"{_squeezed(text)}\n".encode()
 
 
 @cache
-def packed() -> bytes:
+def packed(also: Sequence[str] = ()) -> bytes:
     """The script as it is sent through ssh: `gzip -dc` is everywhere, nearly."""
-    return gzip.compress(script(), 9, mtime=0)
+    return gzip.compress(script(also), 9, mtime=0)
 
 
 @cache

@@ -1,4 +1,4 @@
-# shellcheck shell=sh disable=SC2086,SC2154 # parts share variables, and $told is words
+# shellcheck shell=sh disable=SC2034,SC2086,SC2154 # parts share variables, and $told is words
 # What the other parts stand on: where programs are, how a line is said, and what a word of the client's must be like.
 # Whoever made a word that we read, it is looked at before it becomes a part of a URL or a command.
 export LC_ALL=C
@@ -11,6 +11,8 @@ for one in /share/*/.qpkg/container-station/bin; do PATH=$PATH:$one; done
 # Rootless docker's installer, Docker Desktop, OrbStack, Rancher Desktop, Nix.
 for one in bin .local/bin .docker/bin .orbstack/bin .rd/bin .nix-profile/bin; do PATH=$PATH:${HOME-}/$one; done
 set -f
+# Capabilities that a part adds which is not always sent.
+more=''
 
 say() { printf '%s\n' "$*"; }
 
