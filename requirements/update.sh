@@ -17,6 +17,6 @@ lock() { # lock FILE ARGUMENTS...
 
 lock requirements/run.txt pyproject.toml "$@"
 # The build backend is locked too, so that the tests install the package without a look at anything unlocked.
-printf 'hatchling>=1.26\neditables\n' | lock requirements/dev.txt pyproject.toml --group test --group lint - "$@"
+printf 'hatchling>=1.26\nhatch-fancy-pypi-readme>=25\neditables\n' | lock requirements/dev.txt pyproject.toml --group test --group lint - "$@"
 # What builds a release has nothing of what it builds. pip is there, since it fetches that.
 lock requirements/release.txt --group release --allow-unsafe "$@"

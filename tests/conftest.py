@@ -17,6 +17,7 @@ from typing import Any
 import pytest
 from hypothesis import settings
 
+sys.path.insert(0, str(Path(__file__).parents[1] / "release"))
 sys.path.insert(0, str(Path(__file__).parent))
 
 import fork_server

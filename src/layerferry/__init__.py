@@ -1,3 +1,3 @@
 """Moves container images to machines that are reached over SSH, and sends only what they lack."""
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"

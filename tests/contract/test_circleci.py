@@ -14,6 +14,9 @@ ROOT = Path(__file__).parents[2]
 PATH = ROOT / ".circleci/config.yml"
 CONFIG: Any = YAML(typ="safe").load(PATH.read_text(encoding="utf-8"))
 JOBS: Any = CONFIG["workflows"]["check"]["jobs"]
+RELEASE: Any = CONFIG["workflows"]["release"]["jobs"]
+
+STEPS = {"attach_workspace", "checkout", "persist_to_workspace", "run", "store_artifacts", "store_test_results"}
 
 
 def scripts() -> list[str]:
@@ -23,8 +26,8 @@ def scripts() -> list[str]:
     return [run if isinstance(run, str) else run["command"] for run in runs]
 
 
-def names() -> list[str]:
-    return [job if isinstance(job, str) else next(iter(job)) for job in JOBS]
+def names(jobs: Any = JOBS) -> list[str]:
+    return [job if isinstance(job, str) else next(iter(job)) for job in jobs]
 
 
 def test_circleci_takes_it() -> None:
@@ -34,12 +37,23 @@ def test_circleci_takes_it() -> None:
 
 
 def test_every_job_runs() -> None:
-    assert set(names()) == set(CONFIG["jobs"])
+    assert set(names()) | set(names(RELEASE)) == {*CONFIG["jobs"], "approval"}
 
 
-def test_what_a_job_waits_for_is_a_job() -> None:
-    required = {name for job in JOBS if isinstance(job, dict) for name in next(iter(job.values())).get("requires", [])}
-    assert required <= set(names())
+@pytest.mark.parametrize("jobs", [JOBS, RELEASE], ids=["check", "release"])
+def test_what_a_job_waits_for_is_a_job(jobs: Any) -> None:
+    required = {name for job in jobs if isinstance(job, dict) for name in next(iter(job.values())).get("requires", [])}
+    assert required <= set(names(jobs))
+
+
+def test_only_a_tag_is_released_and_only_what_was_tested_and_approved() -> None:
+    jobs = {name: job for entry in RELEASE for name, job in entry.items()}
+    assert {str(job["filters"]) for job in jobs.values()} == {
+        str({"branches": {"ignore": "/.*/"}, "tags": {"only": r"/v\d+\.\d+\.\d+/"}})
+    }
+    assert jobs["publish"]["requires"] == ["approval"]
+    assert {*jobs["approval"]["requires"], "approval", "publish"} == set(jobs)
+    assert [name for name, job in jobs.items() if "context" in job] == ["publish"]
 
 
 def test_every_executor_and_command_is_declared() -> None:
@@ -48,7 +62,7 @@ def test_every_executor_and_command_is_declared() -> None:
         assert (executor if isinstance(executor, str) else executor["name"]) in CONFIG["executors"]
         for step in job["steps"]:
             word = step if isinstance(step, str) else next(iter(step))
-            assert word in {"checkout", "run", "store_artifacts", "store_test_results", *CONFIG["commands"]}
+            assert word in STEPS | set(CONFIG["commands"])
 
 
 def test_it_lints_checks_types_and_tests_all_there_is() -> None:
@@ -79,6 +93,6 @@ def test_a_shell_understands_it(script: str) -> None:
 
 def test_every_file_that_it_runs_is_there() -> None:
     files = set(re.findall(r"\b(?:bash|sh) ([\w./-]+\.sh)\b", "\n".join(scripts())))
-    assert files == {"tests/run.sh", "ci-examples/demo.sh"}
+    assert files == {"tests/run.sh", "ci-examples/demo.sh", "release/build.sh"}
     for file in files:
         assert (ROOT / file).is_file(), file
