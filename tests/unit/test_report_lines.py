@@ -19,7 +19,7 @@ from layerferry.oci.manifest import parse_config
 from layerferry.oci.plan import Action, Inventory, Plan, plan
 from layerferry.report import JsonReport, PlainReport, document, lines, steps, widths
 from layerferry.report.terminal import TerminalReport
-from layerferry.result import Bytes, Result
+from layerferry.result import Bytes, NamedImage, Result
 
 IDS = [f"sha256:{number:064x}" for number in range(1, 60)]
 REGISTRY = Route("registry", "the daemon reaches 127.0.0.1:41873")
@@ -269,7 +269,8 @@ def test_json_is_as_its_schema_says() -> None:
     jsonschema.Draft202012Validator.check_schema(SCHEMA)
     failed = Result("app:1", "host", Route("none", "x"), error=TargetError("host: full", hint="Free some."))
     dry = done(planned(APP, 2), dry_run=True, image_id="", verified=False)
-    told = document([result(), failed, dry], 1.5)
+    kept = (NamedImage(IDS[1], ("docker.io/library/app:previous",)),)
+    told = document([result(), failed, dry, done(planned(APP, 2), kept=kept, pruned=kept)], 1.5)
     checked(told)
     assert told["results"][2]["bytes"]["sent"] is None
     assert told["results"][0]["layers"][1]["created_by"].startswith("RUN |1 V=1 /bin/sh -c apt-get update")
