@@ -5,6 +5,7 @@ import http.client
 import http.server
 import json
 import os
+import shutil
 import signal
 import socket
 import ssl
@@ -335,6 +336,44 @@ class TestFailure:
             pytest.fail("it opened")
         assert "LAYERFERRY_NGROK_INSTALL" in caught.value.hint
         world.assert_clean()
+
+    @pytest.mark.parametrize("install", [True, False])
+    def test_an_agent_that_is_too_old_is_replaced_where_that_is_allowed(
+        self, world: World, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, install: bool
+    ) -> None:
+        old = tmp_path / "ngrok"
+        old.write_text("#!/bin/sh\necho ngrok version 2.3.41\n")
+        old.chmod(0o755)
+
+        def download(path: str, **_: object) -> None:
+            Path(path).parent.mkdir()
+            shutil.copy(AGENT, path)
+
+        monkeypatch.setattr("pyngrok.installer.install_ngrok", download)
+        for name, value in world.env.items():
+            monkeypatch.setenv(name, value)
+        folder = tmp_path / "folder"
+        folder.mkdir()
+        order = {"token": TOKEN, "domain": "", "user": "layerferry", "password": "a-password-of-ours", "timeout": 20.0}
+        upstream = f"http://{world.upstream.address}"
+        agent = tunnel._Agent(
+            {**order, "agent": str(old), "install": install, "upstream": upstream, "folder": str(folder)}
+        )
+        try:
+            reply = agent.open()
+        finally:
+            agent.close()
+        assert reply.get("url", "").startswith("https://") is install, reply
+        assert install or "too old" in reply["detail"]
+
+    def test_a_quota_that_is_used_up_is_told_by_the_edge(self, world: World) -> None:
+        with world.knob(QUOTA="1").open() as opened:
+            assert edge_check.edge_trouble(opened.url, opened.credentials, world.tls) is None
+            ask(world, opened, "PATCH", iter([b"some bytes"]), Authorization=opened.credentials.header)
+            trouble = edge_check.edge_trouble(opened.url, opened.credentials, world.tls)
+        assert trouble is not None
+        assert "used up its bandwidth of this month (ERR_NGROK_725)" in trouble.message
+        assert "export route" in trouble.hint
 
     def test_without_any_token_the_service_is_not_even_asked(self, world: World) -> None:
         with pytest.raises(RouteError, match="4018"), world.open(token=None):

@@ -84,6 +84,13 @@ def test_all_mistakes_are_told_at_once_each_by_its_variable(monkeypatch: pytest.
     assert caught.value.exit_code == 2
 
 
+@pytest.mark.parametrize("word", ["none", "None", "null", "undefined"])
+def test_a_word_for_no_token_is_none_and_is_not_masked(monkeypatch: pytest.MonkeyPatch, word: str) -> None:
+    monkeypatch.setenv("NGROK_AUTHTOKEN", word)
+    chosen = settings.load()
+    assert (chosen.wants_ngrok, chosen.ngrok_token, chosen.known_secrets) == (False, "", ())
+
+
 @pytest.mark.parametrize(
     "name", ["LAYERFERRY_NGROK_AUTHTOKEN", "NGROK_AUTHTOKEN", "DOCKER_REGISTRY_NGROK", "LAYERFERRY_SSH_KEY"]
 )

@@ -157,6 +157,11 @@ def test_a_domain_is_taken(domain: str) -> None:
     assert settings.load({"ngrok_domain": domain}).ngrok_domain == domain
 
 
+@pytest.mark.parametrize("pasted", ["https://me.ngrok.app", "https://me.ngrok.app/", " me.ngrok.app"])
+def test_a_domain_as_the_address_bar_has_it_is_taken(pasted: str) -> None:
+    assert settings.load({"ngrok_domain": pasted}).ngrok_domain == "me.ngrok.app"
+
+
 def test_values_that_only_end_in_a_newline_are_taken() -> None:
     assert settings.load({"registry": "registry:5000\n", "ngrok_authtoken": "token\n"}).ngrok_token == "token"
 

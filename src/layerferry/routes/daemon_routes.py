@@ -24,6 +24,10 @@ _SLACK = 4 << 20
 _NEVER = 24 * 3600.0
 
 
+#: What is told of a daemon that nothing leads back from; `doctor` and the log have each address, and what came of it.
+_UNREACHED = "the daemon reaches no registry of this job"
+
+
 class DaemonRoutes:
     """What leads out of a daemon. `asked` is `auto` or a route's name.
 
@@ -57,6 +61,9 @@ class DaemonRoutes:
             self._reached = self._reach(reference)
         return self._reached
 
+    def tunnel_trouble(self) -> RouteError | None:
+        return self._reachability.trouble()
+
     def _reach(self, reference: str) -> Reached:
         if self.asked == "export":
             return Reached()
@@ -75,17 +82,18 @@ class DaemonRoutes:
         return Reached(trouble=trouble)
 
     def _reach_ours(self) -> Reached:
-        """What the user can mend is told, or else the first trouble."""
+        """What the user can mend is told, and else that there is no way."""
         trouble = mendable = ""
         for attempt in self._reachability.attempts():
             if attempt.endpoint:
                 self.endpoint = attempt.endpoint
                 return Reached("registry", attempt.endpoint.address)
-            told = f"the daemon does not reach {attempt.name.address} ({attempt.trouble})"
-            trouble = trouble or told
+            if attempt.name.forward and attempt.trouble:
+                trouble = trouble or f"{_UNREACHED}: {attempt.trouble}"
             if attempt.wants_tls and not mendable:
+                told = f"the daemon does not reach {attempt.name.address} ({attempt.trouble})"
                 mendable = f"{told}, so all of the image is read"
-        return Reached(trouble=mendable or trouble)
+        return Reached(trouble=mendable or trouble or _UNREACHED)
 
     def _reach_service(self) -> Reached:
         self.endpoint = self._reachability.service()
@@ -152,7 +160,7 @@ class RoutesOfImage:
         else:
             content, self._begun = self._begun or self._pushed(endpoint), None
             content.want(wanted, self._budget(plan, endpoint))
-        return Routed(content, partial(self._instead, route, spool))
+        return Routed(content, partial(self._explained, route), partial(self._instead, route, spool))
 
     def _pushed(self, endpoint: RegistryEndpoint) -> Pushed:
         repository = endpoint.registry.repository()
@@ -180,6 +188,11 @@ class RoutesOfImage:
         self._routes.emit(Warned(self._image.reference, warning))
         return self._export(rest, spool)
 
+    def _explained(self, route: Route, failure: SourceError) -> SourceError:
+        """Why a push failed. Of a tunnel that lets nothing through any more its edge knows more than the daemon."""
+        trouble = self._routes.tunnel_trouble() if route.name == "ngrok" else None
+        return SourceError(trouble.message, hint=trouble.hint) if trouble else failure
+
     def _export(self, wanted: frozenset[str], spool: Path) -> AbstractContextManager[Content]:
         def told(text: str) -> None:
             self._routes.emit(Stalled("the docker daemon", text))
@@ -193,10 +206,12 @@ class Routed:
     def __init__(
         self,
         pushed: "Pushed | routes.Served",
+        explained: Callable[[SourceError], SourceError],
         instead: Callable[[SourceError, frozenset[str]], AbstractContextManager[Content]],
     ) -> None:
         self._stack = ExitStack()
         self._pushed = pushed
+        self._explained = explained
         self._instead = instead
         self._other: Content | None = None
         self._failure = ""
@@ -211,7 +226,8 @@ class Routed:
     def blobs(self) -> Iterator[Blob]:
         try:
             yield from self._pushed.blobs()
-        except SourceError as failure:
+        except SourceError as failed:
+            failure = self._explained(failed)
             self._failure = failure.message
             self._other = self._stack.enter_context(self._instead(failure, frozenset(self._pushed.pending)))
         if self._other is not None:

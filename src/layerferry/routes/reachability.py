@@ -98,6 +98,7 @@ class Reachability:
         self._registries: dict[str, Registry] = {}
         #: The repository that the daemon is asked about, whose name nobody else knows, and whether it was asked for.
         self._awaited = ""
+        self._tunnel: ngrok_tunnel.Tunnel | None = None
         self._heard = False
         self._credentials = credentials or Credentials.generate()
         self._warn = warn
@@ -105,6 +106,10 @@ class Reachability:
 
     def close(self) -> None:
         self._stack.close()
+
+    def trouble(self) -> RouteError | None:
+        """What ngrok's edge says of the tunnel, where it lets nothing through any more."""
+        return ngrok_tunnel.edge_trouble(self._tunnel.url, self._credentials) if self._tunnel else None
 
     @property
     def has_ngrok(self) -> bool:
@@ -160,7 +165,7 @@ class Reachability:
                 "the route ngrok has no token", hint="Set LAYERFERRY_NGROK_AUTHTOKEN, or DOCKER_REGISTRY_NGROK=true."
             )
         registry = self._registry("127.0.0.1")
-        tunnel = self._stack.enter_context(
+        tunnel = self._tunnel = self._stack.enter_context(
             ngrok_tunnel.open_tunnel(
                 f"127.0.0.1:{registry.port}",
                 env=self._environ,
@@ -173,7 +178,7 @@ class Reachability:
         )
         endpoint = RegistryEndpoint("ngrok", registry, tunnel.host, self._credentials)
         if trouble := self._ask(endpoint):
-            raise RouteError(f"the daemon does not reach the tunnel: {trouble}")
+            raise self.trouble() or RouteError(f"the daemon does not reach the tunnel: {trouble}")
         return endpoint
 
     def _registry(self, host: str) -> Registry:

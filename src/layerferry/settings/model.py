@@ -97,6 +97,12 @@ class _Checks(BaseSettings):
     def _strip(cls, value: Any) -> Any:
         return value.strip() if isinstance(value, str) else value
 
+    @field_validator("ngrok_domain", mode="before", check_fields=False)
+    @classmethod
+    def _as_pasted(cls, value: Any) -> Any:
+        """A domain as the dashboard's address bar has it."""
+        return re.sub(r"^https?://([^/]*)/?$", r"\1", value.strip()) if isinstance(value, str) else value
+
     @field_validator("platform", check_fields=False)
     @classmethod
     def _platform(cls, value: str) -> str:

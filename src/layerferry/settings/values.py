@@ -12,6 +12,8 @@ from layerferry.oci.image import Platform
 PREFIX = "LAYERFERRY_"
 #: Seconds; the system's timers take not much more.
 _YEAR = 366 * 24 * 3600
+#: What stands where a pipeline has no secret.
+_NONE = frozenset({"none", "null", "nil", "undefined", "unset", "n/a", "-"})
 RouteName = Literal["auto", "registry", "ngrok", "export"]
 SWITCHES = {"true": True, "yes": True, "1": True, "on": True, "false": False, "no": False, "0": False, "off": False}
 
@@ -85,8 +87,8 @@ class Settings:
     @property
     def ngrok_token(self) -> str:
         """The token to use; empty where the agent's own configuration has it, or where there is no ngrok at all."""
-        older = self.docker_registry_ngrok or ""
-        return self.ngrok_authtoken or ("" if older.lower() in SWITCHES else older)
+        older = _given(self.docker_registry_ngrok)
+        return _given(self.ngrok_authtoken) or ("" if older.lower() in SWITCHES else older)
 
     @property
     def wants_ngrok(self) -> bool:
@@ -97,7 +99,12 @@ class Settings:
     def known_secrets(self) -> tuple[str, ...]:
         """The secret values, used or not, to be masked before anything else is written."""
         values = (getattr(self, field.name) for field in FIELDS if field.metadata["secret"])
-        return tuple(value for value in values if value and value.lower() not in SWITCHES)
+        return tuple(value for value in values if _given(value) and value.lower() not in SWITCHES)
+
+
+def _given(value: str | None) -> str:
+    """A secret's value; nothing where a pipeline has a word for none, which is not to be masked in every log."""
+    return "" if value is None or value.strip().lower() in _NONE else value
 
 
 FIELDS = dataclasses.fields(Settings)

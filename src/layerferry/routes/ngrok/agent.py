@@ -21,13 +21,26 @@ _LOOPBACK = ("127.0.0.1", "localhost", "::1")
 _HEAD = 4096
 
 
+#: Variables that name an agent.
+_NAMED = ("NGROK_PATH", "PYNGROK_NGROK_PATH")
+
+
+class OldAgentError(RouteError):
+    """The agent is one of the old service."""
+
+
+def is_named(env: Mapping[str, str]) -> bool:
+    """Whether the user names an agent."""
+    return any(env.get(name) for name in _NAMED)
+
+
 def find_agent(env: Mapping[str, str]) -> Path | None:
     """The agent that the user names, the first on PATH, or the one that pyngrok installed earlier; None without any.
 
     Raises `RouteError` when the named one cannot be run. pyngrok's own console script of the same name would download
     an agent, so it is passed over.
     """
-    for name in ("NGROK_PATH", "PYNGROK_NGROK_PATH"):
+    for name in _NAMED:
         if env.get(name):
             path = Path(env[name])
             if not _is_agent(path):
@@ -55,7 +68,7 @@ def parse_version(text: str) -> tuple[int, int]:
     match = re.search(r"(\d+)\.(\d+)", text)
     version = (int(match[1]), int(match[2])) if match else (0, 0)
     if version < _FIRST_SUPPORTED:
-        raise RouteError(
+        raise OldAgentError(
             "this ngrok agent is too old for ngrok",
             hint="Update it to version 3, or set LAYERFERRY_NGROK_INSTALL=true.",
         )

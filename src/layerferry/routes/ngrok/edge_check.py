@@ -64,6 +64,16 @@ def check_edge(
         raise explain(right.code, f"the registry behind it answers with HTTP {right.status}")
 
 
+def edge_trouble(url: str, credentials: Credentials, tls: ssl.SSLContext | None = None) -> RouteError | None:
+    """The error for which ngrok's edge lets nothing through any more, such as a quota; None where it names none."""
+    context = tls or ssl.create_default_context()
+    try:
+        code = _ask(url, credentials, context, time.monotonic() + _ONE_REQUEST).code
+    except (OSError, http.client.HTTPException):
+        return None
+    return explain(code) if code else None
+
+
 def _judged(reply: _Reply, what: str) -> RouteError:
     """The error for an answer that is no 401: the edge counts as open, unless it plainly refuses."""
     if reply.code or reply.status >= HTTPStatus.BAD_REQUEST:

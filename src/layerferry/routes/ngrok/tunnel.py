@@ -7,7 +7,6 @@ Secrets go to it through that pipe, to the agent through a private file, and now
 """
 
 import contextlib
-import errno
 import http.client
 import json
 import logging
@@ -36,6 +35,7 @@ from layerferry.embedded_registry.credentials import Credentials
 from layerferry.errors import RouteError
 from layerferry.oci.documents import Document
 from layerferry.routes.ngrok import agent as ngrok_agent
+from layerferry.routes.ngrok.agent_api import LARGEST_REPLY, BoundedHandler
 from layerferry.routes.ngrok.edge_check import check_edge
 from layerferry.routes.ngrok.failures import ADVICE, explain, find_code
 from layerferry.streams import keep_pipes
@@ -47,7 +47,6 @@ DOWNLOAD_TIMEOUT = 120.0
 #: Seconds for the agent to log off from the service; a domain stays taken for a while if it does not.
 _LOGGING_OFF = 3.0
 _CLOSING = 3 * _LOGGING_OFF
-_LARGEST_REPLY = 1 << 16
 #: The word that `__main__` knows, out of an archive: there the module path alone does not find all modules.
 KEEP = "keep-tunnel"
 #: With our own module path, whatever it is made of; -P keeps the current folder out of it.
@@ -56,6 +55,8 @@ _START = "import sys; sys.path[:] = sys.argv[1:]; from layerferry.routes.ngrok.t
 _DIGITS = re.compile(r"[0-9]{0,6}")
 #: An address that can stand before an image's name: nothing but a host, and a port.
 _ADDRESS = re.compile(r"https?://(?=.{1,253}\Z)[A-Za-z0-9](?:[A-Za-z0-9.-]*[A-Za-z0-9])?(?::[0-9]{1,5})?")
+#: ngrok's codes for an agent that it does not take any more.
+_TOO_OLD = frozenset({"120", "121"})
 _UNKNOWN_FORM = frozenset({400, 404, 405, 415, 422})
 
 
@@ -84,14 +85,16 @@ def open_tunnel(
     """Open a tunnel to `upstream` (host:port, plain HTTP), and close it when the block ends.
 
     Without a `token` the agent's own configuration has it. `own_realm` is the realm of the registry behind, if that
-    asks for credentials itself. The agent is downloaded only with `install`. `tls` verifies the edge in place of the
-    system's certificates. Raises `RouteError` with advice; then nothing is left of the tunnel either.
+    asks for credentials itself. The agent is downloaded only with `install`, then also where the one that is here, and
+    which the user does not name, is too old. `tls` verifies the edge in place of the system's certificates. Raises
+    `RouteError` with advice; then nothing is left of the tunnel either.
     """
     agent = _agent_path(env, install=install)
     credentials = credentials or Credentials.generate()
     token = token or env.get("NGROK_AUTHTOKEN", "")
     order = {
         "agent": agent,
+        "install": install and not ngrok_agent.is_named(env),
         "token": token,
         "upstream": f"http://{upstream}",
         "domain": domain,
@@ -103,7 +106,7 @@ def open_tunnel(
         folder = stack.enter_context(TemporaryFolder(error=RouteError))
         keeper = _Keeper(ngrok_agent.agent_environment(env, secrets=(token,), folder=Path(folder)))
         stack.callback(keeper.close)
-        url = keeper.open({**order, "folder": folder}, timeout if agent else timeout + DOWNLOAD_TIMEOUT)
+        url = keeper.open({**order, "folder": folder}, timeout + (2 * DOWNLOAD_TIMEOUT if install else 0))
         check_edge(url, credentials, own_realm=own_realm, tls=tls, timeout=timeout)
         yield Tunnel(url, urlsplit(url).netloc, credentials)
 
@@ -174,7 +177,7 @@ class _Keeper:
     def _read_line(self, deadline: float) -> bytes | None:
         """A line of the keeper's; what it wrote if it ended before, None when the time is up."""
         data = b""
-        while b"\n" not in data and len(data) < _LARGEST_REPLY:
+        while b"\n" not in data and len(data) < LARGEST_REPLY:
             chunk = self._read(deadline)
             if chunk is None:
                 return None
@@ -190,7 +193,7 @@ class _Keeper:
             selector.register(self._process.stdout, selectors.EVENT_READ)
             if not selector.select(max(deadline - time.monotonic(), 0)):
                 return None
-        return os.read(self._process.stdout.fileno(), _LARGEST_REPLY)
+        return os.read(self._process.stdout.fileno(), LARGEST_REPLY)
 
 
 def read_reply(line: bytes) -> str:
@@ -198,7 +201,7 @@ def read_reply(line: bytes) -> str:
     if not line:
         raise explain("")
     try:
-        reply = Document.parse(line, "the answer of ngrok's agent", most=_LARGEST_REPLY, error=RouteError)
+        reply = Document.parse(line, "the answer of ngrok's agent", most=LARGEST_REPLY, error=RouteError)
         url, code, detail = reply.text("url", ""), reply.text("code", ""), reply.text("detail", "")
         if url and not _ADDRESS.fullmatch(url):
             raise reply.damaged("its address is none of a tunnel")
@@ -207,27 +210,6 @@ def read_reply(line: bytes) -> str:
     if not url:
         raise explain(code if _DIGITS.fullmatch(code) else "", detail)
     return url
-
-
-class _Answer(http.client.HTTPResponse):
-    """A response of the agent's, bounded, since pyngrok reads it whole."""
-
-    def read(self, amt: int | None = None) -> bytes:
-        data = super().read(_LARGEST_REPLY if amt is None else amt)
-        if len(data) >= _LARGEST_REPLY:
-            raise OSError(errno.EMSGSIZE, "its agent answers without end")
-        return data
-
-
-class _Connection(http.client.HTTPConnection):
-    response_class = _Answer
-
-
-class BoundedHandler(urllib.request.HTTPHandler):
-    """The handler for the agent's API, which is plain HTTP; a download is not, and is not bounded."""
-
-    def http_open(self, req: urllib.request.Request) -> http.client.HTTPResponse:
-        return self.do_open(_Connection, req)
 
 
 def keep() -> None:
@@ -301,9 +283,20 @@ class _Agent:
         self._config.api_key = None
         self._token: str = order["token"]
         self._url = ""
+        self._is_old = False
 
     def open(self) -> dict[str, str]:
         """The answer to the order: `url`, or a `code` of ngrok's and a `detail` without secrets."""
+        reply = self._try()
+        if self._order["install"] and self._order["agent"] and (self._is_old or reply.get("code") in _TOO_OLD):
+            with contextlib.suppress(Exception):
+                self._process.kill_process(self._config.ngrok_path)
+            self._config.ngrok_path = str(self._folder / "bin" / "ngrok")
+            self._order = {**self._order, "agent": ""}
+            reply = self._try()
+        return reply
+
+    def _try(self) -> dict[str, str]:
         from pyngrok.exception import PyngrokError, PyngrokNgrokHTTPError  # noqa: PLC0415
 
         try:
@@ -313,6 +306,7 @@ class _Agent:
         except PyngrokError as error:
             return self._failure(str(error), getattr(error, "ngrok_error", None) or str(error))
         except RouteError as error:
+            self._is_old = isinstance(error, ngrok_agent.OldAgentError)
             return {"code": find_code(error.message), "detail": f"{error.message}. {error.hint}"}
         except (OSError, subprocess.SubprocessError, http.client.HTTPException) as error:
             return self._failure("", getattr(error, "strerror", None) or type(error).__name__)
