@@ -11,12 +11,14 @@ import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from io import BufferedReader
+from itertools import zip_longest
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 from layerferry.chunks import CHUNK, ChunkReader, Hashed
 from layerferry.disk import KeptFile
 from layerferry.errors import TargetError
+from layerferry.oci import limits
 from layerferry.patch import target_program as program
 from layerferry.patch.tar_segments import Segment, segments
 
@@ -27,6 +29,8 @@ _WORTHWHILE = 256
 #: Its pieces are asked for where its blocks leave so many bytes of it to be sent, and more than a third: then something
 #: has moved in it. Elsewhere the digests of pieces, 1.4 bytes of a hundred, cost more than they find.
 _MOVED = 4 << 10
+#: Bytes of the largest of which they are: in a file of so many there are 100,000, which take 20 MB to look them up.
+_SEARCHED = 64 << 20
 
 #: Asks the target for the `blocks` or the `pieces` of its files: zlib of the paths, separated by NUL, and its answer.
 Ask = Callable[[str, bytes], bytes]
@@ -152,11 +156,12 @@ class Recipe:
                 number = answer.number() - 1
                 if number < 0:
                     continue
-                size, new = answer.number(), _content(kept, part)
+                size = answer.number()
                 if what == "blocks":
-                    parts = _blocks(new, part.start, number, answer.blocks(size))
+                    new = program.Large(kept, part.size, part.start) if part.size > _SMALL else _content(kept, part)
+                    parts = _blocks(new, part.start, number, size, answer.blocks(size))
                 else:
-                    parts = _pieces(new, part.start, number, answer.pieces(size))
+                    parts = _pieces(_content(kept, part), part.start, number, answer.pieces(size))
                 better = _merged(parts)
                 if part.start not in found or _kept(better) < _kept(found[part.start]):
                     found[part.start] = better
@@ -186,7 +191,7 @@ class Recipe:
 
 
 def _content(kept: IO[bytes], part: _Unknown) -> memoryview:
-    """A file that is kept; of a large one no more is in memory than is looked at."""
+    """A file that is kept."""
     if part.size <= _SMALL:
         kept.seek(part.start)
         return memoryview(kept.read(part.size))
@@ -210,7 +215,7 @@ def _kept(parts: Iterable[object]) -> int:
 
 
 def _is_moved(part: _Unknown, found: list[_Part] | None) -> bool:
-    return found is not None and _kept(found) > max(_MOVED, part.size // 3)
+    return found is not None and part.size <= _SEARCHED and _kept(found) > max(_MOVED, part.size // 3)
 
 
 def _merged(parts: Iterable[_Part]) -> list[_Part]:
@@ -225,10 +230,23 @@ def _merged(parts: Iterable[_Part]) -> list[_Part]:
     return merged
 
 
-def _blocks(data: memoryview, kept: int, number: int, old: Mapping[int, tuple[int, bytes]]) -> Iterator[_Part]:
-    """The blocks of a file that are the same at the same place of the old one."""
-    for start, end in program.blocks(len(data)):
-        if old.get(start) == (end, program.digest(data[start:end])):
+def _count(size: int) -> int:
+    """How many blocks a file of `size` bytes has: as `program.blocks` gives them."""
+    end = program.FIRST
+    found = 1 if size else 0
+    while end < size and end < program.LONGEST:
+        end, found = end * 2, found + 1
+    return found + max(0, -(-(size - end) // program.LONGEST))
+
+
+def _blocks(data: Any, kept: int, number: int, size: int, digests: bytes) -> Iterator[_Part]:
+    """The blocks of a file that are the same at the same place of the old one, which has `size` bytes."""
+    for index, (new, old) in enumerate(zip_longest(program.blocks(len(data)), program.blocks(size))):
+        if new is None:
+            return
+        start, end = new
+        told = digests[index * program.SHORT : (index + 1) * program.SHORT]
+        if new == old and told == program.digest(data[start:end]):
             yield _Part(start, end - start, number)
         else:
             yield _Part(kept + start, end - start)
@@ -264,8 +282,11 @@ class _Told:
         except ValueError:
             raise TargetError("the target's answer about its files is none") from None
 
-    def blocks(self, size: int) -> dict[int, tuple[int, bytes]]:
-        return {start: (end, self.take(program.SHORT)) for start, end in program.blocks(size)}
+    def blocks(self, size: int) -> bytes:
+        """The digests of all."""
+        if size > limits.SIZE:
+            raise TargetError("the target's answer about its files is none")
+        return self.take(program.SHORT * _count(size))
 
     def pieces(self, size: int) -> dict[bytes, tuple[int, int]]:
         count = self.number()

@@ -132,16 +132,38 @@ def exported(descriptor: int) -> "list[tuple[bytes, Any]]":
     return found
 
 
+class Large:
+    """The bytes of a large file, or of a part of one: no more is in memory than is looked at."""
+
+    def __init__(self, file: Any, size: int, start: int = 0) -> None:
+        self.file = file
+        self.size = size
+        self.start = start
+
+    def __len__(self) -> int:
+        return self.size
+
+    def __getitem__(self, part: slice) -> bytes:
+        return os.pread(self.file.fileno(), part.stop - part.start, self.start + part.start)
+
+
 def content(place: Any) -> Any:
-    """The bytes of a file: of a large one no more is in memory than is looked at."""
+    """The bytes of a file."""
     if isinstance(place, memoryview):
         return place
-    if not isinstance(place, bytes):
-        return place.read()
-    with open(place, "rb") as file:
-        if os.fstat(file.fileno()).st_size > CHUNK:
-            return memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
-        return memoryview(file.read())
+    file = open(place, "rb") if isinstance(place, bytes) else place.open()  # noqa: SIM115 - one that is large stays open
+    size = os.fstat(file.fileno()).st_size
+    if size > CHUNK:
+        return Large(file, size)
+    with file:
+        return file.read()
+
+
+def whole_digest(data: Any) -> bytes:
+    whole = hashlib.blake2b(digest_size=DIGEST)
+    for start in range(0, len(data), CHUNK):
+        whole.update(data[start : min(start + CHUNK, len(data))])
+    return whole.digest()
 
 
 def lines(parts: "Iterable[bytes]") -> "Iterator[bytes]":
@@ -167,7 +189,7 @@ def sign(here: "list[tuple[bytes, Any]]") -> "Iterator[bytes]":
     """The digest of each file; zeros for one that may not be read."""
     for _, place in here:
         try:
-            yield hashlib.blake2b(content(place), digest_size=DIGEST).digest()
+            yield whole_digest(content(place))
         except OSError:
             yield bytes(DIGEST)
 
@@ -186,6 +208,8 @@ def parts(here: "list[tuple[bytes, Any]]", names: "Iterable[bytes]", by: str) ->
             continue
         yield varint(place + 1) + varint(len(data))
         if by == "pieces":
+            if isinstance(data, Large):
+                data = memoryview(mmap.mmap(data.file.fileno(), 0, access=mmap.ACCESS_READ))
             found = list(pieces(data))
             yield varint(len(found)) + b"".join(varint(end - start) for start, end in found)
         else:

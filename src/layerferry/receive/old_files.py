@@ -8,7 +8,6 @@ circles; what it makes is counted as an archive is, and its steps are bounded by
 
 import base64
 import errno
-import mmap
 import os
 import stat
 import tempfile
@@ -147,16 +146,17 @@ class OldFile:
     def __init__(self, path: bytes) -> None:
         self._path = path
 
-    def read(self) -> Any:
-        """Its bytes: of a large one no more is in memory than is looked at. Raises `OSError`."""
-        descriptor = os.open(self._path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
-        with os.fdopen(descriptor, "rb") as file:
-            status = os.fstat(descriptor)
-            if not stat.S_ISREG(status.st_mode) or os.readlink(f"/proc/self/fd/{descriptor}".encode()) != self._path:  # noqa: PTH115 - bytes
-                raise OSError(errno.ESTALE, "an old file is another one now")
-            if status.st_size > program.CHUNK:
-                return memoryview(mmap.mmap(descriptor, 0, access=mmap.ACCESS_READ))
-            return memoryview(file.read())
+    def open(self) -> IO[bytes]:
+        """Open it. Raises `OSError`."""
+        file = os.fdopen(os.open(self._path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC), "rb")
+        if self._is(file.fileno()):
+            return file
+        file.close()
+        raise OSError(errno.ESTALE, "an old file is another one now")
+
+    def _is(self, descriptor: int) -> bool:
+        here = os.readlink(f"/proc/self/fd/{descriptor}".encode())  # noqa: PTH115 - a path in bytes
+        return stat.S_ISREG(os.fstat(descriptor).st_mode) and here == self._path
 
     @property
     def size(self) -> int:
