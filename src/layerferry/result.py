@@ -41,6 +41,14 @@ class NamedImage:
 
 
 @dataclass(frozen=True, slots=True)
+class WireEstimate:
+    """What a dry run expects: bytes on the wire, and the seconds that these take, where the line was measured."""
+
+    bytes: int
+    seconds: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Result:
     """The result of one image on one target.
 
@@ -66,6 +74,9 @@ class Result:
     dry_run: bool = False
     kept: tuple[NamedImage, ...] = ()
     pruned: tuple[NamedImage, ...] = ()
+    #: Of a dry run: what would go on the wire, and what the names stand for there; None where that is not known.
+    estimate: WireEstimate | None = None
+    before: tuple[NamedImage, ...] | None = None
 
     def to_json(self) -> dict[str, Any]:
         error = self.error
@@ -75,6 +86,8 @@ class Result:
             "names": list(self.names),
             "platform": self.platform,
             "dry_run": self.dry_run,
+            "estimate": self._estimate(),
+            "before": [image.to_json() for image in self.before or ()],
             "route": {"name": self.route.name, "reason": self.route.reason},
             "engine": self.engine,
             "layers": [
@@ -105,6 +118,12 @@ class Result:
             if error is None
             else {"message": error.message, "hint": error.hint, "exit_code": error.exit_code},
         }
+
+    def _estimate(self) -> dict[str, Any] | None:
+        if self.estimate is None:
+            return None
+        seconds = self.estimate.seconds
+        return {"bytes": self.estimate.bytes, "seconds": None if seconds is None else round(seconds, 1)}
 
 
 def failures(results: Sequence[Result]) -> dict[LayerferryError, Result]:

@@ -18,9 +18,9 @@ from hostile.serving import Answering, Playing, Reply, Request, answer, serving
 from layerferry.oci.image import MEDIA_TYPE_CONFIG, MEDIA_TYPE_LAYER_GZIP, MEDIA_TYPE_MANIFEST, digest_of
 from packed import Picture
 
-#: Modules of ours, packages included; three of them are the command line's, four (some 3 ms) those of a progress that
-#: is true: push.progress, and activity, rate and widths of the report.
-MOST = 101
+#: Modules of ours, packages included; three of them are the command line's, five (some 3 ms) those of a progress that
+#: is true, and of layers: push.progress, and activity, rate, steps and widths of the report.
+MOST = 102
 #: What other pushes, and other commands, are made of.
 NEEDLESS = (
     "layerferry.ci.dialects",

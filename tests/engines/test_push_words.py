@@ -136,20 +136,18 @@ def test_a_dry_run_shows_the_plan_and_changes_nothing(scene: Scene) -> None:
 def test_json_is_the_documented_object_and_nothing_else(scene: Scene) -> None:
     scene.load([scene.layer(70_000)])
     run = scene.push(APP)
-    assert list(run.json) == ["results", "seconds"]
+    assert list(run.json) == ["version", "results", "seconds"]
     result = run.result
-    assert list(result) == [
-        *("image", "target", "route", "engine", "layers", "bytes", "sizes", "seconds"),
-        *("image_id", "verified", "error"),
-    ]
+    told = "image target names platform dry_run estimate before route engine layers bytes sizes seconds image_id"
+    assert list(result) == [*told.split(), "verified", "kept", "pruned", "error"]
     assert (result["image"], result["target"]) == (APP, scene.target.ssh_alias)
     assert list(result["route"]) == ["name", "reason"]
     assert result["engine"].startswith("docker 28.")
     (layer,) = result["layers"]
-    assert list(layer) == ["diff_id", "size", "action", "reason"]
+    assert list(layer) == ["diff_id", "size", "action", "bytes", "reason", "created_by"]
     assert [layer["diff_id"]] == scene.source.diff_ids(APP)
     assert abs(layer["size"] - 70_000) < 10_000
-    assert list(result["bytes"]) == ["image", "delta", "sent", "received"]
+    assert list(result["bytes"]) == ["image", "delta", "sent", "received", "resumed"]
     assert 70_000 < result["bytes"]["sent"] < 200_000
     assert 0 < result["seconds"] <= run.json["seconds"] + 0.001
     assert run.stderr == ""

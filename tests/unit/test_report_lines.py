@@ -14,12 +14,13 @@ from rich.console import Console
 from layerferry.errors import ConnectError, TargetError
 from layerferry.events import Connecting, Greeted, Loading, Planned, Sending, Warned
 from layerferry.oci.content import Route
-from layerferry.oci.image import Image, Layer, Platform
+from layerferry.oci.image import MEDIA_TYPE_LAYER_GZIP, Descriptor, Image, Layer, Platform
 from layerferry.oci.manifest import parse_config
 from layerferry.oci.plan import Action, Inventory, Plan, plan
+from layerferry.push.progress import wire_bytes
 from layerferry.report import JsonReport, PlainReport, document, lines, steps, widths
 from layerferry.report.terminal import TerminalReport
-from layerferry.result import Bytes, NamedImage, Result
+from layerferry.result import Bytes, NamedImage, Result, WireEstimate
 
 IDS = [f"sha256:{number:064x}" for number in range(1, 60)]
 REGISTRY = Route("registry", "the daemon reaches 127.0.0.1:41873")
@@ -268,11 +269,23 @@ def checked(told: Mapping[str, Any]) -> None:
 def test_json_is_as_its_schema_says() -> None:
     jsonschema.Draft202012Validator.check_schema(SCHEMA)
     failed = Result("app:1", "host", Route("none", "x"), error=TargetError("host: full", hint="Free some."))
-    dry = done(planned(APP, 2), dry_run=True, image_id="", verified=False)
+    dry = done(planned(APP, 2), dry_run=True, image_id="", verified=False, estimate=WireEstimate(9_000_000, 60.04))
     kept = (NamedImage(IDS[1], ("docker.io/library/app:previous",)),)
     told = document([result(), failed, dry, done(planned(APP, 2), kept=kept, pruned=kept)], 1.5)
     checked(told)
     assert told["results"][2]["bytes"]["sent"] is None
+    assert [one["estimate"] for one in told["results"]] == [None, None, {"bytes": 9_000_000, "seconds": 60.0}, None]
+    assert [line for _, line in lines.outcome(dry)][-2:] == [
+        "some 9.0 MB would go on the wire; 60 s at 149.9 kB/s, as the line carries now",
+        "dry run: nothing was sent, app:2 stays as it is",
+    ]
+    there = replace(dry, before=(NamedImage(IDS[3], dry.names),))
+    assert [line for _, line in lines.outcome(there)][
+        -1
+    ] == f"dry run: nothing was sent, app:2 stays {lines.short(IDS[3])}"
+    checked(document([there], 1))
+    none = replace(dry, before=())
+    assert [line for _, line in lines.outcome(none)][-1] == "dry run: nothing was sent, there is no app:2 on prod now"
     assert told["results"][0]["layers"][1]["created_by"].startswith("RUN |1 V=1 /bin/sh -c apt-get update")
     out = io.StringIO()
     JsonReport(out).finish([dry], 1)
@@ -285,6 +298,14 @@ def test_a_field_that_is_missing_or_not_described_is_found() -> None:
     for wrong in wrongs:
         with pytest.raises(jsonschema.ValidationError):
             checked(wrong)
+
+
+def test_what_a_source_holds_compressed_counts_as_that() -> None:
+    made = planned(APP, 2)
+    held = {APP.layers[2].diff_id: Descriptor(MEDIA_TYPE_LAYER_GZIP, IDS[9], 90_000_000)}
+    assert wire_bytes(made, {}) == round(283_610_200 * 0.4)
+    assert wire_bytes(made, held) == 90_000_000 + round(10_200 * 0.4)
+    assert wire_bytes(planned(APP, 4), held) == 0
 
 
 # Histories.

@@ -17,8 +17,9 @@ from layerferry.oci.content import Route, Summary
 from layerferry.oci.image import Image
 from layerferry.oci.manifest import SeveralPlatformsError
 from layerferry.oci.plan import Plan
+from layerferry.push.progress import wire_bytes
 from layerferry.push.request import NO_ROUTE, Options, Wanted, nameless
-from layerferry.result import Bytes, NamedImage, Result
+from layerferry.result import Bytes, NamedImage, Result, WireEstimate
 from layerferry.sources import Source, SourceImage
 
 
@@ -42,6 +43,8 @@ class Item:
     image_id: str = ""
     summary: Summary | None = None
     sent: int = 0
+    estimate: WireEstimate | None = None
+    before: tuple[NamedImage, ...] | None = None
     #: Bytes of the layers that were there from an earlier try.
     resumed: int = 0
     kept: tuple[NamedImage, ...] = ()
@@ -66,6 +69,12 @@ class Destination(Protocol):
 
     def plan(self, wanted: Sequence[Wanted], candidates: Sequence[Sequence[SourceImage]]) -> list[Item]:
         """Take, of each image, the one that suits the target, and tell from what is there what has to be sent."""
+
+    def resolve(self, items: Sequence[Item]) -> None:
+        """Tell each item, for a dry run, what its names stand for there now, where that is to be had."""
+
+    def rate(self) -> float | None:
+        """Bytes a second that the line to the target carries, for a dry run; None where that is not to be measured."""
 
     def deliver(self, items: Sequence[Item]) -> None:
         """Fetch and send what is missing, verify it, give the names. Tells each item what came of it."""
@@ -106,7 +115,10 @@ class Delivery:
                 if not item.present:
                     item.route = item.source.choose(item.plan)
                 self.emit(Planned(greeted.target, item.plan, item.route))
-            if not self.options.dry_run:
+            if self.options.dry_run:
+                destination.resolve(items)
+                _estimate(items, destination.rate)
+            else:
                 destination.deliver(items)
             if self.options.prune is not None:
                 destination.prune(items)
@@ -145,6 +157,8 @@ class Delivery:
             dry_run=self.options.dry_run,
             kept=item.kept,
             pruned=item.pruned,
+            estimate=item.estimate,
+            before=item.before,
         )
 
 
@@ -155,3 +169,11 @@ def _share(items: Sequence[Item]) -> None:
         if not item.present:
             item.plan = item.plan.after(before)
             before.append(item.plan)
+
+
+def _estimate(items: Sequence[Item], rate: Callable[[], float | None]) -> None:
+    """Tell, of each image, what would go on the wire. The line is only measured where something would."""
+    expected = [0 if item.present else wire_bytes(item.plan, item.source.held) for item in items]
+    carried = rate() if any(expected) else None
+    for item, count in zip(items, expected, strict=True):
+        item.estimate = WireEstimate(count, count / carried if carried else None)

@@ -1,13 +1,14 @@
 """How far an archive is on its way: bytes that have left this machine, of an estimate of what they will be."""
 
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 
 from layerferry.compression.stream import Flow
 from layerferry.events import SENDING_EVERY, Emit, Loading, Sending
 from layerferry.oci.content import Blob, Content, Summary
 from layerferry.oci.delta_archive import ArchivedImage
+from layerferry.oci.image import Descriptor
 from layerferry.oci.plan import Action, Plan
 from layerferry.targets.conduit import Conduit
 
@@ -17,6 +18,18 @@ PRIOR = 0.4
 _PRIOR_WEIGHT = 512 << 10
 #: Bytes of layers from which on it is looked at what ssh still holds. Fewer have gone before anybody reads a line.
 _WORTH_MEASURING = 1 << 20
+
+
+def wire_bytes(plan: Plan, held: Mapping[str, Descriptor]) -> int:
+    """Bytes that a plan will send, some: of a layer that its source holds compressed as many as that has."""
+    total = 0.0
+    for step in {step.layer.diff_id: step for step in plan.steps if step.lacking}.values():
+        blob = held.get(step.layer.diff_id)
+        if blob is not None and blob.is_compressed:
+            total += blob.size
+        else:
+            total += step.lacking * (1 if step.layer.packed else PRIOR)
+    return round(total)
 
 
 class Progress:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from layerferry import log
 from layerferry.chunks import LAYER_BZIP2, LAYER_XZ
 from layerferry.compression.stream import Method, compress
-from layerferry.errors import ArchiveError, PatchError, ResumeError, TargetError, VerificationError
+from layerferry.errors import ArchiveError, LayerferryError, PatchError, ResumeError, TargetError, VerificationError
 from layerferry.events import Emit, Greeted, Stalled, Warned
 from layerferry.oci.content import WORTH_KEEPING, Piece
 from layerferry.oci.delta_archive import Archive, ArchiveBytes, ArchivedImage, Manifest
@@ -19,9 +19,11 @@ from layerferry.oci.image import MEDIA_TYPE_LAYER_ZSTD, Image, Platform
 from layerferry.oci.manifest import pick
 from layerferry.oci.plan import complete, plan, whole
 from layerferry.oci.store_kind import StoreKind
+from layerferry.protocol import Capability
 from layerferry.push.delivery import Item
 from layerferry.push.progress import Progress
 from layerferry.push.request import Options, Wanted
+from layerferry.result import NamedImage
 from layerferry.sources import SourceImage
 from layerferry.sources.unpacked import Unpacked
 from layerferry.targets.address import Target
@@ -130,6 +132,27 @@ class HostDestination:
                 f"{image.reference} is for {image.platform}, {self._target} runs {platform}",
                 hint="Build it for the target's platform, or say --allow-platform-mismatch.",
             )
+
+    def resolve(self, items: Sequence[Item]) -> None:
+        if not self._conversation.takes(Capability.NAMES):
+            return
+        from layerferry.targets.named_images import resolve
+
+        there = resolve(self._conversation, [name for item in items for name in item.names])
+        for item in items:
+            ids = dict.fromkeys(there[name] for name in item.names if name in there)
+            item.before = tuple(
+                NamedImage(one, tuple(name for name in item.names if there.get(name) == one)) for one in ids
+            )
+
+    def rate(self) -> float | None:
+        if not (self._conduit.is_ssh and self._conversation.takes_any_line):
+            return None
+        from layerferry.targets.line_rate import line_rate
+
+        with contextlib.suppress(LayerferryError):  # who hangs up on it has answered all that a dry run asks
+            return line_rate(self._conduit)
+        return None
 
     def deliver(self, items: Sequence[Item]) -> None:
         """One archive holds all that is missing. What it was loaded as is verified before any name is given."""

@@ -105,6 +105,11 @@ class RegistryDestination:
         same = found.same.manifest if found.same else None
         return Item(wanted, source, _planned(source.image, found), tagged, present=same is not None, manifest=same)
 
+    def resolve(self, items: Sequence[Item]) -> None: ...
+
+    def rate(self) -> float | None:
+        return None
+
     def deliver(self, items: Sequence[Item]) -> None:
         for item in items:
             before, resumed = self._sent, self._resumed

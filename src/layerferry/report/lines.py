@@ -7,7 +7,7 @@ from layerferry.events import Greeted, Planned, Stalled
 from layerferry.oci.content import Route
 from layerferry.oci.image import Name
 from layerferry.report import steps
-from layerferry.result import Result, mark, size
+from layerferry.result import Result, WireEstimate, mark, size
 
 #: Cells of a line, where nothing else is known.
 WIDTH = 100
@@ -59,6 +59,22 @@ def total(results: Sequence[Result], seconds: float) -> str:
     return f"{done} of {len(results)} done      {seconds:.1f} s{wire}"
 
 
+def _as_it_is(result: Result) -> str:
+    """What the names of a dry run stand for."""
+    if result.before is None:
+        return f"{familiar(result.names)} stays as it is"
+    if not result.before:
+        return f"there is no {familiar(result.names)} on {result.target} now"
+    return ", ".join(f"{familiar(image.names)} stays {short(image.image_id)}" for image in result.before)
+
+
+def expected(estimate: WireEstimate) -> str:
+    """What a dry run expects to go on the wire."""
+    seconds = estimate.seconds
+    rate = f"; {seconds:.0f} s at {size(estimate.bytes / seconds)}/s, as the line carries now" if seconds else ""
+    return f"some {size(estimate.bytes)} would go on the wire{rate}"
+
+
 def marked(mark: str, line: str) -> str:
     """A line of a result as a log has it."""
     return line if mark == HEADING else "  " + " ".join(filter(None, (mark, line)))
@@ -105,7 +121,9 @@ def outcome(result: Result, width: int = WIDTH) -> Iterator[tuple[str, str]]:
     yield from steps.lines(result, width)
     if result.dry_run:
         yield from upkeep(result)
-        yield "·", f"dry run: nothing was sent, {familiar(result.names)} stays as it is"
+        if result.estimate and result.estimate.bytes:
+            yield "·", expected(result.estimate)
+        yield "·", f"dry run: nothing was sent, {_as_it_is(result)}"
         return
     if result.bytes.resumed:
         yield "✓", f"{size(result.bytes.resumed)} of these left by an earlier try"

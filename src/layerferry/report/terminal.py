@@ -88,6 +88,8 @@ class TerminalReport:
         with self._lock:
             self._console.print(first, soft_wrap=True)
             if rest:
+                for line in rest:
+                    line.rstrip()
                 remainder = Text(" ").join(rest)
                 for line in remainder.wrap(self._console, max(1, self._console.width - _HANGING)):
                     self._console.print(Text(" " * _HANGING) + line, soft_wrap=True)

@@ -95,7 +95,7 @@ class Backlog:
         """The process that has the connection: ssh, or a child of it that it goes through (ProxyJump, ProxyCommand)."""
         for _ in range(_MOST_PROCESSES):
             children = _text(self._proc / str(process) / "task" / str(process) / "children").split()
-            if not children:
+            if not children or not children[-1].isdecimal():
                 break
             process = int(children[-1])
         return process

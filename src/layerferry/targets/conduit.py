@@ -57,7 +57,7 @@ class Conduit:
     #: may come after the script until it has answered.
     pipelined = False
     #: Whether what the command writes is what it was given, but for the encryption.
-    _is_ssh = False
+    is_ssh = False
 
     def __init__(self, name: str, argv: Sequence[str]) -> None:
         self.name = name
@@ -146,7 +146,7 @@ class Conduit:
         from layerferry.targets.backlog import Backlog  # noqa: PLC0415 - for what takes a while
 
         assert self._process.stdin is not None
-        self._backlog = Backlog(self._process.stdin, self._process.pid if self._is_ssh else None)
+        self._backlog = Backlog(self._process.stdin, self._process.pid if self.is_ssh else None)
         self._backlog.measure(self.sent)
 
     def read_line(self, timeout: float | None = None) -> str:
@@ -258,7 +258,7 @@ class SshConduit(Conduit):
     """The system's OpenSSH client: its config, agent, ProxyJump, known_hosts and ControlMaster are the user's."""
 
     pipelined = True
-    _is_ssh = True
+    is_ssh = True
 
     def __init__(
         self,

@@ -48,6 +48,8 @@ class Conversation:
         self._patience = Patience(told, now)
         self._gone = 0
         self._greeted = False
+        #: Whether the host script is the other end, which reads lines of any length.
+        self._is_script = False
         self._skipped = 0
         #: Throw-away names of dead sessions that the target has taken away.
         self.swept = 0
@@ -112,8 +114,9 @@ class Conversation:
         while not self._greeted:
             line = self._read(wait, noise)
             match line.split():
-                case ["layerferry", version, *_] if version.isdecimal():
+                case ["layerferry", version, *what] if version.isdecimal():
                     self._greeted = True
+                    self._is_script = what[:1] == ["sh"]
                 case words if words == PLAIN.split() and self._conduit.pipelined and not plain:
                     plain = True
                     self._send_script(script(self._also))
@@ -145,6 +148,11 @@ class Conversation:
         log.mask(token, basic)
         self._say((Verb.LEARN, image_id, name, token, basic))
         return self._answer("its engine to push to us", limits.ANSWER).split() == [Reply.LEARNED, "yes"]
+
+    @property
+    def takes_any_line(self) -> bool:
+        """Whether the other end is the host script, which skips a line that begins with a sign of life."""
+        return self._is_script and Capability.IDLE in self._capability
 
     def show(self, signatures: Iterable[tuple[str, str]]) -> None:
         """Show signatures, each a statement and a SSHSIG in base64, to a target that is `Capability.SIGNED`."""
