@@ -310,6 +310,14 @@ def test_both_sides_cut_alike() -> None:
     ends = [end for _, end in program.pieces(data)]
     assert ends[-1] == len(data)
     assert 300 < len(data) / len(ends) < 1200
+    large = noise(5 << 20)
+    with tempfile.TemporaryFile() as file:
+        file.write(b"before" + large)
+        file.flush()
+        parts = list(program.pieces(program.Large(file, len(large), 6)))
+    assert parts == list(program.pieces(large)) == list(program.pieces(memoryview(large)))
+    again = [end for _, end in program.pieces(noise(50) + large)]
+    assert {end + 50 for _, end in parts[3:]} <= set(again), "an insertion moves none but the first"
     assert [end for _, end in program.blocks(1000)] == [64, 128, 256, 512, 1000]
     for size in (0, 1, 63, 64, 65, 127, 128, 129, 4095, 4096, 4097, 8191, 8192, 8193, 12288, 12289, 300_000):
         assert recipe._count(size) == len(list(program.blocks(size))), size

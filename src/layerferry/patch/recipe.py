@@ -6,7 +6,6 @@ moved. Bytes that the target has are kept nowhere.
 """
 
 import hashlib
-import mmap
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -158,8 +157,7 @@ class Recipe:
                     continue
                 size = answer.number()
                 if what == "blocks":
-                    new = program.Large(kept, part.size, part.start) if part.size > _SMALL else _content(kept, part)
-                    parts = _blocks(new, part.start, number, size, answer.blocks(size))
+                    parts = _blocks(_content(kept, part), part.start, number, size, answer.blocks(size))
                 else:
                     parts = _pieces(_content(kept, part), part.start, number, answer.pieces(size))
                 better = _merged(parts)
@@ -190,14 +188,12 @@ class Recipe:
         yield bytes((program.CHECK,)) + bytes.fromhex(self.digest.removeprefix("sha256:"))
 
 
-def _content(kept: IO[bytes], part: _Unknown) -> memoryview:
-    """A file that is kept."""
-    if part.size <= _SMALL:
-        kept.seek(part.start)
-        return memoryview(kept.read(part.size))
-    before = part.start % mmap.ALLOCATIONGRANULARITY
-    whole = mmap.mmap(kept.fileno(), before + part.size, access=mmap.ACCESS_READ, offset=part.start - before)
-    return memoryview(whole)[before:]
+def _content(kept: IO[bytes], part: _Unknown) -> Any:
+    """A file that is kept; of a large one no more is in memory than is looked at."""
+    if part.size > _SMALL:
+        return program.Large(kept, part.size, part.start)
+    kept.seek(part.start)
+    return kept.read(part.size)
 
 
 def literal(size: int) -> bytes:
@@ -252,7 +248,7 @@ def _blocks(data: Any, kept: int, number: int, size: int, digests: bytes) -> Ite
             yield _Part(kept + start, end - start)
 
 
-def _pieces(data: memoryview, kept: int, number: int, old: Mapping[bytes, tuple[int, int]]) -> Iterator[_Part]:
+def _pieces(data: Any, kept: int, number: int, old: Mapping[bytes, tuple[int, int]]) -> Iterator[_Part]:
     """The pieces of a file that are somewhere in the old one."""
     for start, end in program.pieces(data):
         there = old.get(program.digest(data[start:end]))

@@ -67,14 +67,20 @@ def blocks(size: int) -> Iterator[Tuple[int, int]]:  # noqa: UP006
 
 
 def pieces(data: Any) -> Iterator[Tuple[int, int]]:  # noqa: UP006
-    """Where the pieces of a file begin and end."""
+    """Where the pieces of a file begin and end; it is looked at a part at a time, each behind the one before."""
     start, size = 0, len(data)
     while start < size:
-        most = min(start + MOST, size)
-        found = ENDS.search(data, min(start + LEAST, most), most)
-        end = found.end() if found else most
-        yield start, end
-        start = end
+        part = data[start : min(start + CHUNK, size)]
+        at, last = 0, start + len(part) == size
+        while at < len(part) and (last or at + MOST <= len(part)):
+            most = min(at + MOST, len(part))
+            found = ENDS.search(part, min(at + LEAST, most), most)
+            end = found.end() if found else most
+            yield start + at, start + end
+            at = end
+        if not at:
+            return
+        start += at
 
 
 def varint(number: int) -> bytes:
@@ -208,8 +214,6 @@ def parts(here: "list[tuple[bytes, Any]]", names: "Iterable[bytes]", by: str) ->
             continue
         yield varint(place + 1) + varint(len(data))
         if by == "pieces":
-            if isinstance(data, Large):
-                data = memoryview(mmap.mmap(data.file.fileno(), 0, access=mmap.ACCESS_READ))
             found = list(pieces(data))
             yield varint(len(found)) + b"".join(varint(end - start) for start, end in found)
         else:
