@@ -206,9 +206,15 @@ class TargetEnd:
 
     def push(self, *words: str, before: Sequence[str] = (), start: Sequence[str] = ("-m", "layerferry")) -> Pushed:
         """Run `layerferry push WORDS -- BEFORE COMMAND`; `start` are Python's words for `layerferry`."""
+        return self.layerferry("push", *words, before=before, start=start)
+
+    def layerferry(
+        self, *words: str, before: Sequence[str] = (), start: Sequence[str] = ("-m", "layerferry")
+    ) -> Pushed:
+        """Run `layerferry WORDS -- BEFORE COMMAND`."""
         engine = ["--engine", self.kind.engine] if self.kind.engine else []
         done = subprocess.run(
-            [sys.executable, *start, "push", *words, "--json", *engine, "--", *before, *self.command],
+            [sys.executable, *start, *words, "--json", *engine, "--", *before, *self.command],
             capture_output=True, check=False, timeout=120, text=True,
             env={"PATH": os.environ["PATH"], "HOME": str(self.folder), "TMPDIR": str(self.folder / "scratch"),
                  "LAYERFERRY_RETRIES": "0"},

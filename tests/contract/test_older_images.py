@@ -121,6 +121,50 @@ def test_a_receiver_runs_its_command_for_the_name_and_not_for_the_way_back(kind:
     assert ran.read_text().split() == [APP]
 
 
+# Back, and forward again.
+
+
+def test_a_name_goes_back_and_forward_again(end: TargetEnd) -> None:
+    old, new = pictures("a", "b"), pictures("a", "c")
+    end.hold(APP, new)
+    end.hold(KEPT, old)
+    back = end.layerferry("rollback", "app:2")
+    assert back.code == 0, back.stderr
+    assert end.names == {APP: end.id(old), KEPT: end.id(new)}
+    (result,) = back.results
+    assert (result["image_id"], result["verified"], result["error"]) == (end.id(old), True, None)
+    assert result["kept"] == [{"image_id": end.id(new), "names": [KEPT]}]
+    assert end.is_tidy()
+    assert end.layerferry("rollback", "app:2").code == 0
+    assert end.names == end.before
+
+
+def test_where_nothing_was_kept_there_is_no_way_back(end: TargetEnd) -> None:
+    end.hold(APP, pictures("a", "b"))
+    run = end.layerferry("rollback", "app:2")
+    assert (run.code, "has no app:previous to go back to" in run.stderr) == (5, True), run.stderr
+    end.hold(KEPT, pictures("a", "b"))
+    run = end.layerferry("rollback", "app:2")
+    assert (run.code, "there is nothing to go back to" in run.stderr) == (5, True), run.stderr
+    assert end.names == end.before
+
+
+def test_a_name_that_has_gone_comes_back(end: TargetEnd) -> None:
+    end.hold(OTHER, pictures("a", "b"))
+    run = end.layerferry("rollback", "app:2", "--to", "stable")
+    assert run.code == 0, run.stderr
+    assert end.names == {OTHER: end.id(pictures("a", "b")), APP: end.id(pictures("a", "b"))}
+    assert run.results[0]["kept"] == []
+
+
+def test_a_dry_run_of_it_changes_nothing(end: TargetEnd) -> None:
+    end.hold(APP, pictures("a", "b"))
+    end.hold(KEPT, pictures("a", "c"))
+    run = end.layerferry("rollback", "app:2", "--dry-run")
+    assert (run.code, run.results[0]["image_id"]) == (0, end.id(pictures("a", "c"))), run.stderr
+    assert end.names == end.before
+
+
 # Removal.
 
 

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from fake_registry import PASSWORD, USER, FakeRegistry, fake_registry
+from layerferry import rollback
 from layerferry.compression.stream import Compression
 from layerferry.errors import ConnectError, SourceError, TargetError, UsageError, VerificationError
 from layerferry.events import Event, Planned, Warned
@@ -409,6 +410,24 @@ def test_what_a_name_pointed_to_before_keeps_another_tag(registry: FakeRegistry,
     ]
     (again,) = push(registry, tmp_path, new, options=keeping)
     assert (again.kept, registry.tags["app:previous"]) == ((), old)
+
+
+def test_a_name_in_a_registry_goes_back_and_forward_again(registry: FakeRegistry, tmp_path: Path) -> None:
+    registry.auth = "none"
+    for number, layers in enumerate([[(BASE, "gzip")], [(BASE, "gzip"), (CHANGE, "gzip")]]):
+        reference = layout(tmp_path / str(number), *layers)  # type: ignore[arg-type]
+        push(registry, tmp_path, reference, options=Options(keep_previous="previous"))
+    new, old = registry.tags["app:1"], registry.tags["app:previous"]
+    address = Address.parse(f"registry://{registry.address}")
+    names = rollback.wanted("app:1", "previous")
+    for now, before in ((old, new), (new, old)):
+        with contextlib.ExitStack() as stack:
+            target = RegistryTarget(str(address), address, Link(stack, False, Direct), {"HOME": str(tmp_path)})
+            done = rollback.exchange(target, names, "", dry_run=False)
+        assert done.error is None
+        assert (registry.tags["app:1"], registry.tags["app:previous"]) == (now, before)
+        assert (done.image_id, done.verified) == (digest_of(now[1]), True)
+    assert done.kept[0].image_id == digest_of(old[1])
 
 
 def test_an_index_is_kept_as_what_it_is(registry: FakeRegistry, tmp_path: Path) -> None:

@@ -66,6 +66,12 @@ def test_a_name_keeps_a_way_back_and_what_nobody_needs_goes(scene: Scene) -> Non
             "v4": fourth["image_id"],
             "latest": fourth["image_id"],
         }
+        for before, after in ((fourth, third), (third, fourth)):
+            back = scene.layerferry("rollback", target.ssh_alias, LATEST, "--json").result
+            assert (back["image_id"], back["verified"]) == (after["image_id"], True)
+            now = tags(target)
+            assert (now["latest"], now["previous"]) == (after["image_id"], before["image_id"])
+        assert len(now) == 5, "no throw-away name is left"
     finally:
         remove_container(target)
 

@@ -21,6 +21,7 @@ _NO_ARGUMENTS: Any = getattr(click.exceptions, "NoArgsIsHelpError", ())
 _HOMES: Mapping[str, str] = {
     "push": "push_command",
     "run": "run_command",
+    "rollback": "rollback_command",
     "doctor": "doctor_command",
     "gc": "gc_command",
     "sign": "signing_commands",

@@ -311,7 +311,7 @@ class HostDestination:
             content = stack.enter_context(item.source.fetch(item.plan, item.route, wanted, folder))
             zstd = set() if self._greeting.takes_zstd_layers else {MEDIA_TYPE_LAYER_ZSTD}
             content = Unpacked(content, {LAYER_XZ, LAYER_BZIP2, *zstd}, folder)
-            images.append(ArchivedImage(item.plan, content, _throw_away_name(self._greeting.maker)))
+            images.append(ArchivedImage(item.plan, content, throw_away_name(self._greeting.maker)))
         return images
 
     def _verified(self, item: Item, manifest: Manifest, shown: str) -> str:
@@ -329,7 +329,7 @@ def _expected(images: Sequence[ArchivedImage]) -> dict[str, Sequence[str]]:
     return {image.incoming: image.plan.image.diff_ids for image in images}
 
 
-def _throw_away_name(maker: str) -> str:
+def throw_away_name(maker: str) -> str:
     """It tells when it was made, and by which session: a later one takes away what has been left by a dead one."""
     return "-".join(filter(None, [f"localhost/layerferry:{int(time.time()):x}", secrets.token_hex(8), maker]))
 

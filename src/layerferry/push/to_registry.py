@@ -139,7 +139,7 @@ class RegistryDestination:
                     for blob in _blobs(data, home.place):
                         self._copy(blob, home, pusher, spool)
                 if not item.present or not pusher.shows(name.tag, digest_of(data)):
-                    media_type, data = _name(pusher, name, media_type, data)
+                    media_type, data = give_name(pusher, name, media_type, data)
         item.image_id = digest_of(data)
 
     def _keep(self, names: Sequence[Name], coming: str) -> tuple[NamedImage, ...]:
@@ -155,7 +155,7 @@ class RegistryDestination:
         for image in kept:
             told, data = next(document for name, document in there.items() if ids[name] == image.image_id)
             keeper = Name.parse(image.names[0])
-            _name(self._pusher(keeper), keeper, media_type_of(data, told, self._target.name), data)
+            give_name(self._pusher(keeper), keeper, media_type_of(data, told, self._target.name), data)
         return tuple(kept)
 
     def prune(self, items: Sequence[Item]) -> None:
@@ -256,7 +256,7 @@ class RegistryDestination:
         return sum(pusher.resumed for pusher in self._pushers.values())
 
 
-def _name(pusher: RepositoryPusher, name: Name, media_type: str, data: bytes) -> tuple[str, bytes]:
+def give_name(pusher: RepositoryPusher, name: Name, media_type: str, data: bytes) -> tuple[str, bytes]:
     """Give an image its name, the last step of all, and look whether it has it; the manifest that it has.
 
     Where a registry takes docker's manifests no more, it is OCI's of the same blobs.

@@ -177,7 +177,7 @@ class Dialogue:
         """Carry out commands, up to `done`; the exit code."""
         while True:
             words = self.client.read_line().split(" ")
-            if self._dry_run and words[0] != Verb.LEARN:
+            if self._dry_run and words[0] not in {Verb.LEARN, Verb.RESOLVE}:
                 raise Refusal("nothing is changed in a dry run")
             match words:
                 case [Verb.LEARN, *_]:

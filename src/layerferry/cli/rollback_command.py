@@ -1,0 +1,91 @@
+"""The command `rollback`: a name goes back to what it pointed to before."""
+
+import contextlib
+import sys
+import time
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from layerferry import settings
+from layerferry.cli import options
+from layerferry.cli.around import end, open_log, with_material
+from layerferry.cli.options import WHAT, option
+from layerferry.cli.push_command import PushCommand
+from layerferry.errors import UsageError
+from layerferry.streams import stderr, stdout
+from layerferry.targets.address import Ssh, start
+from layerferry.targets.engine_choice import TargetEngine
+
+if TYPE_CHECKING:
+    from layerferry.rollback import Exchange
+
+# ssh is started first of all, and shakes hands while we load the rest: hence the imports inside functions.
+# ruff: noqa: PLC0415
+
+_EXAMPLES = (
+    "layerferry rollback deploy@prod app",
+    "layerferry rollback deploy@prod deploy@eu app:latest --to previous",
+    "layerferry rollback registry://registry.internal:5000?via=deploy@bastion app",
+)
+
+
+@click.command(cls=PushCommand, examples=_EXAMPLES, no_args_is_help=True, options_metavar="[OPTIONS]")
+@click.argument("words", nargs=-1, metavar="TARGET... NAME[:TAG] | NAME[:TAG] -- COMMAND...")
+@option("--to", "tag", group=WHAT, default="", metavar="TAG", help="The tag to go back to.  [default: previous]")
+@options.VIA
+@option("--engine", group=WHAT, default="", metavar="[USER@]NAME[:NAMESPACE]", help="The target's engine, as for push.")
+@options.SSH_OPTION
+@options.SSH_CONFIG
+@option("--dry-run", group=options.TOLD, is_flag=True, help="Show what would go back, and change nothing.")
+@options.JSON
+@options.LOG
+@options.DEBUG
+@click.pass_context
+def rollback(ctx: click.Context, /, words: tuple[str, ...], tag: str, **given: Any) -> None:
+    """Give a name back to the image that it pointed to before.
+
+    That image is the one that a push with --keep-previous has kept. The two are exchanged: the tag has then what was
+    rolled back, and the same command once more rolls forward. Nothing is sent. TARGET is written as for push.
+    """
+    from layerferry.targets.registry_address import through
+
+    command = ctx.meta.get("layerferry.command", ())
+    if len(words) < 2 - bool(command):
+        raise UsageError("there must be a target and a name", hint="layerferry rollback deploy@host app:latest")
+    open_log(given["log"])
+    begun = time.monotonic()
+    ssh = Ssh(given["ssh_options"], given["ssh_config"], sys.stdin.isatty() and not given["as_json"])
+    chosen = settings.load()
+    with contextlib.ExitStack() as stack:
+        ssh = with_material(stack, ssh)
+        via = given["via"] or chosen.via
+        targets = [*(through(target, via) for target in words[:-1]), *([command] if command else [])]
+        started = [start(stack, target, ssh, settings.environment()) for target in targets]
+        from layerferry.context import bounded
+        from layerferry.push.way_back import PREVIOUS
+        from layerferry.rollback import exchange, wanted
+
+        names = wanted(words[-1], tag or chosen.keep_previous or PREVIOUS)
+        engine = str(TargetEngine.parse(given["engine"])) if given["engine"] else ""
+        done = []
+        with bounded(chosen.timeout):
+            for target in started:
+                done.append(exchange(target, names, engine, dry_run=given["dry_run"]))
+                if done[-1].error:
+                    stderr().complain(done[-1].error)
+                elif not given["as_json"]:
+                    _tell(done[-1], dry_run=given["dry_run"])
+    if given["as_json"]:
+        found = [one.to_json() for one in done]
+        stdout().document({"results": found, "seconds": round(time.monotonic() - begun, 3)})
+    end(max((one.error.exit_code for one in done if one.error), default=0), asked=True)
+
+
+def _tell(done: "Exchange", *, dry_run: bool) -> None:
+    from layerferry.report.lines import familiar, short
+
+    would = "would be" if dry_run else "is"
+    stdout().line(f"{done.target}  {familiar([done.name])} {would} {short(done.image_id)} again")
+    for image in done.kept:
+        stdout().line(f"{done.target}  {familiar(image.names)} {would} {short(image.image_id)}, which was rolled back")
