@@ -37,7 +37,7 @@ def test_takes_an_honest_image_and_names_it(bench: Bench) -> None:
         "store chain",
         "platform linux/amd64",
         "accept none gzip zstd" if shutil.which("zstd") else "accept none gzip",
-        "capability resume",
+        "capability resume names",
         "patch zstd gzip" if shutil.which("zstd") else "patch gzip",
         f"image {image_id(shipment)}",
         f"chain 1 {BASE_ID}",
