@@ -37,11 +37,12 @@ _HINT: Final = "--log and LAYERFERRY_LOG take a file in a folder that you can wr
 
 
 class _File:
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path | None, say: Callable[[str], None] | None = None) -> None:
         self.path = path
         self.trouble = ""
         self.told: BaseException | None = None
-        self._descriptor = _open(path)
+        self._say = say
+        self._descriptor = None if path is None else _open(path)
         self._left = limits.LOG
         self._secrets: list[str] = []
         self._lock = threading.RLock()
@@ -57,11 +58,15 @@ class _File:
         with self._lock:
             for secret in self._secrets:
                 text = text.replace(secret, "***")
-            self._append(f"{time.monotonic() - self._start:9.3f}  {message(text, limits.LOG_LINE)}\n")
+            line = f"{time.monotonic() - self._start:9.3f}  {message(text, limits.LOG_LINE)}"
+            self._append(f"{line}\n")
+            if self._say and self._left >= 0:
+                self._say(line)
 
     def close(self) -> None:
         with self._lock:  # another thread may still write
-            os.close(self._descriptor)
+            if self._descriptor is not None:
+                os.close(self._descriptor)
             self._left = -1
 
     def _append(self, line: str) -> None:
@@ -74,7 +79,8 @@ class _File:
             self.trouble = f"it has {limits.LOG} bytes"
             return
         try:
-            os.write(self._descriptor, data)
+            if self._descriptor is not None:
+                os.write(self._descriptor, data)
         except OSError as error:
             self.trouble = error.strerror or type(error).__name__
 
@@ -82,13 +88,21 @@ class _File:
 _file: _File | None = None
 
 
-def open_file(path: Path, secrets: Iterable[str], environ: Mapping[str, str]) -> None:
-    """Append to `path` from now on, mode 0600; `secrets`, and those of `environ`, are masked. Raises `UsageError`."""
+def open_file(
+    path: Path | None,
+    secrets: Iterable[str],
+    environ: Mapping[str, str],
+    say: Callable[[str], None] | None = None,
+) -> None:
+    """Append to `path` from now on, mode 0600, and `say` each line; `secrets`, and those of `environ`, are masked.
+
+    Raises `UsageError`.
+    """
     global _file  # noqa: PLW0603 - there is one log of a process, as there is one stderr
     from layerferry import __version__
 
     try:
-        _file = _File(path)
+        _file = _File(path, say)
     except (OSError, ValueError) as error:
         told = "it is a symbolic link" if getattr(error, "errno", 0) == errno.ELOOP else getattr(error, "strerror", "")
         raise UsageError(f"the log {path} cannot be written: {told or error}", hint=_HINT) from None

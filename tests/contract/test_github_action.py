@@ -39,6 +39,7 @@ GIVEN = {
     "retries": ("5", 5),
     "timeout": ("600", 600),
     "quiet": ("true", True),
+    "verbose": ("true", True),
     "summary": ("false", False),
 }
 VARIABLES = {variable for field in FIELDS for variable in variables(field.name)}

@@ -14,6 +14,8 @@ from layerferry.cli.around import end
 from layerferry.errors import Halt, Interrupted, LayerferryError, UsageError, interruption
 from layerferry.streams import stderr, taken, trace
 
+#: What a shell asks by, once it has read what `completion` prints.
+COMPLETE = "_LAYERFERRY_COMPLETE"
 #: click 8.1 shows the help, and ends well.
 _NO_ARGUMENTS: Any = getattr(click.exceptions, "NoArgsIsHelpError", ())
 
@@ -26,6 +28,8 @@ _HOMES: Mapping[str, str] = {
     "gc": "gc_command",
     "sign": "signing_commands",
     "verify": "signing_commands",
+    "completion": "completion_command",
+    "man": "man_command",
     "receive": "",
 }
 
@@ -55,7 +59,7 @@ def _summary(command: click.Command) -> str:
 
 
 @click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
-@click.version_option(__version__, prog_name="layerferry")
+@click.version_option(__version__, "-V", "--version", prog_name="layerferry")
 def cli() -> None:
     """Move container images to machines that are reached over SSH, and send only what they lack."""
 
@@ -96,6 +100,10 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 
 def _run(arguments: list[str]) -> NoReturn:
+    if asked := settings.environment().get(COMPLETE):
+        from layerferry.cli.completion import answer  # noqa: PLC0415 - for a shell alone
+
+        sys.exit(answer(cli, asked))
     try:
         cli.main(arguments, prog_name="layerferry", standalone_mode=False)
         end(0, asked=True)

@@ -20,17 +20,18 @@ if TYPE_CHECKING:
 _OF_THE_IMAGES = "What became of the images is not touched by that."
 
 
-def open_log(path: str | None) -> None:
+def open_log(path: str | None, *, verbose: bool | None = None) -> None:
     """Open the log where one is asked for; without one, ssh is not to wait for the settings."""
-    if path or settings.has_log():
-        log_to(settings.load({"log": path}))
+    if path or verbose or settings.has_log():
+        log_to(settings.load({"log": path, "verbose": verbose}))
 
 
 def log_to(chosen: "Settings") -> None:
-    if chosen.log:
+    if chosen.log or chosen.verbose:
         from layerferry.settings.values import origins
 
-        log.open_file(chosen.log, chosen.known_secrets, settings.environment())
+        say = stderr().line if chosen.verbose else None
+        log.open_file(chosen.log, chosen.known_secrets, settings.environment(), say)
         for origin in origins(chosen, settings.environment(), {}):
             if origin.source != "default":
                 log.note("settings", f"{origin.variable}={origin.value}")
@@ -52,14 +53,15 @@ def warn_of_unknown() -> None:
         stderr().line(f"warning: {sentence}")
 
 
-def open_report(*, as_json: bool, quiet: bool) -> "Report":
+def open_report(as_json: bool, chosen: "Settings") -> "Report":  # noqa: FBT001
     from layerferry.report import JsonReport, PlainReport, QuietReport
 
     if as_json:
-        return JsonReport(stdout(), (lambda _: None) if quiet else stderr().line)
-    if quiet:
+        return JsonReport(stdout(), (lambda _: None) if chosen.quiet else stderr().line)
+    if chosen.quiet:
         return QuietReport(stdout().line)
-    if not stdout().isatty() or settings.environment().get("TERM") == "dumb":
+    # A display that is drawn anew would be written into by the lines of the log.
+    if chosen.verbose or not stdout().isatty() or settings.environment().get("TERM") == "dumb":
         return PlainReport(stdout().line)
     from layerferry.report.terminal import TerminalReport
 

@@ -16,20 +16,21 @@ from layerferry.targets.address import Ssh
 
 
 @click.command(cls=options.Command, examples=("layerferry doctor deploy@prod",))
-@click.argument("target", required=False)
+@click.argument("target", required=False, shell_complete=options.values("hosts"))
 @options.VIA
 @options.SSH_OPTION
 @options.SSH_CONFIG
 @options.JSON
+@options.VERBOSE
 @options.LOG
 @options.DEBUG
-def doctor(target: str | None, *, via: str, as_json: bool, log: str | None, **ssh: Any) -> None:
+def doctor(target: str | None, *, via: str, as_json: bool, log: str | None, verbose: bool | None, **ssh: Any) -> None:
     """Show what is where and what reaches what, the route that would be taken, and why. Sends nothing."""
     from layerferry.context import bounded
     from layerferry.doctor import examine, show
     from layerferry.targets.registry_address import check_via, through
 
-    chosen = settings.load({"log": log})
+    chosen = settings.load({"log": log, "verbose": verbose})
     log_to(chosen)
     warn_of_unknown()
     if via:

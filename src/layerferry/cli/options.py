@@ -68,6 +68,30 @@ class Command(click.Command):
                     formatter.write_dl(records)
 
 
+class Variables(Command):
+    """A command whose help page has the variables of all settings, too."""
+
+    def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        from layerferry.settings.values import FIELDS, variables  # noqa: PLC0415 - for help alone
+
+        super().format_options(ctx, formatter)
+        rows = [(variables(field.name)[0], field.metadata["says"].replace("`", "")) for field in FIELDS]
+        with formatter.section("Variables"):
+            formatter.write_dl(rows, col_max=40)
+
+
+def values(kind: str) -> Callable[[click.Context, click.Parameter, str], list[str]]:
+    """What a shell offers as the value of a parameter, bounded in time and bytes, and never an error."""
+
+    def offered(ctx: click.Context, parameter: click.Parameter, begun: str) -> list[str]:
+        from layerferry.cli.completion import offer  # noqa: PLC0415 - for a shell alone
+
+        del parameter
+        return offer(kind, ctx, begun)
+
+    return offered
+
+
 def option(*words: str, group: str = HOW, is_setting: bool = False, **how: Any) -> Callable[[_Function], _Function]:
     """Declare an option. One that is a setting has the setting's name, and reaches `settings.load` by itself."""
     return click.option(*words, cls=Option, group=group, is_setting=is_setting, **how)
@@ -75,7 +99,13 @@ def option(*words: str, group: str = HOW, is_setting: bool = False, **how: Any) 
 
 #: `streams.trace` reads it, before click does.
 DEBUG = option("--debug", group=TOLD, is_flag=True, expose_value=False, help="Show the traceback of an error.")
-PLATFORM = option("--platform", is_setting=True, metavar="OS/ARCH", help="Which platform of a multi-platform image.")
+PLATFORM = option(
+    "--platform",
+    is_setting=True,
+    metavar="OS/ARCH",
+    shell_complete=values("platform"),
+    help="Which platform of a multi-platform image.",
+)
 LOG = option("--log", group=TOLD, metavar="FILE", help="Append a log of the run to it, secrets masked.")
 JSON = option("--json", "as_json", group=TOLD, is_flag=True, help="Print one JSON object, and nothing else, on stdout.")
 QUIET = option(
@@ -87,8 +117,24 @@ QUIET = option(
     default=None,
     help="Tell errors, and one last line.",
 )
+VERBOSE = option(
+    "-v",
+    "--verbose",
+    group=TOLD,
+    is_setting=True,
+    is_flag=True,
+    default=None,
+    help="Tell the lines of the log on stderr.",
+)
 DRY_RUN = option("--dry-run", group=TOLD, is_flag=True, help="Show what would be sent, and send nothing.")
-VIA = option("--via", group=WHAT, default="", metavar="HOST", help="The host that reaches a registry, as ssh names it.")
+VIA = option(
+    "--via",
+    group=WHAT,
+    default="",
+    metavar="HOST",
+    shell_complete=values("hosts"),
+    help="The host that reaches a registry, as ssh names it.",
+)
 NAME = option(
     "--name",
     "names",

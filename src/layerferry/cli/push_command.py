@@ -11,7 +11,7 @@ import click
 from layerferry import settings
 from layerferry.cli import options
 from layerferry.cli.around import end, open_log, open_report, warn_of_unknown, with_material
-from layerferry.cli.options import WHAT, option
+from layerferry.cli.options import WHAT, option, values
 from layerferry.errors import UsageError
 from layerferry.streams import stderr
 from layerferry.targets import is_registry
@@ -45,8 +45,16 @@ class PushCommand(options.Command):
 
 
 @click.command(cls=PushCommand, examples=_EXAMPLES, no_args_is_help=True, options_metavar="[OPTIONS]")
-@click.argument("words", nargs=-1, metavar="IMAGE... TARGET | IMAGE... -- COMMAND...")
-@option("--to", "more", group=WHAT, multiple=True, metavar="TARGET", help="A further target.  [repeatable]")
+@click.argument("words", nargs=-1, metavar="IMAGE... TARGET | IMAGE... -- COMMAND...", shell_complete=values("words"))
+@option(
+    "--to",
+    "more",
+    group=WHAT,
+    multiple=True,
+    metavar="TARGET",
+    shell_complete=values("hosts"),
+    help="A further target.  [repeatable]",
+)
 @options.NAME
 @options.VIA
 @option(
@@ -54,13 +62,26 @@ class PushCommand(options.Command):
     group=WHAT,
     default="",
     metavar="[USER@]NAME[:NAMESPACE]",
+    shell_complete=values("engine"),
     help="The target's engine: docker, podman, k3s, rke2, k0s, microk8s, ctr or nerdctl, all but two with a "
     "namespace of containerd; root@podman is root's, user@docker a rootless one.  [default: found]",
 )
-@option("--route", is_setting=True, metavar="NAME", help="auto, registry, ngrok or export.  [default: auto]")
+@option(
+    "--route",
+    is_setting=True,
+    metavar="NAME",
+    shell_complete=values("route"),
+    help="auto, registry, ngrok or export.  [default: auto]",
+)
 @options.PLATFORM
 @option("--allow-platform-mismatch", is_flag=True, help="Push an image that the target's platform cannot run.")
-@option("--compression", is_setting=True, metavar="METHOD[:LEVEL]", help="auto, zstd, gzip or none.  [default: auto]")
+@option(
+    "--compression",
+    is_setting=True,
+    metavar="METHOD[:LEVEL]",
+    shell_complete=values("compression"),
+    help="auto, zstd, gzip or none.  [default: auto]",
+)
 @option("--sign-key", is_setting=True, metavar="FILE", help="Sign the images, where the target wants them signed.")
 @option(
     "--signature", "signatures", is_setting=True, multiple=True, metavar="FILE", help="What `sign` wrote.  [repeatable]"
@@ -84,6 +105,7 @@ class PushCommand(options.Command):
 @options.DRY_RUN
 @options.JSON
 @options.QUIET
+@options.VERBOSE
 @options.LOG
 @options.DEBUG
 @click.pass_context
@@ -98,7 +120,7 @@ def push(ctx: click.Context, /, words: tuple[str, ...], more: tuple[str, ...], *
     assert isinstance(ctx.command, PushCommand)
     images, targets = _split(words, more, ctx.meta.get("layerferry.command", ()))
     _check(images, given["names"], words[-1])
-    open_log(given["log"])
+    open_log(given["log"], verbose=given["verbose"])
     ssh = Ssh(given["ssh_options"], given["ssh_config"], sys.stdin.isatty() and not given["as_json"])
     targets = _through(targets, given["via"])
     with contextlib.ExitStack() as stack:
@@ -164,7 +186,7 @@ def _push(
     if not chosen.quiet:
         warn_of_unknown()
     around = Context.look(chosen, settings.environment(), ssh)
-    with offered(chosen) as offer, open_report(as_json=given["as_json"], quiet=chosen.quiet) as report:
+    with offered(chosen) as offer, open_report(given["as_json"], chosen) as report:
         how = around.options(
             allow_platform_mismatch=given["allow_platform_mismatch"],
             dry_run=given["dry_run"],

@@ -16,7 +16,9 @@ from layerferry.streams import stderr, stdout
 # ruff: noqa: PLC0415
 
 
-@click.command(cls=options.Command, examples=("LAYERFERRY_IMAGES=app:2 LAYERFERRY_TARGETS=deploy@prod layerferry run",))
+@click.command(
+    cls=options.Variables, examples=("LAYERFERRY_IMAGES=app:2 LAYERFERRY_TARGETS=deploy@prod layerferry run",)
+)
 @options.option(
     "--print-config",
     group=options.TOLD,
@@ -29,12 +31,13 @@ from layerferry.streams import stderr, stdout
 @options.DRY_RUN
 @options.JSON
 @options.QUIET
+@options.VERBOSE
 @options.LOG
 @options.DEBUG
 def run(*, print_config: bool, dry_run: bool, as_json: bool, **given: Any) -> None:
     """Push what the environment says: the CI step.
 
-    LAYERFERRY_IMAGES and LAYERFERRY_TARGETS say what and where; the README has the table of all variables.
+    LAYERFERRY_IMAGES and LAYERFERRY_TARGETS say what and where. `--print-config` shows what each variable has come to.
     """
     environ = settings.environment()
     try:

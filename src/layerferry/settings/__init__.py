@@ -44,7 +44,7 @@ def unknown() -> Sequence[str]:
 
 def has_log() -> bool:
     """Whether a variable asks for a log: the settings are loaded before anything is written, then."""
-    return any(name.upper() == "LAYERFERRY_LOG" and value for name, value in os.environ.items())
+    return any(name.upper() in {"LAYERFERRY_LOG", "LAYERFERRY_VERBOSE"} and value for name, value in os.environ.items())
 
 
 def has_ssh_material() -> bool:

@@ -80,6 +80,7 @@ class _Checks(BaseSettings):
         "retries",
         "whole_layers",
         "quiet",
+        "verbose",
         "summary",
         "dotenv",
         "log",

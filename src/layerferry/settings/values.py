@@ -72,6 +72,7 @@ class Settings:
         0.0, "Seconds that the whole push may last. What stands still ends by itself.", ge=0, le=_YEAR
     )
     quiet: bool = _setting(default=False, says="Whether nothing is told but errors, and one line at the end.")
+    verbose: bool = _setting(default=False, says="Whether the lines of the log are told on stderr.")
     summary: bool = _setting(default=True, says="Whether the CI's job page gets a summary.")
     dotenv: Path | None = _setting(None, "A file that gets the outputs as NAME=value, on any CI.")
     log: Path | None = _setting(None, "A file to which a log of the run is appended, secrets masked.")
