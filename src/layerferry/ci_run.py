@@ -16,7 +16,7 @@ from layerferry.processes import child_environment
 from layerferry.push.request import wanted
 from layerferry.report import JsonReport, PlainReport, QuietReport, document
 from layerferry.result import Result, exit_code, failures
-from layerferry.settings import environment, unknown
+from layerferry.settings import discouraged, environment, unknown
 from layerferry.settings.values import Settings
 from layerferry.streams import stderr, stdout
 from layerferry.targets.address import Ssh, host_of, start
@@ -42,7 +42,7 @@ def complain(error: LayerferryError, environ: Mapping[str, str], stream: TextIO)
 
 def _warn_of_unknown(output: Output) -> None:
     """A misspelt variable often explains the error that comes after."""
-    for sentence in unknown():
+    for sentence in (*unknown(), *discouraged()):
         output.warning(sentence)
 
 

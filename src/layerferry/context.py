@@ -19,7 +19,7 @@ from layerferry.push.fan_out import fan_out
 from layerferry.push.request import Options, Wanted
 from layerferry.report import Report, noted
 from layerferry.result import Result
-from layerferry.settings import environment
+from layerferry.settings import environment, with_variables
 from layerferry.settings.values import Settings
 from layerferry.sources import Source
 from layerferry.sources.by_kind import Sources
@@ -142,8 +142,19 @@ def ssh_options(settings: Settings) -> Iterator[tuple[str, ...]]:
     accept = ("StrictHostKeyChecking=accept-new",) if settings.ssh_accept_new_host_key else ()
     environ = environment()
     home = Path(environ["HOME"]) if environ.get("HOME") else None
-    with ci.open_identity(environ, key=settings.ssh_key, known_hosts=settings.ssh_known_hosts, home=home) as identity:
-        yield (*accept, *identity.options)
+    with contextlib.ExitStack() as stack:
+        asked = stack.enter_context(ci.open_askpass(settings.ssh_password, settings.ssh_passphrase))
+        stack.enter_context(with_variables(asked.variables))
+        identity = stack.enter_context(
+            ci.open_identity(
+                environ,
+                key=settings.ssh_key,
+                known_hosts=settings.ssh_known_hosts,
+                passphrase=settings.ssh_passphrase is not None,
+                home=home,
+            )
+        )
+        yield (*accept, *asked.options, *identity.options)
 
 
 @contextlib.contextmanager

@@ -29,6 +29,8 @@ GIVEN = {
     "keep-previous": ("previous", "previous"),
     "prune": ("5", 5),
     "ssh-key": ("the key", "the key"),
+    "ssh-password": ("the password", "the password"),
+    "ssh-passphrase": ("the passphrase", "the passphrase"),
     "ssh-known-hosts": ("one ssh-ed25519 AAAA", "one ssh-ed25519 AAAA"),
     "route": ("registry", "registry"),
     "registry": ("registry:5000", "registry:5000"),

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 from layerferry import lazy
 
 if TYPE_CHECKING:
+    from layerferry.ci.askpass import open_askpass
     from layerferry.ci.cures import without_daemon, without_image
     from layerferry.ci.dialects import open_output
     from layerferry.ci.output import Output, Wishes
@@ -16,6 +17,7 @@ else:
         {
             "Output": "output",
             "Wishes": "output",
+            "open_askpass": "askpass",
             "open_identity": "ssh_identity",
             "open_output": "dialects",
             "probe": "probes",
@@ -24,4 +26,13 @@ else:
         },
     )
 
-__all__ = ["Output", "Wishes", "open_identity", "open_output", "probe", "without_daemon", "without_image"]
+__all__ = [
+    "Output",
+    "Wishes",
+    "open_askpass",
+    "open_identity",
+    "open_output",
+    "probe",
+    "without_daemon",
+    "without_image",
+]

@@ -67,6 +67,7 @@ def open_identity(
     *,
     key: str | None = None,
     known_hosts: str | None = None,
+    passphrase: bool = False,
     folder: Path | None = None,
     home: Path | None = None,
     key_setting: str = "LAYERFERRY_SSH_KEY",
@@ -75,10 +76,11 @@ def open_identity(
     """Keep `key` in memory and write `known_hosts`, content or path each; both are removed when the block ends.
 
     None means not set; "" is an empty secret, which is a mistake. `folder` is where a private folder is made, the
-    system's temporary one by default; `home` stands for `~` in a path. Raises `UsageError`, which names the setting,
+    system's temporary one by default; `home` stands for `~` in a path. With `passphrase`, ssh will be told that of
+    the key. Raises `UsageError`, which names the setting,
     and `ConnectError` where a key cannot be kept in memory.
     """
-    text = None if key is None else read_key(key, setting=key_setting, home=home)
+    text = None if key is None else read_key(key, setting=key_setting, home=home, passphrase=passphrase)
     hosts = None if known_hosts is None else read_known_hosts(known_hosts, setting=hosts_setting, home=home)
     with contextlib.ExitStack() as stack:
         agent = path = hosts_path = None
@@ -92,14 +94,14 @@ def open_identity(
         yield SshIdentity(path, hosts_path, agent)
 
 
-def read_key(value: str, *, setting: str, home: Path | None = None) -> str:
+def read_key(value: str, *, setting: str, home: Path | None = None, passphrase: bool = False) -> str:
     """The private key in `value`, content or path, as ssh reads it; raises `UsageError` if there is none in it."""
     text = _content(value, setting, home, marks=("-----BEGIN ", "PuTTY-User-Key-File", " AAAA"))
     if len(text) > _LARGEST_KEY:
         raise UsageError(f"{setting} holds more than a private key can have", hint="Give the key's file alone.")
     kind, body = _block(text)
     if kind in _PRIVATE:
-        if _is_encrypted(kind, body):
+        if _is_encrypted(kind, body) and not (passphrase and kind == _OPENSSH):
             raise _passphrase(setting)
         return _armour(kind, body, setting)
     if kind == "ENCRYPTED PRIVATE KEY":
@@ -251,7 +253,8 @@ def _armour(kind: str, body: str, setting: str) -> str:
 def _passphrase(setting: str) -> UsageError:
     return UsageError(
         f"{setting} holds a key that a passphrase protects, and nobody is there to type it",
-        hint="Make a key for this job alone: ssh-keygen -t ed25519 -N '' -f deploy_key",
+        hint="Make a key for this job alone: ssh-keygen -t ed25519 -N '' -f deploy_key. "
+        "Or, for one in OpenSSH's own format, set LAYERFERRY_SSH_PASSPHRASE.",
     )
 
 

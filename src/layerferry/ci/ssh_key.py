@@ -19,12 +19,13 @@ from layerferry.processes import child_environment
 from layerferry.temporary import NO_SOCKETS, socket_folder
 
 _PATIENCE = 20.0
+_PRIVATE = 0o600
 #: Not `ssh-agent COMMAND`, which looks every ten seconds whether its command lives (openssh-portable, ssh-agent.c).
 _AGENT = 'ssh-agent -D -a "$1" & read -r end; kill $!'
 
 
-def keep_in_memory(stack: contextlib.ExitStack, text: str) -> Path | None:
-    """The path at which ssh, a child of ours, reads the key until `stack` is closed; None where there is none."""
+def keep_in_memory(stack: contextlib.ExitStack, text: str, *, mode: int = _PRIVATE) -> Path | None:
+    """The path at which ssh, a child of ours, reads the text until `stack` is closed; None where there is none."""
     if not hasattr(os, "memfd_create"):
         return None
     try:
@@ -34,13 +35,14 @@ def keep_in_memory(stack: contextlib.ExitStack, text: str) -> Path | None:
     stack.callback(os.close, descriptor)
     path = Path(f"/proc/{os.getpid()}/fd/{descriptor}")
     try:
-        os.fchmod(descriptor, 0o600)  # else ssh finds it too open
+        os.fchmod(descriptor, mode)  # else ssh finds a key too open
         with open(descriptor, "w", encoding="utf-8", closefd=False) as file:
             file.write(text)
         # Opened anew, as ssh will: /proc may be missing, or another PID namespace's.
-        return path if path.read_text(encoding="utf-8") == text else None
+        usable = path.read_text(encoding="utf-8") == text and (mode == _PRIVATE or os.access(path, os.X_OK))
     except (OSError, UnicodeDecodeError):
         return None
+    return path if usable else None
 
 
 def keep_in_agent(

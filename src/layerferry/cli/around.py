@@ -48,8 +48,8 @@ def with_material(stack: contextlib.ExitStack, ssh: Ssh) -> Ssh:
 
 
 def warn_of_unknown() -> None:
-    """Tell of variables that begin as ours do and are none."""
-    for sentence in settings.unknown():
+    """Tell of variables that begin as ours do and are none, and of those that have a better way."""
+    for sentence in (*settings.unknown(), *settings.discouraged()):
         stderr().line(f"warning: {sentence}")
 
 

@@ -4,8 +4,9 @@ This package alone reads `os.environ`. The list of settings is loaded when it is
 model, which takes longer to load than ssh takes to start, is loaded where there is something to read.
 """
 
+import contextlib
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -15,6 +16,21 @@ if TYPE_CHECKING:
 def environment() -> Mapping[str, str]:
     """The environment of the process. A module that needs a variable which is no setting gets this mapping."""
     return os.environ
+
+
+@contextlib.contextmanager
+def with_variables(variables: Iterable[tuple[str, str]]) -> Iterator[None]:
+    """Let children have these variables too, until the block ends. None of them is a secret."""
+    before = dict(os.environ)
+    os.environ.update(variables)
+    try:
+        yield
+    finally:
+        for name, _ in variables:
+            if name in before:
+                os.environ[name] = before[name]
+            else:
+                os.environ.pop(name, None)
 
 
 def load(overrides: Mapping[str, Any] | None = None) -> "Settings":
@@ -40,6 +56,16 @@ def unknown() -> Sequence[str]:
     from layerferry.settings import values  # noqa: PLC0415 - see above
 
     return tuple(values.unknown(names))
+
+
+def discouraged() -> Sequence[str]:
+    """A sentence on each variable of this process that has a better way."""
+    names = [name for name in os.environ if name.upper().startswith("LAYERFERRY_SSH_PASS")]
+    if not names:
+        return ()
+    from layerferry.settings import values  # noqa: PLC0415 - see above
+
+    return tuple(values.discouraged(names))
 
 
 def has_log() -> bool:

@@ -60,6 +60,12 @@ class Settings:
     ssh_key: str | None = _setting(None, "The private key: its content, or a path.", secret=True)
     ssh_known_hosts: str | None = _setting(None, "Lines of a known_hosts file, or a path.")
     ssh_accept_new_host_key: bool = _setting(default=False, says="Trust a host's key at first sight. Not recommended.")
+    ssh_password: str | None = _setting(
+        None, "The password of the user there, for a host that takes no key. A key is safer.", secret=True
+    )
+    ssh_passphrase: str | None = _setting(
+        None, "The passphrase of the private key. A key for this job alone needs none.", secret=True
+    )
     ci: str = _setting("", "Which CI this is, where it is not the one that `run` says, such as `gitlab`, or `none`.")
     sign_key: str | None = _setting(None, "The key that signs what is pushed: its content, or a path.", secret=True)
     signatures: tuple[str, ...] = _setting((), "Files with signatures on the images, as `layerferry sign` writes them.")
@@ -144,6 +150,19 @@ def unknown(names: Iterable[str]) -> Iterator[str]:
         meant = _similar(name.upper().removeprefix(PREFIX), [one.removeprefix(PREFIX) for one in sorted(known)])
         mend = f": {PREFIX}{meant} may be meant" if meant else ""
         yield f"{name[:_LONGEST_NAME]} is no variable of layerferry, and was not read{mend}"
+
+
+#: Settings that people have because they must, and what is better.
+_BETTER: Mapping[str, str] = {
+    "SSH_PASSWORD": "a key is safer: ssh-copy-id gives it to the host, LAYERFERRY_SSH_KEY to this job",
+    "SSH_PASSPHRASE": "a key of its own, which may do just this, is safer than one that needs a passphrase here",
+}
+
+
+def discouraged(names: Iterable[str]) -> Iterator[str]:
+    """A sentence on each of the variables that has a better way."""
+    for word in sorted(_BETTER.keys() & {name.upper().removeprefix(PREFIX) for name in names}):
+        yield f"{PREFIX}{word}: {_BETTER[word]}"
 
 
 def _similar(word: str, known: Sequence[str]) -> str:

@@ -22,6 +22,7 @@ _NO_SUCH_NAME = "Could not resolve hostname"
 _CHANGED = "REMOTE HOST IDENTIFICATION HAS CHANGED"
 #: What a client says whose `-W` failed.
 _FORWARD_FAILED = "stdio forwarding failed"
+_DENIED = "Permission denied"
 #: Where ssh found another key, and the command that it shows against it (sshconnect.c).
 _OFFENDING = re.compile(r"Offending \S+ key in (?P<file>.+):(?P<line>\d+)$")
 _REMOVE = re.compile(r'ssh-keygen -f "?[^"]+"? -R "?[^"]+"?$')
@@ -44,7 +45,7 @@ _FAILURES = (
     _Failure(r"Host key verification failed|No \S{1,40} host key is known", "its host key is not known here",
              "Connect once by hand, or add the line that `ssh-keyscan HOST` prints to known_hosts, after checking it.",
              UnknownHostKeyError),
-    _Failure("Permission denied", "it refused our authentication",
+    _Failure(_DENIED, "it refused our authentication",
              "Check the user name and the key: `ssh -v HOST true` shows more."),
     _Failure("Too many authentication failures", "it refused our authentication after too many keys",
              "Name the key with IdentityFile and set IdentitiesOnly yes."),
@@ -90,6 +91,7 @@ def explain(target: str, code: int, text: str, sent: int | None = None, *, to: "
     for failure in _FAILURES:
         detail = next((line for line in lines if re.search(failure.pattern, line)), None)
         if detail is not None:
+            failure = _told_a_secret(failure, lines, to)  # noqa: PLW2901
             why = f"{failure.message} ({cut(detail, limits.SHOWN)})"
             hint = _hint(failure, lines, to, hop) + _word(failure, target)
             error = failure.error(f"{_what(target, sent, hop)}: {why}", hint=hint, transient=failure.transient)
@@ -98,6 +100,25 @@ def explain(target: str, code: int, text: str, sent: int | None = None, *, to: "
             return error
     said = last or "ssh ended without a word"
     return ConnectError(f"{_what(target, sent, hop)}: {said}", transient=sent is not None)
+
+
+#: What is told where ssh was told a password (`ci.askpass`): of one that was refused, or was not asked for.
+_REFUSED = (
+    "it refused the password of LAYERFERRY_SSH_PASSWORD",
+    "It was told once, and is not told again. Check it and the user name, or use a key: LAYERFERRY_SSH_KEY.",
+)
+_NOT_ASKED = ("it takes no password", "ssh-copy-id gives a key to the host, LAYERFERRY_SSH_KEY to the job.")
+_LOCKED = "LAYERFERRY_SSH_PASSPHRASE may be another key's, or the key one that this user does not have there."
+
+
+def _told_a_secret(failure: _Failure, lines: Sequence[str], to: "Way | None") -> _Failure:
+    """The failure in its own words where ssh was told a password or a passphrase, which are not tried again."""
+    if failure.pattern != _DENIED or to is None or "BatchMode=no" not in to.material:
+        return failure
+    if "PasswordAuthentication=no" in to.material:
+        return _Failure("", failure.message, _LOCKED)
+    methods = " ".join(re.findall(r"Permission denied \((.*)\)", "\n".join(lines)))
+    return _Failure("", *(_REFUSED if re.search("password|keyboard-interactive", methods) else _NOT_ASKED))
 
 
 def _what(target: str, sent: int | None, hop: str) -> str:
@@ -120,7 +141,7 @@ def _failed_hop(lines: Sequence[str], hops: Sequence[str], target: str) -> tuple
 def _hint(failure: _Failure, lines: Sequence[str], to: "Way | None", hop: str) -> str:
     if failure.pattern == _CHANGED:
         return _changed(lines) or failure.hint
-    if to is None or failure.pattern != "Permission denied":
+    if to is None or failure.pattern != _DENIED:
         return failure.hint
     from layerferry.targets.ssh_keys import offered  # noqa: PLC0415 - where it has failed
 
