@@ -53,7 +53,7 @@ def run(settings: Settings, environ: Mapping[str, str], *, dry_run: bool, as_jso
     try:
         if not settings.quiet:
             _warn_of_unknown(output)
-        if not settings.images or not settings.targets:
+        if not (settings.images or settings.compose) or not settings.targets:
             raise UsageError(
                 "LAYERFERRY_IMAGES and LAYERFERRY_TARGETS must say what to push, and where",
                 hint="LAYERFERRY_IMAGES=app:1 LAYERFERRY_TARGETS=deploy@host layerferry run",
@@ -80,13 +80,14 @@ def run(settings: Settings, environ: Mapping[str, str], *, dry_run: bool, as_jso
 
 def _push(around: Context, output: Output, **how: Any) -> tuple[Sequence[Result], float]:
     chosen, topology = around.settings, around.topology
-    images = wanted(chosen.images, chosen.names)
     group = contextlib.nullcontext() if chosen.quiet else output.group("layerferry")
     kind = QuietReport(output.line) if chosen.quiet else PlainReport(output.line, output.warning)
     with group, kind as report, contextlib.ExitStack() as stack:
         if not chosen.quiet:
             output.line(f"CI: {topology.provider} ({topology.provider_reason})")
             output.line(f"daemon: {topology.daemon.reach} ({topology.daemon_reason})")
+        composed = around.composed(chosen.compose, chosen.services, output.line) if chosen.compose else []
+        images = wanted(list(dict.fromkeys([*chosen.images, *composed])), chosen.names)
         targets = [
             start(stack, target, around.ssh, around.environ, now=number < chosen.jobs)
             for number, target in enumerate(_targets(chosen))

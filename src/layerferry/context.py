@@ -13,7 +13,7 @@ from layerferry import ci
 from layerferry.ci.machine import gather
 from layerferry.ci.topology import Topology, detect
 from layerferry.embedded_registry.credentials import Credentials
-from layerferry.errors import DeadlineError, Halt
+from layerferry.errors import DeadlineError, Halt, UsageError
 from layerferry.events import Emit, Warned
 from layerferry.push.fan_out import fan_out
 from layerferry.push.request import Options, Wanted
@@ -95,6 +95,22 @@ class Context:
             return RemoteSource(self.environ)
 
         return Sources({"daemon": daemon, "oci": oci, "archive": archive, "registry": registry})
+
+    def composed(self, file: Path, services: Sequence[str], told: Callable[[str], None]) -> list[str]:
+        """The images of a compose file that the daemon has; `told` hears of the others. Raises `UsageError`."""
+        from layerferry import compose
+
+        named = compose.images(file, services, self.environ)
+        with contextlib.closing(self.daemon()) as daemon:
+            here, elsewhere = compose.divided(named, daemon.has)
+        if elsewhere:
+            told(compose.left(elsewhere))
+        if not here:
+            raise UsageError(
+                f"this job's daemon has none of the images that {file} names",
+                hint="Build them first: `docker compose build`.",
+            )
+        return here
 
     def _routes(self, daemon: "Daemon", emit: Emit) -> "DaemonRoutes":
         from layerferry.routes.daemon_routes import DaemonRoutes

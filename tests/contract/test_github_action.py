@@ -25,6 +25,8 @@ INSTALL, PUSH = ACTION["runs"]["steps"]
 GIVEN = {
     "images": ("app:1\nworker:1", ("app:1", "worker:1")),
     "targets": ("deploy@one, deploy@two", ("deploy@one", "deploy@two")),
+    "compose": ("compose.yaml", Path("compose.yaml")),
+    "services": ("web db", ("web", "db")),
     "names": ("app:latest app:1", ("app:latest", "app:1")),
     "keep-previous": ("previous", "previous"),
     "prune": ("5", 5),

@@ -1,5 +1,8 @@
 """What real engines keep of the images that they had before a push, and what goes."""
 
+import os
+from pathlib import Path
+
 import pytest
 
 from engines.test_push_scene import APP, Json, Scene, actions
@@ -103,3 +106,22 @@ def test_a_dry_run_tells_what_would_go(scene: Scene) -> None:
     result = scene.push(APP, "--name", LATEST, "--prune", "1", "--dry-run").result
     assert [image["image_id"] for image in result["pruned"]] == ids[:1], "the second has the way back"
     assert scene.target.images() == before
+
+
+@pytest.mark.kinds(target=("docker28-overlay2",))
+def test_the_images_of_a_compose_file_go_over_as_far_as_the_daemon_has_them(scene: Scene, tmp_path: Path) -> None:
+    """A stand-in for compose, which prints what the file has."""
+    (tmp_path / "docker-compose").write_text(
+        '#!/bin/sh\n[ "$1" = --file ] || { echo 2.26.1; exit; }\nsed "s/TAG/$TAG/" "$2"\n'
+    )
+    (tmp_path / "docker-compose").chmod(0o755)
+    (tmp_path / "docker").symlink_to("/bin/false")
+    file = tmp_path / "compose.yaml"
+    file.write_text("push-test/app:TAG\npush-test/web:TAG\npostgres:16\n")
+    for name in ("push-test/app:7", "push-test/web:7"):
+        scene.load([scene.layer(name=name)], name)
+    env = {"PATH": f"{tmp_path}:{scene.rig.ssh.bin}:{os.environ['PATH']}", "TAG": "7"}
+    run = scene.push("--compose", str(file), env=env)
+    assert [result["image"] for result in run.json["results"]] == ["push-test/app:7", "push-test/web:7"]
+    assert set(scene.target.images()) == {"push-test/app:7", "push-test/web:7"}
+    assert "left to the host, since this job's daemon has not it: postgres:16" in run.stderr

@@ -143,6 +143,16 @@ NAME = option(
     metavar="NAME[:TAG]",
     help="A name on the target, if not the source's; of several images, for the one of its repository.  [repeatable]",
 )
+COMPOSE = option(
+    "--compose",
+    group=WHAT,
+    type=click.Path(dir_okay=False, path_type=Path),
+    metavar="FILE",
+    help="Push the images that a compose file names, and the daemon has.",
+)
+SERVICE = option(
+    "--service", "services", group=WHAT, multiple=True, metavar="NAME", help="One of its services.  [repeatable]"
+)
 KEEP_PREVIOUS = option(
     "--keep-previous", is_setting=True, metavar="TAG", help="Let what the name pointed to before keep this tag."
 )

@@ -56,6 +56,8 @@ class PushCommand(options.Command):
     help="A further target.  [repeatable]",
 )
 @options.NAME
+@options.COMPOSE
+@options.SERVICE
 @options.VIA
 @option(
     "--engine",
@@ -118,8 +120,8 @@ def push(ctx: click.Context, /, words: tuple[str, ...], more: tuple[str, ...], *
     registry://host[:port][/prefix], a registry, which --via reaches through ssh.
     """
     assert isinstance(ctx.command, PushCommand)
-    images, targets = _split(words, more, ctx.meta.get("layerferry.command", ()))
-    _check(images, given["names"], words[-1])
+    images, targets = _split(words, more, ctx.meta.get("layerferry.command", ()), composed=bool(given["compose"]))
+    _check(images, given["names"], (*more, *words)[-1] if words or more else "")
     open_log(given["log"], verbose=given["verbose"])
     ssh = Ssh(given["ssh_options"], given["ssh_config"], sys.stdin.isatty() and not given["as_json"])
     targets = _through(targets, given["via"])
@@ -146,15 +148,18 @@ def _through(targets: list[str | tuple[str, ...]], via: str) -> list[str | tuple
 
 
 def _split(
-    words: tuple[str, ...], more: tuple[str, ...], command: tuple[str, ...]
+    words: tuple[str, ...], more: tuple[str, ...], command: tuple[str, ...], *, composed: bool
 ) -> tuple[tuple[str, ...], list[str | tuple[str, ...]]]:
-    """Tell images from targets. The last word is a target, unless a command or `--to` takes its place."""
-    last = 0 if command or (more and len(words) == 1) else 1
+    """Tell images from targets. The last word is a target, unless a command or `--to` takes its place.
+
+    Where a compose file names images, there need be no further one.
+    """
+    last = 0 if command or not words or (more and len(words) == 1 and not composed) else 1
     images = words[: len(words) - last]
     targets: list[str | tuple[str, ...]] = [*words[len(words) - last :], *more]
     if command:
         targets.append(command)
-    if not images or not targets:
+    if not (images or composed) or not targets:
         raise UsageError("there must be an image and a target", hint="layerferry push app:1 deploy@host")
     return images, targets
 
@@ -180,12 +185,17 @@ def _push(
     from layerferry.push.request import wanted
     from layerferry.result import exit_code, failures
 
-    pushed = wanted(images, given["names"])
     engine = str(TargetEngine.parse(given["engine"])) if given["engine"] else ""
     chosen = settings.load(overrides)
     if not chosen.quiet:
         warn_of_unknown()
     around = Context.look(chosen, settings.environment(), ssh)
+    if given["compose"]:
+        composed = around.composed(given["compose"], given["services"], stderr().line)
+        images = list(dict.fromkeys([*images, *composed]))
+    elif given["services"]:
+        raise UsageError("--service says which of a compose file", hint="Say which file: --compose compose.yaml.")
+    pushed = wanted(images, given["names"])
     with offered(chosen) as offer, open_report(given["as_json"], chosen) as report:
         how = around.options(
             allow_platform_mismatch=given["allow_platform_mismatch"],

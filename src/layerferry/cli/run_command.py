@@ -26,6 +26,8 @@ from layerferry.streams import stderr, stdout
     help="Show each setting and where it comes from, secrets masked.",
 )
 @options.NAME
+@options.COMPOSE
+@options.SERVICE
 @options.KEEP_PREVIOUS
 @options.PRUNE
 @options.DRY_RUN

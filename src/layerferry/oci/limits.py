@@ -145,6 +145,10 @@ FILES: Final = 64 * MIB
 PIECES: Final = 20_000
 #: To read all files of some layers, with signs of life: 10 GB from a slow disk take 100 s.
 FILES_READ = 900.0
+#: Images that a compose file names, bytes that compose says of them, and seconds that it takes.
+COMPOSED: Final = 64
+COMPOSE_SAID: Final = 64 * KIB
+COMPOSE: Final = 60.0
 #: Lines of what a target tells of the images of some repositories, and of its containers: several for each.
 IMAGES_TOLD: Final = 50_000
 #: For names: an engine takes less than a second; a receiver may run a command then, which has 5 minutes by default.

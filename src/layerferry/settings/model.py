@@ -21,7 +21,9 @@ if TYPE_CHECKING:
 
 
 #: The settings that have lines, or several words.
-_OF_LINES = frozenset({"images", "targets", "names", "ssh_key", "ssh_known_hosts", "sign_key", "signatures"})
+_OF_LINES = frozenset(
+    {"images", "targets", "names", "services", "ssh_key", "ssh_known_hosts", "sign_key", "signatures"}
+)
 _CONTROL = "it has a control character in it"
 #: RFC 1035, section 2.3.4; ngrok takes a wildcard, too.
 _DOMAIN = re.compile(r"(?=.{1,253}\Z)(?:\*\.)?[A-Za-z0-9](?:[A-Za-z0-9.-]*[A-Za-z0-9])?")
@@ -61,7 +63,7 @@ class _Checks(BaseSettings):
             raise ValueError(_CONTROL)
         return value
 
-    @field_validator("images", "targets", "names", "signatures", mode="before", check_fields=False)
+    @field_validator("images", "targets", "names", "services", "signatures", mode="before", check_fields=False)
     @classmethod
     def _split(cls, value: Any) -> Any:
         words = tuple(re.findall(r"[^,\s]+", value)) if isinstance(value, str) else value
@@ -75,6 +77,7 @@ class _Checks(BaseSettings):
         "ngrok_install",
         "ssh_accept_new_host_key",
         "timeout",
+        "compose",
         "jobs",
         "prune",
         "retries",

@@ -30,6 +30,10 @@ class Settings:
 
     images: tuple[str, ...] = _setting((), "Images to push, separated by commas, spaces or newlines.")
     targets: tuple[str, ...] = _setting((), "Where to: `[user@]host[:port]`, or `registry://host[/prefix][?via=host]`.")
+    compose: Path | None = _setting(
+        None, "A compose file: the images that it names, and this job's daemon has, are pushed."
+    )
+    services: tuple[str, ...] = _setting((), "Services of the compose file, if not all.")
     names: tuple[str, ...] = _setting(
         (), "Names there, if not the job's: `app:latest app:1`. Of several images, each gets those of its repository."
     )

@@ -160,6 +160,17 @@ class Daemon:
             return Inspected(image, StoreKind.BLOB, frozenset(diff_ids), _names(reference, found))
         return Inspected(image, StoreKind.CHAIN, self._find_known(image, found), _names(reference, found))
 
+    def has(self, reference: str) -> bool:
+        """Whether there is an image of that name."""
+        with self._asking(f"does not show {reference}"):
+            try:
+                self._client.inspect_image(reference)
+            except DaemonRefusal as refusal:
+                if refusal.status != HTTPStatus.NOT_FOUND:
+                    raise
+                return False
+        return True
+
     def _find(self, client: DaemonClient, reference: str) -> bytes:
         try:
             shown: bytes = client.inspect_image(reference)
