@@ -54,7 +54,7 @@ make_venv() { # with exactly what requirements/dev.txt locks, and layerferry its
 lint_shell() { # every script, by its name or by its first line
   { find .ci ci-examples release requirements src tests -name '*.sh'; grep -rlE '^#!.*[/ ](ba|da)?sh$' .ci; } |
     sort -u | xargs "$venv/bin/shellcheck" -- || return
-  "$python" -c 'from layerferry.targets.host import script; print(script.assembled(script.UPKEEP), end="")' |
+  "$python" -c 'from layerferry.targets.host import script; print(script.assembled((*script.UPKEEP, *script.ON_NODES)), end="")' |
     "$venv/bin/shellcheck" - # its parts lie apart
 }
 

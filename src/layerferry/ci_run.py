@@ -4,6 +4,7 @@ import contextlib
 import subprocess
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Any, TextIO
 
 from layerferry import log
@@ -14,7 +15,7 @@ from layerferry.context import Context, offered, ssh_options
 from layerferry.errors import Halt, LayerferryError, UnknownHostKeyError, UsageError
 from layerferry.processes import child_environment
 from layerferry.push.request import wanted
-from layerferry.report import JsonReport, PlainReport, QuietReport, document
+from layerferry.report import JsonReport, PlainReport, QuietReport, Report, document
 from layerferry.result import Result, exit_code, failures
 from layerferry.settings import discouraged, environment, unknown
 from layerferry.settings.values import Settings
@@ -80,10 +81,9 @@ def run(settings: Settings, environ: Mapping[str, str], *, dry_run: bool, as_jso
 
 def _push(around: Context, output: Output, **how: Any) -> tuple[Sequence[Result], float]:
     chosen, topology = around.settings, around.topology
-    group = contextlib.nullcontext() if chosen.quiet else output.group("layerferry")
-    kind = QuietReport(output.line) if chosen.quiet else PlainReport(output.line, output.warning)
-    with group, kind as report, contextlib.ExitStack() as stack:
+    with contextlib.ExitStack() as group, _report(chosen, output, group) as report, contextlib.ExitStack() as stack:
         if not chosen.quiet:
+            _fold(group, output, "layerferry")
             output.line(f"CI: {topology.provider} ({topology.provider_reason})")
             output.line(f"daemon: {topology.daemon.reach} ({topology.daemon_reason})")
         composed = around.composed(chosen.compose, chosen.services, output.line) if chosen.compose else []
@@ -92,7 +92,20 @@ def _push(around: Context, output: Output, **how: Any) -> tuple[Sequence[Result]
             start(stack, target, around.ssh, around.environ, now=number < chosen.jobs)
             for number, target in enumerate(_targets(chosen))
         ]
+        how |= stack.enter_context(around.following(targets))
         return around.push(images, targets, around.options(**how), report)
+
+
+def _report(settings: Settings, output: Output, group: contextlib.ExitStack) -> Report:
+    if settings.quiet:
+        return QuietReport(output.line)
+    return PlainReport(output.line, output.warning, fold=partial(_fold, group, output))
+
+
+def _fold(group: contextlib.ExitStack, output: Output, title: str) -> None:
+    """Begin a group; groups do not nest."""
+    group.close()
+    group.enter_context(output.group(title))
 
 
 def _targets(settings: Settings) -> Sequence[str]:

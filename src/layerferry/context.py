@@ -23,7 +23,7 @@ from layerferry.settings import environment, with_variables
 from layerferry.settings.values import Settings
 from layerferry.sources import Source
 from layerferry.sources.by_kind import Sources
-from layerferry.targets.address import AnyTarget, Ssh
+from layerferry.targets.address import AnyTarget, Ssh, Target, start
 
 if TYPE_CHECKING:
     from layerferry.routes.daemon_routes import DaemonRoutes
@@ -131,6 +131,29 @@ class Context:
             prune=settings.prune,
             **chosen,
         )
+
+    @contextlib.contextmanager
+    def following(self, targets: Sequence[AnyTarget]) -> Iterator[dict[str, Any]]:
+        """What follows the push, and the nodes where registries have it done, as options. Raises `UsageError`."""
+        chosen = self.settings
+        if not (chosen.then or chosen.then_file or chosen.copy or chosen.then_on):
+            yield {}
+            return
+        from layerferry.push.follow_up import FollowUp, check_places
+
+        wanted = FollowUp.read(
+            chosen.then,
+            chosen.then_file,
+            chosen.copy,
+            after=chosen.then_after,
+            on=chosen.then_on,
+            seconds=chosen.then_timeout,
+        )
+        if wanted is not None:
+            check_places([target.name for target in targets if not isinstance(target, Target)], wanted)
+        with contextlib.ExitStack() as stack:
+            nodes = [start(stack, host, self.ssh, self.environ, now=False) for host in chosen.then_on]
+            yield {"follow_up": wanted, "nodes": tuple(node for node in nodes if isinstance(node, Target))}
 
     def push(
         self, wanted: Sequence[Wanted], targets: Sequence[AnyTarget], options: Options, report: Report

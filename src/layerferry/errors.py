@@ -12,6 +12,7 @@ LayerferryError
 │       └── ResumeError
 ├── VerificationError   6  the target shows something else than we sent
 ├── RouteError          7  a route that the user asked for by name failed
+├── FollowError         8  the image is there, but what was to follow it failed
 ├── OutputError         1  what was asked for on stdout could not be written
 └── Interrupted       130  Ctrl-C, SIGTERM
 """
@@ -92,6 +93,12 @@ class VerificationError(LayerferryError):
 
 class RouteError(LayerferryError):
     exit_code = 7
+
+
+class FollowError(LayerferryError):
+    """The image is there under its names; a command after it, or the files that go with it, failed."""
+
+    exit_code = 8
 
 
 class OutputError(LayerferryError):

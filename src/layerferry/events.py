@@ -70,7 +70,24 @@ class Stalled:
     message: str
 
 
-Event = Connecting | Greeted | Planned | Sending | Loading | Warned | Stalled
+@dataclass(frozen=True, slots=True)
+class Following:
+    """What follows a push begins, or would in a dry run: a command, or files that are copied."""
+
+    target: str
+    what: str
+    dry_run: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Said:
+    """A line that the command after a push has said."""
+
+    target: str
+    text: str
+
+
+Event = Connecting | Greeted | Planned | Sending | Loading | Warned | Stalled | Following | Said
 Emit = Callable[[Event], None]
 
 

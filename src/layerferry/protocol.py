@@ -64,6 +64,14 @@ One session does everything. It is lines of text until an archive starts (`>` is
     > remove sha256:… NAME...                 it goes, with these names, which are all that it has (`prune`)
     < removed sha256:… | stays sha256:… TEXT  and why the engine keeps it
     < end
+    > copy 0640 sha256:… HEX                  what follows (`--copy`, `--then`), where the host script was sent with
+                                              that part: a file's mode and digest; path and content come in frames
+    > place | < end                           all files get their names
+    > was NAME | < was NAME sha256:…          before `tag`: which image that name stands for
+    > then command TOKEN NAME sha256:… -      and frames: the command; of each name the image, and the one before
+    < output TEXT                             what it says, line by line
+    > stop                                    its time is over
+    < ran 0                                   its status
     < failed KIND TEXT                        at any time: the verdict; throw-away names are gone
 
 Until `tag`, the target's old image keeps its name; when the session breaks off, the target drops what it loaded. After
@@ -111,10 +119,17 @@ class Verb(StrEnum):
     LOAD = "load"
     RESOLVE = "resolve"
     KEEP = "keep"
+    #: Which image a name stands for, before `TAG`. This and what follows `DONE` is for the host script alone, where it
+    #: was sent with the part for it.
+    WAS = "was"
     TAG = "tag"
     DONE = "done"
     IMAGES = "images"
     REMOVE = "remove"
+    COPY = "copy"
+    PLACE = "place"
+    THEN = "then"
+    STOP = "stop"
 
 
 class Fact(StrEnum):
@@ -157,8 +172,11 @@ class Reply(StrEnum):
     STAYS = "stays"
     SWEPT = "swept"
     LOADED = "loaded"
+    WAS = "was"
     END = "end"
     DONE = "done"
+    OUTPUT = "output"
+    RAN = "ran"
     ALIVE = "alive"
     FAILED = "failed"
 
@@ -199,6 +217,8 @@ class VerdictKind(StrEnum):
     PROTOCOL = "protocol"
     #: A receiver's policy says no.
     REFUSED = "refused"
+    #: The names are given, and a file could not be copied.
+    COPY = "copy"
     #: The names are given, and the command of a receiver's policy failed.
     RUN = "run"
     #: A receiver has a fault.

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from layerferry.errors import DeadlineError, Interrupted, LayerferryError
+from layerferry.errors import DeadlineError, FollowError, Interrupted, LayerferryError
 from layerferry.oci.content import Route
 from layerferry.oci.plan import Step
 
@@ -49,6 +49,18 @@ class WireEstimate:
 
 
 @dataclass(frozen=True, slots=True)
+class Ran:
+    """What became of the command after a push: on which host it ran, its exit status, and for how many seconds.
+
+    The status is None where it has none: it was ended when its time was over, or nobody knows.
+    """
+
+    on: str
+    status: int | None
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
 class Result:
     """The result of one image on one target.
 
@@ -77,9 +89,16 @@ class Result:
     #: Of a dry run: what would go on the wire, and what the names stand for there; None where that is not known.
     estimate: WireEstimate | None = None
     before: tuple[NamedImage, ...] | None = None
+    #: The commands that followed; several where nodes of a registry run them.
+    ran: tuple[Ran, ...] = ()
+
+    def _error(self) -> dict[str, Any] | None:
+        error = self.error
+        if error is None:
+            return None
+        return {"message": error.message, "hint": error.hint, "exit_code": error.exit_code}
 
     def to_json(self) -> dict[str, Any]:
-        error = self.error
         return {
             "image": self.image,
             "target": self.target,
@@ -114,9 +133,8 @@ class Result:
             "verified": self.verified,
             "kept": [image.to_json() for image in self.kept],
             "pruned": [image.to_json() for image in self.pruned],
-            "error": None
-            if error is None
-            else {"message": error.message, "hint": error.hint, "exit_code": error.exit_code},
+            "then": [{"on": ran.on, "status": ran.status, "seconds": round(ran.seconds, 3)} for ran in self.ran],
+            "error": self._error(),
         }
 
     def _estimate(self) -> dict[str, Any] | None:
@@ -139,9 +157,13 @@ def failures(results: Sequence[Result]) -> dict[LayerferryError, Result]:
 
 
 def exit_code(results: Sequence[Result]) -> int:
-    """The exit code of the worst failure; a signal's, or that of `--timeout`, if one ended the push."""
+    """The exit code of the worst failure; a signal's, or that of `--timeout`, if one ended the push.
+
+    Where an image has not arrived, that is worse than a command that failed after one which has.
+    """
     codes = {type(error): error.exit_code for error in failures(results)}
-    return codes.get(Interrupted) or codes.get(DeadlineError) or max(codes.values(), default=0)
+    followed = codes.pop(FollowError, 0)
+    return codes.get(Interrupted) or codes.get(DeadlineError) or max(codes.values(), default=followed)
 
 
 def size(count: float) -> str:

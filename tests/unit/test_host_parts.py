@@ -42,15 +42,14 @@ def test_each_way_tells_of_older_images_and_containers() -> None:
 
 
 def test_what_all_ways_have_in_common_calls_none_of_them_by_its_name() -> None:
-    for part in {*script.PARTS, *script.UPKEEP, script.PATCHING, script.RESUMING} - ways():
+    for part in {*script.PARTS, *script.UPKEEP, *script.ON_NODES, script.PATCHING, script.RESUMING} - ways():
         code = "\n".join(line for line in TEXTS[f"{part}.sh"].splitlines() if not line.lstrip().startswith("#"))
         assert not re.findall(rf"\b(?:{'|'.join(ways())})_(?:{'|'.join(contract())})\b", code), part
 
 
 def test_every_part_and_every_awk_program_is_sent_once() -> None:
-    assert {f"{part}.sh" for part in (*script.PARTS, *script.UPKEEP, script.PATCHING, script.RESUMING)} == {
-        name for name in TEXTS if name.endswith(".sh")
-    }
+    late = (*script.UPKEEP, *script.ON_NODES, script.PATCHING, script.RESUMING)
+    assert {f"{part}.sh" for part in (*script.PARTS, *late)} == {name for name in TEXTS if name.endswith(".sh")}
     named = re.findall(r"@(\w+\.awk)@", "".join(TEXTS.values()))
     assert sorted(named) == sorted(name for name in TEXTS if name.endswith(".awk"))
     assert "@" not in re.sub(r'"\$@"', "", SENT)

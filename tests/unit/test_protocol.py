@@ -11,10 +11,10 @@ from layerferry.oci.store_kind import StoreKind
 from layerferry.patch.text import text
 from layerferry.protocol import Capability, Fact, Reply, Verb, VerdictKind
 from layerferry.targets import verdict
-from layerferry.targets.host.script import UPKEEP, patching, resuming, script
+from layerferry.targets.host.script import FOLLOWING, UPKEEP, patching, resuming, script
 
 PAGE = (Path(__file__).parents[2] / "docs" / "protocol.md").read_text(encoding="utf-8")
-SCRIPT = (script(UPKEEP) + resuming()).decode()
+SCRIPT = (script((*UPKEEP, *FOLLOWING)) + resuming()).decode()
 
 
 def rows(table: str) -> list[str]:
@@ -55,7 +55,10 @@ def test_the_host_script_says_the_words_of_the_module() -> None:
     late = patching().decode()
     assert "say 'data 0000" in late, "what goes with the program says it"
     words = (
-        {Reply.DATA} | said(r"\bsay ['\"]?([a-z]+)(?=[ '\"$;]|$)") | said(r'print "([a-z]+)",(?:of\[|id|substr|\$n)')
+        {Reply.DATA}
+        | said(r"\bsay ['\"]?([a-z]+)(?=[ '\"$;]|$)")
+        | said(r"s/\^/([a-z]+) /")
+        | said(r'print "([a-z]+)",(?:of\[|id|substr|\$n)')
     )
     assert words - {"told"} == {*Fact, *Reply} - {Fact.SIGNATURES}, "`told` is said to itself, signatures by a receiver"
     assert f"'{Reply.DATA} '" in text(), "the program of a patch says it"
@@ -65,7 +68,7 @@ def test_the_host_script_says_the_words_of_the_module() -> None:
 def test_the_host_script_knows_the_verbs_of_the_module() -> None:
     """But for what only a receiver has a use for."""
     for verb in set(Verb) - {Verb.NAME, Verb.SIGNATURE}:
-        assert re.search(rf"(^|[ |'\"]){verb}('?\)| \||:|\"? *\])", SCRIPT, re.MULTILINE), verb
+        assert re.search(rf"(^|[ |'\"]){verb}('?\)| ?\||:|\"? *\])", SCRIPT, re.MULTILINE), verb
 
 
 def test_the_host_script_has_the_verdicts_and_the_capabilities_of_the_module() -> None:

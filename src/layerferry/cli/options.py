@@ -9,11 +9,12 @@ import click
 
 WHAT = "What, and where to"
 HOW = "How"
+AFTER = "What follows"
 SSH = "ssh"
 TOLD = "What is told"
 _Function = TypeVar("_Function", bound=Callable[..., Any])
 #: The groups of a help page, in this order.
-_GROUPS = (WHAT, HOW, SSH, TOLD)
+_GROUPS = (WHAT, HOW, AFTER, SSH, TOLD)
 
 
 class Option(click.Option):
@@ -97,6 +98,13 @@ def option(*words: str, group: str = HOW, is_setting: bool = False, **how: Any) 
     return click.option(*words, cls=Option, group=group, is_setting=is_setting, **how)
 
 
+def following(command: _Function) -> _Function:
+    """Declare the options for what follows a push."""
+    for declare in reversed(_FOLLOWING):
+        command = declare(command)
+    return command
+
+
 #: `streams.trace` reads it, before click does.
 DEBUG = option("--debug", group=TOLD, is_flag=True, expose_value=False, help="Show the traceback of an error.")
 PLATFORM = option(
@@ -162,6 +170,39 @@ PRUNE = option(
     type=int,
     metavar="N",
     help="Then remove images of the repository that no container uses, but for the N newest.",
+)
+_FOLLOWING = (
+    option(
+        "--then", group=AFTER, is_setting=True, metavar="COMMAND", help="Run this on each target, when it is there."
+    ),
+    option("--then-file", group=AFTER, is_setting=True, metavar="FILE", help="The same; a script, which is sent."),
+    option(
+        "--then-after", group=AFTER, is_setting=True, metavar="WHEN", help="each, all or one-by-one.  [default: each]"
+    ),
+    option(
+        "--then-on",
+        group=AFTER,
+        is_setting=True,
+        multiple=True,
+        metavar="HOST",
+        help="Where, if not on the target, a registry.  [repeatable]",
+    ),
+    option(
+        "--then-timeout",
+        group=AFTER,
+        is_setting=True,
+        type=float,
+        metavar="SECONDS",
+        help="How long it may last.  [default: 600]",
+    ),
+    option(
+        "--copy",
+        group=AFTER,
+        is_setting=True,
+        multiple=True,
+        metavar="LOCAL[:REMOTE]",
+        help="Write a small file there before.  [repeatable]",
+    ),
 )
 SSH_OPTION = option(
     "--ssh-option", "ssh_options", group=SSH, multiple=True, metavar="KEY=VALUE", help="ssh's -o.  [repeatable]"

@@ -30,6 +30,7 @@ _EXAMPLES = (
     "layerferry push app:2 web:2 deploy@prod --to deploy@eu",
     "layerferry push oci:build/image deploy@prod --name app:2",
     "layerferry push app:2 -- kubectl exec -i pod -- sh",
+    "layerferry push app:2 deploy@prod --then 'docker compose up -d --wait'",
 )
 
 
@@ -102,6 +103,7 @@ class PushCommand(options.Command):
     metavar="SECONDS",
     help="Give up after this long. What stands still ends by itself.  [default: never]",
 )
+@options.following
 @options.SSH_OPTION
 @options.SSH_CONFIG
 @options.DRY_RUN
@@ -196,12 +198,17 @@ def _push(
     elif given["services"]:
         raise UsageError("--service says which of a compose file", hint="Say which file: --compose compose.yaml.")
     pushed = wanted(images, given["names"])
-    with offered(chosen) as offer, open_report(given["as_json"], chosen) as report:
+    with (
+        offered(chosen) as offer,
+        around.following(targets) as following,
+        open_report(given["as_json"], chosen) as report,
+    ):
         how = around.options(
             allow_platform_mismatch=given["allow_platform_mismatch"],
             dry_run=given["dry_run"],
             engine=engine,
             offer=offer,
+            **following,
         )
         results, _ = around.push(pushed, targets, how, report)
     for error in failures(results):

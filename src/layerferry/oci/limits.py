@@ -158,6 +158,20 @@ LAST_WORDS = 5.0
 LAST_WORDS_LINES = 1_000
 #: Between two signs of life of ours; the host script ends itself after 300 s without any.
 HEARTBEAT = 15.0
+#: Bytes of a command that follows a push, which is one argument there (Linux takes 128 KiB), and of a script.
+COMMAND: Final = 64 * KIB
+SCRIPT: Final = MIB
+#: Bytes of a file that is copied after a push, of its path there, and how many there may be.
+COPIED_FILE: Final = MIB
+COPIED_PATH: Final = 1 * KIB
+COPIED_FILES: Final = 100
+#: Lines and bytes that are shown of what a command says; what is beyond is counted.
+OUTPUT_LINES: Final = 20_000
+OUTPUT: Final = 4 * MIB
+#: Lines at its end that are shown once more where it fails.
+LAST_OUTPUT: Final = 8
+#: To the end of a command that was told to end: the target kills it after 10 s.
+ENDED: Final = 60.0
 # The log of a run.
 
 #: Bytes of one line, which most say in 200; and of all that one run writes: a push writes 20 KB, and somebody who

@@ -8,8 +8,8 @@ import contextlib
 import time
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
-from typing import Protocol
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Protocol
 
 from layerferry.errors import LayerferryError
 from layerferry.events import Emit, Greeted, Planned
@@ -21,6 +21,13 @@ from layerferry.push.progress import wire_bytes
 from layerferry.push.request import NO_ROUTE, Options, Wanted, nameless
 from layerferry.result import Bytes, NamedImage, Result, WireEstimate
 from layerferry.sources import Source, SourceImage
+
+if TYPE_CHECKING:
+    from layerferry.push.follow_up import FollowUp
+    from layerferry.push.following import Followed
+
+# What follows a push is loaded where there is something: hence the imports inside functions.
+# ruff: noqa: PLC0415
 
 
 @dataclass(slots=True)
@@ -79,6 +86,10 @@ class Destination(Protocol):
     def deliver(self, items: Sequence[Item]) -> None:
         """Fetch and send what is missing, verify it, give the names. Tells each item what came of it."""
 
+    @property
+    def follow(self) -> "Callable[[FollowUp, Sequence[Item]], Followed] | None":
+        """Does what follows a push, once; what fails of it is told, not raised. None: a registry runs nothing."""
+
     def prune(self, items: Sequence[Item]) -> None:
         """Remove the images that are needed no longer; in a dry run, tell each item which."""
 
@@ -90,6 +101,8 @@ class Delivery:
     wanted: Sequence[Wanted]
     options: Options
     emit: Emit
+    #: Waits until what follows may be done on this target; why it must not be, or nothing.
+    turn: Callable[[], str] = str
 
     def run(
         self, connect: Callable[[], AbstractContextManager[Destination]], open_source: Callable[[], Source]
@@ -120,9 +133,23 @@ class Delivery:
                 _estimate(items, destination.rate)
             else:
                 destination.deliver(items)
-            if self.options.prune is not None:
+            followed = self._follow(destination, items, greeted.target)
+            if self.options.prune is not None and not (followed and followed.error):
                 destination.prune(items)
-        return [self._result(greeted, item, time.monotonic() - start) for item in items]
+        results = [self._result(greeted, item, time.monotonic() - start) for item in items]
+        return [replace(result, ran=followed.ran, error=followed.error) for result in results] if followed else results
+
+    def _follow(self, destination: Destination, items: Sequence[Item], target: str) -> "Followed | None":
+        """Do what follows, when it is this target's turn; None where nothing does, or a registry would have to."""
+        if self.options.follow_up is None or destination.follow is None:
+            return None
+        from layerferry.push.following import foresee, not_done
+
+        if self.options.dry_run:
+            foresee(self.options, target, self.emit)
+            return None
+        why_not = self.turn()
+        return not_done(target, why_not) if why_not else destination.follow(self.options.follow_up, items)
 
     def _open(self, source: Source, reference: str, destination: Destination) -> tuple[SourceImage, ...]:
         """The image; where it is there for several platforms, and the target will say which, one for each."""

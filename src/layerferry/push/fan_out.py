@@ -9,6 +9,7 @@ from contextlib import AbstractContextManager
 from dataclasses import replace
 from functools import partial
 from itertools import chain
+from typing import TYPE_CHECKING
 
 from layerferry import log
 from layerferry.errors import LayerferryError, PatchError, ResumeError, interruption
@@ -19,6 +20,10 @@ from layerferry.result import Result
 from layerferry.sources import Source
 from layerferry.targets.address import AnyTarget, Target
 from layerferry.temporary import sweep
+
+if TYPE_CHECKING:
+    from layerferry.push.shared_read import SharedSource
+    from layerferry.push.turns import Turns
 
 # What most pushes do without is loaded when it is needed: hence the imports inside functions.
 # ruff: noqa: PLC0415
@@ -49,8 +54,25 @@ def fan_out(
         emit(Warned("this machine", said))
     delivery = Delivery(wanted, options, emit)
     if len(targets) == 1:
-        return deliver(delivery, targets[0], open_source)
-    return _to_several(delivery, targets, open_source, tell)
+        results = deliver(delivery, targets[0], open_source)
+    else:
+        results = _to_several(delivery, targets, open_source, tell)
+    return _followed_on_nodes(results, targets, options, emit)
+
+
+def _followed_on_nodes(
+    results: list[Result], targets: Sequence[AnyTarget], options: Options, emit: Emit
+) -> list[Result]:
+    """The results, after what follows: hosts have done it in their sessions, for registries nodes do it."""
+    registries = {target.name for target in targets if not isinstance(target, Target)}
+    pushed = [result for result in results if result.target in registries]
+    if options.follow_up is None or not options.nodes or not pushed:
+        return results
+    from layerferry.push.nodes import Nodes
+
+    nodes = Nodes(options, options.follow_up, emit, lambda node, error, number: _pause(emit, node, error, number, None))
+    followed = dict(zip(map(id, pushed), nodes.follow(pushed), strict=True))
+    return [followed.get(id(result), result) for result in results]
 
 
 def _to_several(
@@ -63,19 +85,18 @@ def _to_several(
 
     jobs = min(delivery.options.jobs, len(targets))
     outcomes = _Outcomes(tell)
-    with SharedSource(open_source, delivery.options.compression, jobs) as shared, ThreadPoolExecutor(jobs) as pool:
+    turns = _turns(delivery.options, targets, jobs, outcomes.ended)
+    threads = len(targets) if turns else jobs
+    with SharedSource(open_source, delivery.options.compression, jobs) as shared, ThreadPoolExecutor(threads) as pool:
 
-        def push(target: AnyTarget) -> None:
+        def push_to(number: int, target: AnyTarget) -> None:
             with outcomes.underway() as begun:
-                if not begun:
-                    return
-                with contextlib.closing(shared.reader()) as first:
-                    readers = chain([first], iter(shared.reader, None))  # one for each try
-                    results = deliver(delivery, target, lambda: next(readers), outcomes.ended)
-                outcomes.add(target, results)
+                if begun:
+                    push = partial(_deliver_shared, shared, target, outcomes.ended)
+                    outcomes.add(target, _in_turn(turns, number, delivery, push))
 
         try:
-            _wait({pool.submit(push, target) for target in targets})
+            _wait({pool.submit(push_to, number, target) for number, target in enumerate(targets)})
         except BaseException as raised:
             outcomes.break_off(interruption(raised))
             pool.shutdown(wait=False, cancel_futures=True)
@@ -90,6 +111,35 @@ def _to_several(
         for target in targets
         for result in outcomes.of(target) or _failed(delivery.wanted, target, outcomes.error)
     ]
+
+
+def _deliver_shared(
+    shared: "SharedSource", target: AnyTarget, ended: threading.Event, delivery: Delivery
+) -> list[Result]:
+    with contextlib.closing(shared.reader()) as first:
+        readers = chain([first], iter(shared.reader, None))  # one for each try
+        return deliver(delivery, target, lambda: next(readers), ended)
+
+
+def _in_turn(
+    turns: "Turns | None", number: int, delivery: Delivery, push: Callable[[Delivery], list[Result]]
+) -> list[Result]:
+    """Push, where others are waited for before what follows, if they are."""
+    if turns is None:
+        return push(delivery)
+    with turns.at_work(number) as well:
+        results = push(replace(delivery, turn=partial(turns.take, number)))
+        well.append(not any(result.error for result in results))
+    return results
+
+
+def _turns(options: Options, targets: Sequence[AnyTarget], jobs: int, ended: threading.Event) -> "Turns | None":
+    """Where the targets wait for each other, before what follows."""
+    if options.follow_up is None or options.follow_up.after == "each" or options.dry_run:
+        return None
+    from layerferry.push.turns import Turns
+
+    return Turns(options.follow_up.after, [target.name for target in targets], jobs, ended)
 
 
 def _wait(deliveries: set[Future[None]]) -> None:

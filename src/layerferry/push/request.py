@@ -11,7 +11,9 @@ from layerferry.oci.image import Name, Platform, is_image_id, may_be_image_id
 from layerferry.sources import in_our_words, kind_of
 
 if TYPE_CHECKING:
+    from layerferry.push.follow_up import FollowUp
     from layerferry.signing.offer import Offer
+    from layerferry.targets.address import Target
 
 #: Nothing is fetched for an image that is there already.
 NO_ROUTE = Route("none", "nothing had to be read")
@@ -108,6 +110,10 @@ class Options:
     keep_previous: str = ""
     #: How many of the newest images of a repository stay; None where none is removed.
     prune: int | None = None
+    #: What follows the push; None where nothing does.
+    follow_up: "FollowUp | None" = None
+    #: Where it is done if the targets are registries.
+    nodes: "tuple[Target, ...]" = ()
 
     @property
     def has_upkeep(self) -> bool:

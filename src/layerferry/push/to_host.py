@@ -30,11 +30,13 @@ from layerferry.targets.address import Target
 from layerferry.targets.conduit import Conduit
 from layerferry.targets.conversation import Conversation
 from layerferry.targets.greeting import Holding
-from layerferry.targets.host.script import UPKEEP
+from layerferry.targets.host.script import FOLLOWING, UPKEEP
 from layerferry.targets.inventory import Knowledge, inventory, learn
 from layerferry.temporary import TemporaryFolder
 
 if TYPE_CHECKING:
+    from layerferry.push.follow_up import FollowUp
+    from layerferry.push.following import Followed
     from layerferry.push.patching import Patches
     from layerferry.push.resuming import Kept
     from layerferry.push.upkeep import Upkeep
@@ -66,7 +68,7 @@ class HostDestination:
             options.engine,
             dry_run=options.dry_run,
             told=lambda text: emit(Stalled(conduit.name, text)),
-            also=UPKEEP if options.has_upkeep else (),
+            also=(*(UPKEEP if options.has_upkeep else ()), *(FOLLOWING if options.follow_up else ())),
         )
         self._upkeep = self._open_upkeep() if options.has_upkeep else None
 
@@ -166,7 +168,7 @@ class HostDestination:
         absent = [item for item in items if not item.present]
         loaded = iter(self._load(absent, method) if absent else ())
         names = [(item.image_id if item.present else next(loaded), item.names) for item in items]
-        self._conversation.commit(names, self._upkeep.keep(items) if self._upkeep else ())
+        self._before = self._conversation.commit(names, self._upkeep.keep(items) if self._upkeep else ())
         shares = _shares(self._conduit.sent, [item.plan.delta for item in items])
         for item, share in zip(items, shares, strict=True):
             item.sent = share
@@ -174,6 +176,15 @@ class HostDestination:
     def prune(self, items: Sequence[Item]) -> None:
         if self._upkeep:
             self._upkeep.prune(items)
+
+    def follow(self, wanted: "FollowUp", items: Sequence[Item]) -> "Followed":
+        """In the same session, whose connection may break from now on without the push being tried again."""
+        from layerferry.push.following import Named, follow, way_back
+
+        named = [Named(name, item.image_id, self._before.get(name, "")) for item in items for name in item.names]
+        return follow(
+            self._conversation, wanted, named, self._emit, lambda: way_back(self._target, self._greeting.engine, named)
+        )
 
     def _show_signatures(self, items: Sequence[Item]) -> None:
         """Show who has signed the images, where the target wants to know."""

@@ -61,6 +61,7 @@ class RegistryDestination:
     """A registry, and some repositories of it. `stack` closes the connection."""
 
     has_platform = False
+    follow = None
 
     def __init__(self, target: RegistryTarget, options: Options, emit: Emit, stack: contextlib.ExitStack) -> None:
         self._target = target

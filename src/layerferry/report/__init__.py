@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, Protocol, Self
 
 from layerferry.ci.escape import cleaned, json_text, message
-from layerferry.events import Emit, Event, Greeted, Loading, Planned, Stalled, Warned
+from layerferry.events import Emit, Event, Following, Greeted, Loading, Planned, Said, Stalled, Warned
 from layerferry.log import note
 from layerferry.report import lines
 from layerferry.report.running_log import Log
@@ -23,6 +23,8 @@ def noted(emit: Emit) -> Emit:
                 note("step", f"planned: {lines.planned(event)}")
             case Loading():
                 note("step", f"sent: {event.target}")
+            case Following():
+                note("step", lines.following(event))
             case Stalled():
                 note("step", f"stalled: {event.target}  {event.message}")
             case Warned():
@@ -69,8 +71,12 @@ class PlainReport:
         say: Callable[[str], None],
         warn: Callable[[str], None] | None = None,
         clock: Callable[[], float] = time.monotonic,
+        fold: Callable[[str], None] = lambda _: None,
     ) -> None:
+        """`fold` begins a group of lines, with a title, for what follows the pushes."""
         self._log = Log(say, clock)
+        self._fold = fold
+        self._folded = False
         self._warn = warn or (lambda text: say(f"warning: {text}"))
         self._told = lines.Told()
 
@@ -89,9 +95,20 @@ class PlainReport:
                 self._log.line(lines.planned(event))
             case Stalled():
                 self._log.line(lines.stalled(event))
+            case Following():
+                self._begin(event)
+            case Said():
+                self._log.line(lines.said(event))
             case Warned():
                 self._log.tell(self._warn, f"{event.target}: {event.message}")
         self._log.hear(event)
+
+    def _begin(self, event: Following) -> None:
+        with self._log.together():
+            if not (self._folded or event.dry_run):
+                self._folded = True
+                self._fold("layerferry: what follows the push")
+            self._log.line(lines.following(event))
 
     def delivered(self, results: Sequence[Result]) -> None:
         self._log.forget(results)
@@ -153,6 +170,10 @@ class JsonReport:
         match event:
             case Stalled():
                 self._log.line(lines.stalled(event))
+            case Following():
+                self._log.line(lines.following(event))
+            case Said():
+                self._log.line(lines.said(event))
             case Warned():
                 self._log.line(f"warning: {event.target}: {event.message}")
         self._log.hear(event)

@@ -3,16 +3,17 @@
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-from layerferry.events import Connecting, Event, Greeted, Loading, Planned, Sending
+from layerferry.events import Connecting, Event, Following, Greeted, Loading, Planned, Sending
 from layerferry.report.rate import Rate
 
-_Events = Connecting | Greeted | Planned | Sending | Loading
+_Events = Connecting | Greeted | Planned | Sending | Loading | Following
 _NAMES: Mapping[type[object], str] = {
     Connecting: "connecting",
     Greeted: "comparing layers",
     Planned: "reading layers",
     Sending: "sending",
     Loading: "unpacking and verifying",
+    Following: "doing what follows",
 }
 
 

@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Sequence
 from itertools import groupby
 
-from layerferry.events import Greeted, Planned, Stalled
+from layerferry.events import Following, Greeted, Planned, Said, Stalled
 from layerferry.oci.content import Route
 from layerferry.oci.image import Name
 from layerferry.report import steps
@@ -37,6 +37,14 @@ def planned(event: Planned) -> str:
 
 def stalled(event: Stalled) -> str:
     return f"{event.target}  {event.message}"
+
+
+def following(event: Following) -> str:
+    return f"{event.target}  {'would follow' if event.dry_run else 'then'}: {event.what}"
+
+
+def said(event: Said) -> str:
+    return f"{event.target} | {event.text}"
 
 
 def route(chosen: Route) -> str:
@@ -102,20 +110,20 @@ class Told:
         self._told += new
         for (target, error), group in groupby(new, lambda result: (result.target, result.error)):
             images = list(group)
-            if error is None:
+            if error is None or images[0].image_id:
                 if heading:
                     yield HEADING, f"{target}  {images[0].engine}, {images[0].platform}"
                 for result in images:
                     if len(images) > 1:
                         yield IMAGE, result.image
                     yield from outcome(result, width)
-            elif not alone:
+            if error is not None and not alone:
                 yield "✗", failure([result.image for result in images], target, error.message)
 
 
 def outcome(result: Result, width: int = WIDTH) -> Iterator[tuple[str, str]]:
     """Pairs of a mark and the line after it: each layer, in lines of `width` cells, and the image, in one of any."""
-    if result.error is not None:
+    if result.error is not None and not result.image_id:
         yield "✗", failure([result.image], result.target, result.error.message)
         return
     yield from steps.lines(result, width)

@@ -10,7 +10,7 @@ from rich.live import Live
 from rich.text import Text
 
 from layerferry.ci.escape import message
-from layerferry.events import Connecting, Event, Greeted, Loading, Planned, Sending, Stalled, Warned
+from layerferry.events import Connecting, Event, Following, Greeted, Loading, Planned, Said, Sending, Stalled, Warned
 from layerferry.report import lines, widths
 from layerferry.report.activity import Activities, Activity
 from layerferry.result import Result
@@ -58,6 +58,10 @@ class TerminalReport:
                 self._print((name, "bold"), (f" {rest}", ""), (f"      {lines.route(event.route)}", "dim"))
             case Stalled():
                 self._print((lines.stalled(event), "dim"))
+            case Following():
+                self._print((lines.following(event), "bold"))
+            case Said():
+                self._print((f"{event.target} |", "dim"), (f" {event.text}", ""))
             case Warned():
                 self._print(("warning:", "yellow"), (f" {event.target}: {event.message}", ""))
 

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 #: The settings that have lines, or several words.
 _OF_LINES = frozenset(
     {"images", "targets", "names", "services", "ssh_key", "ssh_known_hosts", "sign_key", "signatures"}
+    | {"then", "then_on", "copy_"}
 )
 _CONTROL = "it has a control character in it"
 #: RFC 1035, section 2.3.4; ngrok takes a wildcard, too.
@@ -63,7 +64,17 @@ class _Checks(BaseSettings):
             raise ValueError(_CONTROL)
         return value
 
-    @field_validator("images", "targets", "names", "services", "signatures", mode="before", check_fields=False)
+    @field_validator(
+        "images",
+        "targets",
+        "names",
+        "services",
+        "signatures",
+        "then_on",
+        "copy_",
+        mode="before",
+        check_fields=False,
+    )
     @classmethod
     def _split(cls, value: Any) -> Any:
         words = tuple(re.findall(r"[^,\s]+", value)) if isinstance(value, str) else value
@@ -84,6 +95,9 @@ class _Checks(BaseSettings):
         "whole_layers",
         "quiet",
         "verbose",
+        "then_file",
+        "then_after",
+        "then_timeout",
         "summary",
         "dotenv",
         "log",
@@ -154,6 +168,11 @@ def _checked(value: str, parse: Callable[[str], object]) -> str:
     return value
 
 
+def _field_name(name: str) -> str:
+    """The name of a setting's field: pydantic has a method `copy`."""
+    return "copy_" if name == "copy" else name
+
+
 def _field(setting: "Setting[Any]") -> tuple[Any, Any]:
     """A setting as a field of pydantic's. A list is no JSON in our variables."""
     kind = Annotated[setting.type, NoDecode] if setting.default == () else setting.type
@@ -161,23 +180,23 @@ def _field(setting: "Setting[Any]") -> tuple[Any, Any]:
     return kind, Field(setting.default, validation_alias=names, **setting.metadata["bounds"])
 
 
-_DEFINED: dict[str, Any] = {field.name: _field(field) for field in FIELDS}
+_DEFINED: dict[str, Any] = {_field_name(field.name): _field(field) for field in FIELDS}
 _Variables = create_model("_Variables", __base__=_Checks, **_DEFINED)
 
 
 def load(given: Mapping[str, Any]) -> Settings:
     """The settings, as `layerferry.settings.load` describes them."""
     try:
-        read = _Variables(**given)
+        read = _Variables(**{_field_name(name): value for name, value in given.items()})
     except ValidationError as error:
         mistakes = [f"{_origin(str(problem['loc'][0]), given)}: {_message(problem)}" for problem in error.errors()]
         raise UsageError("; ".join(mistakes)) from None
-    return Settings(**{field.name: getattr(read, field.name) for field in FIELDS})
+    return Settings(**{field.name: getattr(read, _field_name(field.name)) for field in FIELDS})
 
 
 def _origin(location: str, given: Mapping[str, Any]) -> str:
     """The option or the variable that a mistake was made in. pydantic names a field by the first of its aliases."""
-    name = location.removeprefix(PREFIX).lower()
+    name = location.removeprefix(PREFIX).lower().rstrip("_")
     if name in given:
         return f"--{name.replace('_', '-')}"
     return next((variable for variable in variables(name) if variable in os.environ), variables(name)[0])

@@ -14,6 +14,7 @@ PREFIX = "LAYERFERRY_"
 _YEAR = 366 * 24 * 3600
 #: What stands where a pipeline has no secret.
 _NONE = frozenset({"none", "null", "nil", "undefined", "unset", "n/a", "-"})
+AfterName = Literal["each", "all", "one-by-one"]
 RouteName = Literal["auto", "registry", "ngrok", "export"]
 SWITCHES = {"true": True, "yes": True, "1": True, "on": True, "false": False, "no": False, "0": False, "off": False}
 
@@ -76,6 +77,12 @@ class Settings:
     jobs: int = _setting(8, "How many targets are pushed to at once.", ge=1)
     retries: int = _setting(3, "Further tries where a connection breaks, or is refused in a crowd.", ge=0, le=100)
     whole_layers: bool = _setting(default=False, says="Whether layers always go whole, and never as patches.")
+    then: str = _setting("", "A command that runs on each target, in its login shell, when it has the images.")
+    then_file: Path | None = _setting(None, "The same as a file: a script that is sent, and run by its `#!`, or `sh`.")
+    then_after: AfterName = _setting("each", 'When it runs: `each`, `all` or `one-by-one` (README, "What follows").')
+    then_on: tuple[str, ...] = _setting((), "The hosts that it runs on, where the targets are registries.")
+    then_timeout: float = _setting(600.0, "Seconds that it may last.", ge=1, le=_YEAR)
+    copy: tuple[str, ...] = _setting((), "Small files that go over before: `LOCAL[:REMOTE]`, from the home folder on.")
     platform: str = _setting("", "Which platform of a multi-platform image, such as `linux/arm64`.")
     compression: str = _setting("auto", "`auto`, `zstd`, `gzip` or `none`, with a level: `zstd:9`.")
     timeout: float = _setting(

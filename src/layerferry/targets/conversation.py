@@ -3,7 +3,6 @@
 The host script (`layerferry.targets.host`) or `layerferry.receive` is the other end.
 """
 
-import base64
 import contextlib
 import re
 import threading
@@ -21,7 +20,8 @@ from layerferry.targets.conduit import Conduit, SilenceError
 from layerferry.targets.engine_choice import TargetEngine
 from layerferry.targets.greeting import Greeting, Reader
 from layerferry.targets.host.script import packed, script
-from layerferry.targets.verdict import cut, is_verdict, verdict
+from layerferry.targets.payloads import decoded, framed
+from layerferry.targets.verdict import before, cut, is_verdict, no_script, verdict
 from layerferry.targets.waiting import Wait, now
 
 _DIGITS = 6
@@ -44,7 +44,10 @@ class Conversation:
     ) -> None:
         """`told` hears on what we wait, where that takes long; `also` are parts of the script that few pushes need."""
         self._conduit = conduit
+        self.target = conduit.name
         self._also = tuple(also)
+        #: Whether something follows the push, which our script alone does, and no receiver.
+        self.follows = "follow" in also
         self._patience = Patience(told, now)
         self._gone = 0
         self._greeted = False
@@ -59,7 +62,6 @@ class Conversation:
         self._asked: dict[str, tuple[str, ...]] = {}
         self._announced: tuple[str, ...] = ()
         self._capability: frozenset[str] = frozenset()
-        self._over = threading.Event()
         #: Looks at the progress of an archive; whether it wants to look again soon.
         self._watch: Callable[[], bool] = bool
         wanted = conduit.engine or engine
@@ -75,15 +77,8 @@ class Conversation:
         log.note(f"> {self.target}", f": layerferry {VERSION} {len(text)} (and the script, {len(text)} bytes)")
         self._write(f": layerferry {VERSION} {len(text)}\n".encode() + text)
 
-    @property
-    def target(self) -> str:
-        return self._conduit.name
-
     def ask(self, images: Iterable[Image], names: Iterable[str] = ()) -> None:
-        """Ask what the target has of `images`. The answer is read by `greeting`.
-
-        A receiver refuses at once where its policy does not allow one of `names`.
-        """
+        """Ask what the target has of `images`. A receiver refuses at once what its policy does not allow of `names`."""
         self._announced = tuple(names)
         self._asked = {image.id: image.diff_ids for image in images}
         if not self._conduit.pipelined:
@@ -117,6 +112,8 @@ class Conversation:
                 case ["layerferry", version, *what] if version.isdecimal():
                     self._greeted = True
                     self._is_script = what[:1] == ["sh"]
+                    if self.follows and not self._is_script:
+                        raise no_script(self.target)
                 case words if words == PLAIN.split() and self._conduit.pipelined and not plain:
                     plain = True
                     self._send_script(script(self._also))
@@ -134,11 +131,6 @@ class Conversation:
                     f"{self.target} speaks protocol {cut(version, 40)}, we speak {VERSION}",
                     hint="Install the same version of layerferry on both sides.",
                 )
-
-    @property
-    def learns(self) -> bool:
-        """Whether the target lets its daemon push to us, with credentials."""
-        return Capability.LOGIN in self._capability
 
     def learn(self, image_id: str, name: str, token: str, basic: str) -> bool:
         """Let the target's daemon push an image to `name`, which leads to a registry of ours; whether it did.
@@ -202,7 +194,7 @@ class Conversation:
         for line in self._answer_lines(wait):
             match line.split():
                 case [Reply.DATA, text] if len(data) <= limits.FILES:
-                    data += _decoded(text, self.target)
+                    data += decoded(text, self.target)
                 case _:
                     self._skip()
         return bytes(data)
@@ -226,7 +218,7 @@ class Conversation:
             self._heed()
             if self._early:
                 break
-            self._write(_framed(frame), meanwhile=self._heed)
+            self._write(framed(frame), meanwhile=self._heed)
             frames += 1
             sent += len(frame.data)
             loaded += len(frame.data) or frame.size
@@ -259,16 +251,45 @@ class Conversation:
             else:
                 yield line.split()
 
-    def commit(self, names: Iterable[tuple[str, Iterable[str]]], kept: Iterable[tuple[str, str]] = ()) -> None:
-        """Give images, by ID or throw-away name, their names, and drop the throw-away ones.
+    def commit(
+        self, names: Iterable[tuple[str, Iterable[str]]], kept: Iterable[tuple[str, str]] = ()
+    ) -> dict[str, str]:
+        """Give images, by ID or throw-away name, their names, those that are `kept` for the way back first.
 
-        `kept` are pairs of an image ID and a name for the way back, which is given first.
+        Where something follows, the IDs of the images that the names stood for before, as far as they did.
         """
-        keeping = [(Verb.KEEP, image, name) for image, name in kept]
-        self._say(*keeping, *((Verb.TAG, image, name) for image, wanted in names for name in wanted), (Verb.DONE,))
-        if (line := self._answer("its engine to give the names", limits.NAMED)) != Reply.DONE:
-            raise ConnectError(f"{self.target} says {cut(line, 200)!r} where 'done' should stand")
-        self._over.set()
+        pairs = [(image, name) for image, wanted in names for name in wanted]
+        asked = {name for _, name in pairs} if self.follows else set()
+        first = [*((Verb.WAS, name) for name in asked), *((Verb.KEEP, *pair) for pair in kept)]
+        self._say(*first, *((Verb.TAG, *pair) for pair in pairs), (Verb.DONE,))
+        old: dict[str, str] = {}
+        wait = self._wait("its engine to give the names", limits.NAMED)
+        while (line := self._read(wait)) != Reply.DONE:
+            match line.split():
+                case [Reply.WAS, name, image_id] if name in asked and is_digest(image_id):
+                    old[name] = image_id
+                case [Reply.ALIVE] | [Reply.WAS, _]:
+                    self._skip()
+                case _:
+                    raise ConnectError(f"{self.target} says {cut(line, 200)!r} where 'done' should stand")
+        return old
+
+    def tell(self, *words: str, payloads: Iterable[bytes] = ()) -> None:
+        """Say a line, and what goes with it, each in frames of its own."""
+        self._say(words)
+        for payload in payloads:
+            self._send((payload,))
+
+    def hear(self, what: str, seconds: float) -> str | None:
+        """The next line; None where none comes in so many seconds. `what` is told the user who waits for it."""
+        wait = Wait(what, seconds, seconds)
+        self._patience.moved()
+        try:
+            return self._read(wait)
+        except ConnectError:
+            if wait.left:
+                raise
+        return None
 
     def _silence(self, otherwise: float) -> float:
         return limits.ALIVE if Capability.ALIVE in self._capability else otherwise
@@ -276,7 +297,7 @@ class Conversation:
     def _give_signs_of_life(self) -> None:
         """A target that hears nothing, while we wait for the source, takes us for gone."""
         with contextlib.suppress(LayerferryError):
-            while not self._over.wait(limits.HEARTBEAT):
+            while not threading.Event().wait(limits.HEARTBEAT):
                 self._conduit.write(f"{SIGN_OF_LIFE}\n".encode())
 
     def _heed(self) -> None:
@@ -330,7 +351,7 @@ class Conversation:
                 self._greeted = self._greeted or line.startswith("layerferry ")
                 last = line.strip() or last
         if last and not self._greeted:
-            error.hint = _before(last)
+            error.hint = before(last)
         return error
 
     def _read(self, wait: Wait, noise: Sequence[str] = ()) -> str:
@@ -338,7 +359,7 @@ class Conversation:
             line = self._line(wait)
         except TargetError as error:
             if noise:
-                error.hint = _before(noise[-1])
+                error.hint = before(noise[-1])
             raise
         if line.startswith(f"{Reply.FAILED} ") and (self._greeted or is_verdict(line)):
             raise verdict(self.target, line)
@@ -377,21 +398,3 @@ class Conversation:
         while line != Reply.END:
             yield line
             line = self._read(wait)
-
-
-def _framed(frame: Piece) -> bytes:
-    """A frame with its line before it; of a piece that the target has, that line alone."""
-    if not frame.data:
-        return f"+ {frame.name}\n".encode()
-    return f"{len(frame.data)} {frame.name}".rstrip().encode() + b"\n" + frame.data
-
-
-def _decoded(text: str, target: str) -> bytes:
-    try:
-        return base64.b85decode(text)
-    except ValueError:
-        raise TargetError(f"{target} tells of its files in other signs than those of base85") from None
-
-
-def _before(line: str) -> str:
-    return f"Before that, it printed: {cut(line, 200)}"

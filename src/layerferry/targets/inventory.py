@@ -14,6 +14,7 @@ from layerferry.errors import SourceError
 from layerferry.oci.image import Descriptor, Image
 from layerferry.oci.plan import Inventory
 from layerferry.oci.store_kind import StoreKind
+from layerferry.protocol import Capability
 from layerferry.targets.conduit import Conduit
 from layerferry.targets.conversation import Conversation
 from layerferry.targets.greeting import Greeting, Holding, Place
@@ -88,7 +89,7 @@ def learn(
         if diff_id not in told
     ]
     holders = sorted(dict.fromkeys(found), key=found.count, reverse=True)[:_MOST_HOLDERS]
-    if not holders or not conversation.learns:
+    if not holders or not conversation.takes(Capability.LOGIN):
         return Knowledge(told=told)
     return Knowledge(_pushed_manifests(conversation, conduit, holders, fault), told)
 

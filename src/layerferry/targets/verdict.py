@@ -1,6 +1,6 @@
 """What a target's `failed KIND TEXT` means. TEXT is an engine's: it is cut before it is looked at, and to be told."""
 
-from layerferry.errors import ArchiveError, LayerferryError, TargetError, VerificationError
+from layerferry.errors import ArchiveError, FollowError, LayerferryError, TargetError, UsageError, VerificationError
 from layerferry.oci import limits
 from layerferry.protocol import Reply, VerdictKind
 from layerferry.targets.engine_choice import ENGINES
@@ -28,8 +28,10 @@ _KINDS: dict[str, tuple[type[LayerferryError], str, str]] = {
     VerdictKind.STOPPED: (TargetError, "its engine does not run", f"Start it, and push again. {_UNTOUCHED}"),
     VerdictKind.LOAD: (ArchiveError, "the engine refused the image", _UNTOUCHED),
     VerdictKind.TAG: (TargetError, "the engine refused the name", _UNTOUCHED),
+    VerdictKind.COPY:
+        (FollowError, "the image has its name, but a file was not copied", "No file was changed, and no command run."),
     VerdictKind.RUN:
-        (TargetError, "the image has its name, but the command of the policy failed", "Its log there says why."),
+        (FollowError, "the image has its name, but the command of the policy failed", "Its log there says why."),
     VerdictKind.INTERNAL: (TargetError, "its part of the push failed", "A receiver's log there says why."),
     VerdictKind.REFUSED:
         (ArchiveError, "the receiver refuses this", "Its policy stands in authorized_keys on the target."),
@@ -97,3 +99,16 @@ def cut(text: str, most: int) -> str:
     """The beginning of `text`, of at most `most` bytes in UTF-8."""
     data = text.encode(errors="replace")
     return text if len(data) <= most else data[:most].decode(errors="ignore") + "…"
+
+
+def no_script(target: str) -> UsageError:
+    """The error for what follows a push, where it goes to a receiver."""
+    return UsageError(
+        f"{target} has a receiver, which takes images, and no commands and no files",
+        hint="Push to it without --then and --copy: what runs there after a push is `run` in its policy (SECURITY.md).",
+    )
+
+
+def before(line: str) -> str:
+    """A hint with the last line that was printed before."""
+    return f"Before that, it printed: {cut(line, 200)}"

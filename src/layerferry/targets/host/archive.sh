@@ -60,7 +60,7 @@ load() {
 # started PID: sets $since to when a process was started, in ticks since the machine was.
 started() {
   { read -r stat <"/proc/$1/stat"; } 2>/dev/null || return
-  set -- ${stat##*) }
+  set -- ${stat##*\) }
   since=${20}
 }
 

@@ -126,6 +126,11 @@ describe() {
     has zstd && accept="$accept zstd" expand="$expand zstd"
   fi
   find_patch
+  find_dd
+}
+
+# find_dd: sets $full to how dd here reads whole blocks of a pipe.
+find_dd() {
   # Older BSDs', and so macOS's, dd knows no fullblock; it tells how much it has read.
   full=iflag=fullblock
   : | dd bs=1 count=0 $full >/dev/null 2>&1 || case $(: | dd bs=1 count=0 2>&1) in *bytes*) full=told ;; *) full='' ;; esac

@@ -46,7 +46,7 @@ converse() {
         receive "$one" ;;
       tag) give "$one" "$two" ;;
       'done') finish ;;
-      resolve | keep | images | remove) "late_$verb" "$one" $two ;;
+      resolve | keep | images | remove | was | copy | place | 'then') "late_$verb" "$one" $two ;;
     esac
   done
 }

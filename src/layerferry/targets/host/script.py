@@ -12,6 +12,10 @@ PARTS = (
 )  # fmt: skip
 #: What goes along, before the last part, where a push asks about the images that were there before.
 UPKEEP = ("upkeep",)
+#: What goes along where something follows a push; `login` comes before all other parts, the rest before the last.
+FOLLOWING = ("login", "follow")
+#: The same on a host that gets no image, but runs what follows; it needs no engine.
+ON_NODES = (*FOLLOWING, "node")
 #: What goes behind, where there is something to patch, or something large to send.
 PATCHING = "patching"
 RESUMING = "resuming"
@@ -36,7 +40,9 @@ _TIGHT = frozenset({"||", "&&", ";;", "|", ";", "()", ""})
 
 def assembled(also: Sequence[str] = ()) -> str:
     """The whole script for people and shellcheck, with its comments; `also` are parts that most pushes do without."""
-    parts = (_PART.sub("", _read(f"{part}.sh"), count=1) for part in (*PARTS[:-1], *also, PARTS[-1]))
+    first = [part for part in also if part == FOLLOWING[0]]
+    order = (*first, *PARTS[:-1], *(part for part in also if part not in first), PARTS[-1])
+    parts = (_PART.sub("", _read(f"{part}.sh"), count=1) for part in order)
     return _WHOLE + _INCLUDED.sub(lambda found: _tight(_read(found[1])), "\n".join(parts))
 
 
