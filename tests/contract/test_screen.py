@@ -270,8 +270,7 @@ ENCODINGS = {
 def test_an_encoding_without_our_signs_gets_others(stage: Stage, name: str, words: tuple[str, ...]) -> None:
     ran = stage.push("good.example", *words, env=ENCODINGS[name])
     if not words:
-        assert b"  ^ layer " in ran.out
-        assert b"-> " in ran.out
+        assert ran.out.count(b"\n  ^ ") == 2
         assert re.search(rb"  \+ app:1 is sha256:[0-9a-f]{12}(\.\.\.|\x85), verified on good.example", ran.out)
 
 
