@@ -11,6 +11,7 @@ import jsonschema  # type: ignore[import-untyped]
 import pytest
 from rich.console import Console
 
+from layerferry.cli.around import open_report
 from layerferry.errors import ConnectError, TargetError
 from layerferry.events import Connecting, Greeted, Loading, Planned, Sending, Warned
 from layerferry.oci.content import Route
@@ -21,6 +22,7 @@ from layerferry.push.progress import wire_bytes
 from layerferry.report import JsonReport, PlainReport, document, lines, steps, widths
 from layerferry.report.terminal import TerminalReport
 from layerferry.result import Bytes, NamedImage, Result, WireEstimate
+from layerferry.settings.values import Settings
 
 IDS = [f"sha256:{number:064x}" for number in range(1, 60)]
 REGISTRY = Route("registry", "the daemon reaches 127.0.0.1:41873")
@@ -329,3 +331,10 @@ def test_a_history_is_read_as_far_as_it_can_be(history: Any, told: list[str]) ->
     }  # fmt: skip
     found = parse_config(json.dumps(config).encode(), "app:1", [1, 2])
     assert [layer.created_by for layer in found.layers] == told
+
+
+@pytest.mark.parametrize(("term", "kind"), [("dumb", PlainReport), ("xterm", TerminalReport)])
+def test_a_dumb_terminal_gets_lines(monkeypatch: pytest.MonkeyPatch, term: str, kind: type[object]) -> None:
+    monkeypatch.setattr("layerferry.streams.Stream.isatty", lambda _: True)
+    monkeypatch.setenv("TERM", term)
+    assert isinstance(open_report(as_json=False, chosen=Settings()), kind)
