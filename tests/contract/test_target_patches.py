@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from contract.fake_engine import shells
 from contract.target_ends import KINDS, TargetEnd
 from packed import Picture, tar_of
 
@@ -100,3 +101,12 @@ def test_old_files_that_change_meanwhile_make_no_layer(end: TargetEnd) -> None:
     place = next((end.folder / "layers").rglob("7.pyc"))
     change = f"printf x | dd of={place} bs=1 seek=900 conv=notrunc 2>/dev/null"
     assert push(end, "app:1", change) == ["reuse", "send"]
+
+
+@pytest.mark.parametrize("name", [name for name in shells() if name != "dash"])
+def test_the_script_does_so_in_every_shell(tmp_path: Path, name: str) -> None:
+    end = TargetEnd(KINDS["docker's command"], tmp_path)
+    end.shell = shells()[name]
+    end.hold(OLD, picture(1))
+    end.unpack(picture(1))
+    assert push(end, "app:2") == ["reuse", "patch"]
