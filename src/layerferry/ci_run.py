@@ -51,6 +51,8 @@ def run(settings: Settings, environ: Mapping[str, str], *, dry_run: bool, as_jso
     """Push what the environment says to where it says; the exit code. Failures are shown in the CI's own way."""
     around = Context.look(settings, environ)
     output = around.output((stderr() if as_json else stdout()).verbatim)
+    # A CI shows errors where its log is; elsewhere they go where those of every other command go.
+    errors = around.output(stderr().verbatim) if around.topology.provider is providers.NONE else output
     try:
         if not settings.quiet:
             _warn_of_unknown(output)
@@ -66,13 +68,13 @@ def run(settings: Settings, environ: Mapping[str, str], *, dry_run: bool, as_jso
         error = failed.error if isinstance(failed, Halt) else failed
         log.failure("error", failed)
         stderr().trace(error)
-        output.error(error.message, hint=error.hint)
+        errors.error(error.message, hint=error.hint)
         return error.exit_code
     if as_json:
         JsonReport(stdout()).finish(results, seconds)
     for failure in advised:
         stderr().trace(failure)
-        output.error(failure.message, hint=failure.hint)
+        errors.error(failure.message, hint=failure.hint)
     if not dry_run:
         output.summary(summary.markdown(document(results, seconds)))
         output.outputs(summary.outputs(document(results, seconds)))

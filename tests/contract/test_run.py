@@ -266,7 +266,7 @@ def test_who_is_refused_in_a_crowd_comes_again_and_says_so(stage: Stage) -> None
 def test_no_more_tries_are_made_than_are_allowed(stage: Stage) -> None:
     ran = stage.run(FAKE_SSH="crowd 9", code=4)
     assert len((stage.folder / "ssh.record").read_text().splitlines()) == 2
-    assert "MaxStartups" in ran.out
+    assert "MaxStartups" in ran.err
 
 
 def test_a_key_that_is_refused_is_not_tried_again(stage: Stage) -> None:
@@ -332,12 +332,12 @@ ERRORS = {
     "github-vm": "::error title=layerferry::cannot connect to deploy@web.example: it refused our authentication",
     "gitea-host": "::error title=layerferry::cannot connect to deploy@web.example: it refused our authentication",
     "forgejo-dind": "::error title=layerferry::cannot connect to deploy@web.example: it refused our authentication",
-    "gitlab-shell": "error: cannot connect to deploy@web.example: it refused our authentication",
-    "circleci-machine": "error: cannot connect to deploy@web.example: it refused our authentication",
+    "gitlab-shell": "layerferry: cannot connect to deploy@web.example: it refused our authentication",
+    "circleci-machine": "layerferry: cannot connect to deploy@web.example: it refused our authentication",
     "azure-vm": "##vso[task.logissue type=error]cannot connect to deploy@web.example: it refused our authentication",
-    "buildkite-machine": "error: cannot connect to deploy@web.example: it refused our authentication",
+    "buildkite-machine": "layerferry: cannot connect to deploy@web.example: it refused our authentication",
     "teamcity-agent": "##teamcity[buildProblem description='cannot connect to deploy@web.example: it refused our",
-    "jenkins-agent": "error: cannot connect to deploy@web.example: it refused our authentication",
+    "jenkins-agent": "layerferry: cannot connect to deploy@web.example: it refused our authentication",
 }
 
 
@@ -480,7 +480,7 @@ def test_a_path_may_look_a_little_like_a_key(stage: Stage, key: str, name: str) 
 
 def test_known_hosts_that_are_none_are_refused(stage: Stage) -> None:
     ran = stage.run(LAYERFERRY_SSH_KNOWN_HOSTS="not a line of it", code=2)
-    assert "LAYERFERRY_SSH_KNOWN_HOSTS" in ran.out
+    assert "LAYERFERRY_SSH_KNOWN_HOSTS" in ran.err
     assert stage.ssh() == []
 
 
@@ -552,7 +552,7 @@ def test_a_signal_is_heard_while_the_engine_is_being_asked_for_its_version(stage
 
 def test_so_is_the_timeout(stage: Stage) -> None:
     stage.server.silent = True
-    assert "gave up after 2 s" in stage.run(LAYERFERRY_TIMEOUT="2", code=4).out
+    assert "gave up after 2 s" in stage.run(LAYERFERRY_TIMEOUT="2", code=4).err
 
 
 @pytest.mark.parametrize("targets", ["deploy@web.example", "deploy@web.example root@db.example"])

@@ -368,7 +368,7 @@ def test_run_is_quiet_where_its_variable_says_so(stage: Stage) -> None:
     assert len(ran.shown.splitlines()) == 1
     assert "verified on good.example" in ran.shown
     ran = stage.run("run", env={**env, "LAYERFERRY_QUIET": "true", "LAYERFERRY_TARGETS": "verdict.example"}, code=5)
-    assert ran.shown.splitlines()[0].startswith("error: verdict.example")
+    assert ran.shown.splitlines()[0].startswith("layerferry: verdict.example")
 
 
 # Outcomes as they are known.
@@ -442,5 +442,5 @@ def test_run_ends_with_all_it_has_to_say(stage: Stage) -> None:
     }
     ran = stage.run("run", env=env, code=4)
     assert "1 of 2 done" in ran.shown
-    assert ran.shown.count("error: gave up after 5 s") == 1
+    assert ran.shown.count("layerferry: gave up after 5 s") == 1
     assert "LAYERFERRY_OUTPUT_TARGETS=good.example\n" in (stage.folder / "dotenv").read_text()

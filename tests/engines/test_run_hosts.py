@@ -39,7 +39,7 @@ class Desk:
 
     def run(self, *arguments: str, code: int = 0, **env: str) -> Outcome:
         outcome = self.job.start(*(arguments or ("run",)), env=env).end()
-        assert outcome.code == code, outcome.stdout + outcome.stderr
+        assert outcome.code == code, outcome.log
         assert "Traceback" not in outcome.stderr
         assert self.job.files() == []
         return outcome
@@ -95,9 +95,9 @@ def another_key(folder: Path) -> Path:
 def test_an_unknown_host_key_is_refused_with_the_line_that_makes_it_known(desk: Desk) -> None:
     del desk.job.env["LAYERFERRY_SSH_KNOWN_HOSTS"]
     outcome = desk.run(code=4)
-    assert "its host key is not known here" in outcome.stdout
-    assert "add to LAYERFERRY_SSH_KNOWN_HOSTS:" in outcome.stdout
-    (line,) = (line for line in outcome.stdout.splitlines() if line.startswith(desk.address))
+    assert "its host key is not known here" in outcome.log
+    assert "add to LAYERFERRY_SSH_KNOWN_HOSTS:" in outcome.log
+    (line,) = (line for line in map(str.strip, outcome.log.splitlines()) if line.startswith(desk.address))
     assert line == desk.known_hosts.strip()
     assert not desk.target.has("run-test-app:1")
     desk.run(LAYERFERRY_SSH_KNOWN_HOSTS=line)
@@ -108,7 +108,7 @@ def test_the_line_is_in_the_annotation_on_github(desk: Desk) -> None:
     del desk.job.env["LAYERFERRY_SSH_KNOWN_HOSTS"]
     desk.job.env |= environment_of("github-vm")
     outcome = desk.run(code=4)
-    (line,) = (line for line in outcome.stdout.splitlines() if line.startswith("::error "))
+    (line,) = (line for line in outcome.log.splitlines() if line.startswith("::error "))
     assert f"%0A{desk.known_hosts.strip()}" in line
 
 
@@ -123,8 +123,8 @@ def test_a_changed_host_key_is_refused_whatever_is_said(desk: Desk, accept: str)
     other = another_key(desk.job.folder).with_suffix(".pub").read_text().split()[:2]
     known = f"{desk.address} {' '.join(other)}"
     outcome = desk.run(code=4, LAYERFERRY_SSH_KNOWN_HOSTS=known, LAYERFERRY_SSH_ACCEPT_NEW_HOST_KEY=accept)
-    assert "its host key is not the one we know" in outcome.stdout
-    assert "add to LAYERFERRY_SSH_KNOWN_HOSTS" not in outcome.stdout
+    assert "its host key is not the one we know" in outcome.log
+    assert "add to LAYERFERRY_SSH_KNOWN_HOSTS" not in outcome.log
     assert not desk.target.has("run-test-app:1")
 
 
@@ -207,14 +207,14 @@ def test_a_jump_host_that_the_users_own_ssh_reaches_is_reached_as_before(desk: D
 
 def test_a_jump_host_that_refuses_us_is_named_with_the_keys_that_there_were(desk: Desk, jump: Jump) -> None:
     outcome = desk.run(code=4, LAYERFERRY_SSH_KEY=another_key(desk.job.folder).read_text())
-    assert "cannot connect to jump, a jump host on the way to behind: it refused our authentication" in outcome.stdout
-    assert "ssh had LAYERFERRY_SSH_KEY (ED25519 SHA256:" in outcome.stdout
+    assert "cannot connect to jump, a jump host on the way to behind: it refused our authentication" in outcome.log
+    assert "ssh had LAYERFERRY_SSH_KEY (ED25519 SHA256:" in outcome.log
 
 
 def test_an_unknown_jump_host_comes_with_its_line(desk: Desk, jump: Jump) -> None:
     outcome = desk.run(code=4, LAYERFERRY_SSH_KNOWN_HOSTS=desk.known_hosts)
-    assert "cannot connect to jump, a jump host on the way to behind: its host key is not known here" in outcome.stdout
-    assert jump.known_hosts.strip() in outcome.stdout.splitlines()
+    assert "cannot connect to jump, a jump host on the way to behind: its host key is not known here" in outcome.log
+    assert jump.known_hosts.strip() in map(str.strip, outcome.log.splitlines())
 
 
 def test_a_new_host_key_of_a_jump_host_is_accepted_where_that_is_said(desk: Desk, jump: Jump) -> None:
@@ -229,7 +229,7 @@ def test_a_target_that_a_jump_host_does_not_reach(desk: Desk, jump: Jump) -> Non
     config = desk.job.folder / "ssh_config"
     config.write_text(f"Host nobody\n  HostName 127.0.0.1\n  Port 1\n  ProxyJump jump\n{config.read_text()}")
     outcome = desk.run(code=4, LAYERFERRY_TARGETS="nobody")
-    assert "jump, a jump host on the way to nobody, reached nobody at nobody" in outcome.stdout
+    assert "jump, a jump host on the way to nobody, reached nobody at nobody" in outcome.log
     assert jump.entries() > 0
 
 
@@ -264,7 +264,7 @@ def test_a_key_and_known_hosts_in_files_as_gitlab_gives_them(desk: Desk) -> None
 
 def test_a_key_that_the_host_does_not_know_is_an_error_of_the_connection(desk: Desk) -> None:
     outcome = desk.run(code=4, LAYERFERRY_SSH_KEY=another_key(desk.job.folder).read_text())
-    assert "it refused our authentication" in outcome.stdout
+    assert "it refused our authentication" in outcome.log
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
@@ -274,7 +274,7 @@ def test_a_push_that_is_stopped_leaves_no_key_and_no_image(desk: Desk, number: s
     wait_until(lambda: is_loading(desk.target), "the target's engine is not fed", seconds=30)
     running.process.send_signal(number)
     outcome = running.end(timeout=30)
-    assert outcome.code == 130, outcome.stdout + outcome.stderr
+    assert outcome.code == 130, outcome.log
     assert desk.job.files() == []
     desk.job.assert_secret(outcome)
     assert not [image for image in desk.target.images() if "layerferry" in image or "large" in image]
@@ -291,8 +291,8 @@ def test_a_push_that_is_killed_leaves_no_key_and_the_next_one_takes_away_the_res
     assert not [path for path in left if b"PRIVATE KEY" in path.read_bytes()[: 1 << 16]]
     assert len(names_of_pushes(desk.daemon)) == 1
     outcome = desk.run(LAYERFERRY_ROUTE="registry")
-    assert "that earlier runs, which were killed, had left in " in outcome.stdout
-    assert "removed 1 name that earlier runs, which were killed, had left there" in outcome.stdout
+    assert "that earlier runs, which were killed, had left in " in outcome.log
+    assert "removed 1 name that earlier runs, which were killed, had left there" in outcome.log
     assert names_of_pushes(desk.daemon) == []
     assert desk.daemon.has(name)
     assert desk.target.has("run-test-app:1")
@@ -310,7 +310,7 @@ def test_a_key_in_an_agent_of_ours_opens_the_host_and_no_other_key_is_tried(desk
     desk.run(PYTHONPATH=str(odd))
     assert desk.target.has("run-test-app:1")
     outcome = desk.run(code=4, PYTHONPATH=str(odd), LAYERFERRY_SSH_KEY=another_key(desk.job.folder).read_text())
-    assert "it refused our authentication" in outcome.stdout
+    assert "it refused our authentication" in outcome.log
 
 
 def test_no_secret_arrives_on_a_host_whatever_ssh_may_send_and_sshd_accept(desk: Desk) -> None:

@@ -67,6 +67,11 @@ class Outcome:
     argv: frozenset[bytes] = field(repr=False)
 
     @property
+    def log(self) -> str:
+        """Both streams, as a CI's log has them."""
+        return self.stdout + self.stderr
+
+    @property
     def result(self) -> Json:
         (only,) = json.loads(self.stdout)["results"]
         return dict(only)

@@ -193,7 +193,7 @@ class TestAnnotation:
                 providers.TEAMCITY,
                 "##teamcity[buildProblem description='web2: 5% left|nFree some.' identity='layerferry']\n",
             ),
-            (providers.GITLAB, "error: web2: 5% left\nFree some.\n"),
+            (providers.GITLAB, "layerferry: web2: 5% left\n  Free some.\n"),
         ],
     )
     def test_an_error_says_what_to_do(self, provider: Provider, text: str) -> None:

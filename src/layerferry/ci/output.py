@@ -139,9 +139,10 @@ class Output:
     def close_group(self, title: str, *, failed: bool) -> None: ...
 
     def annotate(self, level: str, message: str, hint: str) -> None:
-        self.line(f"{level}: {message}")
-        if hint:
-            self.line(hint)
+        """As any other command of ours tells it."""
+        self.line(f"{'layerferry' if level == 'error' else level}: {message}")
+        for line in hint.splitlines():
+            self.line(f"  {line}")
 
     def show_summary(self, markdown: str) -> None: ...
 
