@@ -21,8 +21,8 @@ ROOT = Path(__file__).parents[2]
 EPOCH = "1790000000"
 OLDEST_GLIBC = (2, 28)
 LARGEST = 30_000_000
-#: What the build takes from a Debian that may lack it.
-TOOLS = ("debian-archive-keyring", "dpkg-dev", "patch", "xz-utils")
+#: What the build, and the look at what it made, take from a Debian that may lack it.
+TOOLS = ("binutils", "debian-archive-keyring", "dpkg-dev", "patch", "xz-utils")
 #: The kinds of files that layerferry is made of, and what an sdist has at its top.
 SOURCES = {".awk", ".py", ".sh", ".typed"}
 SDIST = {
@@ -226,7 +226,13 @@ def test_an_archive_keeps_a_tunnel(release: Path, rig: Rig, name: str) -> None:
     program = release / name
     command = [sys.executable, "-I", str(program)] if program.suffix else [str(program)]
     order: dict[str, Any] = {"agent": "/nonexistent/ngrok", "token": "t" * 30, "user": "u", "password": "p"}
-    order |= {"upstream": "http://127.0.0.1:1", "domain": "", "timeout": 5, "folder": str(rig.scratch / "nothing")}
+    order |= {
+        "upstream": "http://127.0.0.1:1",
+        "domain": "",
+        "install": False,
+        "timeout": 5,
+        "folder": str(rig.scratch / "nothing"),
+    }
     with subprocess.Popen(
         [*command, "keep-tunnel"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, start_new_session=True
     ) as keeper:
