@@ -237,3 +237,64 @@ def _framed(data: bytes) -> Callable[[Shipment], Any]:
 
 
 TRICKS.extend(Trick(what, "a frame|printable ASCII", _framed(data)) for what, data in _LENGTHS.items())
+
+
+# --- pieces
+
+
+def _after_resume(*frames: bytes) -> Callable[[Shipment], Any]:
+    """A client that has said that much is coming, and then sends frames with names."""
+
+    def play(shipment: Shipment) -> None:
+        expect = f"expect {INCOMING} {' '.join(shipment.images[0].diff_ids)}"
+        shipment.expect = [f"resume 40000000 {digest(TOP)}", "0", expect]
+        shipment.bend_frames = lambda _: b"".join(frames)
+
+    return play
+
+
+_PIECE = f"{'a' * 16}.{'b' * 32}.{'c' * 32}".encode()
+_PIECES = {
+    "piece that is not what its name says": (b"5 " + _PIECE + b"\nhello", "not what its name says"),
+    "piece that leads elsewhere": (b"5 ../../../../tmp/x\nhello", "a name that is none"),
+    "piece with a path": (b"5 /etc/cron.d/x\nhello", "a name that is none"),
+    "piece with another's end": (b"5 " + _PIECE + b".1-2\nhello", "a name that is none"),
+    "piece that is not here": (b"+ " + _PIECE + b"\n", "no piece of that name"),
+    "piece that is a file of the host": (b"+ ../../../../../../etc/passwd\n", "no piece of that name"),
+    "piece without a name": (b"+\n", "no piece of that name"),
+    "piece without a length": (b"x " + _PIECE + b"\n", "start with its length"),
+    "piece without end": (b"99999999999 " + _PIECE + b"\n", "a frame"),
+}
+TRICKS.extend(Trick(what, expected, _after_resume(data)) for what, (data, expected) in _PIECES.items())
+
+
+@trick("a frame has a name")
+def piece_that_was_not_told_of(shipment: Shipment) -> None:
+    shipment.bend_frames = lambda data: data.replace(b"\n", b" " + _PIECE + b"\n", 1)
+
+
+@trick("what is coming is not told")
+def resume_of_no_number(shipment: Shipment) -> None:
+    shipment.expect = [f"resume many {digest(TOP)}", "0"]
+
+
+@trick("what is coming is not told")
+def resume_of_what_is_no_layer(shipment: Shipment) -> None:
+    shipment.expect = ["resume 40000000 ../../x", "0"]
+
+
+@trick("'resume' has no place here")
+def resume_twice(shipment: Shipment) -> None:
+    shipment.expect = [f"resume 40000000 {digest(TOP)}", "0"] * 2
+
+
+@trick("'gc' has no place here")
+def gc_behind_the_header(shipment: Shipment) -> None:
+    shipment.expect = [f"expect {INCOMING} {digest(TOP)}", "gc 0", "0"]
+
+
+@trick("the script is too long")
+def endless_frames_of_resume(shipment: Shipment) -> None:
+    shipment.expect = [f"resume 40000000 {digest(TOP)}"]
+    shipment.load = "1048576"
+    shipment.bend_frames = lambda _: bytes(1 << 20) + b"1048576\n" + bytes(1 << 20)

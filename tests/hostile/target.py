@@ -26,6 +26,10 @@ FACTS = (
 )
 
 
+#: Bytes of a layer that a target may keep.
+_MUCH = 34 << 20
+
+
 class Talk:
     """Our end: what is said is heard, what is answered is written at once."""
 
@@ -228,6 +232,23 @@ def stray(*after: str, endless: bytes = b"") -> Callable[[Talk], object]:
     return play
 
 
+def pieces(*lines: str, endless: bytes = b"") -> Callable[[Talk], object]:
+    """What it has kept of a large layer, and that it has loaded that."""
+
+    def play(talk: Talk) -> None:
+        talk.greet("end", facts=(*FACTS, "capability resume"))
+        while talk.hear.readline() != b"0\n":
+            pass
+        if endless:
+            talk.for_ever(endless)
+        talk.say(*lines, "end").header()
+        while (words := talk.hear.readline().split()) not in ([], [b"0"]):
+            talk.hear.read(0 if words[0] == b"+" else int(words[0]))
+        talk.say("failed load wrong diff id")
+
+    return play
+
+
 def closes(talk: Talk) -> None:
     talk.greet("end")
     os.close(1)
@@ -342,6 +363,14 @@ CASES = (
     Case("a stray line, and an end", stray("end"), (4, 5, 6), size=4_000_000),
     Case("a stray line for ever", stray(endless=b"hello\n" * 9000), (4, 5, 6), size=4_000_000),
     Case("a stray verdict", stray(f"failed load {PAINT}"), (5,), size=4_000_000),
+    *(Case(f"pieces: {name}", pieces(*lines), (5,), size=_MUCH) for name, lines in {
+        "of nobody": (f"kept {'a' * 16}.{'b' * 32}.{'c' * 32}", "room 0"),
+        "with words": (
+            f"kept ../../{PAINT}", "kept", "room", f"room {PAINT}", "room -1", f"room {DIGITS}", f"kept {LONG[:60000]}",
+        ),
+        "with much room": ("room 9999999999999999", "hello"),
+    }.items()),
+    Case("pieces: for ever", pieces(endless=f"kept {'a' * 16}.{'b' * 32}\n".encode() * 600), (4, 5), size=_MUCH),
     Case("it breaks off", breaks_off, (4, 5), size=4_000_000),
 )  # fmt: skip
 

@@ -176,11 +176,12 @@ class Conversation:
         return self._data("it to compare its files", limits.FILES_READ)
 
     def put(self, line: Sequence[str], data: bytes, what: str) -> Iterator[list[str]]:
-        """Say a line and `data` in frames; the words of each line of an answer that takes as long as files are read."""
+        """Say a line and `data` in frames; the words of each line of an answer that tells of files."""
         self._say(line)
         self._send((data,))
-        for answer in self._answer_lines(self._wait(what, limits.FILES_READ)):
-            self._skip()
+        for number, answer in enumerate(self._answer_lines(self._wait(what, limits.FILES_READ))):
+            if number > limits.PIECES:
+                raise TargetError(f"{self.target} says more than it was asked for")
             yield answer.split()
 
     def _send(self, chunks: Iterable[bytes]) -> None:
