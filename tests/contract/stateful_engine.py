@@ -35,6 +35,10 @@ class State:
     """`images` has of each ID the manifest and the config, as parsed JSON, and `here` the digest of each blob."""
 
     def __init__(self) -> None:
+        self.lock: Any = None
+        self.read()
+
+    def read(self) -> None:
         with open(f"{ROOT}/state.json") as file:
             self.data: dict[str, Any] = json.load(file)
         self.store: str = self.data["store"]
@@ -44,6 +48,15 @@ class State:
         #: Of each the image's ID, and the name that it was made of; and when images were built.
         self.containers: list[tuple[str, str]] = self.data.get("containers", [])
         self.created: dict[str, str] = self.data.get("created", {})
+
+    def change(self) -> None:
+        """Read it anew, before it is changed; until this process ends, no other changes it."""
+        import fcntl
+
+        if self.lock is None:
+            self.lock = open(f"{ROOT}/lock", "w")  # noqa: SIM115 - it is open until then
+            fcntl.flock(self.lock, fcntl.LOCK_EX)
+            self.read()
 
     def save(self) -> None:
         with open(f"{ROOT}/state.new", "w") as file:
@@ -97,6 +110,7 @@ class State:
             raise EngineError("write /var/lib/engine/tmp: no space left on device")
         with tarfile.open(fileobj=io.BytesIO(data)) as archive:
             files = {info.name: archive.extractfile(info).read() for info in archive if info.isfile()}  # type: ignore[union-attr]
+        self.change()
         for entry in json.loads(files["index.json"])["manifests"]:
             text = files["blobs/" + entry["digest"].replace(":", "/")]
             manifest = json.loads(text)
@@ -119,6 +133,7 @@ class State:
 
     def tag(self, image: str, name: str) -> None:
         self.note("tag")
+        self.change()
         if self.lie == "tag":
             raise EngineError("invalid reference format")
         found = self.find(image)
@@ -129,6 +144,7 @@ class State:
 
     def discard(self, image: str) -> bool:
         """Remove an image with all of its names, unless a container uses it."""
+        self.change()
         if self.lie == "keeps":
             raise EngineError(f"conflict: unable to delete {image}, it is in use")
         gone = self.images.pop(image, None)
@@ -139,6 +155,7 @@ class State:
 
     def remove(self, name: str) -> bool:
         self.note("remove")
+        self.change()
         if self.lie == "keeps" and name in self.names and "layerferry" not in name:
             raise EngineError(f"conflict: unable to remove {name}, it is in use")
         gone = self.names.pop(name, "")
