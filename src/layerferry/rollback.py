@@ -10,17 +10,20 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from layerferry.errors import LayerferryError, TargetError, UsageError
+from layerferry.events import Emit
 from layerferry.oci.image import Name, digest_of
 from layerferry.oci.manifest import media_type_of
 from layerferry.protocol import Capability
+from layerferry.push.follow_up import FollowUp
+from layerferry.push.following import Named, follow
 from layerferry.push.to_host import throw_away_name
 from layerferry.push.to_registry import give_name, open_endpoint
 from layerferry.push.way_back import previous_name
 from layerferry.registry_client.pusher import RepositoryPusher
-from layerferry.result import NamedImage
+from layerferry.result import NamedImage, Ran
 from layerferry.targets.address import AnyTarget, Target
 from layerferry.targets.conversation import Conversation
-from layerferry.targets.host.script import UPKEEP
+from layerferry.targets.host.script import FOLLOWING, UPKEEP
 from layerferry.targets.named_images import resolve
 from layerferry.targets.registry_address import RegistryTarget
 
@@ -37,6 +40,7 @@ class Exchange:
     verified: bool = False
     seconds: float = 0.0
     error: LayerferryError | None = None
+    ran: tuple[Ran, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
         error = self.error
@@ -48,6 +52,7 @@ class Exchange:
             "kept": [image.to_json() for image in self.kept],
             "verified": self.verified,
             "seconds": round(self.seconds, 3),
+            "then": [{"on": ran.on, "status": ran.status, "seconds": round(ran.seconds, 3)} for ran in self.ran],
             "error": error and {"message": error.message, "hint": error.hint, "exit_code": error.exit_code},
         }
 
@@ -60,23 +65,36 @@ def wanted(text: str, tag: str) -> tuple[str, str]:
     return name.tagged, previous_name(name.tagged, tag)
 
 
-def exchange(target: AnyTarget, names: tuple[str, str], engine: str, *, dry_run: bool) -> Exchange:
-    """Exchange the images of two names on a target; what fails is told, and then nothing has changed."""
+@dataclass(frozen=True, slots=True)
+class How:
+    """How to exchange: with which engine, what follows, and who hears of that."""
+
+    engine: str = ""
+    follow_up: FollowUp | None = None
+    emit: Emit = lambda _: None
+    dry_run: bool = False
+
+
+def exchange(target: AnyTarget, names: tuple[str, str], how: How) -> Exchange:
+    """Exchange the images of two names on a target; what fails is told. A command may follow, as after a push."""
     begun = time.monotonic()
     try:
         if isinstance(target, Target):
-            done = _on_host(target, names, engine, dry_run=dry_run)
+            done = _on_host(target, names, how)
+        elif how.follow_up:
+            raise UsageError(f"{target.name} is a registry, which runs nothing", hint="Leave --then out.")
         else:
-            done = _in_registry(target, names, dry_run=dry_run)
+            done = _in_registry(target, names, dry_run=how.dry_run)
     except LayerferryError as error:
         done = Exchange(target.name, names[0], error=error)
     return replace(done, seconds=time.monotonic() - begun)
 
 
-def _on_host(target: Target, names: tuple[str, str], engine: str, *, dry_run: bool) -> Exchange:
+def _on_host(target: Target, names: tuple[str, str], how: How) -> Exchange:
     name, keeper = names
     with target.connect() as conduit:
-        conversation = Conversation(conduit, engine, dry_run=dry_run, also=UPKEEP)
+        also = (*(FOLLOWING if how.follow_up else ()), *UPKEEP)
+        conversation = Conversation(conduit, how.engine, dry_run=how.dry_run, also=also)
         conversation.ask((), names)
         greeting = conversation.greeting()
         if not conversation.takes(Capability.NAMES):
@@ -90,10 +108,17 @@ def _on_host(target: Target, names: tuple[str, str], engine: str, *, dry_run: bo
         if greeting.engine not in {"docker", "podman"}:
             # Without a name, a containerd would collect it as soon as another image has that.
             kept.insert(0, (back, throw_away_name(greeting.maker)))
-        if not dry_run:
-            conversation.commit([(back, [name])], kept)
-    moved = (NamedImage(before, (keeper,)),) if before else ()
-    return Exchange(target.name, name, str(greeting), back, moved, verified=not dry_run)
+        moved = (NamedImage(before, (keeper,)),) if before else ()
+        done = Exchange(target.name, name, str(greeting), back, moved, verified=not how.dry_run)
+        if how.dry_run:
+            return done
+        conversation.commit([(back, [name])], kept)
+        if how.follow_up is None:
+            return done
+        forward = f"Forward again: layerferry rollback {target.name} {Name.parse(name).familiar}"
+        named = [Named(name, back, before)]
+        followed = follow(conversation, how.follow_up, named, how.emit, lambda: forward)
+        return replace(done, ran=followed.ran, error=followed.error)
 
 
 def _found(place: str, there: Mapping[str, str], names: tuple[str, str]) -> str:

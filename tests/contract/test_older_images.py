@@ -165,6 +165,33 @@ def test_a_dry_run_of_it_changes_nothing(end: TargetEnd) -> None:
     assert end.names == end.before
 
 
+@pytest.mark.parametrize(("status", "code"), [(0, 0), (3, 8)])
+def test_a_command_follows_it_again(status: int, code: int, tmp_path: Path) -> None:
+    host = TargetEnd(KINDS["docker's command"], tmp_path)
+    old, new = pictures("a", "b"), pictures("a", "c")
+    host.hold(APP, new)
+    host.hold(KEPT, old)
+    told = 'echo "$LAYERFERRY_IMAGE $LAYERFERRY_IMAGE_ID $LAYERFERRY_PREVIOUS_ID"'
+    run = host.layerferry("rollback", "app:2", "--then", f"{told}; exit {status}")
+    assert run.code == code, run.stderr
+    assert host.names == {APP: host.id(old), KEPT: host.id(new)}
+    assert f"{APP} {host.id(old)} {host.id(new)}" in run.stderr
+    assert ("Forward again: layerferry rollback" in run.stderr) == bool(status)
+    assert run.results[0]["then"][0]["status"] == status
+
+
+def test_a_push_keeps_a_way_back_and_a_command_follows(tmp_path: Path) -> None:
+    """The parts of the script that both take do not get into each other's way."""
+    host = TargetEnd(KINDS["docker's command"], tmp_path)
+    old, new = pictures("a", "b"), pictures("a", "c")
+    host.hold(APP, old)
+    words = ("--keep-previous", "previous", "--prune", "1", "--then", 'echo "was $LAYERFERRY_PREVIOUS_ID"')
+    run = host.push(host.layout(new), "--name", "app:2", *words)
+    assert run.code == 0, run.stderr
+    assert host.names == {APP: host.id(new), KEPT: host.id(old)}
+    assert f"was {host.id(old)}" in run.stderr
+
+
 # Removal.
 
 

@@ -423,7 +423,7 @@ def test_a_name_in_a_registry_goes_back_and_forward_again(registry: FakeRegistry
     for now, before in ((old, new), (new, old)):
         with contextlib.ExitStack() as stack:
             target = RegistryTarget(str(address), address, Link(stack, False, Direct), {"HOME": str(tmp_path)})
-            done = rollback.exchange(target, names, "", dry_run=False)
+            done = rollback.exchange(target, names, rollback.How())
         assert done.error is None
         assert (registry.tags["app:1"], registry.tags["app:previous"]) == (now, before)
         assert (done.image_id, done.verified) == (digest_of(now[1]), True)

@@ -3,6 +3,7 @@
 import contextlib
 import sys
 import time
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -18,6 +19,7 @@ from layerferry.targets.address import Ssh, start
 from layerferry.targets.engine_choice import TargetEngine
 
 if TYPE_CHECKING:
+    from layerferry.events import Event
     from layerferry.rollback import Exchange
 
 # ssh is started first of all, and shakes hands while we load the rest: hence the imports inside functions.
@@ -33,6 +35,11 @@ _EXAMPLES = (
 @click.command(cls=PushCommand, examples=_EXAMPLES, no_args_is_help=True, options_metavar="[OPTIONS]")
 @click.argument("words", nargs=-1, metavar="TARGET... NAME[:TAG] | NAME[:TAG] -- COMMAND...")
 @option("--to", "tag", group=WHAT, default="", metavar="TAG", help="The tag to go back to.  [default: previous]")
+@option("--then", group=options.AFTER, is_setting=True, metavar="COMMAND", help="Run this on each target afterwards.")
+@option("--then-file", group=options.AFTER, is_setting=True, metavar="FILE", help="The same; a script, which is sent.")
+@option(
+    "--then-timeout", group=options.AFTER, is_setting=True, type=float, metavar="SECONDS", help="How long it may last."
+)
 @options.VIA
 @option("--engine", group=WHAT, default="", metavar="[USER@]NAME[:NAMESPACE]", help="The target's engine, as for push.")
 @options.SSH_OPTION
@@ -56,30 +63,44 @@ def rollback(ctx: click.Context, /, words: tuple[str, ...], tag: str, **given: A
     open_log(given["log"])
     begun = time.monotonic()
     ssh = Ssh(given["ssh_options"], given["ssh_config"], sys.stdin.isatty() and not given["as_json"])
-    chosen = settings.load()
+    chosen = settings.load({name: given[name] for name in ("then", "then_file", "then_timeout")})
     with contextlib.ExitStack() as stack:
         ssh = with_material(stack, ssh)
         via = given["via"] or chosen.via
         targets = [*(through(target, via) for target in words[:-1]), *([command] if command else [])]
         started = [start(stack, target, ssh, settings.environment()) for target in targets]
         from layerferry.context import bounded
+        from layerferry.push.follow_up import FollowUp
         from layerferry.push.way_back import PREVIOUS
-        from layerferry.rollback import exchange, wanted
+        from layerferry.rollback import How, exchange, wanted
 
         names = wanted(words[-1], tag or chosen.keep_previous or PREVIOUS)
         engine = str(TargetEngine.parse(given["engine"])) if given["engine"] else ""
+        follow_up = FollowUp.read(chosen.then, chosen.then_file, (), after="each", on=(), seconds=chosen.then_timeout)
+        say = stderr().line if given["as_json"] else stdout().line
+        how = How(engine, follow_up, lambda event: _hear(event, say), given["dry_run"])
         done = []
         with bounded(chosen.timeout):
             for target in started:
-                done.append(exchange(target, names, engine, dry_run=given["dry_run"]))
+                done.append(exchange(target, names, how))
                 if done[-1].error:
                     stderr().complain(done[-1].error)
-                elif not given["as_json"]:
+                if done[-1].image_id and not given["as_json"]:
                     _tell(done[-1], dry_run=given["dry_run"])
     if given["as_json"]:
         found = [one.to_json() for one in done]
         stdout().document({"results": found, "seconds": round(time.monotonic() - begun, 3)})
     end(max((one.error.exit_code for one in done if one.error), default=0), asked=True)
+
+
+def _hear(event: "Event", say: Callable[[str], None]) -> None:
+    from layerferry.events import Following, Said
+
+    match event:
+        case Following():
+            say(f"{event.target}  then: {event.what}")
+        case Said():
+            say(f"{event.target}  {event.text}")
 
 
 def _tell(done: "Exchange", *, dry_run: bool) -> None:

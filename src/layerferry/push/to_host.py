@@ -32,6 +32,7 @@ from layerferry.targets.conversation import Conversation
 from layerferry.targets.greeting import Holding
 from layerferry.targets.host.script import FOLLOWING, UPKEEP
 from layerferry.targets.inventory import Knowledge, inventory, learn
+from layerferry.targets.link import Link
 from layerferry.temporary import TemporaryFolder
 
 if TYPE_CHECKING:
@@ -51,7 +52,7 @@ _LARGE = 2 << 20
 @contextlib.contextmanager
 def connect_host(target: Target, options: Options, emit: Emit) -> Iterator["HostDestination"]:
     with target.connect() as conduit:
-        yield HostDestination(conduit, options, emit)
+        yield HostDestination(conduit, options, emit, target.connect)
 
 
 class HostDestination:
@@ -59,8 +60,9 @@ class HostDestination:
 
     has_platform = True
 
-    def __init__(self, conduit: Conduit, options: Options, emit: Emit) -> None:
+    def __init__(self, conduit: Conduit, options: Options, emit: Emit, link: Link[Conduit]) -> None:
         self._conduit = conduit
+        self._link = link
         self._options = options
         self._emit = emit
         self._conversation = Conversation(
@@ -174,8 +176,23 @@ class HostDestination:
             item.sent = share
 
     def prune(self, items: Sequence[Item]) -> None:
-        if self._upkeep:
+        if self._upkeep and self._options.follow_up and not self._options.dry_run:
+            self._prune_anew(self._upkeep, items)
+        elif self._upkeep:
             self._upkeep.prune(items)
+
+    def _prune_anew(self, upkeep: "Upkeep", items: Sequence[Item]) -> None:
+        """In a session of its own: what guards a command there has read on in this one."""
+        try:
+            self._link.renew()
+            with self._link() as conduit:
+                conversation = Conversation(conduit, self._options.engine, also=UPKEEP)
+                conversation.ask(())
+                conversation.greeting()
+                conversation.commit(())
+                upkeep.prune(items, conversation)
+        except LayerferryError as error:
+            self._emit(Warned(self._target, f"no image was removed: {error.message}"))
 
     def follow(self, wanted: "FollowUp", items: Sequence[Item]) -> "Followed":
         """In the same session, whose connection may break from now on without the push being tried again."""

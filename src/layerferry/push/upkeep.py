@@ -77,8 +77,12 @@ class Upkeep:
                     self._emit(Warned(self._target, text))
         return [(image.image_id, name) for item in items for image in item.kept for name in image.names]
 
-    def prune(self, items: Sequence[Item]) -> None:
-        """Remove what is needed no longer. The images are there: what fails now is told as a warning."""
+    def prune(self, items: Sequence[Item], conversation: Conversation | None = None) -> None:
+        """Remove what is needed no longer. The images are there: what fails now is told as a warning.
+
+        `conversation` is another one with the same target, which has named its images.
+        """
+        self._conversation = conversation or self._conversation
         try:
             self._prune(items)
         except LayerferryError as error:

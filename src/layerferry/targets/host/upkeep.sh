@@ -3,8 +3,8 @@
 
 more=' names prune'
 
-# in_place VERB: whether that may be said now.
-in_place() {
+# timely VERB: whether that may be said now.
+timely() {
   case $1:$stage in
     resolve:ask | resolve:dry | resolve:load | images:dry | images:done | remove:done) ;;
     keep:ask | keep:load | keep:tag) stage=tag ;;
@@ -14,14 +14,14 @@ in_place() {
 
 # late_keep IMAGE NAME: a name for the way back; a throw-away one holds an image until another has been given.
 late_keep() {
-  in_place keep
+  timely keep
   ! is_ours "$2" || incoming="$incoming $2"
   give "$1" "$2"
 }
 
 # late_resolve NAME...: what they stand for, which may be given names then.
 late_resolve() {
-  in_place resolve
+  timely resolve
   for name in "$@"; do
     is_name "$name" || refuse resolve "$name"
     shown=$("${way}_show" "$name" 2>/dev/null)
@@ -41,7 +41,7 @@ late_resolve() {
 # late_images REPOSITORY... ID...: the images of these repositories, as the engine writes them, and these images; and what
 # containers use.
 late_images() {
-  in_place images
+  timely images
   for word in "$@"; do is_name "$word:x" || refuse images "$word"; done
   ids=$("${way}_list") && [ "$ids" ] || blame engine 'it lists no images'
   names=$(awk -v wanted=" $* " '
@@ -66,7 +66,7 @@ IDS
 
 # late_remove ID NAME...: never by force. An image that a container uses stays.
 late_remove() {
-  in_place remove
+  timely remove
   is_digest "$1" || refuse remove "$1"
   for word in "$@"; do case $word in -* | ..* | */..* | *[!A-Za-z0-9._:/@-]*) refuse remove "$word" ;; esac; done
   if text=$("${way}_discard" "$@" 2>&1); then
