@@ -687,7 +687,7 @@ def test_a_stray_line_during_the_load_does_not_end_the_sending(line: str) -> Non
 
 
 def test_stray_lines_without_end_end_the_sending() -> None:
-    conduit = FakeConduit("layerferry 1 sh", *["hello"] * 20_000)
+    conduit = FakeConduit("layerferry 1 sh", *["hello"] * 50_000)
     conversation = Conversation(conduit)
     conversation._hello()
     with pytest.raises(TargetError, match="thousands of lines"):

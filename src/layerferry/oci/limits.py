@@ -118,8 +118,8 @@ LINES_WAITING = 256
 #: Lines and bytes before the greeting: a banner and a message of the day.
 NOISE_LINES = 200
 NOISE = 256 * KIB
-#: Lines that we do not know, of a target of tomorrow, and those of its pieces; `alive` is one every 10 s, so that beside
-#: `PIECES` there is room for two days of them.
+#: Lines that we do not know, of a target of tomorrow, and those of its pieces; `alive` is one every 10 s, so that there
+#: is room for two days of them beside `PIECES`.
 LINES_SKIPPED = 40_000
 #: Bytes of stderr that are kept; ssh's reason is the last line.
 STDERR = 64 * KIB
