@@ -3,7 +3,7 @@
 import contextlib
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -15,12 +15,13 @@ from layerferry.cli.options import WHAT, option
 from layerferry.cli.push_command import PushCommand
 from layerferry.errors import UsageError
 from layerferry.streams import stderr, stdout
-from layerferry.targets.address import Ssh, start
+from layerferry.targets.address import AnyTarget, Ssh, start
 from layerferry.targets.engine_choice import TargetEngine
 
 if TYPE_CHECKING:
     from layerferry.events import Event
     from layerferry.rollback import Exchange
+    from layerferry.settings.values import Settings
 
 # ssh is started first of all, and shakes hands while we load the rest: hence the imports inside functions.
 # ruff: noqa: PLC0415
@@ -69,28 +70,36 @@ def rollback(ctx: click.Context, /, words: tuple[str, ...], tag: str, **given: A
         via = given["via"] or chosen.via
         targets = [*(through(target, via) for target in words[:-1]), *([command] if command else [])]
         started = [start(stack, target, ssh, settings.environment()) for target in targets]
-        from layerferry.context import bounded
-        from layerferry.push.follow_up import FollowUp
-        from layerferry.push.way_back import PREVIOUS
-        from layerferry.rollback import How, exchange, wanted
-
-        names = wanted(words[-1], tag or chosen.keep_previous or PREVIOUS)
-        engine = str(TargetEngine.parse(given["engine"])) if given["engine"] else ""
-        follow_up = FollowUp.read(chosen.then, chosen.then_file, (), after="each", on=(), seconds=chosen.then_timeout)
-        say = stderr().line if given["as_json"] else stdout().line
-        how = How(engine, follow_up, lambda event: _hear(event, say), given["dry_run"])
-        done = []
-        with bounded(chosen.timeout):
-            for target in started:
-                done.append(exchange(target, names, how))
-                if done[-1].error:
-                    stderr().complain(done[-1].error)
-                if done[-1].image_id and not given["as_json"]:
-                    _tell(done[-1], dry_run=given["dry_run"])
+        done = _exchange(started, words[-1], tag or chosen.keep_previous, chosen, given)
     if given["as_json"]:
         found = [one.to_json() for one in done]
         stdout().document({"results": found, "seconds": round(time.monotonic() - begun, 3)})
     end(max((one.error.exit_code for one in done if one.error), default=0), asked=True)
+
+
+def _exchange(
+    targets: Sequence[AnyTarget], name: str, tag: str, chosen: "Settings", given: dict[str, Any]
+) -> list["Exchange"]:
+    """Exchange on one target after the other, and tell of each."""
+    from layerferry.context import bounded
+    from layerferry.push.follow_up import FollowUp
+    from layerferry.push.way_back import PREVIOUS
+    from layerferry.rollback import How, exchange, wanted
+
+    names = wanted(name, tag or PREVIOUS)
+    engine = str(TargetEngine.parse(given["engine"])) if given["engine"] else ""
+    follow_up = FollowUp.read(chosen.then, chosen.then_file, (), after="each", on=(), seconds=chosen.then_timeout)
+    say = stderr().line if given["as_json"] else stdout().line
+    how = How(engine, follow_up, lambda event: _hear(event, say), given["dry_run"])
+    done = []
+    with bounded(chosen.timeout):
+        for target in targets:
+            done.append(exchange(target, names, how))
+            if done[-1].error:
+                stderr().complain(done[-1].error)
+            if done[-1].image_id and not given["as_json"]:
+                _tell(done[-1], dry_run=given["dry_run"])
+    return done
 
 
 def _hear(event: "Event", say: Callable[[str], None]) -> None:
