@@ -44,6 +44,12 @@ GIVEN = {
     "timeout": ("600", 600),
     "quiet": ("true", True),
     "verbose": ("true", True),
+    "then": ("docker compose up -d\necho done", "docker compose up -d\necho done"),
+    "then-file": ("deploy.sh", Path("deploy.sh")),
+    "then-after": ("one-by-one", "one-by-one"),
+    "then-on": ("deploy@node1 deploy@node2", ("deploy@node1", "deploy@node2")),
+    "then-timeout": ("60", 60),
+    "copy": ("compose.yaml prod.env:.env", ("compose.yaml", "prod.env:.env")),
     "summary": ("false", False),
 }
 VARIABLES = {variable for field in FIELDS for variable in variables(field.name)}
