@@ -18,7 +18,7 @@ from layerferry.push.follow_up import FollowUp
 from layerferry.push.following import Named, follow
 from layerferry.push.to_host import throw_away_name
 from layerferry.push.to_registry import give_name, open_endpoint
-from layerferry.push.way_back import previous_name
+from layerferry.push.way_back import previous_name, rollback_command
 from layerferry.registry_client.pusher import RepositoryPusher
 from layerferry.result import NamedImage, Ran
 from layerferry.targets.address import AnyTarget, Target
@@ -115,7 +115,7 @@ def _on_host(target: Target, names: tuple[str, str], how: How) -> Exchange:
         conversation.commit([(back, [name])], kept)
         if how.follow_up is None:
             return done
-        forward = f"Forward again: layerferry rollback {target.name} {Name.parse(name).familiar}"
+        forward = f"Forward again: {rollback_command(target.name, name, Name.parse(keeper).tag)}"
         named = [Named(name, back, before)]
         followed = follow(conversation, how.follow_up, named, how.emit, lambda: forward)
         return replace(done, ran=followed.ran, error=followed.error)

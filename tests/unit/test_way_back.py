@@ -6,6 +6,8 @@ import pytest
 
 from layerferry.errors import UsageError
 from layerferry.push import pruning, way_back
+from layerferry.push.following import Named
+from layerferry.push.following import way_back as line
 from layerferry.push.request import Wanted, wanted
 from layerferry.result import NamedImage
 from layerferry.targets.named_images import ImagesThere, TargetImage
@@ -81,6 +83,26 @@ def test_each_repository_keeps_its_own() -> None:
     there = {f"{APP}:1": A, "r.example/app:1": B}
     kept, _ = way_back.kept([f"{APP}:1", "r.example/app:1"], C, there, "before")
     assert kept == [NamedImage(A, (f"{APP}:before",)), NamedImage(B, ("r.example/app:before",))]
+
+
+@pytest.mark.parametrize(
+    ("kept", "tag", "engine", "expected"),
+    [
+        ((), "", "docker", f"The way back, on prod: docker tag {A} app:1; docker tag {B} app:2"),
+        ({A}, "previous", "docker", "The way back: layerferry rollback prod app:1\nThe way back, on prod: docker tag"),
+        ({A}, "old", "ctr", "The way back: layerferry rollback prod app:1 --to old\nBefore, on prod, app:2 was"),
+    ],
+)  # fmt: skip
+def test_the_way_back_of_each_name_is_told(kept: set[str], tag: str, engine: str, expected: str) -> None:
+    named = [Named(f"{APP}:1", C, A), Named(f"{APP}:2", C, B), Named(f"{APP}:3", C, C), Named(f"{APP}:4", C)]
+    assert line("prod", engine, named, kept, tag).startswith(expected)
+
+
+def test_of_two_names_that_were_one_image_one_goes_back_by_its_tag() -> None:
+    named = [Named(f"{APP}:1", C, A), Named(f"{APP}:2", C, A)]
+    told = line("u@h?engine=docker", "docker", named, {A}, "previous").splitlines()
+    assert told[0] == "The way back: layerferry rollback 'u@h?engine=docker' app:1"
+    assert told[1:] == [f"The way back, on u@h?engine=docker: docker tag {A} app:2"]
 
 
 # Removal.

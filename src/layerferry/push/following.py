@@ -3,7 +3,7 @@
 import secrets
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
 
 from layerferry.errors import DeadlineError, FollowError, Interrupted, LayerferryError, TargetError, interruption
@@ -13,6 +13,7 @@ from layerferry.oci.image import Name
 from layerferry.protocol import Reply, Verb
 from layerferry.push.follow_up import FollowUp
 from layerferry.push.request import Options
+from layerferry.push.way_back import rollback_command
 from layerferry.result import Ran
 from layerferry.targets.conversation import Conversation
 
@@ -189,13 +190,26 @@ def _status(line: str) -> int | None:
     return None
 
 
-def way_back(target: str, engine: str, named: Sequence[Named]) -> str:
-    """A line that says how the names get back to the images that had them before the push."""
+def way_back(target: str, engine: str, named: Sequence[Named], kept: Collection[str] = (), tag: str = "") -> str:
+    """A line that says how the names get back to the images that had them before the push.
+
+    Those with the IDs of `kept` have `tag` in their repositories, so that `layerferry rollback` on `target` brings them
+    back; of several names in a repository, the first.
+    """
     moved = [one for one in named if one.previous_id and one.previous_id != one.image_id]
     if not moved:
         return "Nothing has to be taken back: no name had another image before."
-    if engine not in _KEEPING:
-        before = ", ".join(f"{Name.parse(one.name).familiar} was {one.previous_id}" for one in moved)
-        return f"Before, on {target}, {before}; containerd keeps what has a name: push that image again, to go back."
-    commands = "; ".join(f"{engine} tag {one.previous_id} {Name.parse(one.name).familiar}" for one in moved)
-    return f"The way back, on {target}: {commands}"
+    first = {Name.parse(one.name).repository: one for one in reversed(moved) if one.previous_id in kept}
+    commands = [rollback_command(target, one.name, tag) for one in moved if one in first.values()]
+    left = [one for one in moved if one not in first.values()]
+    if commands:
+        commands = [f"The way back: {'; '.join(commands)}"]
+    if left and engine not in _KEEPING:
+        before = ", ".join(f"{Name.parse(one.name).familiar} was {one.previous_id}" for one in left)
+        commands.append(
+            f"Before, on {target}, {before}; containerd keeps what has a name: push that image again, to go back."
+        )
+    elif left:
+        tags = "; ".join(f"{engine} tag {one.previous_id} {Name.parse(one.name).familiar}" for one in left)
+        commands.append(f"The way back, on {target}: {tags}")
+    return "\n".join(commands)

@@ -199,9 +199,12 @@ class HostDestination:
         from layerferry.push.following import Named, follow, way_back
 
         named = [Named(name, item.image_id, self._before.get(name, "")) for item in items for name in item.names]
-        return follow(
-            self._conversation, wanted, named, self._emit, lambda: way_back(self._target, self._greeting.engine, named)
-        )
+
+        def back() -> str:
+            kept = {image.image_id for item in items for image in item.kept} if self._conduit.is_ssh else ()
+            return way_back(self._target, self._greeting.engine, named, kept, self._options.keep_previous)
+
+        return follow(self._conversation, wanted, named, self._emit, back)
 
     def _show_signatures(self, items: Sequence[Item]) -> None:
         """Show who has signed the images, where the target wants to know."""

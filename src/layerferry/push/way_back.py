@@ -1,5 +1,6 @@
 """The way back: what a name pointed to before a push keeps another tag in its repository."""
 
+import shlex
 from collections.abc import Mapping, Sequence
 
 from layerferry.errors import UsageError
@@ -20,6 +21,12 @@ def previous_name(name: str, tag: str) -> str:
             hint="Keep it under another tag: --keep-previous previous.",
         )
     return kept
+
+
+def rollback_command(target: str, name: str, tag: str) -> str:
+    """The command that exchanges the images of `name` and of `tag` in its repository."""
+    words = ["layerferry", "rollback", target, Name.parse(name).familiar, *(["--to", tag] if tag != PREVIOUS else [])]
+    return shlex.join(words)
 
 
 def check(images: Sequence[Sequence[str]], tag: str) -> None:
