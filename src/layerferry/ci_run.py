@@ -11,7 +11,7 @@ from layerferry import log
 from layerferry.ci import providers, summary
 from layerferry.ci.dialects import open_output
 from layerferry.ci.output import Output
-from layerferry.context import Context, offered, ssh_options
+from layerferry.context import Context, offered, ssh_options, sudo_password
 from layerferry.errors import Halt, LayerferryError, UnknownHostKeyError, UsageError
 from layerferry.processes import child_environment
 from layerferry.push.request import wanted
@@ -62,7 +62,8 @@ def run(settings: Settings, environ: Mapping[str, str], *, dry_run: bool, as_jso
                 hint="LAYERFERRY_IMAGES=app:1 LAYERFERRY_TARGETS=deploy@host layerferry run",
             )
         with ssh_options(settings) as options, offered(settings) as offer:
-            results, seconds = _push(replace(around, ssh=Ssh(material=options)), output, dry_run=dry_run, offer=offer)
+            ssh = Ssh(material=options, sudo_password=sudo_password(settings))
+            results, seconds = _push(replace(around, ssh=ssh), output, dry_run=dry_run, offer=offer)
             advised = [_advised(result, settings) for result in failures(results).values()]
     except (LayerferryError, Halt) as failed:
         error = failed.error if isinstance(failed, Halt) else failed

@@ -196,6 +196,12 @@ def ssh_options(settings: Settings) -> Iterator[tuple[str, ...]]:
         yield (*accept, *asked.options, *identity.options)
 
 
+def sudo_password(settings: Settings) -> bytes:
+    """What sudo is told where it asks; nothing where the user has given none. Raises `UsageError`."""
+    given = settings.sudo_password
+    return b"" if given is None else ci.secret_line(given, "LAYERFERRY_SUDO_PASSWORD", "sudo").encode()
+
+
 @contextlib.contextmanager
 def offered(settings: Settings) -> Iterator["Offer | None"]:
     """The signatures of the settings, for targets that want them; the key is gone afterwards. None without any."""

@@ -9,6 +9,8 @@ One session does everything. It is lines of text until an archive starts (`>` is
                                               target is to find one
     > dry-run                                 where nothing is to be changed: said before any word of the source's
     < layerferry 1 sh                         it is there; what a login shell prints before is skipped
+    < sudo                                    where the script was sent with that part: sudo asks for a password, which
+                                              goes in frames
     > image sha256:… | layer sha256:… | end   the ask: an image ID and its diff IDs, for each image
     < engine docker 28.5.2 overlay2           the greeting; words that we do not know are skipped
     < owner root                              whose images they are
@@ -179,6 +181,8 @@ class Reply(StrEnum):
     RAN = "ran"
     ALIVE = "alive"
     FAILED = "failed"
+    #: Before the greeting, where the script was sent with the part for it: sudo asks for a password.
+    SUDO = "sudo"
 
 
 class Capability(StrEnum):

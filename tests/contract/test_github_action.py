@@ -33,6 +33,7 @@ GIVEN = {
     "ssh-key": ("the key", "the key"),
     "ssh-password": ("the password", "the password"),
     "ssh-passphrase": ("the passphrase", "the passphrase"),
+    "sudo-password": ("the other password", "the other password"),
     "ssh-known-hosts": ("one ssh-ed25519 AAAA", "one ssh-ed25519 AAAA"),
     "route": ("registry", "registry"),
     "registry": ("registry:5000", "registry:5000"),

@@ -48,7 +48,7 @@ def test_what_all_ways_have_in_common_calls_none_of_them_by_its_name() -> None:
 
 
 def test_every_part_and_every_awk_program_is_sent_once() -> None:
-    late = (*script.UPKEEP, *script.ON_NODES, script.PATCHING, script.RESUMING)
+    late = (*script.UPKEEP, *script.SUDO, *script.ON_NODES, script.PATCHING, script.RESUMING)
     assert {f"{part}.sh" for part in (*script.PARTS, *late)} == {name for name in TEXTS if name.endswith(".sh")}
     named = re.findall(r"@(\w+\.awk)@", "".join(TEXTS.values()))
     assert sorted(named) == sorted(name for name in TEXTS if name.endswith(".awk"))

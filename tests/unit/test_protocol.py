@@ -11,10 +11,10 @@ from layerferry.oci.store_kind import StoreKind
 from layerferry.patch.text import text
 from layerferry.protocol import Capability, Fact, Reply, Verb, VerdictKind
 from layerferry.targets import verdict
-from layerferry.targets.host.script import FOLLOWING, UPKEEP, patching, resuming, script
+from layerferry.targets.host.script import FOLLOWING, SUDO, UPKEEP, patching, resuming, script
 
 PAGE = (Path(__file__).parents[2] / "docs" / "protocol.md").read_text(encoding="utf-8")
-SCRIPT = (script((*UPKEEP, *FOLLOWING)) + resuming()).decode()
+SCRIPT = (script((*UPKEEP, *FOLLOWING, *SUDO)) + resuming()).decode()
 
 
 def rows(table: str) -> list[str]:

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 from layerferry import lazy
 
 if TYPE_CHECKING:
-    from layerferry.ci.askpass import open_askpass
+    from layerferry.ci.askpass import open_askpass, secret_line
     from layerferry.ci.cures import without_daemon, without_image
     from layerferry.ci.dialects import open_output
     from layerferry.ci.output import Output, Wishes
@@ -21,6 +21,7 @@ else:
             "open_identity": "ssh_identity",
             "open_output": "dialects",
             "probe": "probes",
+            "secret_line": "askpass",
             "without_daemon": "cures",
             "without_image": "cures",
         },
@@ -33,6 +34,7 @@ __all__ = [
     "open_identity",
     "open_output",
     "probe",
+    "secret_line",
     "without_daemon",
     "without_image",
 ]

@@ -29,7 +29,7 @@ while read -r told; do [ "$told" != "$PPID $answer" ] || exit 1; done <{told}
 echo "$PPID $answer" >>{told}
 IFS= read -r line <"$answer" && printf '%s\\n' "$line"
 """
-#: ssh's own buffer (readpass.c), without the zero at its end.
+#: ssh's own buffer (readpass.c) and sudo's (SUDO_CONV_REPL_MAX), without the zero at its end.
 _LONGEST = 1023
 
 
@@ -53,8 +53,8 @@ def open_askpass(password: str | None, passphrase: str | None) -> Iterator[Askpa
     with contextlib.ExitStack() as stack:
         keep = _Files(stack)
         paths = {
-            "password": keep(_line(password, PASSWORD)) if password is not None else "",
-            "passphrase": keep(_line(passphrase, PASSPHRASE)) if passphrase is not None else "",
+            "password": keep(secret_line(password, PASSWORD)) if password is not None else "",
+            "passphrase": keep(secret_line(passphrase, PASSPHRASE)) if passphrase is not None else "",
             "told": keep(""),
         }
         script = keep(_SCRIPT.format(**{name: shlex.quote(path) for name, path in paths.items()}), mode=0o700)
@@ -83,7 +83,8 @@ class _Files:
         return str(path)
 
 
-def _line(secret: str, setting: str) -> str:
+def secret_line(secret: str, setting: str, reader: str = "ssh") -> str:
+    """A secret as the line that `reader` is told; raises `UsageError` for what is none."""
     text = secret.rstrip("\r\n")
     if not text:
         raise UsageError(
@@ -91,5 +92,5 @@ def _line(secret: str, setting: str) -> str:
             hint="A secret that this job may not see is empty too: a fork's, another environment's, a protected one.",
         )
     if "\n" in text or "\r" in text or "\0" in text or len(text.encode()) > _LONGEST:
-        raise UsageError(f"{setting} is none that ssh can be told: it takes one line of {_LONGEST} bytes at most")
+        raise UsageError(f"{setting} is none that {reader} can be told: it takes one line of {_LONGEST} bytes at most")
     return f"{text}\n"

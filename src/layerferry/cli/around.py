@@ -41,10 +41,11 @@ def with_material(stack: contextlib.ExitStack, ssh: Ssh) -> Ssh:
     """How to call ssh, with the key and the known hosts that variables give."""
     if not settings.has_ssh_material():
         return ssh
-    from layerferry.context import ssh_options
+    from layerferry.context import ssh_options, sudo_password
 
-    options = stack.enter_context(ssh_options(settings.load()))
-    return replace(ssh, material=options)
+    chosen = settings.load()
+    options = stack.enter_context(ssh_options(chosen))
+    return replace(ssh, material=options, sudo_password=sudo_password(chosen))
 
 
 def warn_of_unknown() -> None:

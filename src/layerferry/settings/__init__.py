@@ -60,7 +60,7 @@ def unknown() -> Sequence[str]:
 
 def discouraged() -> Sequence[str]:
     """A sentence on each variable of this process that has a better way."""
-    names = [name for name in os.environ if name.upper().startswith("LAYERFERRY_SSH_PASS")]
+    names = [name for name in os.environ if name.upper().startswith(("LAYERFERRY_SSH_PASS", "LAYERFERRY_SUDO_PASS"))]
     if not names:
         return ()
     from layerferry.settings import values  # noqa: PLC0415 - see above
@@ -74,5 +74,5 @@ def has_log() -> bool:
 
 
 def has_ssh_material() -> bool:
-    """Whether a variable is about ssh: it cannot be started before the settings are loaded, then."""
-    return any(name.startswith("LAYERFERRY_SSH_") for name in os.environ)
+    """Whether a variable is about ssh, or sudo there: ssh cannot be started before the settings are loaded, then."""
+    return any(name.startswith(("LAYERFERRY_SSH_", "LAYERFERRY_SUDO_")) for name in os.environ)

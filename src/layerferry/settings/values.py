@@ -71,6 +71,9 @@ class Settings:
     ssh_passphrase: str | None = _setting(
         None, "The passphrase of the private key. A key for this job alone needs none.", secret=True
     )
+    sudo_password: str | None = _setting(
+        None, "The password that sudo asks for there. A NOPASSWD rule for docker, or its group, is better.", secret=True
+    )
     ci: str = _setting("", "Which CI this is, where it is not the one that `run` says, such as `gitlab`, or `none`.")
     sign_key: str | None = _setting(None, "The key that signs what is pushed: its content, or a path.", secret=True)
     signatures: tuple[str, ...] = _setting((), "Files with signatures on the images, as `layerferry sign` writes them.")
@@ -166,6 +169,7 @@ def unknown(names: Iterable[str]) -> Iterator[str]:
 #: Settings that people have because they must, and what is better.
 _BETTER: Mapping[str, str] = {
     "SSH_PASSWORD": "a key is safer: ssh-copy-id gives it to the host, LAYERFERRY_SSH_KEY to this job",
+    "SUDO_PASSWORD": "the docker group, or NOPASSWD for docker in sudoers, is better than a password here",
     "SSH_PASSPHRASE": "a key of its own, which may do just this, is safer than one that needs a passphrase here",
 }
 

@@ -2,7 +2,7 @@
 
 import contextlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -30,6 +30,8 @@ class Ssh:
     config: Path | None = None
     interactive: bool = False
     material: tuple[str, ...] = ()
+    #: For hosts where sudo asks for one: a line.
+    sudo_password: bytes = field(default=b"", repr=False)
 
     @property
     def arguments(self) -> dict[str, Any]:
@@ -67,8 +69,10 @@ def start(
         return RegistryTarget(str(address), address, Link(stack, now, lambda: _link(address, ssh)), environ)
     if isinstance(target, str):
         host = SshTarget.parse(target)
-        return Target(str(host), Link(stack, now, lambda: SshConduit(host, **ssh.arguments)))
-    return Target(command_name(target), Link(stack, now, lambda: CommandConduit(target)))
+        return Target(
+            str(host), Link(stack, now, lambda: SshConduit(host, **ssh.arguments, sudo_password=ssh.sudo_password))
+        )
+    return Target(command_name(target), Link(stack, now, lambda: CommandConduit(target, ssh.sudo_password)))
 
 
 def host_of(target: str) -> tuple[str, SshTarget | None]:

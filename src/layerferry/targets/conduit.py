@@ -58,6 +58,8 @@ class Conduit:
     pipelined = False
     #: Whether what the command writes is what it was given, but for the encryption.
     is_ssh = False
+    #: For a host whose sudo asks for one: a line, or nothing.
+    sudo_password = b""
 
     def __init__(self, name: str, argv: Sequence[str]) -> None:
         self.name = name
@@ -269,7 +271,9 @@ class SshConduit(Conduit):
         interactive: bool = False,
         material: Sequence[str] = (),
         command: str = BOOTSTRAP,
+        sudo_password: bytes = b"",
     ) -> None:
+        self.sudo_password = sudo_password
         to = way(target, options=options, config=config, interactive=interactive, material=material)
         self._control, trouble = socket_folder(error=ConnectError)
         self._base, self._way = to.words, to
@@ -342,6 +346,7 @@ def command_name(argv: Sequence[str]) -> str:
 class CommandConduit(Conduit):
     """Any command that leads to `layerferry receive`, or to a plain `sh`, on the other side."""
 
-    def __init__(self, argv: Sequence[str]) -> None:
+    def __init__(self, argv: Sequence[str], sudo_password: bytes = b"") -> None:
+        self.sudo_password = sudo_password
         log.note(f"! {command_name(argv)}", f"a command with {len(argv) - 1} arguments, which may be secret")
         super().__init__(command_name(argv), argv)

@@ -19,9 +19,9 @@ from layerferry.protocol import FRAME, PLAIN, SIGN_OF_LIFE, VERSION, Capability,
 from layerferry.targets.conduit import Conduit, SilenceError
 from layerferry.targets.engine_choice import TargetEngine
 from layerferry.targets.greeting import Greeting, Reader
-from layerferry.targets.host.script import packed, script
-from layerferry.targets.payloads import decoded, framed
-from layerferry.targets.verdict import before, cut, is_verdict, no_script, verdict
+from layerferry.targets.host.script import SUDO, packed, script
+from layerferry.targets.payloads import asking, decoded, framed
+from layerferry.targets.verdict import before, cut, is_verdict, no_script, other_version, verdict
 from layerferry.targets.waiting import Wait, now
 
 _DIGITS = 6
@@ -45,7 +45,7 @@ class Conversation:
         """`told` hears on what we wait, where that takes long; `also` are parts of the script that few pushes need."""
         self._conduit = conduit
         self.target = conduit.name
-        self._also = tuple(also)
+        self._also = (*also, *(SUDO if conduit.sudo_password else ()))
         #: Whether something follows the push, which our script alone does, and no receiver.
         self.follows = "follow" in also
         self._patience = Patience(told, now)
@@ -56,8 +56,8 @@ class Conversation:
         self._skipped = 0
         #: Throw-away names of dead sessions that the target has taken away.
         self.swept = 0
-        #: The first line of the answer to an archive, where it came before all of that was sent.
-        self._early = ""
+        #: The first lines of the greeting, and of the answer to an archive, where they were read before their time.
+        self._first = self._early = ""
         self._heard: LayerferryError | None = None
         self._asked: dict[str, tuple[str, ...]] = {}
         self._announced: tuple[str, ...] = ()
@@ -81,22 +81,23 @@ class Conversation:
         """Ask what the target has of `images`. A receiver refuses at once what its policy does not allow of `names`."""
         self._announced = tuple(names)
         self._asked = {image.id: image.diff_ids for image in images}
-        if not self._conduit.pipelined:
+        password = self._conduit.sudo_password
+        if not self._conduit.pipelined or password:
             self._hello()
+        if not self._conduit.pipelined:
             self._say(*self._opening)
-        self._say_ask()
-
-    def _say_ask(self) -> None:
-        lines: list[tuple[str, ...]] = [(Verb.NAME, name) for name in self._announced]
-        for image_id, diff_ids in self._asked.items():
-            lines += [(Verb.IMAGE, image_id), *((Verb.LAYER, diff_id) for diff_id in diff_ids)]
-        self._say(*lines, (Verb.END,))
+        if password and self._is_script:
+            self._first = self._answer("its engine", limits.ANSWER)
+            if self._first == Reply.SUDO:
+                self._send((password,))
+                self._first = ""
+        self._say(*asking(self._announced, self._asked))
 
     def greeting(self) -> Greeting:
         """Read the greeting and the inventory."""
         self._hello()
         wait = Wait("what it has of the images", limits.ANSWER, limits.ANSWERS)
-        greeting = Reader(self.target, self._asked).read(self._answer_lines(wait))
+        greeting = Reader(self.target, self._asked).read(self._answer_lines(wait, self._first))
         self._capability = frozenset(greeting.capability)
         if Capability.IDLE in self._capability:
             threading.Thread(target=self._give_signs_of_life, daemon=True).start()
@@ -118,7 +119,8 @@ class Conversation:
                     plain = True
                     self._send_script(script(self._also))
                     self._say(*self._opening)
-                    self._say_ask()
+                    if not self._conduit.sudo_password:
+                        self._say(*asking(self._announced, self._asked))
                     continue
                 case _ if len(noise) < limits.NOISE_LINES and size + len(line) <= limits.NOISE:
                     noise.append(cut(line, 200))
@@ -127,10 +129,7 @@ class Conversation:
                 case _:
                     raise TargetError(f"{self.target} does not greet, it says: {(noise or [cut(line, 200)])[0]}")
             if version != str(VERSION):
-                raise TargetError(
-                    f"{self.target} speaks protocol {cut(version, 40)}, we speak {VERSION}",
-                    hint="Install the same version of layerferry on both sides.",
-                )
+                raise other_version(self.target, version)
 
     def learn(self, image_id: str, name: str, token: str, basic: str) -> bool:
         """Let the target's daemon push an image to `name`, which leads to a registry of ours; whether it did.

@@ -1,9 +1,19 @@
-"""Bytes in the conversation: frames that go to a target, and what it tells in base85."""
+"""Longer parts of the conversation: the ask, frames that go to a target, and what it tells in base85."""
 
 import base64
+from collections.abc import Iterable, Mapping, Sequence
 
 from layerferry.errors import TargetError
 from layerferry.oci.content import Piece
+from layerferry.protocol import Verb
+
+
+def asking(names: Iterable[str], asked: Mapping[str, Sequence[str]]) -> list[tuple[str, ...]]:
+    """The lines of the ask; `asked` has the diff IDs of each image."""
+    lines: list[tuple[str, ...]] = [(Verb.NAME, name) for name in names]
+    for image_id, diff_ids in asked.items():
+        lines += [(Verb.IMAGE, image_id), *((Verb.LAYER, diff_id) for diff_id in diff_ids)]
+    return [*lines, (Verb.END,)]
 
 
 def framed(frame: Piece) -> bytes:

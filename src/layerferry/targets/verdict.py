@@ -2,16 +2,23 @@
 
 from layerferry.errors import ArchiveError, FollowError, LayerferryError, TargetError, UsageError, VerificationError
 from layerferry.oci import limits
-from layerferry.protocol import Reply, VerdictKind
+from layerferry.protocol import VERSION, Reply, VerdictKind
 from layerferry.targets.engine_choice import ENGINES
 
+_MAY = (
+    "Add the user to the docker group, or allow `sudo -n docker` (NOPASSWD). "
+    "Where sudo must ask for a password, LAYERFERRY_SUDO_PASSWORD tells it."
+)
 #: An engine has one status, 1, for whatever fails. (alternatives, message, hint): of one alternative, all words occur.
 #: Each was seen on docker 20.10, 26.1 and 28.5, or podman 4.3.
 _ENGINE_FAILURES: tuple[tuple[tuple[tuple[str, ...], ...], str, str], ...] = (
     ((("no space left on device",),),
      "its disk is full", "Free some space there, with `docker image prune` for one."),
+    ((("sudo refused the password",),),
+     "it refused the password of LAYERFERRY_SUDO_PASSWORD",
+     "sudo was told it once, and is not told again. targetpw or rootpw in sudoers means another user's password."),
     ((("permission denied",), ("password is required",), ("not allowed to execute",), ("may not run",)),
-     "the user may not use the engine", "Add the user to the docker group, or allow `sudo -n docker`."),
+     "the user may not use the engine", _MAY),
     ((("cannot connect to the docker daemon",), ("daemon running",), ("connection refused",),
       ("no such file or directory", "sock"), ("failed to connect to", "sock")),
      "its engine does not run", "Start it: `systemctl start docker`."),
@@ -99,6 +106,14 @@ def cut(text: str, most: int) -> str:
     """The beginning of `text`, of at most `most` bytes in UTF-8."""
     data = text.encode(errors="replace")
     return text if len(data) <= most else data[:most].decode(errors="ignore") + "…"
+
+
+def other_version(target: str, version: str) -> TargetError:
+    """The error for a target that greets with another protocol than ours."""
+    return TargetError(
+        f"{target} speaks protocol {cut(version, 40)}, we speak {VERSION}",
+        hint="Install the same version of layerferry on both sides.",
+    )
 
 
 def no_script(target: str) -> UsageError:

@@ -9,9 +9,9 @@ find_containerd() {
   ctr="ctr -a $address --connect-timeout 2s -n moby"
   [ -z "$rootless" ] || return 0
   case "$cli $(id -u) $(id -Gn) " in
-    'sudo '*) ctr="sudo -n $ctr" ;;
+    'sudo '*) ctr="$root $ctr" ;;
     'docker 0 '*) [ -e "$address" ] || ctr='' ;;
-    *' sudo '* | *' wheel '* | *' admin '*) ctr="sudo -n $ctr" ;;
+    *' sudo '* | *' wheel '* | *' admin '*) ctr="$root $ctr" ;;
     *) ctr='' ;;
   esac
 }

@@ -77,7 +77,7 @@ find_engine() {
     if [ "$as" != user ] && has sudo; then
       # sudo's own PATH may lack /usr/local/bin, where k3s is.
       case $engine in docker | podman | rke2) ;; *) words=$(command -v "$engine")${words#"$engine"} ;; esac
-      probe $by sudo -n $words && return
+      { probe $by $root $words || { $unlock && probe $by $root $words; }; } && return
     fi
     # podman under docker's name.
     [ "$engine$wanted_engine" != docker ] || case $(docker --version 2>/dev/null) in

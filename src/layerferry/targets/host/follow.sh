@@ -102,8 +102,8 @@ launch() {
   elif has perl; then
     set -- "$(command -v perl)" -e 'use POSIX;POSIX::setsid();exec @ARGV' --
   fi
-  exec 3>&- 4>&- 5<&- </dev/null
-  unset LC_ALL DOCKER_HOST XDG_RUNTIME_DIR
+  exec 3>&- 4>&- 5<&- 8<&- </dev/null
+  unset LC_ALL DOCKER_HOST XDG_RUNTIME_DIR SUDO_ASKPASS
   eval "$login"
   export LAYERFERRY_IMAGE="${image#?}" LAYERFERRY_IMAGE_ID="${number#?}" LAYERFERRY_PREVIOUS_ID="${previous#?}"
   cd || cd /

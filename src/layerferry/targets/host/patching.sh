@@ -23,10 +23,10 @@ find_reader() {
 # Rootless docker's files are its user's; those of a rootless podman are in its own namespace of users.
 may_read() {
   case "$cli $(id -u) $(id -Gn) " in
-    'sudo '*) reader='sudo -n' ;;
+    'sudo '*) reader=$root ;;
     "$cli 0 "*) ;;
     podman*) reader='podman unshare' ;;
-    *' sudo '* | *' wheel '* | *' admin '*) [ "$rootless" ] || { sudo -n true 2>/dev/null && reader='sudo -n'; } ;;
+    *' sudo '* | *' wheel '* | *' admin '*) [ "$rootless" ] || { $root true 2>/dev/null && reader=$root; } ;;
     *) [ "$rootless" ] ;;
   esac
 }

@@ -14,6 +14,8 @@ PARTS = (
 UPKEEP = ("upkeep",)
 #: What goes along where something follows a push; `login` comes before all other parts, the rest before the last.
 FOLLOWING = ("login", "follow")
+#: What goes along where the client has a password for sudo.
+SUDO = ("sudo",)
 #: The same on a host that gets no image, but runs what follows; it needs no engine.
 ON_NODES = (*FOLLOWING, "node")
 #: What goes behind, where there is something to patch, or something large to send.

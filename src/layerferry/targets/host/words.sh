@@ -11,8 +11,8 @@ for one in /share/*/.qpkg/container-station/bin; do PATH=$PATH:$one; done
 # Rootless docker's installer, Docker Desktop, OrbStack, Rancher Desktop, Nix.
 for one in bin .local/bin .docker/bin .orbstack/bin .rd/bin .nix-profile/bin; do PATH=$PATH:${HOME-}/$one; done
 set -f
-# Capabilities that a part adds which is not always sent.
-more=''
+# Capabilities that a part adds which is not always sent; the words that make a command root's, and what may find others.
+more='' root='sudo -n' unlock=false
 
 say() { printf '%s\n' "$*"; }
 
