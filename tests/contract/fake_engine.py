@@ -130,7 +130,7 @@ def isolate(engine: FakeEngine, monkeypatch: pytest.MonkeyPatch) -> str:
     for tool in TOOLS.split():
         (engine.bin / tool).symlink_to(shutil.which(tool) or tool)
     text = b"".join(line for line in script().splitlines(keepends=True) if b"PATH=$PATH" not in line)
-    monkeypatch.setattr("contract.fake_engine.script", lambda: text)
+    monkeypatch.setattr("contract.fake_engine.script", lambda _also=(): text)
     return str(engine.bin)
 
 

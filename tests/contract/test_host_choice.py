@@ -145,7 +145,7 @@ def test_qnaps_station_is_found_on_any_volume(
     station.mkdir(parents=True)
     (engine.bin / "docker").rename(station / "nerdctl")
     text = script().replace(b" /share/", f" {tmp_path}/share/".encode())
-    monkeypatch.setattr("contract.fake_engine.script", lambda: text)
+    monkeypatch.setattr("contract.fake_engine.script", lambda _also=(): text)
     assert "engine nerdctl 28.5.2 overlay2" in engine.talk(shell, ask({}, "engine nerdctl")).lines
 
 
@@ -166,7 +166,7 @@ def test_a_node_of_kubernetes_is_known_by_its_own_command(
     program, words = NODES[name]
     (host.engine.folder / "rke2").mkdir()
     text = vars(fake_engine)["script"]().replace(b"/var/lib/rancher/rke2/bin", f"{host.engine.folder}/rke2".encode())
-    monkeypatch.setattr("contract.fake_engine.script", lambda: text)
+    monkeypatch.setattr("contract.fake_engine.script", lambda _also=(): text)
     host.install(name, "exit 1")
     place = host.engine.folder / "rke2" if name == "rke2" else host.engine.bin
     host.install(program, '[ "$SUDO" ] || exit 1\necho; echo Server:; echo "  Version:  v2.1.5-k3s1"')
