@@ -8,10 +8,12 @@ from pathlib import Path
 
 import pytest
 
-from engines.test_passwords import PASSWORD, WRONG, Watch
+from engines.test_passwords import WRONG, Watch
 from rig import Engine, Rig
 from rig.command import Layerferry
 
+#: Its own, since tests of ssh's may run at the same time, and are watched for theirs.
+PASSWORD = "sudo horse 'battery\" staple $(id)"
 TARGET = "docker28-overlay2"
 
 pytestmark = pytest.mark.kinds(source=["docker28-containerd"], target=[TARGET])
