@@ -34,11 +34,14 @@ SCHEMAS: dict[str, tuple[str, ...]] = {
     "circleci.yml": ("vendor.circle-ci",),
     "circleci-ngrok.yml": ("vendor.circle-ci",),
     "circleci-machine.yml": ("vendor.circle-ci",),
+    "circleci-dokku.yml": ("vendor.circle-ci",),
     "github.yml": GITHUB,
+    "github-compose.yml": GITHUB,
     "github-container.yml": GITHUB,
     "github-with-action.yml": GITHUB,
     ACTION: ("vendor.github-actions",),
     "gitlab-dind.yml": GITLAB,
+    "gitlab-archive.yml": GITLAB,
     "gitlab-shell.yml": GITLAB,
     "gitlab-signed.yml": GITLAB,
     "bitbucket-pipelines.yml": ("vendor.bitbucket-pipelines",),
@@ -57,7 +60,11 @@ MISTAKES = {
     "woodpecker.yml": ("event: push", "event: pushed"),
     "deploy/compose.yaml": ("pull_policy: never", "pull_polizy: never"),
 }
-SCRIPTS = ["Jenkinsfile", "deploy/dokku.sh", "deploy/compose.sh", "deploy/k3s.sh", "deploy/kubernetes.sh"]
+JENKINS = ["Jenkinsfile", "Jenkinsfile.approval"]
+DEPLOYS = ["dokku", "compose", "k3s", "kubernetes", "fleet", "start"]
+SCRIPTS = [*JENKINS, *(f"deploy/{name}.sh" for name in DEPLOYS)]
+#: What a command that follows a push has in its environment.
+FOLLOWING = {"LAYERFERRY_IMAGE", "LAYERFERRY_IMAGE_ID", "LAYERFERRY_PREVIOUS_ID"}
 WORKFLOWS = [name for name, schema in SCHEMAS.items() if schema == GITHUB]
 SETTINGS = {variable for field in FIELDS for variable in variables(field.name)}
 
@@ -118,7 +125,7 @@ def test_no_example_goes_unchecked() -> None:
 @pytest.mark.parametrize("name", [*SCHEMAS, *SCRIPTS])
 def test_it_begins_with_what_it_shows(name: str) -> None:
     lines = text_of(name).removeprefix("#!/bin/sh\n").splitlines()
-    comment = "//" if name == "Jenkinsfile" else "#"
+    comment = "//" if name in JENKINS else "#"
     assert lines[0].startswith(f"{comment} ")
     assert max(map(len, lines)) <= 120
 
@@ -128,10 +135,10 @@ def test_every_variable_is_a_setting(name: str) -> None:
     used = set(re.findall(r"\bLAYERFERRY_[A-Z_]+", text_of(name)))
     outputs = {f"LAYERFERRY_OUTPUT_{output.upper().replace('-', '_')}" for output in summary.outputs({"results": []})}
     own = {"LAYERFERRY_ACTION_VERSION", "LAYERFERRY_"} if name == ACTION else set()
-    assert used <= SETTINGS | outputs | own
+    assert used <= SETTINGS | outputs | own | FOLLOWING
 
 
-@pytest.mark.parametrize("name", [*SCHEMAS, "Jenkinsfile"])
+@pytest.mark.parametrize("name", [*SCHEMAS, *JENKINS])
 def test_everything_that_it_fetches_is_pinned(name: str) -> None:
     text = text_of(name)
     for package in re.findall(r"pipx? (?:install|run --spec) (\S+)", text):
@@ -147,7 +154,7 @@ def test_everything_that_it_fetches_is_pinned(name: str) -> None:
         assert re.search(r":\D*\d+\.\d+\.\d+|:\d{4}\.\d\d\.\d", image), image
 
 
-@pytest.mark.parametrize("name", [*SCHEMAS, "Jenkinsfile"])
+@pytest.mark.parametrize("name", [*SCHEMAS, *JENKINS])
 def test_no_secret_stands_in_it(name: str) -> None:
     """A secret's value is a reference, or not in the file at all."""
     secret = r"(?:SSH_KEY|AUTHTOKEN|REGISTRY_NGROK)\b\"?'?\s*[:=]\s*(.*)"
@@ -291,8 +298,9 @@ _IN_PIPELINE = {"agent", "environment", "options", "stages", "post", "parameters
 _IN_STAGE = {"agent", "environment", "options", "post", "tools", "when", "input", "steps", "stages", "parallel"}
 
 
-def test_the_jenkinsfile_is_a_declarative_pipeline() -> None:
-    top = read_groovy(text_of("Jenkinsfile"))
+@pytest.mark.parametrize("name", JENKINS)
+def test_the_jenkinsfile_is_a_declarative_pipeline(name: str) -> None:
+    top = read_groovy(text_of(name))
     assert top.names == ["pipeline"]
     pipeline = top["pipeline"]
     assert {"agent", "stages"} <= set(pipeline.names) <= _IN_PIPELINE
@@ -305,13 +313,14 @@ def test_the_jenkinsfile_is_a_declarative_pipeline() -> None:
     assert set(pipeline["options"].names) == {"disableConcurrentBuilds", "timeout"}
 
 
-def test_the_jenkinsfile_leaves_secrets_to_the_shell() -> None:
+@pytest.mark.parametrize("name", JENKINS)
+def test_the_jenkinsfile_leaves_secrets_to_the_shell(name: str) -> None:
     """Groovy would paste them into the command line: `sh` takes single quotes alone, and credentials are bound."""
-    text = text_of("Jenkinsfile")
-    assert len(re.findall(r"\bsh\b", re.sub(r"//.*", "", text))) == len(re.findall(r"\bsh '[^']+'", text))
-    binding = next(read_groovy(text).everywhere("withCredentials"))
-    assert binding.names == ["sh"]
-    assert len(re.findall(r"\blayerferry run\b", text)) == 1
+    text = text_of(name)
+    assert len(re.findall(r"(?<![.\w])sh\b", re.sub(r"//.*", "", text))) == len(re.findall(r"\bsh '[^']+'", text))
+    bindings = list(read_groovy(text).everywhere("withCredentials"))
+    assert all(binding.names == ["sh"] for binding in bindings)
+    assert len(re.findall(r"\blayerferry run\b", text)) == len(bindings) >= 1
 
 
 @pytest.mark.parametrize(

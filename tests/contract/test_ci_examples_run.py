@@ -39,6 +39,16 @@ PUSHING = [
 ]
 DEPLOYS = ["deploy/dokku.sh", "deploy/compose.sh", "deploy/k3s.sh", "deploy/kubernetes.sh"]
 
+#: Run against real engines by tests/engines/test_pipelines.py.
+PIPELINES = [
+    "circleci-dokku.yml",
+    "github-compose.yml",
+    "gitlab-archive.yml",
+    "Jenkinsfile.approval",
+    "deploy/fleet.sh",
+    "deploy/start.sh",
+]
+
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 TARGET = "deploy@host.example.com"
 KNOWN_HOSTS = f"host.example.com ssh-ed25519 {base64.b64encode(bytes(51)).decode()}\n"
@@ -53,6 +63,9 @@ def _key() -> str:
 
 
 KEY = _key()
+
+
+GIVEN = {"targets": TARGET, "key": KEY, "hosts": KNOWN_HOSTS, "ngrok": "the-token"}
 
 
 def text_of(name: str) -> str:
@@ -81,23 +94,24 @@ class Script:
     text: str
     env: Mapping[str, Any] = field(default_factory=dict)
     shell: str = "sh"
+    job: str = ""
 
 
 def scripts_of(name: str) -> Iterator[Script]:
     """The scripts of an example, in the order in which its CI runs them."""
     if name.endswith(".sh"):
         yield Script(text_of(name))
-    elif name == "Jenkinsfile":
+    elif name.startswith("Jenkinsfile"):
         yield from _jenkins(text_of(name))
     else:
         yield from _READERS[name.partition("-")[0].partition(".")[0]](load(name))
 
 
 def _circleci(doc: Any) -> Iterator[Script]:
-    for job in doc["jobs"].values():
+    for name, job in doc["jobs"].items():
         steps = [step["run"] for step in job["steps"] if isinstance(step, dict) and "run" in step]
         for run in steps:
-            yield Script(run if isinstance(run, str) else run["command"], job.get("environment", {}), "bash")
+            yield Script(run if isinstance(run, str) else run["command"], job.get("environment", {}), "bash", name)
 
 
 def _github(doc: Any) -> Iterator[Script]:
@@ -109,9 +123,9 @@ def _github(doc: Any) -> Iterator[Script]:
 
 
 def _gitlab(doc: Any) -> Iterator[Script]:
-    for job in doc.values():
+    for name, job in doc.items():
         lines = [*job.get("before_script", []), *job["script"]]
-        yield Script("\n".join(lines), job["variables"], "sh" if "image" in job else "bash")
+        yield Script("\n".join(lines), job["variables"], "sh" if "image" in job else "bash", name)
 
 
 def _bitbucket(doc: Any) -> Iterator[Script]:
@@ -133,12 +147,14 @@ def _woodpecker(doc: Any) -> Iterator[Script]:
 
 
 def _jenkins(text: str) -> Iterator[Script]:
-    assignments = re.finditer(r"^\s+(\w+) = (['\"])(.*)\2$", text, re.MULTILINE)
-    env: dict[str, Any] = {match[1]: match[3] for match in assignments}
-    for match in re.finditer(r"credentialsId: '([^']+)', (?:keyFileVariable|variable): '(\w+)'", text):
-        env[match[2]] = {"from_secret": match[1]}
-    for match in re.finditer(r"\bsh '([^']+)'", text):
-        yield Script(match[1], env)
+    top, *stages = re.split(r"^\s+stage\('(\w+)'\)", text, flags=re.MULTILINE)
+    for stage, body in zip(stages[::2], stages[1::2], strict=True):
+        assignments = re.finditer(r"^\s+(\w+) = (['\"])(.*)\2$", top + body, re.MULTILINE)
+        env: dict[str, Any] = {match[1]: match[3] for match in assignments}
+        for match in re.finditer(r"credentialsId: '([^']+)', (?:keyFileVariable|variable): '(\w+)'", body):
+            env[match[2]] = {"from_secret": match[1]}
+        for match in re.finditer(r"\bsh '([^']+)'", body):
+            yield Script(match[1], env, job=stage)
 
 
 _READERS = {
@@ -151,7 +167,7 @@ _READERS = {
 }
 
 
-@pytest.mark.parametrize("name", [*PUSHING, *DEPLOYS])
+@pytest.mark.parametrize("name", [*PUSHING, *DEPLOYS, *PIPELINES])
 def test_a_shell_understands_the_scripts(name: str) -> None:
     scripts = list(scripts_of(name))
     assert scripts
@@ -232,8 +248,11 @@ def runner(tmp_path: Path) -> Runner:
     return Runner(tmp_path)
 
 
-def given(name: str, folder: Path) -> dict[str, str]:
-    """What a user sets who does as the head of the example says: in base64, as a file, or as it is."""
+def given(name: str, folder: Path, values: Mapping[str, str] = GIVEN) -> dict[str, str]:
+    """What a user sets who does as the head of the example says: in base64, as a file, or as it is.
+
+    `values` are by the end of a variable's name, in small letters.
+    """
 
     def form(value: str, says: str) -> str:
         if re.search(r"type File|secure file|secret file|SSH username with private key", says):
@@ -242,7 +261,6 @@ def given(name: str, folder: Path) -> dict[str, str]:
             return str(path)
         return base64.b64encode(value.encode()).decode() if "base64" in says else value
 
-    values = {"targets": TARGET, "key": KEY, "hosts": KNOWN_HOSTS, "ngrok": "the-token"}
     found = {}
     for variable, says in head(name).items():
         (value,) = (value for end, value in values.items() if variable.lower().endswith(end))
@@ -250,17 +268,23 @@ def given(name: str, folder: Path) -> dict[str, str]:
     return found
 
 
-def expand(value: Any, user: Mapping[str, str]) -> str:
-    """A value of the example's environment as the CI hands it to a script. What the head does not name is an error."""
+def expand(value: Any, user: Mapping[str, str], commit: str = COMMIT) -> str:
+    """A value of the example's environment as the CI hands it to a script. What the head does not name is an error.
+
+    `$$` is GitLab's for a `$` that it is to leave alone; CircleCI leaves all of them alone.
+    """
     if isinstance(value, dict):
         return user[value["from_secret"]]
-    commit = r"\$\{\{ github\.sha \}\}|<< pipeline\.git\.revision >>|\$\(Build\.SourceVersion\)|\$\{env\.GIT_COMMIT\}"
-    text = re.sub(commit + r"|\$\{?CI_COMMIT_SHA\}?", COMMIT, str(value))
-    text = re.sub(r"\$\{\{ (?:vars|secrets)\.(\w+) \}\}", lambda match: user[match[1]], text)
+    names = r"\$\{\{ github\.sha \}\}|<< pipeline\.git\.revision >>|\$\(Build\.SourceVersion\)|\$\{env\.GIT_COMMIT\}"
+    text = re.sub(names + r"|\$\{?CI_COMMIT_SHA\}?", commit, str(value))
+    text = re.sub(
+        r"\$\{\{ (?:vars|secrets)\.(\w+) \}\}|<< parameters\.(\w+) >>", lambda match: user[match[1] or match[2]], text
+    )
     text = re.sub(r"\$\(key\.secureFilePath\)", lambda _: user["layerferry_key"], text)
-    assert "$" not in text, text
+    left = text.replace("$$", "").replace('"$LAYERFERRY_IMAGE"', "")
+    assert "$" not in left, text
     assert "<<" not in text, text
-    return text
+    return text.replace("$$", "$")
 
 
 def run_example(name: str, runner: Runner, **more: str) -> None:

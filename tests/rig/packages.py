@@ -21,7 +21,7 @@ _HOST = ("ca-certificates", "crun", "docker.io", "openssh-server", "podman", "pr
 _SHELLS = ("busybox", "dash", "fish", "tcsh", "uidmap", "zsh")
 #: What the rig itself uses, on the machine that it runs on.
 _TOOLS = ("debian-archive-keyring", "debootstrap", "docker-registry", "iproute2", "openssl", "skopeo", "util-linux")
-#: The suite whose hosts have no curl, and are asked through docker's command.
+#: The suite whose hosts have no curl, and are asked through docker's command; its docker-compose is of version 2.
 _CURLLESS = "trixie"
 #: What tests use that start no engine.
 TOOLS = ("busybox", "dash", "openssh-client", "openssl", "zsh", "zstd")
@@ -45,7 +45,7 @@ def codename() -> str:
 def host_packages(suite: str) -> list[str]:
     """What a host that runs `suite` has: after bookworm docker's client is a package of its own."""
     more = _SHELLS if suite == "bookworm" else ("docker-cli",)
-    return sorted([*_HOST, *more, *(() if suite == _CURLLESS else ("curl",))])
+    return sorted([*_HOST, *more, *(("docker-compose",) if suite == _CURLLESS else ("curl",))])
 
 
 def missing(packages: Iterable[str]) -> list[str]:
