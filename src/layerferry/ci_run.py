@@ -95,7 +95,7 @@ def _push(around: Context, output: Output, **how: Any) -> tuple[Sequence[Result]
             start(stack, target, around.ssh, around.environ, now=number < chosen.jobs)
             for number, target in enumerate(_targets(chosen))
         ]
-        how |= stack.enter_context(around.following(targets))
+        how |= stack.enter_context(around.following(targets, chosen.compose, chosen.services))
         return around.push(images, targets, around.options(**how), report)
 
 

@@ -1,5 +1,6 @@
-"""The images that a compose file names, as the local `docker compose` sees it: with variables, profiles, env files."""
+"""The images and services of a compose file, as the local `docker compose` sees it: variables, profiles, env files."""
 
+import re
 import subprocess
 import tempfile
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -12,9 +13,12 @@ from layerferry.errors import UsageError
 from layerferry.oci import limits
 from layerferry.oci.image import Name
 from layerferry.processes import child_environment, end
+from layerferry.push.compose_up import Project
 
 #: The plugin of docker's command, and compose by itself.
 _COMMANDS: Final = (("docker", "compose"), ("docker-compose",))
+#: As the compose specification has it.
+_SERVICE: Final = re.compile(r"[a-zA-Z0-9._-]+")
 
 
 def images(file: Path, services: Sequence[str], environ: Mapping[str, str]) -> list[str]:
@@ -37,6 +41,16 @@ def images(file: Path, services: Sequence[str], environ: Mapping[str, str]) -> l
     for name in found:
         Name.parse(name)
     return found
+
+
+def project(file: Path, services: Sequence[str], environ: Mapping[str, str]) -> Project:
+    """What `compose up` brings up: the services of a file, or some of them; raises `UsageError`."""
+    words = (*_find(environ), "--ansi", "never", "--file", str(file))
+    text = _ask([*words, "config", "--services"], environ, f"{file} cannot be read by docker compose")
+    found = tuple(sorted({line.strip() for line in text.splitlines() if line.strip()}))
+    if len(found) > limits.COMPOSED or not all(map(_SERVICE.fullmatch, found)):
+        raise UsageError(f"{file} has services that cannot be told from each other, or more than {limits.COMPOSED}")
+    return Project(words, tuple(services), found, environ)
 
 
 def divided(names: Iterable[str], has: Callable[[str], bool]) -> tuple[list[str], list[str]]:

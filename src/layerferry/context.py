@@ -26,6 +26,7 @@ from layerferry.sources.by_kind import Sources
 from layerferry.targets.address import AnyTarget, Ssh, Target, start
 
 if TYPE_CHECKING:
+    from layerferry.push.compose_up import Project
     from layerferry.routes.daemon_routes import DaemonRoutes
     from layerferry.routes.reachability import Reachability
     from layerferry.signing.offer import Offer
@@ -112,6 +113,14 @@ class Context:
             )
         return here
 
+    def _project(self, file: Path | None, services: Sequence[str]) -> "Project":
+        """What compose brings up; raises `UsageError`."""
+        if file is None:
+            raise UsageError("--up brings up a compose file's services", hint="Say which file: --compose compose.yaml.")
+        from layerferry import compose
+
+        return compose.project(file, services, self.environ)
+
     def _routes(self, daemon: "Daemon", emit: Emit) -> "DaemonRoutes":
         from layerferry.routes.daemon_routes import DaemonRoutes
 
@@ -133,10 +142,15 @@ class Context:
         )
 
     @contextlib.contextmanager
-    def following(self, targets: Sequence[AnyTarget]) -> Iterator[dict[str, Any]]:
-        """What follows the push, and the nodes where registries have it done, as options. Raises `UsageError`."""
+    def following(
+        self, targets: Sequence[AnyTarget], file: Path | None, services: Sequence[str]
+    ) -> Iterator[dict[str, Any]]:
+        """What follows the push, and the nodes where registries have it done, as options. Raises `UsageError`.
+
+        `file` is a compose file, whose services, or all, may have to be brought up.
+        """
         chosen = self.settings
-        if not (chosen.then or chosen.then_file or chosen.copy or chosen.then_on):
+        if not (chosen.then or chosen.then_file or chosen.copy or chosen.then_on or chosen.up):
             yield {}
             return
         from layerferry.push.follow_up import FollowUp, check_places
@@ -148,6 +162,7 @@ class Context:
             after=chosen.then_after,
             on=chosen.then_on,
             seconds=chosen.then_timeout,
+            up=self._project(file, services) if chosen.up else None,
         )
         if wanted is not None:
             check_places([target.name for target in targets if not isinstance(target, Target)], wanted)

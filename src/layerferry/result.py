@@ -61,6 +61,21 @@ class Ran:
 
 
 @dataclass(frozen=True, slots=True)
+class BroughtUp:
+    """What became of a service that compose brought up.
+
+    `change`: created, recreated, started or unchanged; `state`: healthy, or as docker says it, of the worst container.
+    """
+
+    service: str
+    change: str
+    state: str
+
+    def to_json(self) -> dict[str, Any]:
+        return {"service": self.service, "change": self.change, "state": self.state}
+
+
+@dataclass(frozen=True, slots=True)
 class Result:
     """The result of one image on one target.
 
@@ -91,6 +106,8 @@ class Result:
     before: tuple[NamedImage, ...] | None = None
     #: The commands that followed; several where nodes of a registry run them.
     ran: tuple[Ran, ...] = ()
+    #: The services that compose brought up.
+    up: tuple[BroughtUp, ...] = ()
 
     def _error(self) -> dict[str, Any] | None:
         error = self.error
@@ -134,6 +151,7 @@ class Result:
             "kept": [image.to_json() for image in self.kept],
             "pruned": [image.to_json() for image in self.pruned],
             "then": [{"on": ran.on, "status": ran.status, "seconds": round(ran.seconds, 3)} for ran in self.ran],
+            "up": [service.to_json() for service in self.up],
             "error": self._error(),
         }
 

@@ -27,6 +27,7 @@ GIVEN = {
     "targets": ("deploy@one, deploy@two", ("deploy@one", "deploy@two")),
     "compose": ("compose.yaml", Path("compose.yaml")),
     "services": ("web db", ("web", "db")),
+    "up": ("true", True),
     "names": ("app:latest app:1", ("app:latest", "app:1")),
     "keep-previous": ("previous", "previous"),
     "prune": ("5", 5),

@@ -136,6 +136,11 @@ def machine_root() -> Path:
     return Path("/")
 
 
+def compose() -> Path:
+    """The program of docker's compose, which runs on this machine, too."""
+    return suite_root(_CURLLESS) / "usr/libexec/docker/cli-plugins/docker-compose"
+
+
 def prepare(suites: Iterable[str]) -> None:
     """Make all of `suites` ready, those that have to be unpacked at the same time."""
     with ThreadPoolExecutor() as pool:

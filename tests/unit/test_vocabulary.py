@@ -18,7 +18,7 @@ from layerferry.oci.content import Route
 from layerferry.oci.image import Image, Layer, Platform
 from layerferry.oci.plan import Action, Inventory, plan
 from layerferry.report import JsonReport, document, lines
-from layerferry.result import Bytes, NamedImage, Ran, Result
+from layerferry.result import BroughtUp, Bytes, NamedImage, Ran, Result
 from layerferry.settings.values import Settings
 from layerferry.sources.files.image_archive import ArchiveSource
 from layerferry.sources.files.layout import LayoutSource
@@ -75,7 +75,11 @@ def real_fields() -> set[str]:
     findings.add("CI", "none")
     out = io.StringIO()
     doctor.show(findings, Stream(out), as_json=True)
-    kept = result(kept=(NamedImage("sha256:0", ("docker.io/library/app:previous",)),), ran=(Ran("host", 0, 1.0),))
+    kept = result(
+        kept=(NamedImage("sha256:0", ("docker.io/library/app:previous",)),),
+        ran=(Ran("host", 0, 1.0),),
+        up=(BroughtUp("web", "created", "healthy"),),
+    )
     return {*fields(document([result(), failed, kept], 1)), *fields(json.loads(out.getvalue()))}
 
 

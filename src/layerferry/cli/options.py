@@ -161,6 +161,14 @@ COMPOSE = option(
 SERVICE = option(
     "--service", "services", group=WHAT, multiple=True, metavar="NAME", help="One of its services.  [repeatable]"
 )
+UP = option(
+    "--up",
+    group=AFTER,
+    is_setting=True,
+    is_flag=True,
+    default=None,
+    help="Then let compose bring its services up there, and wait for their health.",
+)
 KEEP_PREVIOUS = option(
     "--keep-previous", is_setting=True, metavar="TAG", help="Let what the name pointed to before keep this tag."
 )

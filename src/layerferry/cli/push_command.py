@@ -30,7 +30,8 @@ _EXAMPLES = (
     "layerferry push app:2 web:2 deploy@prod --to deploy@eu",
     "layerferry push oci:build/image deploy@prod --name app:2",
     "layerferry push app:2 -- kubectl exec -i pod -- sh",
-    "layerferry push app:2 deploy@prod --then 'docker compose up -d --wait'",
+    "layerferry push app:2 deploy@prod --then 'systemctl --user restart app'",
+    "layerferry push --compose compose.yaml --up deploy@prod",
 )
 
 
@@ -103,6 +104,7 @@ class PushCommand(options.Command):
     metavar="SECONDS",
     help="Give up after this long. What stands still ends by itself.  [default: never]",
 )
+@options.UP
 @options.following
 @options.SSH_OPTION
 @options.SSH_CONFIG
@@ -200,7 +202,7 @@ def _push(
     pushed = wanted(images, given["names"])
     with (
         offered(chosen) as offer,
-        around.following(targets) as following,
+        around.following(targets, given["compose"], given["services"]) as following,
         open_report(given["as_json"], chosen) as report,
     ):
         how = around.options(

@@ -28,6 +28,7 @@ from layerferry.streams import stderr, stdout
 @options.NAME
 @options.COMPOSE
 @options.SERVICE
+@options.UP
 @options.KEEP_PREVIOUS
 @options.PRUNE
 @options.DRY_RUN

@@ -150,6 +150,10 @@ FILES_READ = 900.0
 COMPOSED: Final = 64
 COMPOSE_SAID: Final = 64 * KIB
 COMPOSE: Final = 60.0
+#: Connections to a target's docker at once, bytes of its answer to a question of ours, and of a line of compose's.
+DIALLED: Final = 32
+DOCKER_ANSWER: Final = 4 * MIB
+COMPOSE_LINE: Final = 4 * KIB
 #: Lines of what a target tells of the images of some repositories, and of its containers: several for each.
 IMAGES_TOLD: Final = 50_000
 #: For names: an engine takes less than a second; a receiver may run a command then, which has 5 minutes by default.

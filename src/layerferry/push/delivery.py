@@ -137,7 +137,9 @@ class Delivery:
             if self.options.prune is not None and not (followed and followed.error):
                 destination.prune(items)
         results = [self._result(greeted, item, time.monotonic() - start) for item in items]
-        return [replace(result, ran=followed.ran, error=followed.error) for result in results] if followed else results
+        if not followed:
+            return results
+        return [replace(result, ran=followed.ran, up=followed.up, error=followed.error) for result in results]
 
     def _follow(self, destination: Destination, items: Sequence[Item], target: str) -> "Followed | None":
         """Do what follows, when it is this target's turn; None where nothing does, or a registry would have to."""

@@ -7,10 +7,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path, PurePosixPath
+from typing import TYPE_CHECKING
 
 from layerferry.errors import UsageError
 from layerferry.oci import limits
 from layerferry.targets import is_registry
+
+if TYPE_CHECKING:
+    from layerferry.push.compose_up import Project
 
 #: Of a file whose name says that it holds secrets, whatever it has here.
 _PRIVATE = 0o600
@@ -58,6 +62,8 @@ class FollowUp:
     command: bytes = b""
     is_script: bool = False
     copies: tuple[Copy, ...] = ()
+    #: What compose brings up, after the files are there and before the command; None where it does not.
+    up: "Project | None" = None
     after: After = After.EACH
     #: The hosts that it runs on, where the target is a registry.
     on: tuple[str, ...] = ()
@@ -74,17 +80,25 @@ class FollowUp:
     def lines(self) -> list[str]:
         """What would be done, in lines, for a dry run."""
         told = [f"copy {file.path} ({len(file.content)} bytes, mode {file.mode:04o})" for file in self.copies]
-        return [*told, self.title] if self.command else told
+        return [*told, *([self.up.title] if self.up else []), *([self.title] if self.command else [])]
 
     @classmethod
     def read(
-        cls, then: str, then_file: Path | None, copies: Sequence[str], *, after: str, on: Sequence[str], seconds: float
+        cls,
+        then: str,
+        then_file: Path | None,
+        copies: Sequence[str],
+        *,
+        after: str,
+        on: Sequence[str],
+        seconds: float,
+        up: "Project | None" = None,
     ) -> "FollowUp | None":
         """Read what the settings say; None where nothing follows. Raises `UsageError`."""
         if then and then_file:
             raise UsageError("--then and --then-file are two commands", hint="Say one of them.")
         command = _read(str(then_file), "--then-file", limits.SCRIPT)[0] if then_file else _command(then)
-        if not command and not copies:
+        if not command and not copies and not up:
             if on:
                 raise UsageError("--then-on says where, and nothing says what", hint="Say --then COMMAND, too.")
             return None
@@ -95,11 +109,16 @@ class FollowUp:
         files = tuple(map(Copy.of, copies))
         if len({file.path for file in files}) < len(files):
             raise UsageError("two files of --copy are to have the same path", hint="Write LOCAL:REMOTE.")
-        return cls(command, then_file is not None, files, After(after), tuple(on), seconds)
+        return cls(command, then_file is not None, files, up, After(after), tuple(on), seconds)
 
 
 def check_places(registries: Sequence[str], wanted: FollowUp) -> None:
     """Check that it is said where it is done; raises `UsageError`."""
+    if registries and wanted.up:
+        raise UsageError(
+            f"{registries[0]} is a registry, where compose brings nothing up",
+            hint="Let its nodes do it: --then 'docker compose up --detach --wait' --then-on deploy@node1.",
+        )
     if registries and not wanted.on:
         raise UsageError(
             f"{registries[0]} is a registry, which runs no command and takes no file",

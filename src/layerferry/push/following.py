@@ -5,6 +5,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from layerferry.errors import DeadlineError, FollowError, Interrupted, LayerferryError, TargetError, interruption
 from layerferry.events import Emit, Following, Said
@@ -14,8 +15,11 @@ from layerferry.protocol import Reply, Verb
 from layerferry.push.follow_up import FollowUp
 from layerferry.push.request import Options
 from layerferry.push.way_back import rollback_command
-from layerferry.result import Ran
+from layerferry.result import BroughtUp, Ran
 from layerferry.targets.conversation import Conversation
+
+if TYPE_CHECKING:
+    from layerferry.push.compose_up import ComposeUp
 
 #: A status of ksh's is this, and the signal's number.
 _KSH_SIGNALLED, _SIGNALLED = 256, 128
@@ -39,6 +43,8 @@ class Followed:
 
     ran: tuple[Ran, ...] = ()
     error: LayerferryError | None = None
+    #: The services that compose brought up.
+    up: tuple[BroughtUp, ...] = ()
 
 
 def foresee(options: Options, target: str, emit: Emit) -> None:
@@ -87,30 +93,57 @@ class _Output:
 
 
 def follow(
-    conversation: Conversation, wanted: FollowUp, named: Sequence[Named], emit: Emit, back: Callable[[], str]
+    conversation: Conversation,
+    wanted: FollowUp,
+    named: Sequence[Named],
+    emit: Emit,
+    back: Callable[[], str],
+    *,
+    up: "ComposeUp | None" = None,
 ) -> Followed:
-    """Copy the files and run the command on a target that has the image under its names.
+    """Copy the files, bring `up` what is to be, and run the command on a target that has the image under its names.
 
     Nothing of it is ever tried again. `back` tells how the target gets back what was there before.
     """
     target, step = conversation.target, _Step()
     try:
         _copy(conversation, wanted, emit)
+        if up and wanted.up:
+            emit(Following(target, wanted.up.title))
+            _bring_up(up, target, named, emit, back)
         if not wanted.command:
-            return Followed()
+            return Followed(up=up.services if up else ())
         emit(Following(target, wanted.title))
         status, last = _run(conversation, wanted, named, emit, step)
     except BaseException as raised:
         error = interruption(raised) or raised
         if not isinstance(error, LayerferryError):
             raise
-        return Followed(step.ran(target), _told(error, target, step))
+        return Followed(step.ran(target), _told(error, target, step), up.services if up else ())
+    ran = Ran(target, status, step.seconds)
+    return Followed((ran,), _failure(wanted, ran, last, back), up.services if up else ())
+
+
+def _failure(wanted: FollowUp, ran: Ran, last: Sequence[str], back: Callable[[], str]) -> FollowError | None:
+    """What is told of a command that ended, and how; None where it did well."""
+    target, status = ran.on, ran.status
     if status != 0:
         ended = f"did not end within {wanted.seconds:g} s" if status is None else f"ended with status {status}"
         hint = "\n".join([*([f"Its last lines on {target}:", *last] if last else ["It said nothing."]), back()])
-        failure = FollowError(f"{target}: the image is there, but the command after it {ended}", hint=hint)
-        return Followed((Ran(target, status, step.seconds),), failure)
-    return Followed((Ran(target, status, step.seconds),))
+        return FollowError(f"{target}: the image is there, but the command after it {ended}", hint=hint)
+    return None
+
+
+def _bring_up(up: "ComposeUp", target: str, named: Sequence[Named], emit: Emit, back: Callable[[], str]) -> None:
+    from layerferry.push.compose_up import failed  # noqa: PLC0415 - where it is loaded already
+
+    output = _Output(target, emit)
+    try:
+        up.run([one.image_id for one in named], output.take)
+    except LayerferryError as error:
+        raise failed(error, list(output.last), back()) from error
+    finally:
+        output.end()
 
 
 @dataclass(slots=True)

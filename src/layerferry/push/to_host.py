@@ -36,6 +36,7 @@ from layerferry.targets.link import Link
 from layerferry.temporary import TemporaryFolder
 
 if TYPE_CHECKING:
+    from layerferry.push.compose_up import ComposeUp
     from layerferry.push.follow_up import FollowUp
     from layerferry.push.following import Followed
     from layerferry.push.patching import Patches
@@ -79,6 +80,15 @@ class HostDestination:
 
         return Upkeep(self._conversation, self._options, self._emit)
 
+    def _open_up(self, wanted: "FollowUp | None") -> "ComposeUp | None":
+        """What brings services up; raises `TargetError` where the target is none for it."""
+        if wanted is None or wanted.up is None:
+            return None
+        from layerferry.push.compose_up import ComposeUp, dial
+
+        words = dial(self._conduit, self._greeting, self._options.engine)
+        return ComposeUp(self._conduit, words, wanted.up, wanted.seconds)
+
     @property
     def _target(self) -> str:
         return self._conversation.target
@@ -92,6 +102,7 @@ class HostDestination:
         self._greeting = self._conversation.greeting()
         if self._upkeep:
             self._upkeep.check(self._greeting)
+        self._up = self._open_up(self._options.follow_up)
         hint = "" if self._conversation.pins else self._greeting.hint
         return Greeted(self._target, str(self._greeting), str(self._greeting.platform), hint)
 
@@ -204,7 +215,7 @@ class HostDestination:
             kept = {image.image_id for item in items for image in item.kept} if self._conduit.is_ssh else ()
             return way_back(self._target, self._greeting.engine, named, kept, self._options.keep_previous)
 
-        return follow(self._conversation, wanted, named, self._emit, back)
+        return follow(self._conversation, wanted, named, self._emit, back, up=self._up)
 
     def _show_signatures(self, items: Sequence[Item]) -> None:
         """Show who has signed the images, where the target wants to know."""

@@ -93,6 +93,7 @@ class _Checks(BaseSettings):
         "prune",
         "retries",
         "whole_layers",
+        "up",
         "quiet",
         "verbose",
         "then_file",

@@ -35,6 +35,9 @@ class Settings:
         None, "A compose file: the images that it names, and this job's daemon has, are pushed."
     )
     services: tuple[str, ...] = _setting((), "Services of the compose file, if not all.")
+    up: bool = _setting(
+        default=False, says="Whether compose then brings the services up on each target, and waits for their health."
+    )
     names: tuple[str, ...] = _setting(
         (), "Names there, if not the job's: `app:latest app:1`. Of several images, each gets those of its repository."
     )

@@ -169,6 +169,16 @@ class Conduit:
         """Whether a line, or the end, waits to be read."""
         return not self._lines.empty()
 
+    def beside(self, command: str) -> list[str]:
+        """The words that run a command on the other side in a session of its own; none where there is no way."""
+        del command
+        return []
+
+    @property
+    def ended(self) -> bool:
+        """Whether it was hung up, or its command has ended."""
+        return self._closed or self._process.poll() is not None
+
     def reverse(self, port: int) -> int | None:
         """Make our loopback `port` reachable from the other side's; its port there, or None where it cannot be."""
         del port
@@ -278,6 +288,7 @@ class SshConduit(Conduit):
         self._control, trouble = socket_folder(error=ConnectError)
         self._base, self._way = to.words, to
         self._destination = target.destination
+        self._needed = needed(to.told)
         self.engine = str(target.engine or "")
         self._forwards: list[str] = []
         socket = f"{self._control.name}/s"
@@ -286,7 +297,7 @@ class SshConduit(Conduit):
         # With ControlPersist, ssh would stay behind.
         master = ["-o", "ControlPersist=no", "-o", "ControlMaster=yes", *self._socket] if self._socket else []
         try:
-            argv = [*self._base, *needed(to.told), *master, "--", target.destination, command]
+            argv = [*self._base, *self._needed, *master, "--", target.destination, command]
             log.command(f"! {target}", argv)
             super().__init__(str(target), argv)
         except BaseException:
@@ -304,6 +315,10 @@ class SshConduit(Conduit):
             return None
         self._forwards.append(rule)  # to be cancelled as it was asked for: with port 0
         return int(answer)
+
+    def beside(self, command: str) -> list[str]:
+        """Through the same connection, where it is shared, or over one of its own with the same options."""
+        return [*self._base, *self._needed, *self._socket, "--", self._destination, command]
 
     def wait_until_up(self) -> None:
         """Wait for the session of an `exec cat` to answer. Raises `ConnectError`."""
