@@ -1,7 +1,7 @@
 """The nodes that run what follows a push to registries: hosts that pull from these, each in a session of its own."""
 
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor, wait
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, replace
 
 from layerferry.errors import LayerferryError, interruption
@@ -55,8 +55,9 @@ class Nodes:
     def _together(self, named: Sequence[Named], followed: list[Followed]) -> None:
         nodes = self.options.nodes
         with ThreadPoolExecutor(min(self.options.jobs, len(nodes))) as pool:
-            runs = [pool.submit(self._on_one, node, named) for node in nodes]
+            runs: list[Future[Followed]] = []
             try:
+                runs += (pool.submit(self._on_one, node, named) for node in nodes)
                 while wait(runs, _SIGNALS_WAIT).not_done:
                     pass
             except BaseException:
