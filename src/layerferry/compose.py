@@ -12,6 +12,7 @@ from layerferry.ci.escape import one_line
 from layerferry.errors import UsageError
 from layerferry.oci import limits
 from layerferry.oci.image import Name
+from layerferry.process_socket import last_line
 from layerferry.processes import child_environment, end
 from layerferry.push.compose_up import Project
 
@@ -108,9 +109,9 @@ def _ask(argv: Sequence[str], environ: Mapping[str, str], trouble: str) -> str:
             end(process)
         size = err.seek(0, 2)
         err.seek(max(0, size - limits.SAID))
-        said = [line for line in err.read().decode(errors="replace").splitlines() if line.strip()]
+        said = last_line(err.read().decode(errors="replace"))
         if status:
-            raise UsageError(f"{trouble} ({one_line(said[-1]) if said else f'status {status}'})")
+            raise UsageError(f"{trouble} ({one_line(said) or f'status {status}'})")
         if out.seek(0, 2) > limits.COMPOSE_SAID:
             raise UsageError(f"docker compose says more than {limits.COMPOSE_SAID} bytes")
         out.seek(0)

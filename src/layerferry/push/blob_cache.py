@@ -80,6 +80,14 @@ def open_own(path: Path, flags: int) -> int:
     return file
 
 
+def replace_own(path: Path, text: str) -> None:
+    """Put another file of ours in its place, in one step. Raises `OSError`."""
+    fresh = path.with_name(f"{path.name}.{os.getpid()}")
+    with open(open_own(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL), "wb") as file:
+        file.write(text.encode())
+    fresh.replace(path)
+
+
 def _read(path: Path) -> str:
     with open(open_own(path, os.O_RDONLY), "rb") as file:
         return file.read(2 * limits.MEMORY).decode("ascii")
@@ -93,10 +101,7 @@ def _append(path: Path, line: str) -> None:
             file.write(line.encode())
             return
     kept = list(_parse(_read(path)).values())
-    fresh = path.with_name(f"{path.name}.{os.getpid()}")
-    with open(open_own(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL), "wb") as file:
-        file.write("".join([*map(_line, kept[len(kept) // 2 :]), line]).encode())
-    fresh.replace(path)
+    replace_own(path, "".join([*map(_line, kept[len(kept) // 2 :]), line]))
 
 
 def _line(seen: Seen) -> str:

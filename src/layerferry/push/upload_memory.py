@@ -10,7 +10,7 @@ import time
 from collections.abc import Mapping
 
 from layerferry.oci import limits
-from layerferry.push.blob_cache import open_own, place
+from layerferry.push.blob_cache import open_own, place, replace_own
 from layerferry.registry_client.pusher import Unfinished
 
 _LINE = re.compile(r"([0-9a-f]{64}) ([0-9]{1,12}) ([\x21-\x7e]+)")
@@ -53,7 +53,4 @@ class UploadMemory(Unfinished):
         with contextlib.suppress(OSError):
             if self._path:
                 self._path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-                fresh = self._path.with_name(f"{self._path.name}.{os.getpid()}")
-                with os.fdopen(open_own(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL), "wb") as file:
-                    file.write("".join(lines[-_MOST:]).encode())
-                fresh.replace(self._path)
+                replace_own(self._path, "".join(lines[-_MOST:]))
