@@ -16,7 +16,7 @@ from layerferry.oci.manifest import media_type_of
 from layerferry.protocol import Capability
 from layerferry.push.follow_up import FollowUp
 from layerferry.push.following import Named, follow
-from layerferry.push.to_host import throw_away_name
+from layerferry.push.host_load import throw_away_name
 from layerferry.push.to_registry import give_name, open_endpoint
 from layerferry.push.way_back import previous_name, rollback_command
 from layerferry.registry_client.pusher import RepositoryPusher

@@ -3,6 +3,7 @@
 Both together have at most 1.03 times the bytes of one push that nothing disturbs; what arrived is nowhere afterwards.
 """
 
+import contextlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,7 +22,7 @@ from rig.processes import wait_until
 
 MB = 1_000_000
 #: Of noise, so that as many bytes go.
-USUAL, LARGE = 100 * MB, 1000 * MB
+USUAL, LARGE, SLOW = 100 * MB, 1000 * MB, 64 * MB
 TWICE = 1.03
 #: Seconds, many times what it takes.
 ENDS = 300.0
@@ -36,10 +37,13 @@ class Break:
     share: float
     size: int = USUAL
     retries: int = 0
+    #: Bytes a second of a line on which it pays to look at what the target has: the layer goes as a recipe.
+    rate: float = 0.0
 
     @property
     def name(self) -> str:
         again = "-tried-again" if self.retries else ""
+        again += "-recipe" if self.rate else ""
         return f"{self.fault}{again}-{self.share:.0%}-{self.end[0]}-{self.size // MB}MB".replace(" ", "-")
 
 
@@ -47,6 +51,8 @@ SHORT = (
     Break("session killed", API, 0.5),
     Break("line cut", BLOBS, 0.95, retries=2),
     Break("SIGKILL", RECEIVER, 0.1),
+    Break("line cut", API, 0.5, SLOW, rate=6e6),
+    Break("SIGKILL", RECEIVER, 0.5, SLOW, rate=6e6),
 )
 LONG = tuple(
     Break(fault, end, share, LARGE)
@@ -72,8 +78,9 @@ def stage(broken: Break, rig: Rig, layerferry: Layerferry, source: Engine, tmp_p
     target = rig.engine(broken.end[1], name=f"faults-{broken.end[1]}")
     scene = Scene(rig, layerferry, source, target, broken.name)
     stage = STAGES[broken.end[0]](scene, tmp_path)
-    yield stage
-    stage.close()
+    with target.machine.python() if broken.rate else contextlib.nullcontext():
+        yield stage
+        stage.close()
     scene.close()
     target.clear()
 
@@ -95,7 +102,7 @@ def test_a_large_push_goes_on_behind_what_has_arrived(broken: Break, kind: str, 
     before, old = stage.seen(), stage.shown()
     new = stage.scene.source.diff_ids(APP)
     stage.retries = broken.retries
-    stage.line = Line(stage.port, at=int(broken.share * broken.size))
+    stage.line = Line(stage.port, at=int(broken.share * broken.size), rate=broken.rate)
     process = stage.start()
     wait_until(stage.line.reached.is_set, "the push does not come so far", seconds=ENDS)
     HAPPENINGS[broken.fault](stage, process)
@@ -108,11 +115,12 @@ def test_a_large_push_goes_on_behind_what_has_arrived(broken: Break, kind: str, 
         assert code != 0, said
         assert stage.shown() == old
         stage.line.close()
-        stage.line = Line(stage.port)
+        stage.line = Line(stage.port, rate=broken.rate)
         code, said = push(stage)
         went += stage.line.up
     assert (code, stage.shown()) == (0, new), said
     assert "left by an earlier try" in said
+    assert not broken.rate or "patched: " in said, said
     assert went <= TWICE * broken.size, f"{went / broken.size:.4f} of it went"
     stage.line.close()
     wait_until(lambda: not stage.left(before), f"this is left: {stage.left(before)}", seconds=40)

@@ -127,7 +127,7 @@ class Item:
 def test_why_there_are_no_patches_is_told(monkeypatch: Any, target: Any, rate: float, why: str) -> None:
     monkeypatch.setattr(patching, "_line", lambda _: (rate, 0.0))
     item: Any = Item()
-    found = patching.find_patches(target, [item], item.image.layers, [IDS[1], ""])
+    found = patching.find_patches(target, [item], item.image.layers, [IDS[1], ""], begun=False)
     assert found.why == why
     assert bool(found.layers) is not bool(why)
     if not why:

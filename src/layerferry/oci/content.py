@@ -35,7 +35,7 @@ class Blob:
     """One layer's bytes on their way: `chunks` has exactly `descriptor.size` bytes.
 
     `packed` is the same as a zstd stream, where somebody has it so already, and `recipe` what the target makes it of
-    (`layerferry.patch`); `pieces` are the same for a target that keeps them. One of them is read.
+    (`layerferry.patch`). `pieces` are for a target that keeps them, of the recipe where there is one. One is read.
     """
 
     diff_id: str

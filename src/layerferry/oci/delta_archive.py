@@ -184,14 +184,15 @@ def _blob(blob: Blob, packed: Iterable[bytes] | None) -> Iterator[ArchiveBytes]:
     """A layer between its header and its padding; how much of a packed one has passed is known at its end."""
     size = blob.descriptor.size
     yield ArchiveBytes(_header(blob_path(blob.descriptor.digest), size))
-    if blob.recipe is not None:
-        yield from (ArchiveBytes(chunk, recipe=True) for chunk in blob.recipe)
-    elif blob.pieces is not None:
-        passed = 0
+    if blob.pieces is not None:
+        passed, is_recipe = 0, blob.recipe is not None
         for piece in blob.pieces:
-            yield ArchiveBytes(piece.data, packed=True, stands_for=piece.size, name=piece.name)
+            yield ArchiveBytes(piece.data, packed=True, recipe=is_recipe, stands_for=piece.size, name=piece.name)
             passed += piece.size
-        yield ArchiveBytes(b"", packed=True, stands_for=size - passed)
+        if not is_recipe:
+            yield ArchiveBytes(b"", packed=True, stands_for=size - passed)
+    elif blob.recipe is not None:
+        yield from (ArchiveBytes(chunk, recipe=True) for chunk in blob.recipe)
     elif packed is not None:
         yield from (ArchiveBytes(chunk, packed=True) for chunk in packed)
         yield ArchiveBytes(b"", packed=True, stands_for=size)

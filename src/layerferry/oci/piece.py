@@ -28,8 +28,13 @@ def piece_size(layer: int) -> int:
     return size
 
 
+def recipe_id(diff_id: str) -> str:
+    """What a layer's recipe goes by, as its bytes do by its diff ID: the pieces of one are none of the other."""
+    return "sha256:" + hashlib.sha256(f"recipe of {diff_id}".encode()).hexdigest()
+
+
 def key_of(diff_id: str) -> str:
-    """What the names of a layer's pieces begin with."""
+    """What the names of a layer's pieces begin with; of a recipe's by its `recipe_id`."""
     return diff_id.removeprefix("sha256:")[:_KEY]
 
 

@@ -7,6 +7,7 @@ and the layer is matched against them, before the first byte of an archive goes.
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import chain
 from pathlib import Path
 from typing import Self
 
@@ -87,11 +88,12 @@ def _unpacked(layers: Iterable[Layer]) -> float:
 
 
 def find_patches(
-    conversation: Conversation, items: Sequence[Item], large: Sequence[Layer], holders: Iterable[str]
+    conversation: Conversation, items: Sequence[Item], large: Sequence[Layer], holders: Iterable[str], *, begun: bool
 ) -> Patches:
     """Ask the target for its old files, where the line is slow enough for the `large` layers.
 
-    `holders` are images there that have some of the layers; those that the names stand for now are looked at first.
+    So it does where recipes are `begun`, of which the target has a part. `holders` are images there that have some of
+    the layers; those that the names stand for now are looked at first.
     """
     if not (reads := conversation.prepare(word())):
         return Patches(why="for nothing on the target may read older files of it")
@@ -99,7 +101,7 @@ def find_patches(
     most = max(items, key=lambda item: item.plan.delta)
     exported = most.image.layers if any(reads) else ()
     estimate = Estimate.of(large, rate, trip, exported)
-    if not estimate.pays:
+    if not estimate.pays and not begun:
         return Patches(why=str(estimate))
     candidates = dict.fromkeys([name for item in items for name in item.names] + [one for one in holders if one])
     told = conversation.files(most.image.id, candidates)
@@ -178,7 +180,7 @@ class PatchedContent:
         path = self._folder / f"{blob.diff_id.removeprefix('sha256:')}.whole"
         with KeptFile(path, blob.descriptor.size) as file:
             exhaust(copied(checked(blob.chunks, blob.descriptor, "what the source gave"), file))
-        return Blob(blob.diff_id, blob.descriptor, bytes_of(path))
+        return Blob(blob.diff_id, blob.descriptor, (), recipe=chain((literal(blob.descriptor.size),), bytes_of(path)))
 
 
 def as_recipe(pieces: Iterable[ArchiveBytes]) -> Iterator[ArchiveBytes]:

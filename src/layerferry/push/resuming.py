@@ -1,4 +1,7 @@
-"""Large layers in pieces, which a target keeps until it has loaded all: a push that broke off goes on behind them."""
+"""Large layers, or their recipes, in pieces that a target keeps until it has loaded all.
+
+A push that broke off goes on behind them.
+"""
 
 import os
 from collections import deque
@@ -10,7 +13,7 @@ from itertools import groupby
 from layerferry.compression.stream import Flow, Method, compress, in_blocks, packed
 from layerferry.oci.content import WORTH_KEEPING, Blob, Content, Piece, Summary
 from layerferry.oci.delta_archive import ArchiveBytes, ArchivedImage
-from layerferry.oci.piece import SMALLEST_LAYER, content_of, name_of, piece_size
+from layerferry.oci.piece import SMALLEST_LAYER, content_of, key_of, name_of, piece_size, recipe_id
 from layerferry.push.delivery import Item
 from layerferry.targets.conversation import Conversation
 from layerferry.targets.kept_pieces import find_kept
@@ -28,20 +31,36 @@ class Kept:
     #: By diff ID, bytes of the layers that were there.
     resumed: dict[str, int] = field(default_factory=dict)
 
+    def _has(self, ids: Iterable[str]) -> bool:
+        return not {key_of(one) for one in ids}.isdisjoint(content.partition(".")[0] for content in self.pieces)
 
-def ask_kept(conversation: Conversation, items: Sequence[Item]) -> Kept | None:
-    """Ask the target, where there is so much to send that it pays; None where there is not, or nothing comes of it."""
+    @property
+    def begun_whole(self) -> bool:
+        """Whether there is a part of a layer as it is."""
+        return self._has(self.layers)
+
+    @property
+    def begun_as_recipe(self) -> bool:
+        """Whether there is a part of a layer's recipe."""
+        return self._has(map(recipe_id, self.layers))
+
+
+def ask_kept(conversation: Conversation, items: Sequence[Item], *, recipes: bool) -> Kept | None:
+    """Ask the target, where there is so much to send that it pays; None where there is not, or nothing comes of it.
+
+    Layers may come as `recipes`.
+    """
     sent = [layer for item in items for layer in item.plan.sent]
     layers = {layer.diff_id: layer.size for layer in sent if layer.size >= SMALLEST_LAYER}
     needed = sum(layers.values())
     if needed < WORTH_KEEPING:
         return None
-    pieces, room = find_kept(conversation, needed, layers)
+    pieces, room = find_kept(conversation, needed, [*layers, *(map(recipe_id, layers) if recipes else ())])
     return Kept(frozenset(layers), pieces, room) if pieces or room else None
 
 
 class ContentInPieces:
-    """A content whose large layers come in pieces, compressed by `method`."""
+    """A content whose large layers, or all recipes, come in pieces, compressed by `method`."""
 
     def __init__(self, content: Content, kept: Kept, method: Method, level: int | None) -> None:
         self._content = content
@@ -53,10 +72,13 @@ class ContentInPieces:
         for blob in self._content.blobs():
             if blob.diff_id not in self._kept.layers:
                 yield blob
+            elif blob.recipe is not None:
+                by = recipe_id(blob.diff_id)
+                yield replace(blob, pieces=self._compressed(blob, by, blob.recipe))
             elif blob.packed is not None and self._method is Method.ZSTD:
-                yield Blob(blob.diff_id, blob.descriptor, (), pieces=self._cut(blob, blob.packed))
+                yield replace(blob, pieces=self._cut(blob, blob.packed))
             else:
-                yield Blob(blob.diff_id, blob.descriptor, (), pieces=self._compressed(blob))
+                yield replace(blob, pieces=self._whole(blob))
 
     def finish(self) -> Summary:
         return self._content.finish()
@@ -67,15 +89,21 @@ class ContentInPieces:
             content = content_of(blob.diff_id, "stream", block)
             yield self._there(blob, content, len(block)) or _new(content, block, 0)
 
-    def _compressed(self, blob: Blob) -> Iterator[Piece]:
-        """The pieces of a layer, some compressed ahead."""
+    def _whole(self, blob: Blob) -> Iterator[Piece]:
+        size = 0
+        for piece in self._compressed(blob, blob.diff_id, blob.chunks):
+            size += piece.size
+            yield piece
+        if size != blob.descriptor.size:
+            raise ValueError(f"layer {blob.diff_id} has {size} bytes, not {blob.descriptor.size}")
+
+    def _compressed(self, blob: Blob, by: str, chunks: Iterable[bytes]) -> Iterator[Piece]:
+        """The pieces of what goes by that diff ID or `recipe_id`, some compressed ahead."""
         threads = min(os.cpu_count() or 1, _THREADS)
         waiting: deque[Piece | Future[Piece]] = deque()
-        size = 0
         with ThreadPoolExecutor(threads) as pool:
-            for block in in_blocks(blob.chunks, piece_size(blob.descriptor.size)):
-                size += len(block)
-                content = content_of(blob.diff_id, self._method, block)
+            for block in in_blocks(chunks, piece_size(blob.descriptor.size)):
+                content = content_of(by, self._method, block)
                 there = self._there(blob, content, len(block))
                 stored = blob.descriptor.is_compressed
                 waiting.append(there or pool.submit(self._pack, content, block, stored))
@@ -83,8 +111,6 @@ class ContentInPieces:
                     yield _done(waiting.popleft())
             while waiting:
                 yield _done(waiting.popleft())
-        if size != blob.descriptor.size:
-            raise ValueError(f"layer {blob.diff_id} has {size} bytes, not {blob.descriptor.size}")
 
     def _pack(self, content: str, block: bytes, stored: bool) -> Piece:  # noqa: FBT001
         return _new(content, packed(block, self._method, self._level, stored=stored), len(block))

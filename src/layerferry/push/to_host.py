@@ -1,31 +1,22 @@
 """A host as the destination of a push: one conversation, one delta archive, a load, a look at what the engine shows."""
 
 import contextlib
-import secrets
-import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import replace
-from pathlib import Path
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from layerferry import log
-from layerferry.chunks import LAYER_BZIP2, LAYER_XZ
-from layerferry.compression.stream import Method, compress
-from layerferry.errors import ArchiveError, LayerferryError, PatchError, ResumeError, TargetError, VerificationError
+from layerferry.errors import LayerferryError, TargetError
 from layerferry.events import Emit, Greeted, Stalled, Warned
-from layerferry.oci.content import WORTH_KEEPING, Piece
-from layerferry.oci.delta_archive import Archive, ArchiveBytes, ArchivedImage, Manifest
-from layerferry.oci.image import MEDIA_TYPE_LAYER_ZSTD, Image, Platform
+from layerferry.oci.image import Image, Platform
 from layerferry.oci.manifest import pick
-from layerferry.oci.plan import complete, plan, whole
+from layerferry.oci.plan import complete, plan
 from layerferry.oci.store_kind import StoreKind
 from layerferry.protocol import Capability
 from layerferry.push.delivery import Item
-from layerferry.push.progress import Progress
+from layerferry.push.host_load import HostLoad
 from layerferry.push.request import Options, Wanted
 from layerferry.result import NamedImage
 from layerferry.sources import SourceImage
-from layerferry.sources.unpacked import Unpacked
 from layerferry.targets.address import Target
 from layerferry.targets.conduit import Conduit
 from layerferry.targets.conversation import Conversation
@@ -33,14 +24,11 @@ from layerferry.targets.greeting import Holding
 from layerferry.targets.host.script import FOLLOWING, UPKEEP
 from layerferry.targets.inventory import Knowledge, inventory, learn
 from layerferry.targets.link import Link
-from layerferry.temporary import TemporaryFolder
 
 if TYPE_CHECKING:
     from layerferry.push.compose_up import ComposeUp
     from layerferry.push.follow_up import FollowUp
     from layerferry.push.following import Followed
-    from layerferry.push.patching import Patches
-    from layerferry.push.resuming import Kept
     from layerferry.push.upkeep import Upkeep
 
 #: Bytes of a layer, as its source counts them, from which on a patch may be worth its round trips.
@@ -179,7 +167,8 @@ class HostDestination:
             )
         self._show_signatures(items)
         absent = [item for item in items if not item.present]
-        loaded = iter(self._load(absent, method) if absent else ())
+        loading = HostLoad(self._conversation, self._conduit, self._greeting, self._options, self._emit)
+        loaded = iter(loading.load(absent, method) if absent else ())
         names = [(item.image_id if item.present else next(loaded), item.names) for item in items]
         self._before = self._conversation.commit(names, self._upkeep.keep(items) if self._upkeep else ())
         shares = _shares(self._conduit.sent, [item.plan.delta for item in items])
@@ -234,146 +223,6 @@ class HostDestination:
                     "or push it with --sign-key KEY.",
                 )
             self._conversation.show(one.words for one in signed)
-
-    def _load(self, items: Sequence[Item], method: Method) -> list[str]:
-        """Send the images and verify them; the throw-away names that they were loaded under."""
-        with contextlib.ExitStack() as stack:
-            spool = Path(stack.enter_context(TemporaryFolder()))
-            images = self._fetch(stack, items, spool)
-            patches = self._find_patches(items)
-            if not patches:
-                archive, shown = self._load_whole(items, images, method)
-            else:
-                archive, shown = self._load_patched(items, images, patches, spool)
-        if swept := self._conversation.swept:
-            what = "an image" if swept == 1 else f"{swept} images"
-            self._emit(Warned(self._target, f"removed {what} that earlier pushes, which were killed, had left there"))
-        for item, manifest, summary in zip(items, archive.manifests, archive.summaries, strict=True):
-            item.image_id = self._verified(item, manifest, shown[manifest.incoming])
-            item.summary = summary
-        return [image.incoming for image in images]
-
-    def _find_patches(self, items: Sequence[Item]) -> "Patches | None":
-        """What a target has of large layers in its older files. Where these go whole, their plan says why."""
-        large = {layer.diff_id: layer for item in items for layer in item.plan.sent if layer.size >= _LARGE}
-        if not large:
-            return None
-        why, patches = self._options.whole_layers, None
-        if not why and not self._greeting.patch:
-            why = "for nothing on the target reads its older files"
-        elif not why:
-            from layerferry.push.patching import find_patches
-
-            holders = [self._greeting.holdings[item.image.id].holder for item in items]
-            patches = find_patches(self._conversation, items, list(large.values()), holders)
-            why = patches.why
-        if why:
-            for item in items:
-                item.plan = whole(item.plan, large, why)
-        return None if why else patches
-
-    def _load_whole(
-        self, items: Sequence[Item], images: Sequence[ArchivedImage], method: Method
-    ) -> tuple[Archive, dict[str, str]]:
-        """Load whole layers. Of large ones the target keeps what it gets, until the image has its names.
-
-        Raises `ResumeError` where what it has kept of earlier ones does not do.
-        """
-        level, kept = self._options.compression.level, None
-        needed = sum(item.plan.delta for item in items)
-        if needed >= WORTH_KEEPING and self._greeting.resumes and self._options.resume:
-            from layerferry.push.resuming import ask_kept, in_pieces
-
-            if kept := ask_kept(self._conversation, items):
-                images = in_pieces(images, kept, method, level)
-        try:
-            archive, shown = self._send(items, images, method, level, kept=kept)
-        except (ArchiveError, VerificationError) as error:
-            if kept and kept.resumed:
-                raise ResumeError(error.message, hint=error.hint) from error
-            raise
-        resumed = dict(kept.resumed) if kept else {}
-        for item in items:
-            item.resumed = sum(resumed.pop(layer.diff_id, 0) for layer in item.plan.sent)
-        return archive, shown
-
-    def _load_patched(
-        self, items: Sequence[Item], images: Sequence[ArchivedImage], patches: "Patches", spool: Path
-    ) -> tuple[Archive, dict[str, str]]:
-        """Load large layers as recipes. Raises `PatchError` where that does not do."""
-        from layerferry.push import patching
-
-        packing, level = Method(self._greeting.patch[0]), self._options.compression.level
-        if level is None and packing is Method.ZSTD:
-            level = patching.LEVEL
-        try:
-            contents = [
-                patching.PatchedContent(image.content, patches, self._conversation.match, spool) for image in images
-            ]
-            for item, content in zip(items, contents, strict=True):
-                item.plan = patching.patched(item.plan, content.recipes)
-            images = [replace(image, content=content) for image, content in zip(images, contents, strict=True)]
-            return self._send(items, images, packing, level, as_recipe=patching.as_recipe)
-        except (TargetError, VerificationError) as error:
-            raise PatchError(error.message, hint=error.hint) from error
-
-    def _send(
-        self,
-        items: Sequence[Item],
-        images: Sequence[ArchivedImage],
-        method: Method,
-        level: int | None,
-        *,
-        as_recipe: Callable[[Iterable[ArchiveBytes]], Iterable[ArchiveBytes]] | None = None,
-        kept: "Kept | None" = None,
-    ) -> tuple[Archive, dict[str, str]]:
-        """Send the archive, or a recipe of it; what the target shows afterwards. Tells of its progress."""
-        progress = Progress([item.plan for item in items], self._conduit, self._emit)
-        archive = Archive(progress.counting(images), packed=method is Method.ZSTD and not as_recipe)
-        pieces = as_recipe(archive.pieces()) if as_recipe else archive.pieces()
-        stream: Iterable[bytes | Piece] = compress(pieces, method, level, progress.flow)
-        if kept:
-            from layerferry.push.resuming import wire
-
-            stream = wire(pieces, kept, method, level, progress.flow)
-        word = f"patch-{method}" if as_recipe else method
-        shown = self._conversation.load(_expected(images), word, stream, progress.look)
-        progress.end()
-        return archive, shown
-
-    def _fetch(self, stack: contextlib.ExitStack, items: Sequence[Item], spool: Path) -> list[ArchivedImage]:
-        """A layer that several images want comes with the first of them; in a form that the engine can unpack."""
-        coming: set[str] = set()
-        images = []
-        for number, item in enumerate(items):
-            wanted = item.plan.wanted - coming
-            coming |= wanted
-            folder = spool / str(number)
-            folder.mkdir()
-            content = stack.enter_context(item.source.fetch(item.plan, item.route, wanted, folder))
-            zstd = set() if self._greeting.takes_zstd_layers else {MEDIA_TYPE_LAYER_ZSTD}
-            content = Unpacked(content, {LAYER_XZ, LAYER_BZIP2, *zstd}, folder)
-            images.append(ArchivedImage(item.plan, content, throw_away_name(self._greeting.maker)))
-        return images
-
-    def _verified(self, item: Item, manifest: Manifest, shown: str) -> str:
-        """The image ID that the target shows, if it is one of what we sent."""
-        if shown not in manifest.ids:
-            raise VerificationError(
-                f"{self._target} shows {item.wanted.reference} as {shown}, which is not what was sent",
-                hint="The old image is still there under its name.",
-            )
-        return shown
-
-
-def _expected(images: Sequence[ArchivedImage]) -> dict[str, Sequence[str]]:
-    """By throw-away name, the diff IDs that the target has to show."""
-    return {image.incoming: image.plan.image.diff_ids for image in images}
-
-
-def throw_away_name(maker: str) -> str:
-    """It tells when it was made, and by which session: a later one takes away what has been left by a dead one."""
-    return "-".join(filter(None, [f"localhost/layerferry:{int(time.time()):x}", secrets.token_hex(8), maker]))
 
 
 def _under_another_id(source: SourceImage, holding: Holding) -> str:

@@ -99,7 +99,7 @@ frames() {
     if [ -z "$name" ]; then frame "$length"; else keep "$length" "$name"; fi || { over=yes; break; }
   done
   mark work
-  [ -z "$over" ] || [ -z "$arrived" ] || : >"c.$session/over"
+  case $over,$arrived,$stage in yes,yes,load) : >"c.$session/over" ;; esac
 } 2>/dev/null
 
 # keep LENGTH NAME: a frame, of which a copy is left here. Where the disk is full, no further one is.
