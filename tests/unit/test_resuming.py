@@ -12,7 +12,7 @@ from layerferry.push.resuming import ContentInPieces, Kept
 
 MB = 1 << 20
 LAYER = digest_of(b"layer")
-DATA = bytes(range(256)) * (5 * MB // 256)
+DATA = b"".join(number.to_bytes(8, "big") for number in range(5 * MB // 8))
 
 
 class Recipe:
