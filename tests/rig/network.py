@@ -16,14 +16,17 @@ class Network:
     def device(self) -> str:
         return f"lf{self.pid}"
 
-    def shape(self, rate: str | None) -> None:
-        """Limit each direction to `rate`, such as `10mbit`; None takes the limit away."""
+    def shape(self, rate: str | None, *, burst: str = "128kb") -> None:
+        """Limit each direction to `rate`, such as `10mbit`; None takes the limit away.
+
+        What is sent after a pause goes unlimited up to `burst`, in tc's units: its `kb` are 1024 bytes.
+        """
         for device, inside in ((self.device, []), ("eth0", ["nsenter", "--target", str(self.pid), "--net"])):
             subprocess.run(
                 [*inside, "tc", "qdisc", "del", "dev", device, "root"], stderr=subprocess.DEVNULL, check=False
             )
             if rate:
-                tbf = ["root", "tbf", "rate", rate, "burst", "128kb", "latency", "400ms"]
+                tbf = ["root", "tbf", "rate", rate, "burst", burst, "latency", "400ms"]
                 subprocess.run([*inside, "tc", "qdisc", "add", "dev", device, *tbf], check=True)
 
 
