@@ -212,7 +212,7 @@ def _what_it_took(results: Results, rows: Mapping[str, Mapping[str, Cell]]) -> I
 def tables(results: Results) -> str:
     """All of it in Markdown: seconds and bytes by target and link, what each way took, failures, growth."""
     found = cells(results.samples)
-    lines = ["# Benchmark", "", *(f"- {name}: {value}" for name, value in results.made.items())]
+    lines = ["# Benchmark", "", *_about(results.made)]
     lines += [f"- not measured: {way}: {reason}" for way, reason in results.absent.items()]
     lines += ["", "## Links, as seen in this run", ""]
     lines += _markdown(
@@ -253,6 +253,12 @@ def tables(results: Results) -> str:
     lines += ["", "## Growth", ""] if results.growth else []
     lines += _growth(results) if results.growth else []
     return "\n".join(lines).rstrip("\n") + "\n"
+
+
+def _about(made: Mapping[str, Any]) -> Iterable[str]:
+    for name, value in made.items():
+        parts = [f"{of}: {version}" for of, version in value.items()] if isinstance(value, dict) else [value]
+        yield f"- {name}: {'; '.join(parts)}"
 
 
 def _growth(results: Results) -> list[str]:

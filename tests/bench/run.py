@@ -17,7 +17,7 @@ import platform
 import shutil
 import sys
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
@@ -246,13 +246,15 @@ def parsed() -> argparse.Namespace:
     parser.add_argument("--way", action="append", default=[], help="such as layerferry, save-zstd, skopeo, registry")
     parser.add_argument("--source", default=SOURCE)
     parser.add_argument("--target", action="append")
-    parser.add_argument("--longest", type=float, default=300, help="seconds; what would take longer is reckoned (300)")
+    longest = "seconds; what would take longer is reckoned (300; 20 with --quick)"
+    parser.add_argument("--longest", type=float, help=longest)
     parser.add_argument("--growth", choices=("none", "small", "some", "all"), help="how far ('some'; 'small' if quick)")
     parser.add_argument("--resume", action="store_true", help="keep what results.json has, and measure the rest")
     parser.add_argument("--out", type=Path, help="the folder (docs/benchmark; build/bench/quick with --quick)")
     parser.add_argument("--from", dest="made", type=Path, metavar="FILE", help="tables and plots of this results.json")
     options = parser.parse_args()
     options.runs = options.runs or (1 if options.quick else 3)
+    options.longest = options.longest or (20 if options.quick else 300)
     options.sizes = workloads.QUICK if options.quick else Sizes()
     options.out = options.out or ROOT / ("build/bench/quick" if options.quick else "docs/benchmark")
     if options.quick:
@@ -263,16 +265,12 @@ def parsed() -> argparse.Namespace:
 
 
 def show(results: Results, out: Path) -> None:
-    """Tables and plots, beside results.json."""
+    """Write tables and plots, beside results.json."""
     out.mkdir(parents=True, exist_ok=True)
-    (out / "README.md").write_text(tables(results), encoding="utf-8")
-    for path in written(results, out):
-        print(path)
-
-
-def written(results: Results, out: Path) -> Iterator[Path]:
-    yield from (out / "results.json", out / "README.md")
-    yield from plots.draw(results, out)
+    drawn = list(plots.draw(results, out))
+    shown = [f"![{path.stem}]({path.name})\n" for path in drawn if path.suffix == ".svg"]
+    (out / "README.md").write_text("\n".join((tables(results), "## Plots\n", *shown)), encoding="utf-8")
+    print(out / "README.md", *drawn, sep="\n")
 
 
 def main() -> None:

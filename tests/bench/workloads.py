@@ -28,7 +28,7 @@ class Sizes:
     code: int = 10
 
 
-QUICK = Sizes(base=60, tools=20, dependencies=10, cold=40, shared=30, fleet=10, hosts=6)
+QUICK = Sizes(base=16, tools=8, dependencies=4, cold=12, shared=6, fleet=4, hosts=6)
 
 
 class Yard:
