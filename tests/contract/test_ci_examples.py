@@ -5,7 +5,6 @@ test_ci_examples_run.py.
 """
 
 import re
-import shlex
 import subprocess
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -19,8 +18,8 @@ from click.testing import CliRunner, Result
 from ruamel.yaml import YAML
 
 import install_lines
+import pages
 from layerferry.ci import summary
-from layerferry.cli import cli
 from layerferry.settings.values import FIELDS, variables
 
 EXAMPLES = Path(__file__).parents[2] / "ci-examples"
@@ -187,19 +186,10 @@ def test_no_expression_is_pasted_into_a_script(name: str) -> None:
 # The README
 
 
-def parse(line: str) -> None:
-    """Parse a command line as click would, without running it; raises `click.UsageError`."""
-    _, name, *arguments = shlex.split(line)
-    parent = click.Context(cli, **cli.context_settings)
-    if (command := cli.get_command(parent, name)) is None:
-        raise click.UsageError(f"no command {name}")
-    command.make_context(name, arguments, parent=parent)
-
-
 def test_the_index_names_every_example() -> None:
     linked = set(re.findall(r"\]\(([^)#:]+)\)", text_of("README.md")))
     assert {*SCHEMAS, *SCRIPTS} <= linked
-    for path in linked - {"../SECURITY.md"}:  # tests/unit/test_readme.py sees to that one
+    for path in linked - {"../SECURITY.md"}:  # tests/unit/test_pages.py sees to that one
         assert (EXAMPLES / path).exists(), path
 
 
@@ -208,7 +198,7 @@ def test_the_readme_shows_commands_that_there_are() -> None:
     assert len(lines) >= 2
     for line in lines:
         if line != "layerferry receive":  # which is on its way
-            parse(line)
+            pages.parse(line)
 
 
 def test_the_readme_shows_shell_that_a_shell_understands() -> None:
@@ -221,7 +211,7 @@ def test_the_readme_shows_shell_that_a_shell_understands() -> None:
 def test_a_command_that_is_none_is_refused() -> None:
     for line in ("layerferry puhs app:1 host", "layerferry run --no-such-option", "layerferry run app:1"):
         with pytest.raises(click.UsageError):
-            parse(line)
+            pages.parse(line)
 
 
 # The Jenkinsfile, which has no schema: its Groovy is read as far as brackets, strings and comments go, and its blocks

@@ -1,4 +1,4 @@
-"""Every kind of source to every kind of target: the cells of the README's matrix (tests/matrix.py)."""
+"""Every kind of source to every kind of target: the pairs of tests/matrix.py."""
 
 import platform
 from collections.abc import Iterator

@@ -1,4 +1,4 @@
-"""One word for one thing: JSON, README, --help, settings and doctor use those of the glossary."""
+"""One word for one thing: JSON, pages, --help, settings and doctor use those of the glossary."""
 
 import io
 import json
@@ -26,7 +26,8 @@ from layerferry.streams import Stream
 from packed import ARCHIVES, Picture, layout_files, named_entry, write_folder
 
 ROOT = Path(__file__).parents[2]
-README = (ROOT / "README.md").read_text(encoding="utf-8")
+OUTPUT = (ROOT / "docs/output.md").read_text(encoding="utf-8")
+HOW = (ROOT / "docs/how-it-works.md").read_text(encoding="utf-8")
 GLOSSARY = (ROOT / "docs/glossary.md").read_text(encoding="utf-8")
 ROUTES = {"registry", "ngrok", "export"}
 #: Words that mean what a word of the glossary means.
@@ -93,9 +94,9 @@ def test_every_field_of_json_is_in_the_glossary_and_nothing_else_is() -> None:
     assert values <= words
 
 
-def test_the_readmes_json_has_the_very_fields() -> None:
-    start, end = README.index("<!-- json:"), README.index("<!-- end of json -->")
-    shown = json.loads(README[start:end].partition("\n")[2])
+def test_the_json_of_the_page_has_the_very_fields() -> None:
+    start, end = OUTPUT.index("{", OUTPUT.index("<!-- json:")), OUTPUT.index("<!-- end of json -->")
+    shown = json.loads(OUTPUT[start:end].strip().removesuffix("```"))
     (one,), (real,) = shown["results"], document([result()], 1)["results"]
     assert shown.keys() == document([], 1).keys()
     assert one.keys() == real.keys()
@@ -115,9 +116,12 @@ def options(command: click.Command) -> Iterator[tuple[str, str]]:
             yield from options(inner)
 
 
-def test_help_settings_and_readme_have_one_word_for_one_thing() -> None:
+def test_help_settings_and_pages_have_one_word_for_one_thing() -> None:
     settings = [(name, field.metadata["says"]) for name, field in Settings.__dataclass_fields__.items()]
-    for where, text in [*options(cli), *settings, ("README", README)]:
+    pages = [
+        (name, (ROOT / name).read_text(encoding="utf-8")) for name in ("README.md", "docs/output.md", "docs/ci.md")
+    ]
+    for where, text in [*options(cli), *settings, *pages]:
         found = {word for word in OTHER_WORDS if re.search(rf"\b{word}\b", text, re.IGNORECASE)}
         assert found == set(), f"{where}: {[(word, OTHER_WORDS[word]) for word in found]}"
 
@@ -132,11 +136,11 @@ def test_no_source_and_no_document_has_a_metaphor_for_a_thing() -> None:
     assert found == []
 
 
-def test_the_routes_are_the_same_in_help_settings_readme_and_glossary() -> None:
+def test_the_routes_are_the_same_in_help_settings_page_and_glossary() -> None:
     texts = [text for name, text in options(cli) if name == "route"]
     texts.append(Settings.__dataclass_fields__["route"].metadata["says"])
     row = next(line for line in GLOSSARY.splitlines() if line.startswith("| route |"))
-    for text in [*texts, row, README[README.index("| route | how |") :]]:
+    for text in [*texts, row, HOW[HOW.index("| route | how |") :]]:
         assert all(re.search(rf"\b{route}\b", text) for route in ROUTES), text
     assert texts
 

@@ -85,7 +85,7 @@ class Settings:
     whole_layers: bool = _setting(default=False, says="Whether layers always go whole, and never as patches.")
     then: str = _setting("", "A command that runs on each target, in its login shell, when it has the images.")
     then_file: Path | None = _setting(None, "The same as a file: a script that is sent, and run by its `#!`, or `sh`.")
-    then_after: AfterName = _setting("each", 'When it runs: `each`, `all` or `one-by-one` (README, "What follows").')
+    then_after: AfterName = _setting("each", "When it runs: `each`, `all` or `one-by-one` (docs/after-the-push.md).")
     then_on: tuple[str, ...] = _setting((), "The hosts that it runs on, where the targets are registries.")
     then_timeout: float = _setting(600.0, "Seconds that it may last.", ge=1, le=_YEAR)
     copy: tuple[str, ...] = _setting((), "Small files that go over before: `LOCAL[:REMOTE]`, from the home folder on.")

@@ -1,0 +1,89 @@
+"""docs/errors.md tells each message of the code, and no other."""
+
+from pathlib import Path
+
+import pytest
+
+import error_page
+from error_messages import Code, code
+from pages import ROOT
+
+#: Where a message is not told by the code: it is another error's, a library's, or a parameter of what makes errors.
+HANDED_ON = {
+    ("ci_run.py", "error.message"),
+    ("ci_run.py", "failure.message"),
+    ("ci_run.py", "result.error.message"),
+    ("cli/__init__.py", "cli"),
+    ("cli/__init__.py", "error.format_message()"),
+    ("embedded_registry/http_server.py", "self._request(event)"),
+    ("embedded_registry/spool.py", "no_room(self._spool.folder, len(data), error.strerror or '').message"),
+    ("embedded_registry/spool.py", "no_room(spool.folder, 1, error.strerror or '').message"),
+    ("errors.py", "message"),
+    ("image_signing.py", "f'{file}: {refusal.message}'"),
+    ("mistakes.py", "message"),
+    ("oci/documents.py", "f'{key} {error}'"),
+    ("oci/manifest.py", "reference"),
+    ("push/compose_up.py", "error.message"),
+    ("push/host_load.py", "error.message"),
+    ("receive/allowed_signers.py", "_reason(failed, 'the signature is not valid')"),
+    ("receive/allowed_signers.py", "_reason(found, 'the signature is of nobody who is allowed to sign here')"),
+    ("receive/allowed_signers.py", "message"),
+    ("receive/dialogue.py", "ask"),
+    ("receive/dialogue.py", "number"),
+    ("receive/engine.py", "f'{Path(argv[0]).name} {error}'"),
+    ("receive/engine.py", "trouble"),
+    ("receive/old_files.py", "str(error)"),
+    ("receive/program.py", "message"),
+    ("receive/refusal.py", "message"),
+    ("receive/signatures.py", "str(error)"),
+    ("routes/daemon_routes.py", "trouble.message"),
+    ("routes/ngrok/tunnel.py", "error.message"),
+    ("settings/model.py", "'; '.join(mistakes)"),
+    ("sources/daemon/api.py", "f'Id {error}'"),
+    ("tar_headers.py", "str(error)"),
+    ("targets/ssh_failures.py", "f'{bastion} {message} {address} ({cut(last, limits.SHOWN)})'"),
+    ("targets/verdict.py", "f'{target}: {message} ({cut(text, limits.SHOWN)})' if text else f'{target}: {message}'"),
+}
+
+
+def read(tmp_path: Path, source: str) -> list[tuple[str, str, tuple[str, ...]]]:
+    (tmp_path / "module.py").write_text(f"from layerferry.errors import SourceError, UsageError\n{source}")
+    tables = set(code().messages()) - set(code().read_messages())
+    return [(one.kind, one.text, one.hints) for one in Code(tmp_path).messages() if one not in tables]
+
+
+def test_the_page_is_what_the_code_says() -> None:
+    assert (ROOT / "docs/errors.md").read_text(encoding="utf-8") == error_page.page(code())
+
+
+def test_no_message_is_left_out() -> None:
+    """Each error that is made has a text that can be read, or stands above."""
+    code().messages()
+    assert code().unread == HANDED_ON
+
+
+@pytest.mark.parametrize(
+    ("source", "told"),
+    [
+        ("def f(a): raise UsageError(f'there is no {a} here', hint='Do it.')",
+         [("UsageError", "there is no … here", ("Do it.",))]),
+        ("def f(a): raise UsageError('one thing' if a else 'another')",
+         [("UsageError", "another", ()), ("UsageError", "one thing", ())]),
+        ("_HINT = 'Do it.'\ndef f(a): raise UsageError(f'{a!r} is nothing', hint=_HINT)",
+         [("UsageError", "'…' is nothing", ("Do it.",))]),
+        ("def make(why): return UsageError(f'{why}!')\ndef f(): raise make('it has gone')",
+         [("UsageError", "it has gone!", ())]),
+        ("def f(a):\n    said = 'was ended'\n    raise SourceError(f'{a} {said}')",
+         [("SourceError", "… was ended", ())]),
+        ("class Odd(UsageError): pass\ndef f(): raise Odd('it is odd')", [("Odd", "it is odd", ())]),
+    ],
+)  # fmt: skip
+def test_a_message_is_read(source: str, told: list[tuple[str, str, tuple[str, ...]]], tmp_path: Path) -> None:
+    assert read(tmp_path, source) == told
+
+
+def test_what_cannot_be_read_is_told(tmp_path: Path) -> None:
+    (tmp_path / "module.py").write_text("def f(error): raise UsageError(str(error))\n")
+    there = Code(tmp_path)
+    there.messages()
+    assert there.unread == {("module.py", "str(error)")}
