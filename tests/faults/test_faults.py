@@ -104,7 +104,7 @@ def _push(stage: Stage, cell: Cell, before: dict[str, object], fault: str, how: 
     stage.hurried = fault != SLOW
     stage.retries = 2 if how == "tried again" else 0
     if how == "export":
-        stage.words = ["--route", "export"]
+        stage.words = ["--route", "export", "--whole-layers"]  # a recipe is made of all of the source
     if fault == "TMPDIR full":
         stage.before = ["sh", "-c", FULL, "sh"]
     rate = 8_000.0 if fault == SLOW else 0.0
