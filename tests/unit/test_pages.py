@@ -89,7 +89,7 @@ def test_whatever_it_points_to_is_there(path: Path) -> None:
         if "://" in target:
             continue
         name, _, anchor = urllib.parse.unquote(target).partition("#")
-        there = (path.parent / name).resolve() if name else path
+        there = (path.parent / name.partition("?")[0]).resolve() if name else path
         assert there.exists(), target
         assert not anchor or anchor in anchors(there), target
 
