@@ -21,10 +21,14 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "release"))
 sys.path.insert(0, str(Path(__file__).parent))
 
 import fork_server
+from provocations import Watch
 from rig import ENGINES, KINDS, Engine, Rig, cannot_run, packages
 from rig.command import Layerferry
 
 _ROLES = {"engine": ENGINES, "target": ENGINES, "source": ("docker20-overlay2",)}
+
+#: What notes the errors that tests provoke, while they run.
+_watching: list[Watch] = []
 
 #: The folders whose files take the longest, and the shortest.
 _FOLDERS = {"engines": 0, "unit": 2}
@@ -45,6 +49,7 @@ def pytest_configure(config: pytest.Config) -> None:
     # A shell lets what it starts in the background ignore it, and so would all that tests start and interrupt.
     signal.signal(signal.SIGINT, signal.default_int_handler)
     signal.signal(signal.SIGHUP, signal.SIG_DFL)  # nohup
+    _watching.append(Watch())
     config.addinivalue_line("markers", "kinds(target=..., source=..., engine=...): the engines that a test runs with")
     if unknown := set(chosen()) - set(KINDS):
         raise pytest.UsageError(f"LAYERFERRY_TEST_ENGINES: no engine {', '.join(sorted(unknown))}")
@@ -65,6 +70,8 @@ def _choose_examples(config: pytest.Config) -> None:
 
 def pytest_unconfigure() -> None:
     fork_server.stop()
+    while _watching:
+        _watching.pop().close()
 
 
 def pytest_report_header() -> str:
@@ -111,10 +118,17 @@ def _runs(item: pytest.Item, config: pytest.Config, *, no_engines: bool) -> bool
     return bool(long_suite) or item.get_closest_marker("slow") is None
 
 
+def pytest_runtest_logstart() -> None:
+    _watching[0].errors()  # those of before
+
+
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
-    """Where engines can run, a skipped engine test is a failed one."""
+    """Where engines can run, a skipped engine test is a failed one; so is one that provokes not what its rows say."""
     report = yield
+    if report.when == "call" and (missing := _watching[0].missing(item.nodeid)) and report.passed:
+        report.outcome = "failed"
+        report.longrepr = f"{item.nodeid} does not provoke what tests/provoked.tsv says: {missing}"
     if report.skipped and not hasattr(report, "wasxfail") and item.get_closest_marker("engine"):
         report.outcome = "failed"
         report.longrepr = f"{item.nodeid} was skipped, though engines can run here: {report.longrepr}"

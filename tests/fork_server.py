@@ -24,6 +24,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final, NoReturn
 
+from provocations import NOTED, note_errors
+
 #: clone(2), by machine: with CLONE_PARENT the child is one of the server's parent, who waits for it.
 _CLONE: Final = {"x86_64": 56, "aarch64": 220}
 _CLONE_PARENT: Final = 0x8000
@@ -39,6 +41,7 @@ class _Server:
         self._lock = threading.Lock()
         self._socket, theirs = socket.socketpair()
         environment = {"PATH": os.environ.get("PATH", os.defpath), "LANG": "C.UTF-8"}
+        environment |= {NOTED: os.environ[NOTED]} if NOTED in os.environ else {}
         with theirs:
             command = [sys.executable, str(Path(__file__)), str(theirs.fileno())]
             self._process = subprocess.Popen(
@@ -190,6 +193,8 @@ def _load() -> None:
             importlib.import_module(module.name)
     for name in ("docker", "requests"):
         importlib.import_module(name)
+    if NOTED in os.environ:
+        note_errors(os.environ[NOTED])
     gc.collect()
     gc.freeze()
 

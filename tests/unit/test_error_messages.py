@@ -1,5 +1,6 @@
 """docs/errors.md tells each message of the code, and no other."""
 
+import ast
 from pathlib import Path
 
 import pytest
@@ -7,6 +8,7 @@ import pytest
 import error_page
 from error_messages import Code, code
 from pages import ROOT
+from provocations import PROVOKED, UNPROVOKED, Noted, Row, provokes, rows, telling
 
 #: Where a message is not told by the code: it is another error's, a library's, or a parameter of what makes errors.
 HANDED_ON = {
@@ -53,7 +55,8 @@ def read(tmp_path: Path, source: str) -> list[tuple[str, str, tuple[str, ...]]]:
 
 
 def test_the_page_is_what_the_code_says() -> None:
-    assert (ROOT / "docs/errors.md").read_text(encoding="utf-8") == error_page.page(code())
+    told = (ROOT / "docs/errors.md").read_text(encoding="utf-8")
+    assert told == error_page.page(code()), "write it anew: python tests/error_page.py >docs/errors.md"
 
 
 def test_no_message_is_left_out() -> None:
@@ -87,3 +90,50 @@ def test_what_cannot_be_read_is_told(tmp_path: Path) -> None:
     there = Code(tmp_path)
     there.messages()
     assert there.unread == {("module.py", "str(error)")}
+
+
+NO_TEST = "no test provokes it yet"
+#: How many there are of those.
+LEFT = 121
+
+
+def test_each_message_is_provoked_or_stands_among_those_that_are_not() -> None:
+    """`python tests/provocations.py` writes the rows that are missing; what it prints goes into the other file."""
+    provoked, unprovoked = rows(PROVOKED), rows(UNPROVOKED)
+    told = [row.key for row in (*provoked, *unprovoked)]
+    assert {message.key for message in code().messages()} - set(told) == set(), (
+        'without a row: CONTRIBUTING, "Change the pages"'
+    )
+    assert set(told) - {message.key for message in code().messages()} == set(), "no messages any more"
+    assert len(told) == len(set(told))
+
+
+@pytest.mark.parametrize("row", rows(PROVOKED), ids=lambda row: f"{row.module}: {row.text[:60]}")
+def test_the_test_that_provokes_it_is_there(row: Row) -> None:
+    """tests/conftest.py fails that test, if it does not provoke the message."""
+    path, *names = row.test.partition("[")[0].split("::")
+    assert f"def {names[-1]}(" in (ROOT / path).read_text(encoding="utf-8")
+
+
+def test_a_reason_why_none_is_seen_to_is_true() -> None:
+    texts = [message.text for message in code().messages()]
+    for row in rows(UNPROVOKED):
+        if row.test != NO_TEST:
+            read = ast.parse((ROOT / row.test.removeprefix("read in ")).read_text(encoding="utf-8"))
+            words = [node.value for node in ast.walk(read) if isinstance(node, ast.Constant)]
+            parts = telling(row.text, texts)
+            assert any(part in word for part in parts for word in words if isinstance(word, str)), row
+
+
+def test_what_no_test_provokes_gets_less() -> None:
+    """A new message has a test: this number goes down."""
+    assert sum(row.test == NO_TEST for row in rows(UNPROVOKED)) <= LEFT
+
+
+def test_an_error_is_noted_with_its_module_and_matched_as_a_whole() -> None:
+    noted = [Noted(("a.py", "b.py"), "host: no room for 3 bytes")]
+    assert provokes(noted, "a.py", "…: no room for … bytes")
+    assert provokes(noted, "b.py", "…: no room for … bytes")
+    assert not provokes(noted, "c.py", "…: no room for … bytes")
+    assert not provokes(noted, "a.py", "no room for … bytes")
+    assert provokes(noted, "c.py", "no room for …", reason=True)
