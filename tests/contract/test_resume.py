@@ -229,6 +229,14 @@ def test_gc_removes_all_that_dead_sessions_have_left(end: TargetEnd) -> None:
     assert end.is_tidy()
 
 
+def test_gc_is_done_where_nothing_is_left(shell: list[str], end: TargetEnd) -> None:
+    path = shutil.which(shell[0])
+    assert path
+    end.shell = [path, *shell[1:]]
+    code, told = gc(end)
+    assert (code, told["names"], told["bytes"]) == (0, 0, 0)
+
+
 def test_gc_frees_what_a_push_has_left_at_a_receiver(app: Picture, tmp_path: Path) -> None:
     end = TargetEnd(KINDS["the receiver, docker"], tmp_path)
     push(end, end.layout(app), SIZE // 2)

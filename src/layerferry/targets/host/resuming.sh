@@ -137,7 +137,7 @@ gc() {
     clear_spool
     set +f
     for one in *.*.*.*; do
-      is_alive "${one##*.}" || { freed=$((freed + $(wc -c <"$one"))); rm -f "$one"; }
+      [ ! -f "$one" ] || is_alive "${one##*.}" || { freed=$((freed + $(wc -c <"$one"))); rm -f "$one"; }
     done 2>/dev/null
     set -f
   fi
