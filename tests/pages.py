@@ -13,9 +13,8 @@ from layerferry.cli import cli
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / name for name in ("README.md", "CONTRIBUTING.md", "SECURITY.md", "ci-examples/README.md")]
 PAGES += sorted((ROOT / "docs").glob("*.md"))
-#: Stands before a block of which `tests/engines/test_pages.py` runs each line.
-RUN = "<!-- run -->"
 
+#: A mark stands before a block of which `tests/engines/test_pages.py` runs each line.
 _FENCED = re.compile(r"(?m)^(?P<mark><!-- run -->\n)?(?P<indent> *)```(?P<kind>\w*)\n(?P<text>.*?)^ *```$", re.DOTALL)
 _INDENTED = re.compile(r"(?m)(?:\A|(?<=\n))\n((?: {4}[^\n]*\n|\n)+)")
 _ASSIGNED = re.compile(r"[A-Z_]+=")
@@ -39,20 +38,30 @@ def blocks(path: Path) -> Iterator[Block]:
         yield Block(name, "", "".join(line[4:] for line in match[1].splitlines(keepends=True)), runs=False)
 
 
+def commands_of(block: Block) -> Iterator[str]:
+    """Each command line of layerferry's in a block, its continuation included."""
+    for line in block.text.replace("\\\n", " ").splitlines():
+        found = re.sub(r"\s+# .*$", "", line.strip())
+        pipe = re.search(r"\| *(layerferry .*)", found)
+        if _STARTS.match(found) or pipe:
+            yield pipe[1] if pipe else found.removeprefix("$ ")
+
+
 def commands(path: Path) -> Iterator[tuple[str, Block]]:
-    """Each command line of layerferry's in the blocks of a page, its continuation included."""
+    """Each command line of layerferry's in the blocks of a page."""
     for block in blocks(path):
-        for line in block.text.replace("\\\n", " ").splitlines():
-            found = re.sub(r"\s+# .*$", "", line.strip())
-            pipe = re.search(r"\| *(layerferry .*)", found)
-            if _STARTS.match(found) or pipe:
-                yield (pipe[1] if pipe else found.removeprefix("$ ")), block
+        yield from ((line, block) for line in commands_of(block))
+
+
+def assigns(word: str) -> bool:
+    """Whether a word gives a value to a variable."""
+    return _ASSIGNED.match(word) is not None
 
 
 def words(line: str) -> list[str]:
     """The words of a command line, without the variables before it."""
     split = shlex.split(line)
-    while split and _ASSIGNED.match(split[0]):
+    while split and assigns(split[0]):
         split.pop(0)
     for end in ("|", ";", ">", "&&"):
         if end in split:
