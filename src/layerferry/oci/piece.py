@@ -7,6 +7,8 @@ A push that comes later makes the same parts, and leaves out those that the targ
 import hashlib
 import re
 
+from layerferry.oci.image import digest_of
+
 #: Bytes that a layer has, from which on its pieces are kept.
 SMALLEST_LAYER = 1 << 20
 #: Bytes of a piece, before compression: a 128th of its layer, in these bounds. In pieces of 1 MiB a layer has 2 % more
@@ -30,7 +32,7 @@ def piece_size(layer: int) -> int:
 
 def recipe_id(diff_id: str) -> str:
     """What a layer's recipe goes by, as its bytes do by its diff ID: the pieces of one are none of the other."""
-    return "sha256:" + hashlib.sha256(f"recipe of {diff_id}".encode()).hexdigest()
+    return digest_of(f"recipe of {diff_id}".encode())
 
 
 def key_of(diff_id: str) -> str:
