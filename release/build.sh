@@ -9,6 +9,8 @@
 # (LAYERFERRY_RELEASE_CACHE), and a release is built without it: --fresh.
 set -euo pipefail
 cd "$(dirname "$0")/.."
+# shellcheck source=requirements/venv.sh
+. requirements/venv.sh
 out=build/release work=build/release-work
 cache=${LAYERFERRY_RELEASE_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/layerferry-release}
 SOURCE_DATE_EPOCH=${SOURCE_DATE_EPOCH:-$(git log -1 --format=%ct 2>/dev/null || echo 1767225600)}
@@ -17,18 +19,6 @@ umask 022
 mkdir -p "$cache" "$work"
 exec 9>"$cache/lock"
 flock 9
-
-make_tools() { # a venv with exactly what requirements/release.txt locks
-  local want
-  want="$(python3 -V) $(sha256sum <requirements/release.txt)"
-  tools=$cache/tools
-  if [ "$(cat "$tools/.made-from" 2>/dev/null)" != "$want" ]; then
-    rm -rf "$tools"
-    python3 -m venv "$tools"
-    "$tools/bin/pip" install --quiet --require-hashes -r requirements/release.txt
-    printf '%s\n' "$want" >"$tools/.made-from"
-  fi
-}
 
 make_interpreter() {
   local recipe zig
@@ -77,7 +67,8 @@ make_sboms() { # CycloneDX, of the lock file; the executable holds Debian's libr
   "$tools/bin/python" release/sbom.py "$out/layerferry.pyz.cdx.json" "$interpreter/versions" >"$out/layerferry.cdx.json"
 }
 
-make_tools
+tools=$cache/tools
+make_venv "$tools" requirements/release.txt
 make_interpreter "$@"
 make_wheels
 rm -rf "$out" && mkdir -p "$out"

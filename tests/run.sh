@@ -12,6 +12,8 @@
 # nothing but python3.
 set -euo pipefail
 cd "$(dirname "$0")/.."
+# shellcheck source=requirements/venv.sh
+. requirements/venv.sh
 venv=${LAYERFERRY_TEST_VENV:-build/venv}
 python=$venv/bin/python
 log=$(mktemp "${TMPDIR:-/tmp}/layerferry-run.XXXXXX")
@@ -37,18 +39,6 @@ step() { # step TITLE COMMAND...: one line when it works, all of its output when
 apt_install() {
   apt-get update
   DEBIAN_FRONTEND=noninteractive apt-get install --yes --no-install-recommends "$@"
-}
-
-make_venv() { # with exactly what requirements/dev.txt locks, and layerferry itself from this checkout
-  local want
-  want="$(python3 -V) $(cat requirements/dev.txt pyproject.toml | sha256sum)"
-  if [ "$(cat "$venv/.made-from" 2>/dev/null)" != "$want" ]; then
-    rm -rf "$venv"
-    python3 -m venv "$venv"
-    "$python" -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/dev.txt
-    "$python" -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
-    printf '%s\n' "$want" >"$venv/.made-from"
-  fi
 }
 
 lint_shell() { # every script, by its name or by its first line
@@ -79,7 +69,7 @@ if ! python3 -c 'import ensurepip, venv' 2>/dev/null; then
   step "installing python3-venv" apt_install python3-venv
 fi
 
-step "locked dependencies" make_venv
+step "locked dependencies" make_venv "$venv" requirements/dev.txt .
 step "ruff check" "$python" -m ruff check
 step "ruff format" "$python" -m ruff format --check
 step "shellcheck" lint_shell

@@ -11,13 +11,7 @@
 # the cache that tests/rig has anyway.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
-venv=build/bench/venv
-want="$(python3 -V) $(cat requirements/bench.txt pyproject.toml | sha256sum)"
-if [ "$(cat "$venv/.made-from" 2>/dev/null)" != "$want" ]; then
-  rm -rf "$venv"
-  python3 -m venv "$venv"
-  "$venv/bin/python" -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/bench.txt
-  "$venv/bin/python" -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
-  printf '%s\n' "$want" >"$venv/.made-from"
-fi
-PYTHONPATH=tests exec "$venv/bin/python" -m bench.run "$@"
+# shellcheck source=requirements/venv.sh
+. requirements/venv.sh
+make_venv build/bench/venv requirements/bench.txt .
+PYTHONPATH=tests exec build/bench/venv/bin/python -m bench.run "$@"
