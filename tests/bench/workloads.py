@@ -60,8 +60,11 @@ class Yard:
             self.source.docker("pull", "--quiet", self.base)
 
     def give_base(self, target: Engine) -> None:
-        """Let a target pull it from the same registry, and have nothing else."""
-        target.clear()
+        """Let a target pull it from the same registry, and have nothing else.
+
+        Its stores are emptied: an engine knows by which digests it has pulled a layer after the image is gone, too.
+        """
+        target.reset()
         port = self._registry.port
         forward = ["ssh", "-F", str(target.client.config), "-o", "ExitOnForwardFailure=yes"]
         pull = ["-R", f"{port}:127.0.0.1:{port}", target.ssh_alias, f"docker pull --quiet {self.base}"]
@@ -198,26 +201,29 @@ class Dependencies(NextCode):
 
 
 class Cold(Workload):
-    """In five layers."""
+    """An image of `size` MB in so many `layers`, of which a target has nothing."""
 
     key = "cold"
     special = ("load",)
+    layers = 5
 
     def __init__(self, yard: Yard) -> None:
         super().__init__(yard)
-        self.title = f"cold, {yard.sizes.cold} MB"
+        self.size = yard.sizes.cold
+        self.title = f"cold, {self.size} MB"
         self._archive: Path | None = None
 
     def ready(self, way: Way, targets: Sequence[Engine]) -> list[str]:
+        name = f"{self.key}:1"
         if not self._archive:
-            image = self.yard.rig.workshop.image(self.yard.layers("cold", self.yard.sizes.cold, 5))
-            self._archive = self.yard.load({"docker.io/library/cold:1": image}, self.yard.source)
+            image = self.yard.rig.workshop.image(self.yard.layers(self.key, self.size, self.layers))
+            self._archive = self.yard.load({f"docker.io/library/{name}": image}, self.yard.source)
         for target in targets:
             target.clear()
         way.forget()
         if isinstance(way, LoadAlone):
-            way.files, way.target = {"cold:1": self._archive}, targets[0]
-        return ["cold:1"]
+            way.files, way.target = {name: self._archive}, targets[0]
+        return [name]
 
 
 class Eight(Workload):
@@ -281,22 +287,18 @@ class ColdFleet(Cold):
     key = "fleet-cold"
     special = ("bare",)
     links = ("unshaped",)
+    layers = 2
 
     def __init__(self, yard: Yard) -> None:
         super().__init__(yard)
-        self.hosts = yard.sizes.hosts
-        self.title = f"{self.hosts} targets, cold, {yard.sizes.fleet} MB"
+        self.hosts, self.size = yard.sizes.hosts, yard.sizes.fleet
+        self.title = f"{self.hosts} targets, cold, {self.size} MB"
 
     def ready(self, way: Way, targets: Sequence[Engine]) -> list[str]:
-        if not self._archive:
-            image = self.yard.rig.workshop.image(self.yard.layers("fleet", self.yard.sizes.fleet, 2))
-            self._archive = self.yard.load({"docker.io/library/fleet:1": image}, self.yard.source)
-        for target in targets:
-            target.clear()
+        names = super().ready(way, targets)
         if way.key == "bare":
-            self.yard.quiet_push(Ours(self.yard.rig, self.yard.source), "fleet:1", targets)
-        way.forget()
-        return ["fleet:1"]
+            self.yard.quiet_push(Ours(self.yard.rig, self.yard.source), names[0], targets)
+        return names
 
 
 class NextFleet(NextCode):
