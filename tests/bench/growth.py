@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Protocol
 
+from bench.links import alias
 from bench.meter import Measured
 from bench.results import Point, Results, duration
 from bench.verify import failure
@@ -63,7 +64,10 @@ class Growth:
 
     def push(self, growth: str, what: str, count: int, way: Way, *, names: Sequence[str]) -> None:
         """Measure; `names` are one for each run."""
-        aliases = self._aliases(count) if growth == "hosts" else [self.target.ssh_alias]
+        aliases = [self.target.ssh_alias]
+        if growth == "hosts":
+            aliases = [f"growth-{number}" for number in range(count)]
+            alias(self.target, aliases)
         took, wrong = [], ""
         for name in names:
             took.append(self.run.measured(way.script([name], aliases), [self.target]))
@@ -74,16 +78,6 @@ class Growth:
         medians = {name: statistics.median(getattr(one, name) for one in took) for name in ("seconds", "sent")}
         memory = {name: max(getattr(one, name) for one in took) for name in ("memory", "memory_target")}
         self.keep(Point(growth, what, count, way.key, len(took), **medians, **memory, failure=wrong))
-
-    def _aliases(self, hosts: int) -> list[str]:
-        sshd, client = self.target.sshd, self.target.client
-        assert sshd
-        names = [f"growth-{number}" for number in range(hosts)]
-        known = client.config.read_text()
-        for name in names:
-            if f"Host {name}\n" not in known:
-                client.add_host(name, self.target.machine.address, sshd.port)
-        return names
 
     def keep(self, found: Point) -> None:
         self.results.growth.append(found)

@@ -5,7 +5,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -62,6 +62,15 @@ _BURST = 200_000
 _UNSHAPED = 200_000_000
 
 
+def alias(target: Engine, names: Iterable[str]) -> None:
+    """Let ssh know a target by further names: a push takes each name once."""
+    assert target.sshd
+    known = target.client.config.read_text()
+    for name in names:
+        if f"Host {name}\n" not in known:
+            target.client.add_host(name, target.machine.address, target.sshd.port)
+
+
 @contextlib.contextmanager
 def joined(targets: Sequence[Engine], link: Link) -> Iterator[dict[str, str]]:
     """The link to each target, not yet limited; by target the alias that leads there."""
@@ -103,7 +112,7 @@ def seen(target: Engine, link: Link) -> dict[str, Any]:
         rate = _rate(there, int(link.bits / 8 * 3) + _BURST if link.rate else _UNSHAPED)
     return {
         "name": link.name,
-        "target": target.name,
+        "target": target.kind.name,
         "rate": link.rate,
         "trip": link.trip,
         "seen_mbit": rate * 8 / 1e6,

@@ -26,7 +26,6 @@ class Measured:
     """
 
     code: int
-    stdout: str
     stderr: str
     seconds: float
     sent: int
@@ -44,12 +43,12 @@ def measure(
     """Run a script of bash to its end; raises `TimeoutError` when that does not come in so many seconds."""
     cpu_source, cpu_target, passed = _cpu([source]), _cpu(targets), _passed(targets)
     bash = shutil.which("bash") or "/bin/bash"
-    with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err:
+    with tempfile.TemporaryFile() as err:
         began = time.monotonic()
         process = subprocess.Popen(
             [bash, "-c", script],
             stdin=subprocess.DEVNULL,
-            stdout=out,
+            stdout=subprocess.DEVNULL,
             stderr=err,
             env=dict(environment),
             start_new_session=True,
@@ -58,13 +57,11 @@ def measure(
         _, status, usage = os.wait4(process.pid, 0)
         seconds = time.monotonic() - began
         process.returncode = os.waitstatus_to_exitcode(status)
-        out.seek(0)
         err.seek(0)
-        said, complained = (file.read().decode(errors="replace") for file in (out, err))
+        complained = err.read().decode(errors="replace")
     sent, heard = (now - then for now, then in zip(_passed(targets), passed, strict=True))
     return Measured(
         process.returncode,
-        said,
         complained,
         seconds,
         sent,

@@ -35,7 +35,6 @@ class Sample:
     memory: int = 0
     memory_target: int = 0
     load: float = 0.0
-    note: str = ""
     failure: str = ""
     reckoned: bool = False
 
@@ -139,10 +138,10 @@ def cells(samples: Iterable[Sample]) -> dict[Key, Cell]:
     return {key: Cell.of(of_key) for key, of_key in found.items()}
 
 
-def best_other(row: Mapping[str, Cell], value: str = "seconds") -> tuple[str, float]:
-    """Of all ways but ours and the floors, the one with the least of `value`; an empty name where there is none."""
+def best_other(row: Mapping[str, Cell]) -> tuple[str, float]:
+    """Of all ways but ours and the floors, the quickest, and its seconds; an empty name where there is none."""
     others = {
-        way: float(getattr(cell, value))
+        way: cell.seconds
         for way, cell in row.items()
         if not way.startswith(OURS) and way not in FLOORS and not cell.failure
     }

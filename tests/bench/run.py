@@ -19,12 +19,12 @@ import sys
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
 from bench import growth, plots, workloads
-from bench.links import LINKS, Link, joined, limited, seen
+from bench.links import LINKS, Link, alias, joined, limited, seen
 from bench.meter import Measured, measure
 from bench.results import FLOORS, Results, Sample, duration, tables
 from bench.verify import create_seconds, failure, save_failure
@@ -67,7 +67,7 @@ class Benchmark:
         self.results.links.clear()
         for target in self.targets:
             for link in self.links():
-                row = seen(target, link) | {"target": target.kind.name}
+                row = seen(target, link)
                 self.results.links.append(row)
                 asked = f"{link.rate or 'no limit'}, {link.trip * 1000:.0f} ms"
                 print(
@@ -149,14 +149,10 @@ class Benchmark:
 
     @staticmethod
     def _hosts(aliases: Sequence[str], targets: Sequence[Engine], count: int) -> list[str]:
-        """So many names for hosts that are few, if any are wanted: a push takes each name once."""
-        client = targets[0].client
+        """So many names for hosts that are few, if any are wanted."""
         names = [f"{aliases[number % len(targets)]}-{number}" for number in range(count)]
-        for number, name in enumerate(names):
-            target = targets[number % len(targets)]
-            assert target.sshd
-            if f"Host {name}\n" not in client.config.read_text():
-                client.add_host(name, target.machine.address, target.sshd.port)
+        for number, target in enumerate(targets):
+            alias(target, names[number :: len(targets)])
         return names or list(aliases)
 
     def measured(self, script: str, targets: Sequence[Engine]) -> Measured:
@@ -208,17 +204,8 @@ class Benchmark:
 
 
 def sample_of(sample: Sample, took: Measured) -> Sample:
-    return replace(
-        sample,
-        seconds=took.seconds,
-        sent=took.sent,
-        heard=took.heard,
-        cpu=took.cpu,
-        cpu_source=took.cpu_source,
-        cpu_target=took.cpu_target,
-        memory=took.memory,
-        memory_target=took.memory_target,
-    )
+    names = {field.name for field in fields(Measured)} & {field.name for field in fields(Sample)}
+    return replace(sample, **{name: getattr(took, name) for name in names})
 
 
 def about_machine() -> dict[str, Any]:
