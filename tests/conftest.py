@@ -168,10 +168,11 @@ def source(request: pytest.FixtureRequest, rig: Rig) -> Iterator[Engine]:
 
 @pytest.fixture
 def layerferry(rig: Rig) -> Iterator[Layerferry]:
-    """The command, as a user runs it. What it leaves in its temporary folder fails the test."""
+    """The command, as a user runs it. What it leaves in its temporary or home folder fails the test."""
     yield Layerferry(rig)
     shutil.rmtree(rig.cache)  # the next test's pushes know of no blob
     assert rig.left_behind() == [], "layerferry left temporary files behind"
+    assert list(rig.home.iterdir()) == [], "credentials, or whatever else, were stored"
 
 
 def pytest_terminal_summary(terminalreporter: Any) -> None:

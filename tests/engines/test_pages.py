@@ -4,6 +4,7 @@
 """
 
 import shlex
+from pathlib import Path
 
 import pytest
 
@@ -22,7 +23,7 @@ def test_there_are_blocks_to_run() -> None:
 
 
 @pytest.mark.parametrize("block", BLOCKS, ids=lambda block: f"{block.page} {block.text.splitlines()[0][:50]}")
-def test_a_block_does_what_it_says(scene: Scene, block: pages.Block) -> None:
+def test_a_block_does_what_it_says(scene: Scene, tmp_path: Path, block: pages.Block) -> None:
     base = scene.layer(200_000, "base")
     for name in IMAGES:
         scene.load([base, scene.layer(3_000, name)], f"docker.io/library/{name}")
@@ -33,5 +34,5 @@ def test_a_block_does_what_it_says(scene: Scene, block: pages.Block) -> None:
         words = [hosts.get(word, word.replace("$SHA", "4711")) for word in pages.words(line)[1:]]
         given = dict(word.split("=", 1) for word in shlex.split(line) if pages.assigns(word))
         env = {name: hosts.get(value, value) for name, value in given.items()}
-        scene.layerferry(*words, source=scene.source, env=env)
+        scene.layerferry(*words, source=scene.source, env=env, cwd=tmp_path)
     assert scene.target.images()

@@ -51,12 +51,13 @@ class Layerferry:
         env: Mapping[str, str] | None = None,
         code: int | None = 0,
         stdin: IO[bytes] | None = None,
+        cwd: Path | None = None,
         timeout: float = 600,
     ) -> Run:
         """Run it to its end, `source` being its daemon. Another exit code than `code`, unless None, fails the test."""
         with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err:
             began = time.monotonic()
-            process = self.start(*arguments, source=source, env=env, stdin=stdin, stdout=out, stderr=err)
+            process = self.start(*arguments, source=source, env=env, stdin=stdin, stdout=out, stderr=err, cwd=cwd)
             peak = _watch(process, began + timeout)
             run = Run(process.returncode, _text(out), _text(err), time.monotonic() - began, peak)
         command = f"layerferry {' '.join(arguments)}"
@@ -71,8 +72,11 @@ class Layerferry:
         stdin: IO[bytes] | int | None = None,
         stdout: IO[bytes] | int = subprocess.PIPE,
         stderr: IO[bytes] | int = subprocess.PIPE,
+        cwd: Path | None = None,
     ) -> subprocess.Popen[bytes]:
-        """Start it, in a process group of its own, so that it can be interrupted as a terminal does."""
+        """Start it in `cwd` or the home folder, in a process group of its own, so that it can be interrupted as a
+        terminal does.
+        """
         environment = self._rig.environment | self.source_environment(source) | dict(env or {})
         return fork_server.start(
             fork_server.command(*arguments),
@@ -80,7 +84,7 @@ class Layerferry:
             stdout=stdout,
             stderr=stderr,
             env=environment,
-            cwd=self._rig.home,
+            cwd=cwd or self._rig.home,
             process_group=0,
         )
 
