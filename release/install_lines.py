@@ -25,7 +25,7 @@ def facts() -> tuple[str, str, bool]:
     """The version, the repository's address, and whether PyPI has the version."""
     document: dict[str, Any] = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
     project = document["project"]
-    return project["version"], project["urls"]["Repository"], document["tool"]["layerferry"]["on-pypi"]
+    return project["version"], project["urls"]["Repository"], document["tool"]["layerferry-release"]["on-pypi"]
 
 
 def specification() -> str:

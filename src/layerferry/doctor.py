@@ -1,7 +1,7 @@
 """The command `doctor`: where daemon, registry service and target are, what reaches what, and the route. Read only."""
 
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import asdict, dataclass, field
 from typing import Any
@@ -51,7 +51,7 @@ class Findings:
             self.advice.append(error.hint)
 
 
-def examine(settings: Settings, environ: Mapping[str, str], target: str | None, ssh: Ssh) -> Findings:
+def examine(settings: Settings, environ: Mapping[str, str], targets: Sequence[str], ssh: Ssh) -> Findings:
     """Look at all of them. What fails is a finding, not an error."""
     findings = Findings()
     around = Context.look(settings, environ, ssh)
@@ -75,7 +75,7 @@ def examine(settings: Settings, environ: Mapping[str, str], target: str | None, 
                 findings.fail("daemon reaches us", error)
     except LayerferryError as error:
         findings.fail("daemon answers", error)
-    if target:
+    for target in targets:
         _find_target(findings, target, ssh, environ)
     return findings
 

@@ -28,6 +28,7 @@ GIVEN = {
     "compose": ("compose.yaml", Path("compose.yaml")),
     "services": ("web db", ("web", "db")),
     "up": ("true", True),
+    "config": ("layerferry.toml", Path("layerferry.toml")),
     "names": ("app:latest app:1", ("app:latest", "app:1")),
     "keep-previous": ("previous", "previous"),
     "prune": ("5", 5),

@@ -31,7 +31,7 @@ def test_the_day_it_is_on_pypi_one_line_changes(monkeypatch: pytest.MonkeyPatch,
 
 
 def test_no_release_of_pypi_is_installed_before_there_is_one() -> None:
-    on_pypi = PROJECT["tool"]["layerferry"]["on-pypi"]
+    on_pypi = PROJECT["tool"]["layerferry-release"]["on-pypi"]
     asked = [path for path, text in install_lines.written().items() if "layerferry==" in text]
     assert bool([path for path in asked if path.name != "action.yml"]) is on_pypi
 

@@ -99,7 +99,7 @@ def test_a_secret_is_in_no_message_and_no_picture_of_the_settings(monkeypatch: p
     chosen = settings.load()
     assert SECRET in chosen.known_secrets
     assert SECRET not in repr(chosen) + str(chosen)
-    assert SECRET not in str([*origins(chosen, {name: SECRET}, {})])
+    assert SECRET not in str([*origins(chosen, {name: SECRET}, {}, {})])
     monkeypatch.setenv("LAYERFERRY_ROUTE", "teleport")
     with pytest.raises(UsageError) as caught:
         settings.load()
@@ -151,7 +151,8 @@ def test_where_a_setting_comes_from_is_told(monkeypatch: pytest.MonkeyPatch) -> 
     overrides = {"route": "export"}
     chosen = settings.load(overrides)
     told = {
-        origin.variable: (origin.value, origin.source) for origin in origins(chosen, settings.environment(), overrides)
+        origin.variable: (origin.value, origin.source)
+        for origin in origins(chosen, settings.environment(), overrides, {})
     }
     assert told["LAYERFERRY_ROUTE"] == ("export", "command line")
     assert told["LAYERFERRY_TIMEOUT"] == ("5.0", "LAYERFERRY_TIMEOUT")

@@ -70,7 +70,7 @@ def test_each_setting_has_a_variable_with_our_prefix_that_counts_first(name: str
 def test_a_setting_of_the_command_line_is_told_as_such(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("LAYERFERRY_ROUTE", "export")
     given = {"route": "ngrok", "platform": ""}
-    shown = {one.variable: one for one in origins(load(given), {"LAYERFERRY_ROUTE": "export"}, given)}
+    shown = {one.variable: one for one in origins(load(given), {"LAYERFERRY_ROUTE": "export"}, given, {})}
     assert (shown["LAYERFERRY_ROUTE"].value, shown["LAYERFERRY_ROUTE"].source) == ("ngrok", "command line")
     assert (shown["LAYERFERRY_PLATFORM"].value, shown["LAYERFERRY_PLATFORM"].source) == ("", "default")
 
@@ -78,7 +78,7 @@ def test_a_setting_of_the_command_line_is_told_as_such(monkeypatch: pytest.Monke
 def test_no_origin_shows_a_secret_or_a_second_line() -> None:
     secrets = {"ssh_key": "SECRET\nSECRET", "ngrok_authtoken": "SECRET"}
     settings = load({**secrets, "ssh_known_hosts": "one\ntwo\r\nthree"})
-    shown = {one.variable: one.value for one in origins(settings, {}, {})}
+    shown = {one.variable: one.value for one in origins(settings, {}, {}, {})}
     assert shown["LAYERFERRY_SSH_KNOWN_HOSTS"] == "one two three"
     assert not [value for value in shown.values() if "SECRET" in value or "\n" in value]
 

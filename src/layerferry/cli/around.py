@@ -2,8 +2,9 @@
 
 import contextlib
 import sys
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from layerferry import log, settings
 from layerferry.errors import OutputError
@@ -12,7 +13,7 @@ from layerferry.targets.address import Ssh
 
 if TYPE_CHECKING:
     from layerferry.report import Report
-    from layerferry.settings.values import Settings
+    from layerferry.settings.values import Placed, Settings
 
 # ssh is started first of all, and shakes hands while we load the rest: hence the imports inside functions.
 # ruff: noqa: PLC0415
@@ -32,7 +33,7 @@ def log_to(chosen: "Settings") -> None:
 
         say = stderr().line if chosen.verbose else None
         log.open_file(chosen.log, chosen.known_secrets, settings.environment(), say)
-        for origin in origins(chosen, settings.environment(), {}):
+        for origin in origins(chosen, settings.environment(), {}, {}):
             if origin.source != "default":
                 log.note("settings", f"{origin.variable}={origin.value}")
 
@@ -52,6 +53,24 @@ def warn_of_unknown() -> None:
     """Tell of variables that begin as ours do and are none, and of those that have a better way."""
     for sentence in (*settings.unknown(), *settings.discouraged()):
         stderr().line(f"warning: {sentence}")
+
+
+def tell_names(told: Iterable[str], chosen: "Settings") -> None:
+    """Tell what names of the project's file stand for."""
+    for sentence in told if not chosen.quiet else ():
+        stderr().line(sentence)
+
+
+def show_settings(
+    chosen: "Settings", environ: Mapping[str, str], given: Mapping[str, Any], filed: "Mapping[str, Placed]"
+) -> None:
+    """Show each setting, and where it comes from."""
+    from layerferry.ci.escape import one_line
+    from layerferry.settings.values import origins
+
+    warn_of_unknown()
+    for origin in origins(chosen, environ, given, filed):
+        stdout().write(one_line(f"{origin.variable}={origin.value}  # {origin.source}") + "\n")
 
 
 def open_report(as_json: bool, chosen: "Settings") -> "Report":  # noqa: FBT001

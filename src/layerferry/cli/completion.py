@@ -20,7 +20,7 @@ import click
 from click.shell_completion import get_completion_class
 
 from layerferry import settings
-from layerferry.errors import Halt, Interrupted
+from layerferry.errors import Halt, Interrupted, LayerferryError
 from layerferry.oci.image import Name
 from layerferry.streams import stdout
 
@@ -83,12 +83,26 @@ def offer(kind: str, ctx: click.Context, begun: str) -> list[str]:
 def _words(kind: str, ctx: click.Context, begun: str) -> Iterator[str]:
     if kind in _WORDS:
         yield from _WORDS[kind]
-    elif kind == "hosts":
+        return
+    targets, aliases = _named(ctx)
+    if kind != "hosts":
+        yield from aliases
+        if begun not in targets:
+            with contextlib.suppress(OSError):  # no daemon
+                yield from images()
+    if kind == "hosts" or ctx.params.get("words"):  # the first word is an image
+        yield from targets
         yield from hosts(begun)
-    else:
-        yield from images()
-        if ctx.params.get("words"):  # the first word is an image
-            yield from hosts(begun)
+
+
+def _named(ctx: click.Context) -> tuple[list[str], list[str]]:
+    """The targets and images that the project's file has names for; a file that is wrong offers none."""
+    from layerferry.named_targets import named  # noqa: PLC0415 - where it is wanted
+
+    try:
+        return named(ctx.params.get("config"))
+    except LayerferryError:
+        return [], []
 
 
 def hosts(begun: str = "") -> Iterator[str]:

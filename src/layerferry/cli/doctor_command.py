@@ -7,7 +7,8 @@ import click
 
 from layerferry import settings
 from layerferry.cli import options
-from layerferry.cli.around import end, log_to, warn_of_unknown, with_material
+from layerferry.cli.around import end, log_to, tell_names, warn_of_unknown, with_material
+from layerferry.named_targets import Names
 from layerferry.streams import stdout
 from layerferry.targets.address import Ssh
 
@@ -17,6 +18,7 @@ from layerferry.targets.address import Ssh
 
 @click.command(cls=options.Command, examples=("layerferry doctor deploy@prod",))
 @click.argument("target", required=False, shell_complete=options.values("hosts"))
+@options.CONFIG
 @options.VIA
 @options.SSH_OPTION
 @options.SSH_CONFIG
@@ -24,21 +26,23 @@ from layerferry.targets.address import Ssh
 @options.VERBOSE
 @options.LOG
 @options.DEBUG
-def doctor(target: str | None, *, via: str, as_json: bool, log: str | None, verbose: bool | None, **ssh: Any) -> None:
+def doctor(target: str | None, *, via: str, as_json: bool, **given: Any) -> None:
     """Show what is where and what reaches what, the route that would be taken, and why. Sends nothing."""
     from layerferry.context import bounded
     from layerferry.doctor import examine, show
     from layerferry.targets.registry_address import check_via, through
 
-    chosen = settings.load({"log": log, "verbose": verbose})
+    words = [target] if target else []
+    job = Names(words, given["config"]).job((), words)
+    chosen = settings.load({"log": given["log"], "verbose": given["verbose"]}, job.filed)
     log_to(chosen)
     warn_of_unknown()
+    tell_names(job.told, chosen)
     if via:
-        check_via([target or ""], "--via")
-    if target:
-        target = through(target, via or chosen.via)
+        check_via(job.targets, "--via")
+    targets = [through(str(one), via or chosen.via) for one in job.targets]
     with contextlib.ExitStack() as stack, bounded(chosen.timeout):
-        ssh_settings = with_material(stack, Ssh(ssh["ssh_options"], ssh["ssh_config"]))
-        findings = examine(chosen, settings.environment(), target, ssh_settings)
+        ssh_settings = with_material(stack, Ssh(given["ssh_options"], given["ssh_config"]))
+        findings = examine(chosen, settings.environment(), targets, ssh_settings)
     show(findings, stdout(), as_json=as_json)
     end(findings.exit_code, asked=True)

@@ -11,6 +11,7 @@ from layerferry.cli.around import end, open_log, with_material
 from layerferry.cli.options import WHAT, option
 from layerferry.cli.push_command import PushCommand
 from layerferry.errors import LayerferryError, TargetError, UsageError
+from layerferry.named_targets import Names
 from layerferry.streams import stderr, stdout
 from layerferry.targets.address import AnyTarget, Ssh, Target, start
 
@@ -27,6 +28,7 @@ _EXAMPLES = (
 @click.command(cls=PushCommand, examples=_EXAMPLES, options_metavar="[OPTIONS]")
 @click.argument("words", nargs=-1, metavar="TARGET... | -- COMMAND...")
 @option("--engine", group=WHAT, default="", metavar="[USER@]NAME[:NAMESPACE]", help="The target's engine, as for push.")
+@options.CONFIG
 @options.SSH_OPTION
 @options.SSH_CONFIG
 @options.JSON
@@ -40,9 +42,10 @@ def gc(ctx: click.Context, /, words: tuple[str, ...], **given: Any) -> None:
     written as for push; a registry collects what is left there by itself.
     """
     command = ctx.meta.get("layerferry.command", ())
-    targets: list[str | tuple[str, ...]] = [*words, *([command] if command else [])]
-    if not targets:
+    if not words and not command:
         raise UsageError("there must be a target", hint="layerferry gc deploy@host")
+    job = Names(words, given["config"]).job((), words, {"engine": given["engine"]})
+    targets = [*job.targets, *([command] if command else [])]
     open_log(given["log"])
     found, code = [], 0
     with contextlib.ExitStack() as stack:

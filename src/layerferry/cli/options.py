@@ -114,6 +114,20 @@ PLATFORM = option(
     shell_complete=values("platform"),
     help="Which platform of a multi-platform image.",
 )
+CONFIG = option(
+    "--config",
+    group=WHAT,
+    is_setting=True,
+    type=click.Path(dir_okay=False, path_type=Path),
+    metavar="FILE",
+    help="The project's file, which names targets and images.  [default: layerferry.toml here, or in a folder above]",
+)
+PRINT_CONFIG = option(
+    "--print-config",
+    group=TOLD,
+    is_flag=True,
+    help="Show each setting and where it comes from, secrets masked, and do nothing else.",
+)
 LOG = option("--log", group=TOLD, metavar="FILE", help="Append a log of the run to it, secrets masked.")
 JSON = option("--json", "as_json", group=TOLD, is_flag=True, help="Print one JSON object, and nothing else, on stdout.")
 QUIET = option(

@@ -10,9 +10,10 @@ import click
 
 from layerferry import settings
 from layerferry.cli import options
-from layerferry.cli.around import end, open_log, open_report, warn_of_unknown, with_material
+from layerferry.cli.around import end, open_log, open_report, show_settings, tell_names, warn_of_unknown, with_material
 from layerferry.cli.options import WHAT, option, values
 from layerferry.errors import UsageError
+from layerferry.named_targets import Job, Names
 from layerferry.streams import stderr
 from layerferry.targets import is_registry
 from layerferry.targets.address import AnyTarget, Ssh, start
@@ -25,6 +26,8 @@ from layerferry.targets.engine_choice import TargetEngine
 _PLAIN = re.compile(
     r"[a-z0-9](?:[a-z0-9./_-]*(?::[0-9]+/[a-z0-9./_-]*)?[a-z0-9])?(?::\w[\w.-]*)?|(?:oci|archive|registry):.+"
 )
+#: The settings that the variables say to `run` alone.
+_WORDS_ALONE = ("names", "compose", "services")
 _EXAMPLES = (
     "layerferry push app:2 deploy@prod",
     "layerferry push app:2 web:2 deploy@prod --to deploy@eu",
@@ -32,6 +35,7 @@ _EXAMPLES = (
     "layerferry push app:2 -- kubectl exec -i pod -- sh",
     "layerferry push app:2 deploy@prod --then 'systemctl --user restart app'",
     "layerferry push --compose compose.yaml --up deploy@prod",
+    "layerferry push app prod   # a target and an image that layerferry.toml names",
 )
 
 
@@ -57,6 +61,7 @@ class PushCommand(options.Command):
     shell_complete=values("hosts"),
     help="A further target.  [repeatable]",
 )
+@options.CONFIG
 @options.NAME
 @options.COMPOSE
 @options.SERVICE
@@ -110,6 +115,7 @@ class PushCommand(options.Command):
 @options.SSH_CONFIG
 @options.DRY_RUN
 @options.JSON
+@options.PRINT_CONFIG
 @options.QUIET
 @options.VERBOSE
 @options.LOG
@@ -121,33 +127,64 @@ def push(ctx: click.Context, /, words: tuple[str, ...], more: tuple[str, ...], *
     IMAGE is a name, name:tag, name@digest or an image ID of a docker daemon. Or, without one, it is oci:PATH[:TAG],
     archive:PATH or registry:HOST/NAME:TAG. TARGET is [ssh://][user@]host[:port], or an alias of your ssh_config;
     ?engine=NAME[&namespace=NAMESPACE][&as=root] after it says which engine of that host. Or it is
-    registry://host[:port][/prefix], a registry, which --via reaches through ssh.
+    registry://host[:port][/prefix], a registry, which --via reaches through ssh. IMAGE and TARGET may be names of the
+    project's layerferry.toml, too.
     """
     assert isinstance(ctx.command, PushCommand)
-    images, targets = _split(words, more, ctx.meta.get("layerferry.command", ()), composed=bool(given["compose"]))
-    _check(images, given["names"], (*more, *words)[-1] if words or more else "")
+    job = _job(words, more, ctx.meta.get("layerferry.command", ()), given)
+    if given["print_config"]:
+        return _show(job, {name: given[name] for name in ctx.command.settings}, given)
+    given |= {name: job.filed_value(name, given[name]) for name in _WORDS_ALONE}
     open_log(given["log"], verbose=given["verbose"])
     ssh = Ssh(given["ssh_options"], given["ssh_config"], sys.stdin.isatty() and not given["as_json"])
-    targets = _through(targets, given["via"])
+    targets = _through(job, given["via"])
     with contextlib.ExitStack() as stack:
         ssh = with_material(stack, ssh)
-        jobs = settings.load({"jobs": given["jobs"]}).jobs if len(targets) > 1 else 1
+        jobs = settings.load({"jobs": given["jobs"]}, job.filed).jobs if len(targets) > 1 else 1
         started = [
             start(stack, target, ssh, settings.environment(), now=number < jobs)
             for number, target in enumerate(targets)
         ]
-        _push(images, started, ssh, {name: given[name] for name in ctx.command.settings}, given)
+        _push(job, started, ssh, {name: given[name] for name in ctx.command.settings}, given)
+    return None
 
 
-def _through(targets: list[str | tuple[str, ...]], via: str) -> list[str | tuple[str, ...]]:
+def _job(words: tuple[str, ...], more: tuple[str, ...], command: tuple[str, ...], given: dict[str, Any]) -> Job:
+    """What the words say to push, and where to, with what the project's file says of it."""
+    names = Names((*more, *words[-1:]), given["config"])
+    images, targets = _split(words, more, command, composed=bool(given["compose"]) or names.composes)
+    _check(images, given["names"], (*more, *words)[-1] if words or more else "")
+    job = names.job(images, targets, given)
+    _check(job.images, job.filed_value("names", given["names"]), "")
+    return job
+
+
+def _show(job: Job, overrides: dict[str, Any], given: dict[str, Any]) -> None:
+    """Show the settings of a push: its words, and the variables that count for it."""
+    from dataclasses import replace
+
+    said = {name: given[name] for name in _WORDS_ALONE}
+    targets = tuple(one if isinstance(one, str) else f"-- {' '.join(one)}" for one in job.targets)
+    words: dict[str, Any] = {"images": job.images, "targets": targets}
+    known = {name: job.filed_value(name, value) for name, value in said.items()}
+    deaf = {f"LAYERFERRY_{name.upper()}" for name in (*said, *words)}
+    environ = {name: value for name, value in settings.environment().items() if name.upper() not in deaf}
+    overrides |= {"via": given["via"]}
+    chosen = replace(settings.load(overrides, job.filed), **words, **known)
+    show_settings(chosen, environ, overrides | said | words, job.filed)
+    tell_names(job.told, chosen)
+
+
+def _through(job: Job, via: str) -> Sequence[str | tuple[str, ...]]:
     """The targets, with the way to each registry; the settings are loaded only where they may say one."""
+    targets = job.targets
     if not via and not any(map(is_registry, targets)):
         return targets
     from layerferry.targets.registry_address import check_via, through
 
     if via:
         check_via(targets, "--via")
-    via = via or settings.load().via
+    via = via or settings.load({}, job.filed).via
     return [through(target, via) if isinstance(target, str) else target for target in targets]
 
 
@@ -181,22 +218,21 @@ def _check(images: Sequence[str], names: Sequence[str], last: str) -> None:
             Wanted.of(image, names)
 
 
-def _push(
-    images: Sequence[str], targets: Sequence[AnyTarget], ssh: Ssh, overrides: dict[str, Any], given: dict[str, Any]
-) -> None:
+def _push(job: Job, targets: Sequence[AnyTarget], ssh: Ssh, overrides: dict[str, Any], given: dict[str, Any]) -> None:
     """Push; `overrides` are the options that are settings, `given` all of them."""
     from layerferry.context import Context, offered
     from layerferry.push.request import wanted
     from layerferry.result import exit_code, failures
 
     engine = str(TargetEngine.parse(given["engine"])) if given["engine"] else ""
-    chosen = settings.load(overrides)
+    chosen, images = settings.load(overrides, job.filed), job.images
     if not chosen.quiet:
         warn_of_unknown()
+    tell_names(job.told, chosen)
     around = Context.look(chosen, settings.environment(), ssh)
     if given["compose"]:
         composed = around.composed(given["compose"], given["services"], stderr().line)
-        images = list(dict.fromkeys([*images, *composed]))
+        images = tuple(dict.fromkeys([*images, *composed]))
     elif given["services"]:
         raise UsageError("--service says which of a compose file", hint="Say which file: --compose compose.yaml.")
     pushed = wanted(images, given["names"])

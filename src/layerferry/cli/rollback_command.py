@@ -10,10 +10,11 @@ import click
 
 from layerferry import settings
 from layerferry.cli import options
-from layerferry.cli.around import end, open_log, with_material
+from layerferry.cli.around import end, open_log, tell_names, with_material
 from layerferry.cli.options import WHAT, option
 from layerferry.cli.push_command import PushCommand
 from layerferry.errors import UsageError
+from layerferry.named_targets import Names
 from layerferry.streams import stderr, stdout
 from layerferry.targets.address import AnyTarget, Ssh, start
 from layerferry.targets.engine_choice import TargetEngine
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
 _EXAMPLES = (
     "layerferry rollback deploy@prod app",
     "layerferry rollback deploy@prod deploy@eu app:latest --to previous",
+    "layerferry rollback prod app   # a target and an image that layerferry.toml names",
     "layerferry rollback registry://registry.internal:5000?via=deploy@bastion app",
 )
 
@@ -41,6 +43,7 @@ _EXAMPLES = (
 @option(
     "--then-timeout", group=options.AFTER, is_setting=True, type=float, metavar="SECONDS", help="How long it may last."
 )
+@options.CONFIG
 @options.VIA
 @option("--engine", group=WHAT, default="", metavar="[USER@]NAME[:NAMESPACE]", help="The target's engine, as for push.")
 @options.SSH_OPTION
@@ -64,13 +67,19 @@ def rollback(ctx: click.Context, /, words: tuple[str, ...], tag: str, **given: A
     open_log(given["log"])
     begun = time.monotonic()
     ssh = Ssh(given["ssh_options"], given["ssh_config"], sys.stdin.isatty() and not given["as_json"])
-    chosen = settings.load({name: given[name] for name in ("then", "then_file", "then_timeout")})
+    named = words[: len(words) - 1]
+    names = Names(named, given["config"])
+    overrides = {name: given[name] for name in ("then", "then_file", "then_timeout")}
+    job = names.job((), named, {**overrides, "engine": given["engine"]})
+    chosen = settings.load(overrides, job.filed)
+    tell_names(job.told, chosen)
     with contextlib.ExitStack() as stack:
         ssh = with_material(stack, ssh)
         via = given["via"] or chosen.via
-        targets = [*(through(target, via) for target in words[:-1]), *([command] if command else [])]
+        targets = [*(through(str(target), via) for target in job.targets), *([command] if command else [])]
         started = [start(stack, target, ssh, settings.environment()) for target in targets]
-        done = _exchange(started, words[-1], tag or chosen.keep_previous, chosen, given)
+        name = names.image(words[-1]).removeprefix("registry:")
+        done = _exchange(started, name, tag or chosen.keep_previous, chosen, given)
     if given["as_json"]:
         found = [one.to_json() for one in done]
         stdout().document({"results": found, "seconds": round(time.monotonic() - begun, 3)})

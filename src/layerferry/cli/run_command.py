@@ -6,9 +6,8 @@ from typing import Any
 import click
 
 from layerferry import settings
-from layerferry.ci.escape import one_line
 from layerferry.cli import options
-from layerferry.cli.around import end, log_to, warn_of_unknown
+from layerferry.cli.around import end, log_to, show_settings, tell_names
 from layerferry.errors import UsageError
 from layerferry.streams import stderr, stdout
 
@@ -19,12 +18,8 @@ from layerferry.streams import stderr, stdout
 @click.command(
     cls=options.Variables, examples=("LAYERFERRY_IMAGES=app:2 LAYERFERRY_TARGETS=deploy@prod layerferry run",)
 )
-@options.option(
-    "--print-config",
-    group=options.TOLD,
-    is_flag=True,
-    help="Show each setting and where it comes from, secrets masked.",
-)
+@options.PRINT_CONFIG
+@options.CONFIG
 @options.NAME
 @options.COMPOSE
 @options.SERVICE
@@ -45,6 +40,12 @@ def run(*, print_config: bool, dry_run: bool, as_json: bool, **given: Any) -> No
     environ = settings.environment()
     try:
         chosen = settings.load(given)
+        job = None
+        if chosen.config:  # a CI's checkout may be anybody's: no file is looked for
+            from layerferry.named_targets import Names
+
+            job = Names(chosen.targets, chosen.config).job(chosen.images, chosen.targets, given)
+            chosen = settings.load({**given, "images": job.images, "targets": job.targets}, job.filed)
         if not print_config:
             log_to(chosen)
     except UsageError as error:
@@ -53,12 +54,9 @@ def run(*, print_config: bool, dry_run: bool, as_json: bool, **given: Any) -> No
         complain(error, environ, (stderr() if as_json else stdout()).verbatim)
         sys.exit(error.exit_code)
     if print_config:
-        from layerferry.settings.values import origins
-
-        warn_of_unknown()
-        for origin in origins(chosen, environ, given):
-            stdout().write(one_line(f"{origin.variable}={origin.value}  # {origin.source}") + "\n")
+        show_settings(chosen, environ, given, job.filed if job else {})
         return
     from layerferry import ci_run
 
+    tell_names(job.told if job else (), chosen)
     end(ci_run.run(chosen, environ, dry_run=dry_run, as_json=as_json))

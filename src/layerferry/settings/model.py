@@ -3,6 +3,7 @@
 import os
 import re
 from collections.abc import Callable, Mapping
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Annotated, Any
 
 from pydantic import AliasChoices, Field, ValidationError, create_model, field_validator
@@ -14,7 +15,7 @@ from layerferry.ci.services import read_address
 from layerferry.compression.stream import Compression
 from layerferry.errors import LayerferryError, UsageError
 from layerferry.oci.image import Name, Platform
-from layerferry.settings.values import FIELDS, PREFIX, Settings, variables
+from layerferry.settings.values import FIELDS, PREFIX, Placed, Settings, variable_of, variables
 
 if TYPE_CHECKING:
     from dataclasses import Field as Setting
@@ -102,6 +103,7 @@ class _Checks(BaseSettings):
         "summary",
         "dotenv",
         "log",
+        "config",
         mode="before",
         check_fields=False,
     )
@@ -185,21 +187,27 @@ _DEFINED: dict[str, Any] = {_field_name(field.name): _field(field) for field in 
 _Variables = create_model("_Variables", __base__=_Checks, **_DEFINED)
 
 
-def load(given: Mapping[str, Any]) -> Settings:
+def load(given: Mapping[str, Any], filed: Mapping[str, Placed] = MappingProxyType({})) -> Settings:
     """The settings, as `layerferry.settings.load` describes them."""
+    counts = {name: found for name, found in filed.items() if not (name in given or variable_of(name, os.environ))}
+    values = {name: found.value for name, found in counts.items()} | dict(given)
     try:
-        read = _Variables(**{_field_name(name): value for name, value in given.items()})
+        read = _Variables(**{_field_name(name): value for name, value in values.items()})
     except ValidationError as error:
-        mistakes = [f"{_origin(str(problem['loc'][0]), given)}: {_message(problem)}" for problem in error.errors()]
+        mistakes = [
+            f"{_origin(str(problem['loc'][0]), given, counts)}: {_message(problem)}" for problem in error.errors()
+        ]
         raise UsageError("; ".join(mistakes)) from None
     return Settings(**{field.name: getattr(read, _field_name(field.name)) for field in FIELDS})
 
 
-def _origin(location: str, given: Mapping[str, Any]) -> str:
-    """The option or the variable that a mistake was made in. pydantic names a field by the first of its aliases."""
+def _origin(location: str, given: Mapping[str, Any], filed: Mapping[str, Placed]) -> str:
+    """The option, variable or key that a mistake was made in. pydantic names a field by the first of its aliases."""
     name = location.removeprefix(PREFIX).lower().rstrip("_")
     if name in given:
         return f"--{name.replace('_', '-')}"
+    if name in filed:
+        return filed[name].place
     return next((variable for variable in variables(name) if variable in os.environ), variables(name)[0])
 
 

@@ -1,7 +1,7 @@
 """The list of the settings: each with its variables, its help and its default. `model` reads and checks them."""
 
 import dataclasses
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -99,6 +99,9 @@ class Settings:
     summary: bool = _setting(default=True, says="Whether the CI's job page gets a summary.")
     dotenv: Path | None = _setting(None, "A file that gets the outputs as NAME=value, on any CI.")
     log: Path | None = _setting(None, "A file to which a log of the run is appended, secrets masked.")
+    config: Path | None = _setting(
+        None, "The project's file, such as `layerferry.toml`, which names targets and images."
+    )
 
     @property
     def parsed_platform(self) -> Platform | None:
@@ -164,7 +167,8 @@ def unknown(names: Iterable[str]) -> Iterator[str]:
     ours = (name for name in sorted(names) if name.upper().startswith(PREFIX))
     strange = [name for name in ours if name.upper() not in known and not name.upper().startswith(_FOR_OTHERS)]
     for name in strange[:_MOST_UNKNOWN]:
-        meant = _similar(name.upper().removeprefix(PREFIX), [one.removeprefix(PREFIX) for one in sorted(known)])
+        word = name.upper().removeprefix(PREFIX)
+        meant = _MEANT.get(word) or similar(word, [one.removeprefix(PREFIX) for one in sorted(known)])
         mend = f": {PREFIX}{meant} may be meant" if meant else ""
         yield f"{name[:_LONGEST_NAME]} is no variable of layerferry, and was not read{mend}"
 
@@ -183,10 +187,25 @@ def discouraged(names: Iterable[str]) -> Iterator[str]:
         yield f"{PREFIX}{word}: {_BETTER[word]}"
 
 
-def _similar(word: str, known: Sequence[str]) -> str:
+def similar(word: str, known: Iterable[str]) -> str:
+    """The one of `known` that may be meant by `word`; empty where none is alike."""
     import difflib  # noqa: PLC0415 - for a mistake alone
 
-    return _MEANT.get(word) or next(iter(difflib.get_close_matches(word, known, 1, _ALIKE)), "")
+    return next(iter(difflib.get_close_matches(word[:_LONGEST_NAME], list(known), 1, _ALIKE)), "")
+
+
+@dataclass(frozen=True, slots=True)
+class Placed:
+    """A value of a setting that a project's file gives, and its place there."""
+
+    value: Any
+    place: str
+
+
+def variable_of(name: str, environ: Mapping[str, str]) -> str:
+    """The variable that gives a setting its value, in whatever case; empty where none does, or an empty one."""
+    known = variables(name)
+    return next((found for found in environ if found.upper() in known and environ[found]), "")
 
 
 @dataclass(frozen=True, slots=True)
@@ -198,13 +217,17 @@ class Origin:
     source: str
 
 
-def origins(settings: Settings, environ: Mapping[str, str], overrides: Mapping[str, Any]) -> Iterator[Origin]:
-    """The origin of each setting: the command line, a variable of the environment, or our default."""
+def origins(
+    settings: Settings, environ: Mapping[str, str], overrides: Mapping[str, Any], filed: Mapping[str, Placed]
+) -> Iterator[Origin]:
+    """The origin of each setting: the command line, the environment, the project's file, or our default."""
     for field in FIELDS:
         value = getattr(settings, field.name)
         names = variables(field.name)
         given = overrides.get(field.name) not in (None, "", ())
         source = "command line" if given else next((found for found in names if found in environ), "default")
+        if not given and field.name in filed and not variable_of(field.name, environ):
+            source = filed[field.name].place
         if field.metadata["secret"] and value is not None:
             shown = "***"
         else:

@@ -1,0 +1,156 @@
+"""The project's file: `layerferry.toml`, or `[tool.layerferry]` in pyproject.toml. Found, and turned into types.
+
+It comes with a checkout, which may be a stranger's: it names images, hosts and what happens on those, as a Makefile
+does. It names no secret, no way to call ssh, no hosts to trust and no file out of its own folder.
+"""
+
+import os
+import stat
+import tomllib
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from layerferry.errors import UsageError
+from layerferry.settings.file_rules import IMAGES, NAME, TARGETS, TO, FilePlace, image, options, words
+from layerferry.settings.values import Placed
+
+OWN_NAME: Final = "layerferry.toml"
+SHARED_NAME: Final = "pyproject.toml"
+#: What ends a search: the folder of a repository's own data.
+_REPOSITORY: Final = (".git", ".hg", ".jj")
+#: Bytes of a file; nobody writes as much.
+_LARGEST: Final = 256 << 10
+_ALL_THE_SAME: Final = "--config {path}, or LAYERFERRY_CONFIG, has it read all the same."
+
+
+@dataclass(frozen=True, slots=True)
+class NamedTarget:
+    """Where to, as users write it, and what the file says of a push there, by the names of options."""
+
+    to: tuple[str, ...]
+    options: Mapping[str, Placed]
+
+
+@dataclass(frozen=True, slots=True)
+class ProjectFile:
+    """What the file says: `title` is what messages call it."""
+
+    title: str
+    images: Mapping[str, str]
+    targets: Mapping[str, NamedTarget]
+
+
+def find(start: Path, home: Path | None) -> ProjectFile | None:
+    """The file of `start`, or of the nearest folder above it; None where there is none.
+
+    The search ends at the repository's root, at `home`, and before a folder that others may write to. Raises
+    `UsageError` where such a folder has one, or where the file is wrong.
+    """
+    for folder in (start, *start.parents):
+        trouble = _others(folder)
+        if trouble and folder.stat().st_mode & stat.S_ISVTX:  # /tmp is nobody's project
+            return None
+        for name in (OWN_NAME, SHARED_NAME):
+            if (found := _read(folder / name)) is None:
+                continue
+            if trouble := trouble or _others(folder / name):
+                raise UsageError(
+                    f"{folder / name} is not read: {trouble}", hint=_ALL_THE_SAME.format(path=folder / name)
+                )
+            return _typed(found, folder / name, start)
+        if trouble or folder == home or any((folder / name).exists() for name in _REPOSITORY):
+            return None
+    return None
+
+
+def read(path: Path, start: Path) -> ProjectFile:
+    """The file that the user has named, whoever may write to it. Raises `UsageError`."""
+    path = start / path
+    found = _read(path) if path.is_file() else None
+    if found is None:
+        hint = "A pyproject.toml has a table [tool.layerferry] for it." if path.is_file() else "Look at the path."
+        raise UsageError(f"{path} is no file of layerferry", hint=hint)
+    return _typed(found, path, start)
+
+
+def _others(path: Path) -> str:
+    """Why somebody else may write there, in words; empty where only this user and root may."""
+    status = path.stat()
+    what = "the folder" if stat.S_ISDIR(status.st_mode) else "it"
+    if status.st_uid not in {0, os.geteuid()}:
+        return f"{what} belongs to another user (uid {status.st_uid})"
+    if status.st_mode & stat.S_IWOTH or (status.st_mode & stat.S_IWGRP and not _is_private(status.st_gid)):
+        return f"{what} may be written to by others (mode {stat.S_IMODE(status.st_mode):04o})"
+    return ""
+
+
+def _is_private(gid: int) -> bool:
+    """Whether a group is this user's alone, as many systems give each user one, with a umask of 002."""
+    import grp  # noqa: PLC0415 - for such a folder alone
+    import pwd  # noqa: PLC0415
+
+    if gid == 0 and os.geteuid() != 0:
+        return not set(grp.getgrgid(0).gr_mem) - {"root"}
+    try:
+        user, group = pwd.getpwuid(os.geteuid()), grp.getgrgid(gid)
+    except KeyError:
+        return False
+    return user.pw_gid == gid and group.gr_name == user.pw_name and not set(group.gr_mem) - {user.pw_name}
+
+
+def _read(path: Path) -> Mapping[str, Any] | None:
+    """What a file says to us; None where there is none, or where it is somebody else's alone."""
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    except OSError as error:
+        if isinstance(error, (FileNotFoundError, NotADirectoryError)) or path.name == SHARED_NAME:
+            return None
+        raise UsageError(f"{path} cannot be read: {error.strerror}") from None
+    with os.fdopen(descriptor, "rb") as file:
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            return None
+        data = file.read(_LARGEST + 1)
+    if path.name == SHARED_NAME and b"layerferry" not in data:
+        return None
+    if len(data) > _LARGEST:
+        raise UsageError(f"{path} has more than {_LARGEST} bytes", hint=f"A {OWN_NAME} beside it is read before it.")
+    try:
+        document: Any = tomllib.loads(data.decode())
+    except RecursionError:
+        raise UsageError(f"{path} cannot be read: it is nested too deeply") from None
+    except ValueError as error:
+        reason = "it is not UTF-8" if isinstance(error, UnicodeDecodeError) else str(error)
+        raise UsageError(f"{path} cannot be read: {reason}", hint="It is written in TOML (toml.io).") from None
+    if path.name == SHARED_NAME:
+        tool = document.get("tool")
+        document = tool.get("layerferry") if isinstance(tool, dict) else None
+    return document if isinstance(document, dict) else None
+
+
+def _typed(document: Mapping[str, Any], path: Path, start: Path) -> ProjectFile:
+    """Check all of it. Raises `UsageError`, which names the first mistake and its place."""
+    root = FilePlace(os.path.relpath(path, start), path.parent, "tool.layerferry" if path.name == SHARED_NAME else "")
+    common = dict(options(document, root, beside=(IMAGES, TARGETS)))
+    images = {name: image(value, place) for name, value, place in _named(document, IMAGES, root)}
+    targets = {}
+    for name, value, place in _named(document, TARGETS, root):
+        table = value if isinstance(value, dict) else {TO: value}
+        if not (to := words(table.get(TO, []), place.at(TO))):
+            raise place.mistake("it does not say where to", 'Write to = "deploy@host", or a list of hosts.')
+        targets[name] = NamedTarget(to, {**common, **dict(options(table, place, beside=(TO,)))})
+    return ProjectFile(root.title, images, targets)
+
+
+def _named(document: Mapping[str, Any], key: str, root: FilePlace) -> Iterator[tuple[str, Any, FilePlace]]:
+    """The rows of a table whose keys are names that users have chosen."""
+    table = document.get(key, {})
+    if not isinstance(table, dict):
+        raise root.at(key).mistake(f"it is no table, [{root.at(key).key}]")
+    for name, value in table.items():
+        if not NAME.fullmatch(name):
+            raise root.at(key).mistake(
+                f"{name[:100]!r} is not what something may be called", "A name has letters, digits, - and _."
+            )
+        yield name, value, root.at(key).at(name)
