@@ -40,6 +40,7 @@ HANDED_ON = {
     ("receive/signatures.py", "str(error)"),
     ("routes/daemon_routes.py", "trouble.message"),
     ("routes/ngrok/tunnel.py", "error.message"),
+    ("settings/file_rules.py", "f'{self}: {what}'"),
     ("settings/model.py", "'; '.join(mistakes)"),
     ("sources/daemon/api.py", "f'Id {error}'"),
     ("tar_headers.py", "str(error)"),

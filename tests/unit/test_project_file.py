@@ -180,6 +180,8 @@ def test_a_file_that_is_named_has_to_be_one(folder: Path) -> None:
         ("then = 5", "it is no text", ""),
         ('route = "a\\u0000"', "control character", ""),
         ("names = [['a']]", "it is no text", ""),
+        ("services = ' '", "it is empty", ""),
+        ("then-file = 'a:b.sh'", "has a colon in it", ""),
         ("copy = '../s3cr3t'", "is not in the folder", ""),
         ("copy = '/etc/passwd:x'", "is not in the folder", ""),
         ("then-file = 'link'", "is not in the folder", ""),
@@ -222,6 +224,12 @@ def test_a_hostile_file_is_refused_in_one_printable_sentence(folder: Path, text:
     error = refused(text, folder)
     assert error.message.isprintable()
     assert len(error.message) < 1000
+
+
+def test_a_file_in_another_encoding_is_refused(folder: Path) -> None:
+    (folder / "layerferry.toml").write_bytes(b"# caf\xe9\n")
+    with pytest.raises(UsageError, match="it is not UTF-8"):
+        Names(["prod"])
 
 
 def test_a_pipe_is_not_waited_for(folder: Path) -> None:
