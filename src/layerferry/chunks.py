@@ -11,7 +11,7 @@ import re
 import tarfile
 import threading
 import zlib
-from collections.abc import Callable, Generator, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import IO, Any, Protocol, cast
 
@@ -238,38 +238,45 @@ def damage(place: str) -> Iterator[None]:
         raise SourceError(f"{place} is damaged or cut short: {str(error) or type(error).__name__}") from None
 
 
-def ahead(chunks: Iterable[bytes], depth: int = 4, *, told: Callable[[str], None] = lambda _: None) -> Generator[bytes]:
-    """Read `chunks` in a thread of their own, at most `depth` ahead, so that reading and sending overlap.
+class Ahead:
+    """Reads `chunks` in a thread of its own, which begins at once, and is at most `depth` of them ahead.
 
-    `told` hears where none comes for long.
+    So reading overlaps with whatever is done before the first of them is wanted, and then with sending. `told` hears
+    where none comes for long. Close it when done.
     """
-    line: queue.Queue[bytes | BaseException | None] = queue.Queue(depth)
-    stop = threading.Event()
 
-    def put(item: bytes | BaseException | None) -> bool:
-        while not stop.is_set():
+    def __init__(
+        self, chunks: Iterable[bytes], depth: int = 4, *, told: Callable[[str], None] = lambda _: None
+    ) -> None:
+        self._line: queue.Queue[bytes | BaseException | None] = queue.Queue(depth)
+        self._stop = threading.Event()
+        self._told = told
+        threading.Thread(target=self._read, args=(chunks,), daemon=True).start()
+
+    def __iter__(self) -> Iterator[bytes]:
+        while (item := _taken(self._line, Patience(self._told))) is not None:
+            if isinstance(item, BaseException):
+                raise item
+            yield item
+
+    def close(self) -> None:
+        self._stop.set()
+
+    def _read(self, chunks: Iterable[bytes]) -> None:
+        try:
+            if all(self._put(chunk) for chunk in chunks):
+                self._put(None)
+        except BaseException as error:  # noqa: BLE001 - it is raised again where the chunks are wanted
+            self._put(error)
+
+    def _put(self, item: bytes | BaseException | None) -> bool:
+        while not self._stop.is_set():
             try:
-                line.put(item, timeout=0.2)
+                self._line.put(item, timeout=0.2)
             except queue.Full:
                 continue
             return True
         return False
-
-    def read() -> None:
-        try:
-            if all(put(chunk) for chunk in chunks):
-                put(None)
-        except BaseException as error:  # noqa: BLE001 - it is raised again where the chunks are wanted
-            put(error)
-
-    threading.Thread(target=read, daemon=True).start()
-    try:
-        while (item := _taken(line, Patience(told))) is not None:
-            if isinstance(item, BaseException):
-                raise item
-            yield item
-    finally:
-        stop.set()
 
 
 def _taken(line: "queue.Queue[bytes | BaseException | None]", patience: Patience) -> bytes | BaseException | None:

@@ -3,7 +3,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from layerferry.chunks import ahead
+from layerferry.chunks import Ahead
 from layerferry.sources.daemon.history import HistoryEntry, layer_entries
 
 
@@ -30,7 +30,7 @@ def test_a_history_that_does_not_add_up_still_gives_a_size_for_each_layer() -> N
 
 
 def test_reading_ahead_gives_the_same_chunks() -> None:
-    assert list(ahead(bytes([number]) for number in range(100))) == [bytes([number]) for number in range(100)]
+    assert list(Ahead(bytes([number]) for number in range(100))) == [bytes([number]) for number in range(100)]
 
 
 def test_reading_ahead_hands_an_error_on() -> None:
@@ -38,16 +38,28 @@ def test_reading_ahead_hands_an_error_on() -> None:
         yield b"1"
         raise OSError("gone")
 
-    stream = ahead(chunks())
+    stream = iter(Ahead(chunks()))
     assert next(stream) == b"1"
     with pytest.raises(OSError, match="gone"):
         next(stream)
 
 
+def test_reading_ahead_begins_before_anybody_asks() -> None:
+    asked = threading.Event()
+
+    def chunks() -> Iterator[bytes]:
+        asked.set()
+        yield b"1"
+
+    stream = Ahead(chunks())
+    assert asked.wait(timeout=60)
+    assert list(stream) == [b"1"]
+
+
 def test_reading_ahead_stops_when_nobody_reads_on() -> None:
     before = threading.active_count()
-    stream = ahead(iter(lambda: b"endless", b""), depth=2)
-    next(stream)
+    stream = Ahead(iter(lambda: b"endless", b""), depth=2)
+    next(iter(stream))
     stream.close()
     for thread in threading.enumerate()[before:]:
         thread.join(timeout=5)
