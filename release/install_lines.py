@@ -1,4 +1,4 @@
-"""The lines that install layerferry, in README and the examples: as pyproject.toml says where it is to be had.
+"""Where layerferry is to be had, as pyproject.toml says: the lines of README and the examples, and of the code.
 
 python release/install_lines.py            writes them
 python release/install_lines.py --publish  says why it cannot be published as v$1, if it cannot; needs a tag
@@ -16,6 +16,9 @@ SPECIFICATION = re.compile(r"(pipx? (?:install|run --spec) )((?:layerferry==|git
 PLACEHOLDER = "OWNER"
 _README = re.compile(r"(<!-- install: [^\n]*-->\n\n).*?(\n\n<!-- end of install -->)", re.DOTALL)
 _PYPI_NOTE = re.compile(r"(<!-- pypi: [^\n]*-->\n\n).*?(\n\n<!-- end of pypi -->)", re.DOTALL)
+#: Where the code says it: docker shows it of a plugin.
+_CODE = ROOT / "src/layerferry/docker_plugin.py"
+_ADDRESS = re.compile(r'(?m)^(ADDRESS: Final = ").*(")$')
 _NOT_YET = """\
 layerferry is not on PyPI yet: the examples install a tag from its repository. Where they say `OWNER`, write whose you
 trust, or use the [executable](../README.md#install), which needs no Python. The action needs no change."""
@@ -39,12 +42,13 @@ def written() -> dict[Path, str]:
     examples = [
         path for path in (ROOT / "ci-examples").rglob("*") if path.is_file() and "__pycache__" not in path.parts
     ]
-    result = {path: path.read_text(encoding="utf-8") for path in [ROOT / "README.md", *examples]}
+    result = {path: path.read_text(encoding="utf-8") for path in [ROOT / "README.md", _CODE, *examples]}
     return {path: _rewritten(text) for path, text in result.items()}
 
 
 def _rewritten(text: str) -> str:
     _, address, on_pypi = facts()
+    text = _ADDRESS.sub(lambda match: match[1] + address + match[2], text)
     text = SPECIFICATION.sub(lambda match: match[1] + specification(), text)
     first = "    pipx install layerferry" if on_pypi else f"    pipx install git+{address}"
     lines = f"{first:<60}# Python 3.11 or later\n{'    pipx install .':<60}# the same, in a clone"

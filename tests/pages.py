@@ -9,6 +9,7 @@ from typing import NamedTuple
 import click
 
 from layerferry.cli import cli
+from layerferry.docker_plugin import divided
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / name for name in ("README.md", "CONTRIBUTING.md", "SECURITY.md", "ci-examples/README.md")]
@@ -18,7 +19,7 @@ PAGES += sorted((ROOT / "docs").glob("*.md"))
 _FENCED = re.compile(r"(?m)^(?P<mark><!-- run -->\n)?(?P<indent> *)```(?P<kind>\w*)\n(?P<text>.*?)^ *```$", re.DOTALL)
 _INDENTED = re.compile(r"(?m)(?:\A|(?<=\n))\n((?: {4}[^\n]*\n|\n)+)")
 _ASSIGNED = re.compile(r"[A-Z_]+=")
-_STARTS = re.compile(r"(?:\$ )?(?:[A-Z_]+=\S+\s+)*layerferry\s")
+_STARTS = re.compile(r"(?:\$ )?(?:[A-Z_]+=\S+\s+)*(?:layerferry|docker (?:-\S+ (?:[^-\s]\S* )?)*ferry)\s")
 
 
 class Block(NamedTuple):
@@ -59,14 +60,14 @@ def assigns(word: str) -> bool:
 
 
 def words(line: str) -> list[str]:
-    """The words of a command line, without the variables before it."""
+    """The words of a command line, without the variables before it; `docker ferry` is us."""
     split = shlex.split(line)
     while split and assigns(split[0]):
         split.pop(0)
     for end in ("|", ";", ">", "&&"):
         if end in split:
             split = split[: split.index(end)]
-    return split
+    return ["layerferry", *divided(split[1:])[2]] if split[:1] == ["docker"] else split
 
 
 def parse(line: str) -> None:

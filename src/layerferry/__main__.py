@@ -2,6 +2,8 @@
 
 import gc
 import sys
+from collections.abc import Callable
+from functools import partial
 from typing import NoReturn
 
 from layerferry.errors import LayerferryError, UsageError
@@ -24,15 +26,26 @@ def main() -> None:
         sys.exit(program.main(sys.argv[2:], settings.environment()))
     trace(sys.argv[1:])
     try:
-        from layerferry import cli  # noqa: PLC0415
+        command = _command(sys.argv[1:])
     except KeyboardInterrupt:
         sys.exit(130)
     try:
-        cli.main()
+        command()
     except Exception as error:  # noqa: BLE001 - the last of all
         _confess(error)
     finally:
         gc.freeze()  # the interpreter's last collection would take 30 ms, and free what ends with us
+
+
+def _command(words: list[str]) -> Callable[[], None]:
+    """What the words ask for: our command line, or that as a plugin of docker's."""
+    if words[:1] == ["docker-plugin"]:
+        from layerferry import docker_plugin  # noqa: PLC0415
+
+        return partial(docker_plugin.main, words[1:])
+    from layerferry import cli  # noqa: PLC0415
+
+    return cli.main
 
 
 def _refuse() -> NoReturn:

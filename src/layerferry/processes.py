@@ -1,6 +1,7 @@
 """The processes that we start: the environment that they get, and their end."""
 
 import subprocess
+import sys
 from collections.abc import Collection, Iterator, Mapping
 from typing import Any, Final
 
@@ -26,6 +27,11 @@ SECRET_VARIABLES: Final = frozenset(
 #: A shorter value is a word such as `true`, which others may have by chance.
 _SHORTEST = 16
 _PATIENCE = 5
+
+
+def running_archive() -> str:
+    """The file that we run out of, an executable or a .pyz; empty for an installed package."""
+    return str(getattr(getattr(sys.modules["__main__"], "__loader__", None), "archive", ""))
 
 
 def child_environment(environ: Mapping[str, str], *, secrets: Collection[str] = ()) -> dict[str, str]:

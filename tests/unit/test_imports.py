@@ -12,7 +12,19 @@ ROOT = Path(layerferry.__file__).parent
 
 #: Rooms, top to bottom. A module imports from rooms further down, from those further right in its row, or from its own.
 STOREYS = (
-    ("__main__", "cli", "doctor", "ci_run", "image_signing", "rollback", "context", "compose", "named_targets"),
+    (
+        "__main__",
+        "docker_plugin",
+        "cli",
+        "plugin_launcher",
+        "doctor",
+        "ci_run",
+        "image_signing",
+        "rollback",
+        "context",
+        "compose",
+        "named_targets",
+    ),
     ("push", "routes"),
     ("sources", "report", "receive", "patch", "targets"),
     ("registry_client", "embedded_registry", "streams", "process_socket", "log"),

@@ -29,6 +29,7 @@ _HOMES: Mapping[str, str] = {
     "sign": "signing_commands",
     "verify": "signing_commands",
     "completion": "completion_command",
+    "plugin": "plugin_command",
     "man": "man_command",
     "receive": "",
 }
@@ -84,28 +85,31 @@ def _misread(error: click.ClickException) -> UsageError:
     return UsageError(error.format_message(), hint=f"`{command} --help` shows what there is.")
 
 
-def main(argv: Sequence[str] | None = None) -> None:
-    """Run the command line, and end the process with one of the exit codes of `errors`."""
+def main(argv: Sequence[str] | None = None, program: str = "layerferry") -> None:
+    """Run the command line, and end the process with one of the exit codes of `errors`.
+
+    `program` is what help calls it.
+    """
     for number in (signal.SIGTERM, signal.SIGHUP):
-        if signal.getsignal(number) is not signal.SIG_IGN:  # as nohup leaves it
+        if signal.getsignal(number) is signal.SIG_DFL:  # nohup has one ignored, and docker's plugin has its own
             signal.signal(number, _interrupt)
     arguments = sys.argv[1:] if argv is None else list(argv)
     trace(arguments)
     with taken():
         try:
-            _run(arguments)
+            _run(arguments, program)
         finally:
             if trouble := log.close():
                 stderr().line(f"warning: {trouble}")
 
 
-def _run(arguments: list[str]) -> NoReturn:
+def _run(arguments: list[str], program: str) -> NoReturn:
     if asked := settings.environment().get(COMPLETE):
         from layerferry.cli.completion import answer  # noqa: PLC0415 - for a shell alone
 
         sys.exit(answer(cli, asked))
     try:
-        cli.main(arguments, prog_name="layerferry", standalone_mode=False)
+        cli.main(arguments, prog_name=program, standalone_mode=False)
         end(0, asked=True)
     except _NO_ARGUMENTS as error:
         error.show()

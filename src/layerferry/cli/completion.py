@@ -9,7 +9,7 @@ import json
 import re
 import signal
 import socket
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from glob import iglob
 from itertools import islice
 from pathlib import Path
@@ -17,9 +17,10 @@ from types import FrameType
 from typing import Any
 
 import click
-from click.shell_completion import get_completion_class
+from click.shell_completion import ShellComplete, get_completion_class
 
 from layerferry import settings
+from layerferry.ci.escape import one_line
 from layerferry.errors import Halt, Interrupted, LayerferryError
 from layerferry.oci.image import Name
 from layerferry.streams import stdout
@@ -35,6 +36,8 @@ _PATIENCE = 1.0
 _ALL = 3.0
 #: Words that are offered.
 _MOST = 500
+#: What a shell of cobra's does beside what is offered (ShellCompDirective): it offers files, or it does not.
+_FILES, _NO_FILES = 0, 4
 _ENGINES = ("docker", "podman", "k3s", "rke2", "k0s", "microk8s", "ctr", "nerdctl")
 _WORDS = {
     "route": ("auto", "registry", "ngrok", "export"),
@@ -49,6 +52,7 @@ _WORDS = {
         "linux/s390x",
     ),
     "shell": ("bash", "zsh", "fish"),
+    "plugin": ("install", "remove"),
     "engine": (*_ENGINES, "root@podman", "user@docker"),
 }
 _HOST_LINE = re.compile(r"^\s*(host|include)\s*[=\s]\s*(.+)$", re.IGNORECASE)
@@ -56,13 +60,35 @@ _HOST_LINE = re.compile(r"^\s*(host|include)\s*[=\s]\s*(.+)$", re.IGNORECASE)
 
 def answer(cli: click.Command, asked: str) -> int:
     """Tell a shell what it may offer; `asked` is `bash_complete` and the like. 1 where there is nothing to tell."""
-    try:
+
+    def told() -> str:
         kind = get_completion_class(asked.removesuffix("_complete"))
         assert kind is not None
+        found = kind(cli, {}, "layerferry", "").complete()
+        return f"{found}\n" if found else ""
+
+    return _answer(told)
+
+
+def answer_docker(cli: click.Command, program: str, words: Sequence[str]) -> int:
+    """Tell docker what its shell may offer for the last of `words`, in the lines of cobra's `__complete`."""
+
+    def told() -> str:
+        *before, begun = words or [""]
+        items = ShellComplete(cli, {}, program, "").get_completions(list(before), begun)
+        plain = [item for item in items if item.type == "plain" and item.value.isprintable()]
+        lines = [f"{item.value}\t{one_line(item.help)}" if item.help else item.value for item in plain]
+        files = any(item.type != "plain" for item in items)
+        return "\n".join([*lines, f":{_FILES if files else _NO_FILES}", ""])
+
+    return _answer(told)
+
+
+def _answer(told: Callable[[], str]) -> int:
+    try:
         signal.signal(signal.SIGALRM, _give_up)
         signal.setitimer(signal.ITIMER_REAL, _ALL)
-        told = kind(cli, {}, "layerferry", "").complete()
-        stdout().write(f"{told}\n" if told else "")
+        stdout().write(told())
     except (Exception, Halt):  # noqa: BLE001 - nobody wants an error on his prompt
         return 1
     return 0

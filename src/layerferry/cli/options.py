@@ -1,6 +1,7 @@
 """Options and commands as click has them, with what our help adds: groups, examples, and the variable of a setting."""
 
 import inspect
+import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
@@ -47,16 +48,17 @@ class Command(click.Command):
         return [str(option.name) for option in self.params if isinstance(option, Option) and option.is_setting]
 
     def format_help_text(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        del ctx
+        program = str(ctx.find_root().info_name)
+        examples = [re.sub("^layerferry(?= )", program, line) for line in self.examples]
         summary, _, rest = inspect.cleandoc(self.help or "").partition("\n\n")
         for text in (summary, rest):
             if text:
                 formatter.write_paragraph()
                 with formatter.indentation():
                     formatter.write_text(text)
-            if text is summary and self.examples:
+            if text is summary and examples:
                 with formatter.section("Examples"):
-                    formatter.write("".join(f"{'':{formatter.current_indent}}{line}\n" for line in self.examples))
+                    formatter.write("".join(f"{'':{formatter.current_indent}}{line}\n" for line in examples))
 
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         grouped: dict[str, list[tuple[str, str]]] = {group: [] for group in _GROUPS}

@@ -34,6 +34,7 @@ from layerferry.disk import is_there
 from layerferry.embedded_registry.credentials import Credentials
 from layerferry.errors import RouteError
 from layerferry.oci.documents import Document
+from layerferry.processes import running_archive
 from layerferry.routes.ngrok import agent as ngrok_agent
 from layerferry.routes.ngrok.agent_api import LARGEST_REPLY, BoundedHandler
 from layerferry.routes.ngrok.edge_check import check_edge
@@ -124,7 +125,7 @@ def _agent_path(env: Mapping[str, str], *, install: bool) -> str:
 
 def _keeper_command() -> list[str]:
     """What starts `keep` with our own interpreter: an executable is that itself, and has its modules at its end."""
-    archive = getattr(getattr(sys.modules["__main__"], "__loader__", None), "archive", "")
+    archive = running_archive()
     if not archive:
         return [sys.executable, "-P", "-c", _START, *sys.path]
     return [archive, KEEP] if archive == sys.executable else [sys.executable, "-P", archive, KEEP]
