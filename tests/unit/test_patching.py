@@ -1,7 +1,10 @@
 """Whether a layer goes as a patch: by what both would take, from the sizes that its source tells."""
 
 import base64
+import shutil
 from collections.abc import Iterable, Sequence
+from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -124,11 +127,22 @@ class Item:
         (Target(told=bytes(32), exports=True), MB, ""),
     ],
 )
-def test_why_there_are_no_patches_is_told(monkeypatch: Any, target: Any, rate: float, why: str) -> None:
+def test_why_there_are_no_patches_is_told(monkeypatch: Any, tmp_path: Path, target: Any, rate: float, why: str) -> None:
     monkeypatch.setattr(patching, "_line", lambda _: (rate, 0.0))
     item: Any = Item()
-    found = patching.find_patches(target, [item], item.image.layers, [IDS[1], ""], begun=False)
+    found = patching.find_patches(target, [item], item.image.layers, [IDS[1], ""], tmp_path, begun=False)
     assert found.why == why
     assert bool(found.layers) is not bool(why)
     if not why:
         assert target.asked == [f"files {IDS[0]}", "docker.io/library/app:1", IDS[1]]
+
+
+def test_without_room_for_what_is_new_a_layer_goes_whole(monkeypatch: Any, tmp_path: Path) -> None:
+    monkeypatch.setattr(patching, "_line", lambda _: (MB, 0.0))
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=99 * MB))
+    item: Any = Item()
+    target: Any = Target(told=bytes(32))
+    found = patching.find_patches(target, [item], item.image.layers, [], tmp_path, begun=False)
+    assert found.why == "for a patch may keep 100.0 MB in TMPDIR, which has 99.0 MB free"
+    assert not found.layers
+    assert not target.asked

@@ -54,7 +54,7 @@ class HostLoad:
             spool = Path(stack.enter_context(TemporaryFolder()))
             images = self._fetch(stack, items, spool)
             kept = self._ask_kept(items)
-            patches = self._find_patches(items, kept)
+            patches = self._find_patches(items, kept, spool)
             if not patches:
                 archive, shown = self._load_whole(items, images, method, kept)
             else:
@@ -78,7 +78,7 @@ class HostLoad:
         recipes = bool(self._greeting.patch) and not self._options.whole_layers
         return ask_kept(self._conversation, items, recipes=recipes)
 
-    def _find_patches(self, items: Sequence[Item], kept: "Kept | None") -> "Patches | None":
+    def _find_patches(self, items: Sequence[Item], kept: "Kept | None", spool: Path) -> "Patches | None":
         """What a target has of large layers in its older files. Where these go whole, their plan says why."""
         large = {layer.diff_id: layer for item in items for layer in item.plan.sent if layer.size >= _LARGE}
         if not large:
@@ -93,7 +93,7 @@ class HostLoad:
 
             holders = [self._greeting.holdings[item.image.id].holder for item in items]
             begun = bool(kept and kept.begun_as_recipe)
-            patches = find_patches(self._conversation, items, list(large.values()), holders, begun=begun)
+            patches = find_patches(self._conversation, items, list(large.values()), holders, spool, begun=begun)
             why = patches.why
         if why:
             for item in items:

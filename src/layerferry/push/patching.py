@@ -4,6 +4,7 @@ A layer goes as a recipe where that is quicker, by what the line was seen to car
 and the layer is matched against them, before the first byte of an archive goes.
 """
 
+import shutil
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -11,6 +12,7 @@ from itertools import chain
 from pathlib import Path
 from typing import Self
 
+from layerferry import log
 from layerferry.chunks import at_most, bytes_of, checked, copied, damage, exhaust, most_of, plain_chunks
 from layerferry.disk import KeptFile
 from layerferry.errors import SourceError
@@ -88,12 +90,18 @@ def _unpacked(layers: Iterable[Layer]) -> float:
 
 
 def find_patches(
-    conversation: Conversation, items: Sequence[Item], large: Sequence[Layer], holders: Iterable[str], *, begun: bool
+    conversation: Conversation,
+    items: Sequence[Item],
+    large: Sequence[Layer],
+    holders: Iterable[str],
+    folder: Path,
+    *,
+    begun: bool,
 ) -> Patches:
     """Ask the target for its old files, where the line is slow enough for the `large` layers.
 
     So it does where recipes are `begun`, of which the target has a part. `holders` are images there that have some of
-    the layers; those that the names stand for now are looked at first.
+    the layers; those that the names stand for now are looked at first. `folder` is where what is new will be kept.
     """
     if not (reads := conversation.prepare(word())):
         return Patches(why="for nothing on the target may read older files of it")
@@ -103,6 +111,10 @@ def find_patches(
     estimate = Estimate.of(large, rate, trip, exported)
     if not estimate.pays and not begun:
         return Patches(why=str(estimate))
+    needed = int(_unpacked(large))
+    if (free := shutil.disk_usage(folder).free) < needed:
+        return Patches(why=f"for a patch may keep {size(needed)} in TMPDIR, which has {size(free)} free")
+    log.note("patch", f"keeps up to {needed} bytes in {folder}, of {free} free")
     candidates = dict.fromkeys([name for item in items for name in item.names] + [one for one in holders if one])
     told = conversation.files(most.image.id, candidates)
     known: dict[bytes, int] = {}

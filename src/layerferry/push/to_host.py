@@ -31,9 +31,6 @@ if TYPE_CHECKING:
     from layerferry.push.following import Followed
     from layerferry.push.upkeep import Upkeep
 
-#: Bytes of a layer, as its source counts them, from which on a patch may be worth its round trips.
-_LARGE = 2 << 20
-
 # What few pushes need is loaded where it is needed: hence the imports inside functions.
 # ruff: noqa: PLC0415
 
