@@ -11,6 +11,7 @@ from layerferry import log
 from layerferry.ci.escape import one_line
 from layerferry.errors import UsageError
 from layerferry.oci import limits
+from layerferry.oci.documents import Document
 from layerferry.oci.image import Name
 from layerferry.process_socket import last_line
 from layerferry.processes import child_environment, end
@@ -45,12 +46,24 @@ def images(file: Path, services: Sequence[str], environ: Mapping[str, str]) -> l
 
 
 def project(file: Path, services: Sequence[str], environ: Mapping[str, str]) -> Project:
-    """What `compose up` brings up: the services of a file, or some of them; raises `UsageError`."""
+    """What `compose up` brings up: the services of a file, or some of them; raises `UsageError`.
+
+    A service with a provider is none of the target's: compose would start a program that the file names, here.
+    """
     words = (*_find(environ), "--ansi", "never", "--file", str(file))
-    text = _ask([*words, "config", "--services"], environ, f"{file} cannot be read by docker compose")
-    found = tuple(sorted({line.strip() for line in text.splitlines() if line.strip()}))
+    asked = [*words, "config", "--format", "json", *services]
+    text = _ask(asked, environ, f"{file} cannot be read by docker compose", most=limits.COMPOSE_FILE)
+    document = Document.parse(text, f"what docker compose says of {file}", most=limits.COMPOSE_FILE, error=UsageError)
+    services_of = document.object("services")
+    found = tuple(sorted(services_of.members))
     if len(found) > limits.COMPOSED or not all(map(_SERVICE.fullmatch, found)):
         raise UsageError(f"{file} has services that cannot be told from each other, or more than {limits.COMPOSED}")
+    for name in found:
+        if "provider" in services_of.object(name).members:
+            raise UsageError(
+                f"{file}: {name} has a provider, a program of this machine, and --up starts none",
+                hint="Put that service into a profile, or run compose by yourself.",
+            )
     return Project(words, tuple(services), found, environ)
 
 
@@ -91,7 +104,7 @@ def _find(environ: Mapping[str, str]) -> Sequence[str]:
     )
 
 
-def _ask(argv: Sequence[str], environ: Mapping[str, str], trouble: str) -> str:
+def _ask(argv: Sequence[str], environ: Mapping[str, str], trouble: str, *, most: int = limits.COMPOSE_SAID) -> str:
     """What a program says, of bounded length and in bounded time; raises `UsageError`, with its last words."""
     log.command("! compose", argv)
     with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err:
@@ -112,7 +125,7 @@ def _ask(argv: Sequence[str], environ: Mapping[str, str], trouble: str) -> str:
         said = last_line(err.read().decode(errors="replace"))
         if status:
             raise UsageError(f"{trouble} ({one_line(said) or f'status {status}'})")
-        if out.seek(0, 2) > limits.COMPOSE_SAID:
-            raise UsageError(f"docker compose says more than {limits.COMPOSE_SAID} bytes")
+        if out.seek(0, 2) > most:
+            raise UsageError(f"docker compose says more than {most} bytes")
         out.seek(0)
         return out.read().decode(errors="replace")

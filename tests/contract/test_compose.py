@@ -54,6 +54,37 @@ def test_compose_is_asked_with_the_jobs_variables_and_none_of_ours(place: Place)
     assert place.calls.read_text() == f"docker --file {place.file} config --images web db TAG=7 KEY= "
 
 
+def services(place: Place) -> tuple[str, ...]:
+    return compose.project(place.file, ("web",), {"PATH": f"{place.bin}:/usr/bin:/bin"}).services
+
+
+def test_the_services_of_a_project_are_told(place: Place) -> None:
+    place.stand_in("docker", version="2.36.0", says='{"name": "app", "services": {"web": {"image": "a"}, "db": {}}}')
+    assert services(place) == ("db", "web")
+    assert "--file" in place.calls.read_text()
+    place.stand_in("docker", version="2.36.0", says='{"name": "app"}')
+    assert services(place) == ()
+
+
+@pytest.mark.parametrize(
+    ("says", "told"),
+    [
+        ('{"services": {"web": {"provider": {"type": "./evil"}}}}', "web has a provider"),
+        ('{"services": {"\\u001b[2J": {}}}', "cannot be told from each other"),
+        ('{"services": []}', "damaged"),
+        ('{"services": {"web": 5}}', "damaged"),
+        ("services:", "is not JSON"),
+        (f'{{"services": "{"x" * limits.COMPOSE_FILE}"}}', "says more than"),
+    ],
+)
+def test_a_project_that_would_run_programs_here_or_is_none_is_refused(place: Place, says: str, told: str) -> None:
+    place.stand_in("docker", version="2.36.0", says=says)
+    with pytest.raises(UsageError) as raised:
+        services(place)
+    assert raised.value.message.isprintable()
+    assert told in raised.value.message
+
+
 def test_compose_by_itself_will_do(place: Place) -> None:
     (place.bin / "docker").write_text("#!/bin/sh\nexit 1\n")
     (place.bin / "docker").chmod(0o755)

@@ -149,6 +149,7 @@ FILES_READ = 900.0
 #: Images that a compose file names, bytes that compose says of them, and seconds that it takes.
 COMPOSED: Final = 64
 COMPOSE_SAID: Final = 64 * KIB
+COMPOSE_FILE: Final = 4 * MIB
 COMPOSE: Final = 60.0
 #: Connections to a target's docker at once, bytes of its answer to a question of ours, and of a line of compose's.
 DIALLED: Final = 32
