@@ -25,6 +25,7 @@ class LayerferryError(Exception):
 
     `transient` tells that the same may well work in a moment: a line that broke, not a key that was refused. `image` is
     the one that it is about, where it is about one of several; `because` the error that has kept us from this one.
+    `sent` is in bytes: what had gone to the target when it ended a push.
     """
 
     exit_code: ClassVar[int] = 1
@@ -35,6 +36,7 @@ class LayerferryError(Exception):
         self.hint = hint
         self.transient = transient
         self.image = ""
+        self.sent = 0
         self.because: LayerferryError | None = None
 
 

@@ -248,6 +248,19 @@ def test_what_may_pass_is_tried_again_as_often_as_is_allowed(
     assert warnings == ["the connection to host broke after 5 bytes; tried again in 0 s"] * 2
 
 
+def test_results_count_the_bytes_and_seconds_of_all_tries(monkeypatch: pytest.MonkeyPatch) -> None:
+    broke = [ConnectError("the connection broke", transient=True) for _ in range(2)]
+    broke[0].sent, broke[1].sent = 70, 5
+    tries = Tries(monkeypatch, *broke)
+    monkeypatch.setattr(Delivery, "run", lambda _, *arguments: tries.run(*arguments))
+    clock = iter([100.0, *[107.0] * 9])
+    monkeypatch.setattr("time.monotonic", lambda: next(clock))
+    alone = results("host")
+    told = tries.push(3, "host")
+    assert [result.bytes.sent for result in told] == [alone[0].bytes.sent + 75, alone[1].bytes.sent]
+    assert {result.seconds for result in told} == {7.0}
+
+
 @pytest.mark.parametrize(
     ("retries", "error", "renewed"), [(1, BROKE, 1), (0, BROKE, 0), (3, ConnectError("it refused our key"), 0)]
 )

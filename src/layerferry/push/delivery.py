@@ -6,7 +6,7 @@ kind is a `Destination`.
 
 import contextlib
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Protocol
@@ -68,6 +68,10 @@ class Destination(Protocol):
     #: Whether an image that is there for several platforms goes as the one for the target's.
     has_platform: bool
 
+    @property
+    def sent(self) -> int:
+        """Bytes that have gone to it so far."""
+
     def ask(self, wanted: Sequence[Wanted], candidates: Sequence[Sequence[SourceImage]]) -> None:
         """Ask what there is of the images, each of which may come for one of several platforms."""
 
@@ -112,7 +116,7 @@ class Delivery:
         Raises `LayerferryError`; the target then has its old images under their old names, and nothing of ours.
         """
         start = time.monotonic()
-        with connect() as destination, contextlib.closing(open_source()) as source:
+        with connect() as destination, _counting(destination), contextlib.closing(open_source()) as source:
             candidates = [self._open(source, wanted.reference, destination) for wanted in self.wanted]
             destination.ask(self.wanted, candidates)
             source.prepare()
@@ -189,6 +193,16 @@ class Delivery:
             estimate=item.estimate,
             before=item.before,
         )
+
+
+@contextlib.contextmanager
+def _counting(destination: Destination) -> Iterator[None]:
+    """An error tells how much had been sent."""
+    try:
+        yield
+    except LayerferryError as error:
+        error.sent = destination.sent
+        raise
 
 
 def _share(items: Sequence[Item]) -> None:

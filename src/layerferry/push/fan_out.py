@@ -3,6 +3,7 @@
 import contextlib
 import random
 import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from contextlib import AbstractContextManager
@@ -204,10 +205,10 @@ def deliver(
 ) -> list[Result]:
     """Push to one target, once more where something failed that may pass; what fails for good is in the results.
 
-    Each try asks anew what the target has. There is none after `ended`.
+    Each try asks anew what the target has. There is none after `ended`. Results count the bytes and seconds of all.
     """
     log.note("step", f"begun: {target.name}")
-    tries = 0
+    began, sent, tries = time.monotonic(), 0, 0
     while True:
         delivery.emit(Connecting(target.name))
         try:
@@ -228,11 +229,18 @@ def deliver(
                 return _failed(delivery.wanted, target, error)
             else:
                 tries += 1
+            sent += error.sent
             target.connect.renew()
+    return _of_all_tries(results, sent, time.monotonic() - began)
+
+
+def _of_all_tries(last: Sequence[Result], sent: int, seconds: float) -> list[Result]:
+    """The results of the last try, and with them the bytes that those before had sent, and what all took."""
+    first, *others = last
+    first = replace(first, bytes=replace(first.bytes, sent=first.bytes.sent + sent))
+    results = [replace(result, seconds=seconds) for result in (first, *others)]
     for result in results:
-        log.note(
-            "step", f"done: {target.name}  {result.image} is {result.image_id or 'as it was'}, {result.seconds:.3f} s"
-        )
+        log.note("step", f"done: {result.target}  {result.image} is {result.image_id or 'as it was'}, {seconds:.3f} s")
     return results
 
 

@@ -75,6 +75,10 @@ class HostDestination:
         return ComposeUp(self._conduit, words, wanted.up, wanted.seconds)
 
     @property
+    def sent(self) -> int:
+        return self._conduit.sent
+
+    @property
     def _target(self) -> str:
         return self._conversation.target
 
@@ -168,7 +172,7 @@ class HostDestination:
         loaded = iter(loading.load(absent, method) if absent else ())
         names = [(item.image_id if item.present else next(loaded), item.names) for item in items]
         self._before = self._conversation.commit(names, self._upkeep.keep(items) if self._upkeep else ())
-        shares = _shares(self._conduit.sent, [item.plan.delta for item in items])
+        shares = _shares(self.sent, [item.plan.delta for item in items])
         for item, share in zip(items, shares, strict=True):
             item.sent = share
 

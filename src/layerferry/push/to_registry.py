@@ -113,9 +113,9 @@ class RegistryDestination:
 
     def deliver(self, items: Sequence[Item]) -> None:
         for item in items:
-            before, resumed = self._sent, self._resumed
+            before, resumed = self.sent, self._resumed
             self._deliver(item)
-            item.sent, item.resumed = self._sent - before, self._resumed - resumed
+            item.sent, item.resumed = self.sent - before, self._resumed - resumed
 
     def _names(self, names: Sequence[str]) -> list[Name]:
         return [self._target.address.name(name) for name in names]
@@ -249,7 +249,7 @@ class RegistryDestination:
             raise ConnectError(f"the push to {self._target.name} was broken off")
 
     @property
-    def _sent(self) -> int:
+    def sent(self) -> int:
         return sum(pusher.sent for pusher in self._pushers.values())
 
     @property
