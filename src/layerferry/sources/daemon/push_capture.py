@@ -93,8 +93,7 @@ class Pushed:
         return self._before + self._repository.received
 
     def finish(self) -> Summary:
-        if self._data is None:
-            raise SourceError(f"the daemon did not push the config of {self._image.reference}")
+        assert self._data is not None  # `blobs` ends with it, or raises
         return Summary(self._data, self.descriptors, self._manifest, self.received)
 
     def _deny(self, config: Descriptor) -> Iterator[Blob]:
@@ -124,8 +123,8 @@ class Pushed:
         pushed = self._other.submit(self._push_once)
         try:
             yield
-        except SourceError:
-            raise (pushed.exception() or SourceError("the daemon pushed no manifest")) from None
+        except SourceError as missed:
+            raise (pushed.exception() or missed) from None
         except BaseException:
             self._repository.abort()
             raise

@@ -1,0 +1,70 @@
+"""A daemon that pushes something else than it was asked for, into a repository that tells what came."""
+
+import contextlib
+from collections.abc import Iterator
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from layerferry.errors import SourceError
+from layerferry.oci import limits
+from layerferry.oci.image import MEDIA_TYPE_LAYER, Descriptor, Image, Layer, Platform, digest_of
+from layerferry.sources.daemon.push_capture import Pushed
+
+CONFIG, LAYER = digest_of(b"config"), digest_of(b"layer")
+IMAGE = Image("app:1", CONFIG, Platform("linux", "amd64"), Layer.chain([LAYER], [5]))
+CONFIGURED = Descriptor("application/vnd.oci.image.config.v1+json", CONFIG, 6)
+
+
+def manifest(**said: Any) -> Any:
+    layers = (Descriptor(MEDIA_TYPE_LAYER, LAYER, 5),)
+    of_image = {"config": CONFIGURED, "layers": layers, "children": (), "platforms": ()}
+    return SimpleNamespace(media_type="a/b", data=b"{}", **of_image | said)
+
+
+class Repository:
+    """What a daemon has pushed: a manifest, or none, and blobs."""
+
+    received = 0
+
+    def __init__(self, pushed: Any, blobs: dict[str, Any]) -> None:
+        self.pushed, self.blobs, self.manifests = pushed, blobs, dict[str, Any]()
+
+    def manifest(self, _: float) -> Any:
+        if self.pushed is None:
+            raise SourceError("the push into our registry ended without a manifest")
+        return self.pushed
+
+    def completed(self) -> Iterator[None]:
+        return iter(())
+
+    def __getattr__(self, name: str) -> Any:
+        return lambda *_, **__: None
+
+
+INDEX = {"children": (Descriptor("a/b", LAYER, 5),), "platforms": (Platform("linux", "s390x"),)}
+LARGE = SimpleNamespace(size=limits.DOCUMENT + 1, digest=CONFIG, path=Path("config"))
+
+
+@pytest.mark.parametrize(
+    ("pushed", "blobs", "says"),
+    [
+        (None, {}, "the push into our registry ended without a manifest"),
+        (manifest(config=None), {}, "the daemon pushed another image than app:1"),
+        (manifest(layers=()), {}, "the daemon pushed another image than app:1"),
+        (manifest(**INDEX), {}, "the daemon pushed no manifest of app:1 for linux/amd64"),
+        (manifest(), {CONFIG: LARGE}, f"the daemon pushed a config of {limits.DOCUMENT + 1} bytes for app:1"),
+        (manifest(), {}, f"the daemon did not push {LAYER} of app:1"),
+    ],
+)
+@pytest.mark.parametrize("classic", [True, False])
+def test_another_push_than_was_asked_for_is_told(pushed: Any, blobs: dict[str, Any], says: str, classic: bool) -> None:
+    repository: Any = Repository(pushed, blobs)
+    pushing = contextlib.nullcontext(lambda: None)
+    with Pushed(IMAGE, repository, pushing, budget=1 << 20, classic=classic) as content:
+        content.want(frozenset([LAYER]), 1 << 20)
+        with pytest.raises(SourceError) as caught:
+            list(content.blobs())
+    assert caught.value.message == says
