@@ -163,11 +163,11 @@ def failure(subject: str, error: BaseException) -> None:
         shown = shown.__cause__ or shown.__context__
 
 
-def fault(error: Exception) -> str:
-    """Write an error of our own in the embedded registry, and return it in one line."""
-    failure("our registry", error)
+def fault(part: str, error: BaseException) -> str:
+    """Write an error that is a fault in a part of ours, and return it in one line."""
+    failure(part, error)
     where = "the log has it" if _file else "--log FILE shows where"
-    return f"a fault in our registry: {type(error).__name__}: {error} ({where})"
+    return f"a fault in {part}: {type(error).__name__}: {error} ({where})"
 
 
 def served(request: Any, response: Any) -> None:

@@ -168,7 +168,9 @@ def test_a_crash_of_our_registry_is_in_the_log_and_told_in_one_line(
 
     monkeypatch.setattr(Registry, "_answer", crash)
     opened(path)
-    with Registry(spool=tmp_path, limit=1, fault=lambda error: told.append(log.fault(error))) as registry:
+    with Registry(
+        spool=tmp_path, limit=1, fault=lambda error: told.append(log.fault("our registry", error))
+    ) as registry:
         session = RegistrySession("127.0.0.1")
         assert session.get(f"http://127.0.0.1:{registry.port}/v2/").status_code == 500
         session.close()

@@ -2,6 +2,7 @@
 
 import contextlib
 import hashlib
+import re
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -234,3 +235,22 @@ def test_what_is_broken_off_waits_for_nothing(tmp_path: Path) -> None:
             push.result(timeout=10)
         source.gate.set()
     assert source.closed == 1
+
+
+@pytest.mark.parametrize(
+    ("error", "says"),
+    [
+        (OSError(28, "No space left on device"), r"layers cannot be kept in .*: No space left on device"),
+        (KeyError("odd"), r"reading failed: a fault in layerferry: KeyError: 'odd' \(--log FILE shows where\)"),
+    ],
+)
+def test_whatever_ends_the_reading_is_told_to_who_waits(
+    error: Exception, says: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object) -> None:
+        raise error
+
+    monkeypatch.setattr(FakeImage, "fetch", fail)
+    with SharedSource(FakeSource, Compression(), 1) as shared, pytest.raises(SourceError) as caught:
+        take(shared.reader(), lacking(*DIFF_IDS), tmp_path)
+    assert re.fullmatch(says, caught.value.message)

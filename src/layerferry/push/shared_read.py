@@ -15,6 +15,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Self
 
+from layerferry import log
 from layerferry.compression.stream import Compression
 from layerferry.errors import LayerferryError, SourceError
 from layerferry.oci.content import Blob, Content, Route, Summary
@@ -235,7 +236,7 @@ class SharedSource:
         except OSError as error:
             here.error = SourceError(f"layers cannot be kept in {self._spool}: {error.strerror or error}")
         except BaseException as error:  # noqa: BLE001 - the targets wait for it
-            here.error = SourceError(f"reading failed: {error!r}")
+            here.error = SourceError(f"reading failed: {log.fault('layerferry', error)}")
         finally:
             with self._news:
                 self._layers.forget_parts(here.error)

@@ -127,7 +127,7 @@ class HostDestination:
         return Item(wanted, source, plan(image, inventory(image, holding, store, knowledge)), names)
 
     def _fault(self, error: Exception) -> None:
-        self._emit(Warned("this machine", log.fault(error)))
+        self._emit(Warned("this machine", log.fault("layerferry", error)))
 
     def _check_platform(self, image: Image) -> None:
         platform = self._greeting.platform

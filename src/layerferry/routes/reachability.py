@@ -202,7 +202,7 @@ class Reachability:
         self._heard = self._heard or self._awaited in request.path
 
     def _fault(self, error: Exception) -> None:
-        self._warn(log.fault(error))
+        self._warn(log.fault("our registry", error))
 
     def _endpoint_at(self, name: DaemonName, loopback: Registry) -> RegistryEndpoint:
         host, _ = split_address(name.address)
