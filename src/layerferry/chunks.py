@@ -174,11 +174,11 @@ class _Xz(io.RawIOBase):
             if self._stream is None or self._stream.needs_input:
                 self._rest = self._rest or self._file.read(CHUNK)
             if self._stream is None:
+                if not self._rest:
+                    return 0
                 self._rest = self._rest.lstrip(b"\0")  # padding between streams (section 2.2)
                 if not self._rest:
-                    if self._file.read(1):
-                        raise lzma.LZMAError("something else follows it")
-                    return 0
+                    continue
                 self._stream = lzma.LZMADecompressor(lzma.FORMAT_XZ, memlimit=limits.XZ_MEMORY)
             elif self._stream.needs_input and not self._rest:
                 raise EOFError("it ends in the middle of a stream")

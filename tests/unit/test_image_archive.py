@@ -10,11 +10,13 @@ from pathlib import Path
 import pytest
 import zstandard
 
+from layerferry.chunks import CHUNK
 from layerferry.errors import SourceError
 from layerferry.oci import limits
 from layerferry.sources.files.image_archive import ArchiveSource
 from layerferry.sources.files.tar_index import Tarball
 from packed import Picture, docker20, dumps, layout_files, named_entry, podman, tar_of
+from ustar import header, member, octal
 
 PICTURE = Picture.of("app", "", "")
 
@@ -99,6 +101,7 @@ def test_padding_between_streams_of_xz_is_none_and_rubbish_is(tmp_path: Path) ->
     assert inspect(tmp_path, lzma.compress(data[:99]) + bytes(8) + lzma.compress(data[99:]) + bytes(4)) == PICTURE.id
     with pytest.raises(SourceError, match="damaged or cut short"):
         inspect(tmp_path, lzma.compress(data[:2000]) + b"rubbish")
+    assert inspect(tmp_path, lzma.compress(data) + bytes(CHUNK + 8)) == PICTURE.id  # padding that takes two reads
 
 
 def test_a_window_that_takes_too_much_memory_is_refused_and_not_called_damaged(
@@ -199,3 +202,45 @@ def test_an_image_without_layers(tmp_path: Path) -> None:
     empty = Picture.of("none")
     assert inspect(tmp_path, podman(empty, "app:1")) == empty.id
     assert inspect(tmp_path, tar_of(layout_files([named_entry(empty, "app:1")], empty.documents))) == empty.id
+
+
+@pytest.mark.parametrize(
+    ("data", "says"),
+    [
+        (header(b"long", octal(100), b"L") + b"a" * 90, "it ends in the middle of a header"),
+        (member(b"p", b"a=b\n", b"x") + member(b"a", b"x"), "it has a pax header that is none"),
+        (member(b"p", b"a\0", b"L") * limits.ARCHIVE_EXTENSIONS, "it has more than [0-9]+ headers for one file"),
+        (header(b"a", octal(0), b"S"), "it has sparse files: write it without them"),
+    ],
+)
+def test_what_is_wrong_with_a_header_is_told(tmp_path: Path, data: bytes, says: str) -> None:
+    with pytest.raises(SourceError, match=f"^the archive .* is damaged or cut short: {says}$"):
+        inspect(tmp_path, data)
+
+
+def test_an_archive_that_may_not_be_read_is_not_called_damaged(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    data = docker20(PICTURE, "app:1")
+
+    def refuse(*_: object) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    path = written(tmp_path, data)
+    says = f"^the archive {path} cannot be read: Permission denied$"
+    with monkeypatch.context() as changed:
+        changed.setattr(Path, "open", refuse)
+        with pytest.raises(SourceError, match=says):
+            ArchiveSource().open(f"archive:{path}")
+
+
+def test_an_archive_unpacks_to_a_bounded_size(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(limits, "ARCHIVE_AT_LEAST", 100)
+    monkeypatch.setattr(limits, "SPOOLED_AT_LEAST", 100)
+    monkeypatch.setattr(limits, "RATIO", 1)
+    with pytest.raises(SourceError, match=r"is refused: it unpacks to more than [0-9]+ bytes"):
+        inspect(tmp_path, gzip.compress(docker20(PICTURE, "app:1")))
+
+
+def test_a_layer_is_no_document(tmp_path: Path) -> None:
+    tar = tarball(tmp_path, gzip.compress(tar_of({"manifest.json": b"layer"})))
+    with pytest.raises(SourceError, match=r"is damaged: manifest\.json is no document"):
+        tar.document("manifest.json")

@@ -3,13 +3,14 @@
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, Self
 
 import pytest
 
 from layerferry import image_signing, mistakes, rollback
 from layerferry.ci.askpass import secret_line
-from layerferry.cli import main
+from layerferry.cli import gc_command, main
+from layerferry.context import Context
 from layerferry.errors import LayerferryError, TargetError, UsageError
 from layerferry.oci import limits
 from layerferry.oci.image import Platform
@@ -21,7 +22,7 @@ from layerferry.receive.authorized_key import authorized_key
 from layerferry.receive.refusal import Refusal
 from layerferry.receive.strict_json import _list
 from layerferry.signing.statement import Statement, StatementError
-from layerferry.targets import verdict
+from layerferry.targets import conversation, verdict
 from layerferry.targets.payloads import decoded
 
 
@@ -88,6 +89,7 @@ def test_what_follows_has_a_place_that_runs_it() -> None:
         (["gc"], "there must be a target"),
         (["gc", "registry://r.example"], "r.example is a registry, which collects by itself what is left there"),
         (["rollback", "host"], "there must be a target and a name"),
+        (["push", "app:1", "host", "--service", "web"], "--service is for services of a compose file"),
         (["completion", "ksh"], "'ksh' is no shell that is known here"),
         (["sign", "app:1", "--key", "key", "--expires", "soon"], "--expires: "),
     ],
@@ -194,3 +196,50 @@ def test_a_signature_is_made_only_of_what_can_be_told() -> None:
     image: Any = SimpleNamespace(fetch_config_id=lambda: "", image=SimpleNamespace(reference="app:1"))
     said = told(lambda: image_signing._config_of(image), LayerferryError)
     assert said == "app:1 cannot be signed: the daemon does not tell the digest of its config"
+
+
+def test_what_is_to_be_brought_up_is_in_a_compose_file() -> None:
+    around: Any = SimpleNamespace(environ={})
+    assert told(lambda: Context._project(around, None, ())) == "--up brings up a compose file's services"
+
+
+def test_there_is_nothing_to_go_back_to_where_nothing_was_kept() -> None:
+    names = ("docker.io/library/app:1", "docker.io/library/app:previous")
+    digest = f"sha256:{'a' * 64}"
+    assert told(lambda: rollback._found("host", {names[0]: digest}, names), TargetError) == (
+        "host has no app:previous to go back to"
+    )
+    assert told(lambda: rollback._found("host", dict.fromkeys(names, digest), names), TargetError) == (
+        "host has one image as app:1 and as app:previous: there is nothing to go back to"
+    )
+
+
+class Stub:
+    """A target that says of itself what a test wants, and a conversation with it."""
+
+    def __init__(self, *_: object, **said: Any) -> None:
+        self.said, self.name, self.target = said, "host", "host"
+
+    def __getattr__(self, name: str) -> Any:
+        return lambda *_: self.said.get(name)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        pass
+
+
+def test_a_receiver_that_wants_signatures_goes_back_by_a_push(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(rollback, "Conversation", lambda *_, **__: Stub())
+    there: Any = Stub(connect=Stub())
+    said = told(lambda: rollback._on_host(there, ("app:1", "app:2"), rollback.How()), TargetError)
+    assert said == "host names only images that are pushed to it"
+
+
+def test_a_target_of_an_older_version_has_nothing_to_collect(monkeypatch: pytest.MonkeyPatch) -> None:
+    greeting = SimpleNamespace(resumes=False)
+    monkeypatch.setattr(conversation, "Conversation", lambda *_: Stub(greeting=greeting))
+    monkeypatch.setattr(gc_command, "Target", Stub)
+    there: Any = Stub(connect=Stub())
+    assert told(lambda: gc_command._collect(there, ""), TargetError).startswith("host keeps nothing that could be")

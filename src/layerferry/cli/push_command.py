@@ -135,6 +135,8 @@ def push(ctx: click.Context, /, words: tuple[str, ...], more: tuple[str, ...], *
     if given["print_config"]:
         return _show(job, {name: given[name] for name in ctx.command.settings}, given)
     given |= {name: job.filed_value(name, given[name]) for name in _WORDS_ALONE}
+    if given["services"] and not given["compose"]:
+        raise UsageError("--service is for services of a compose file", hint="Say which file: --compose compose.yaml.")
     open_log(given["log"], verbose=given["verbose"])
     ssh = Ssh(given["ssh_options"], given["ssh_config"], sys.stdin.isatty() and not given["as_json"])
     targets = _through(job, given["via"])
@@ -233,8 +235,6 @@ def _push(job: Job, targets: Sequence[AnyTarget], ssh: Ssh, overrides: dict[str,
     if given["compose"]:
         composed = around.composed(given["compose"], given["services"], stderr().line)
         images = tuple(dict.fromkeys([*images, *composed]))
-    elif given["services"]:
-        raise UsageError("--service says which of a compose file", hint="Say which file: --compose compose.yaml.")
     pushed = wanted(images, given["names"])
     with (
         offered(chosen) as offer,
