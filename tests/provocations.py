@@ -79,9 +79,9 @@ def note_errors(path: str) -> None:
             if frame.f_code.co_filename.startswith(root):
                 modules.append(frame.f_code.co_filename.removeprefix(root))
             frame = frame.f_back  # type: ignore[assignment]
-        if len(message) > 2 * _END:  # a message of others' words may be of any length
-            message = message[:_END] + message[-_END:]
-        line = " ".join(f"{','.join(dict.fromkeys(modules))}\t{message}".splitlines()) + "\n"
+        line = _line(modules, message)
+        if hint := rest.get("hint"):  # a reason may stand there
+            line += _line(modules, hint)
         fd = open_file(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
             write(fd, line.encode(errors="replace"))
@@ -89,6 +89,12 @@ def note_errors(path: str) -> None:
             close(fd)
 
     LayerferryError.__init__ = noted  # type: ignore[method-assign]
+
+
+def _line(modules: Sequence[str], text: str) -> str:
+    if len(text) > 2 * _END:  # a message of others' words may be of any length
+        text = text[:_END] + text[-_END:]
+    return " ".join(f"{','.join(dict.fromkeys(modules))}\t{text}".splitlines()) + "\n"
 
 
 def read(lines: str) -> set[Noted]:

@@ -99,7 +99,7 @@ def _on_host(target: Target, names: tuple[str, str], how: How) -> Exchange:
         greeting = conversation.greeting()
         if not conversation.takes(Capability.NAMES):
             raise TargetError(
-                f"{target.name} gives names to what is pushed alone",
+                f"{target.name} names only images that are pushed to it",
                 hint="A receiver that wants signed images takes the older image with its signature: push it once more.",
             )
         there = resolve(conversation, names)

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from layerferry.ci import ssh_key
 from layerferry.ci.ssh_identity import open_identity, read_key
 from layerferry.errors import ConnectError, UsageError
 from rig.processes import wait_until
@@ -109,6 +110,30 @@ def test_where_nothing_keeps_it_in_memory_the_key_is_refused(missing: str, tmp_p
         pass
     assert missing in caught.value.message + caught.value.hint
     assert list(empty.iterdir()) == []
+
+
+@pytest.mark.usefixtures("no_memfd")
+@pytest.mark.parametrize(
+    ("agent", "says"),
+    [
+        ("#!/bin/sh\nexit 1\n", "ssh-agent does not start"),
+        (None, "sh cannot be started: No such file or directory"),
+    ],
+)
+def test_an_agent_that_does_not_start_is_told(
+    agent: str | None, says: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    key = make(tmp_path, "ed25519").read_text(encoding="utf-8")
+    tools = tmp_path / "bin"
+    tools.mkdir()
+    (tools / "ssh-agent").write_text(agent or "")
+    (tools / "ssh-agent").chmod(0o755)
+    if agent:
+        (tools / "sh").symlink_to("/usr/bin/sh")
+    monkeypatch.setattr(ssh_key, "_PATIENCE", 0.1)
+    with pytest.raises(ConnectError) as caught, open_identity({"PATH": str(tools)}, key=key, folder=tmp_path / "bin"):
+        pass
+    assert caught.value.message == f"the private key cannot be kept in memory here: {says}"
 
 
 #: Holds a key as a run does, and says where. It is killed with SIGKILL.

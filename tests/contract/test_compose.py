@@ -1,10 +1,13 @@
 """Which images a compose file names, as far as `docker compose` says so: before stand-ins for it."""
 
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
 from layerferry import compose
+from layerferry.context import Context
 from layerferry.errors import LayerferryError, UsageError
 from layerferry.oci import limits
 
@@ -105,6 +108,8 @@ def test_the_first_compose_and_none_are_told(place: Place) -> None:
 def test_what_compose_says_is_wrong_is_told(place: Place) -> None:
     place.stand_in("docker", version="2.26.1", status=1)
     assert "no such service: nope" in place.told("nope")
+    (place.bin / "docker").write_text('#!/bin/sh\n[ "$2" != version ] || { echo 2.26.1; exit; }\nexit 7\n')
+    assert place.told() == f"{place.file} cannot be read by docker compose (status 7)"
     place.file.unlink()
     assert "there is no compose file" in place.told()
 
@@ -144,3 +149,19 @@ def test_what_the_daemon_has_goes_over_and_the_rest_is_told() -> None:
     assert (here, elsewhere) == (["app:7"], ["postgres:16", digest])
     assert "has not them: postgres:16, redis@sha256:" in compose.left(elsewhere)
     assert "has not it: postgres:16" in compose.left(elsewhere[:1])
+
+
+def test_a_compose_that_cannot_be_started_is_told(place: Place) -> None:
+    (place.bin / "docker").write_text('#!/bin/sh\necho 2.26.1\n/bin/rm "$0"\n')
+    (place.bin / "docker").chmod(0o755)
+    with pytest.raises(UsageError, match=r"^docker cannot be started: No such file or directory$"):
+        compose.images(place.file, [], {"PATH": str(place.bin)})
+
+
+def test_a_file_whose_images_were_not_built_is_told(place: Place) -> None:
+    place.stand_in("docker", version="2.26.1", says="app:7\n")
+    daemon = SimpleNamespace(has=lambda _: False, close=lambda: None)
+    around: Any = SimpleNamespace(environ={"PATH": f"{place.bin}:/usr/bin:/bin"}, daemon=lambda: daemon)
+    with pytest.raises(UsageError) as raised:
+        Context.composed(around, place.file, [], lambda _: None)
+    assert raised.value.message == f"this job's daemon has none of the images that {place.file} names"

@@ -1,6 +1,8 @@
 """A command as the other side, which does what it should not: says too much, takes nothing, ends by a signal."""
 
+import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -89,3 +91,27 @@ def test_who_says_much_before_it_listens_is_heard() -> None:
         while heard[-1:] != ["500000"]:
             heard.append(conduit.read_line(20))
         assert heard.count("hello") == 20_000
+
+
+def test_a_command_that_is_not_there_or_is_none_is_told(tmp_path: Path) -> None:
+    with pytest.raises(ConnectError, match=r"^nope: there is no command 'nope' here$"):
+        CommandConduit(["nope"])
+    program = tmp_path / "program"
+    program.write_bytes(b"\x7fELF, but no more")
+    program.chmod(0o755)
+    with pytest.raises(ConnectError, match=f": cannot start '{program}': Exec format error$"):
+        CommandConduit([str(program)])
+
+
+def test_who_closes_its_output_and_stays_has_closed_the_connection() -> None:
+    with says("os.close(1); time.sleep(60)") as conduit:
+        assert conduit._process.stdout is not None
+        conduit._process.wait = ends_never  # type: ignore[method-assign]
+        with pytest.raises(ConnectError, match=r"closed the connection after 0 bytes$"):
+            conduit.read_line(20)
+        del conduit._process.wait
+        conduit.close(hurry=True)
+
+
+def ends_never(timeout: float | None = None) -> int:
+    raise subprocess.TimeoutExpired("command", timeout or 0)

@@ -1,9 +1,15 @@
 """Targets as users write them, what is said to ssh, and what is made of ssh's own words."""
 
+import contextlib
+from typing import Any
+
 import pytest
 
 from layerferry.errors import ConnectError, TargetError, UsageError
+from layerferry.oci import limits
+from layerferry.targets import ssh_way
 from layerferry.targets.conduit import BOOTSTRAP
+from layerferry.targets.link import Link
 from layerferry.targets.ssh_failures import explain, explain_forward
 from layerferry.targets.ssh_target import SshTarget
 from layerferry.targets.ssh_way import Way
@@ -184,6 +190,33 @@ def test_a_session_that_broke_is_no_failure_to_connect() -> None:
     error = explain("host", 255, "client_loop: send disconnect: Broken pipe", 4711)
     assert error.message.startswith("the connection to host broke after 4711 bytes: it closed the connection")
     assert explain("host", 255, "", 4711).transient
+
+
+@pytest.mark.parametrize(
+    ("methods", "says"),
+    [
+        ("publickey,password", "it refused the password of LAYERFERRY_SSH_PASSWORD"),
+        ("publickey", "it takes no password"),
+    ],
+)
+def test_a_password_that_did_not_help_is_told(methods: str, says: str) -> None:
+    to = Way((), {}, material=("BatchMode=no",))
+    error = explain("host", 255, f"u@h: Permission denied ({methods}).", to=to)
+    assert error.message == f"cannot connect to host: {says} (u@h: Permission denied ({methods}).)"
+
+
+def test_jump_hosts_that_lead_to_each_other_have_an_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ssh_way, "own_of", lambda hop, _: {"proxyjump": f"{hop}1"})
+    with pytest.raises(ConnectError, match=f"^more than {limits.HOPS} jump hosts lead to host$"):
+        ssh_way.proxy_command(SshTarget.parse("host"), ["jump"], (), config=None, interactive=False)
+
+
+def test_who_has_hung_up_for_good_connects_no_more() -> None:
+    with contextlib.ExitStack() as stack:
+        link: Link[Any] = Link(stack, False, lambda: pytest.fail("nothing connects"))
+        link.hang_up()
+        with pytest.raises(ConnectError, match=r"^the push was broken off$"):
+            link()
 
 
 def test_words_of_ssh_that_we_do_not_know_are_passed_on() -> None:

@@ -1,9 +1,19 @@
+import contextlib
+import json
+import re
 import threading
 from collections.abc import Iterator
+from pathlib import Path
+from unittest.mock import Mock
 
 import pytest
 
 from layerferry.chunks import Ahead
+from layerferry.errors import SourceError
+from layerferry.oci.documents import Document
+from layerferry.oci.image import Image, Platform
+from layerferry.sources.daemon.api import Daemon, Export
+from layerferry.sources.daemon.client import _api_version
 from layerferry.sources.daemon.history import HistoryEntry, layer_entries
 
 
@@ -64,3 +74,49 @@ def test_reading_ahead_stops_when_nobody_reads_on() -> None:
     for thread in threading.enumerate()[before:]:
         thread.join(timeout=5)
     assert threading.active_count() == before
+
+
+@pytest.mark.parametrize(
+    ("error", "says"),
+    [
+        (TimeoutError("timed out"),
+         r"the docker daemon has given nothing more of app:1 for [0-9]+ s"),
+        (ConnectionResetError(104, "Connection reset by peer"),
+         "the docker daemon broke off reading app:1: Connection reset by peer"),
+    ],
+)  # fmt: skip
+def test_a_daemon_that_breaks_off_is_told(error: Exception, says: str, tmp_path: Path) -> None:
+    image = Image("app:1", f"sha256:{'a' * 64}", Platform("linux", "amd64"), ())
+    client, inspected = Mock(), Mock(image=image)
+    client.get_image.side_effect = error
+    with (
+        Export(client, inspected, frozenset(), tmp_path, lambda _: None) as export,
+        pytest.raises(SourceError) as caught,
+    ):
+        list(export.blobs())
+    assert re.fullmatch(says, caught.value.message)
+
+
+def test_an_image_that_has_lost_its_name_is_not_pushed() -> None:
+    """The name that we take away at the end would be its last: a classic daemon removes the image with it."""
+    image = Image("app:1", f"sha256:{'a' * 64}", Platform("linux", "amd64"), ())
+    daemon = Mock(_asking=lambda _: contextlib.nullcontext())
+    daemon._connect.return_value.inspect_image.return_value = b"{}"
+    with (
+        pytest.raises(SourceError, match=r"^app:1 has no name in the docker daemon, and would be lost$"),
+        Daemon.pushing(daemon, Mock(image=image), "r.example/app"),
+    ):
+        pass
+    daemon._connect.return_value.tag.assert_not_called()
+
+
+@pytest.mark.parametrize("version", ["latest", "1", "1.44.1", "1.44444"])
+def test_a_version_of_the_api_is_two_numbers(version: str) -> None:
+    said = json.dumps({"ApiVersion": version}).encode()
+    with pytest.raises(SourceError, match=r"^the docker daemon's version is damaged: its ApiVersion is none$"):
+        _api_version(said)
+
+
+def test_a_step_of_the_history_is_a_string() -> None:
+    with pytest.raises(SourceError, match=r"^the history is damaged: CreatedBy is not a string$"):
+        HistoryEntry.of(Document({"CreatedBy": 1}, "the history"))

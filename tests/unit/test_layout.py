@@ -441,3 +441,58 @@ def test_an_image_without_layers_may_say_so_in_two_ways(tmp_path: Path) -> None:
         write_folder(tmp_path, layout_files([descriptor(picture.manifest_type, manifest)], blobs))
         image = LayoutSource().open(f"oci:{tmp_path}").image
         assert image.layers == ()
+
+
+def refused(folder: Path) -> str:
+    with pytest.raises(SourceError) as caught:
+        LayoutSource().open(f"oci:{folder}")
+    return caught.value.message
+
+
+def test_a_blob_that_may_not_be_read_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_folder(tmp_path, layout_files([named_entry(ONE, "app:1")], ONE.documents))
+
+    def refuse(*_: object) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    with monkeypatch.context() as changed:
+        changed.setattr(Path, "open", refuse)
+        said = refused(tmp_path)
+    assert said == f"the OCI layout {tmp_path} cannot be read: index.json: Permission denied"
+
+
+def test_an_index_is_bounded(tmp_path: Path) -> None:
+    write_folder(tmp_path, layout_files([named_entry(ONE, "app:1")], ONE.documents))
+    (tmp_path / "index.json").write_bytes(b" " * (limits.DOCUMENT + 1))
+    assert refused(tmp_path) == f"the OCI layout {tmp_path} is damaged: index.json is too large for its kind"
+
+
+def test_a_document_that_is_said_to_be_large_is_not_read(tmp_path: Path) -> None:
+    entry = descriptor(ONE.manifest_type, ONE.manifest) | {"size": limits.DOCUMENT + 1}
+    write_folder(tmp_path, layout_files([entry], ONE.documents))
+    assert refused(tmp_path).endswith(f"has {limits.DOCUMENT + 1} bytes, more than a document may have")
+
+
+def test_an_image_has_a_bounded_number_of_layers(tmp_path: Path) -> None:
+    layer = descriptor("application/vnd.oci.image.layer.v1.tar", b"")
+    manifest = dumps(json.loads(ONE.manifest) | {"layers": [layer] * (limits.LAYERS + 1)})
+    entry = descriptor(ONE.manifest_type, manifest)
+    write_folder(tmp_path, layout_files([entry], ONE.documents | {entry["digest"]: manifest}))
+    assert refused(tmp_path).endswith(f"is damaged: it has more than {limits.LAYERS} layers")
+
+
+def test_a_config_of_something_else_is_no_image(tmp_path: Path) -> None:
+    config = b"{}"
+    manifest = dumps(json.loads(ONE.manifest) | {"config": descriptor("", config)})
+    entry = descriptor(ONE.manifest_type, manifest)
+    write_folder(tmp_path, layout_files([entry], {digest_of(config): config, entry["digest"]: manifest}))
+    assert refused(tmp_path).endswith("is no container image")
+
+
+@pytest.mark.parametrize(
+    ("media_type", "says"), [("", ": it does not say its media type"), ("text/plain", ", but text/plain")]
+)
+def test_a_blob_that_is_neither_index_nor_manifest_is_no_image(tmp_path: Path, media_type: str, says: str) -> None:
+    entry = descriptor(media_type, b"{}")
+    write_folder(tmp_path, layout_files([entry], {entry["digest"]: b"{}"}))
+    assert refused(tmp_path).endswith(f"is no image{says}")

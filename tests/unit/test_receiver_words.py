@@ -1,15 +1,16 @@
 """What the receiver reads: lines, frames, tar headers, JSON, gzip; and what it tells of its images."""
 
 import gzip
+import json
 import os
 import tarfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
-from layerferry.oci.image import Descriptor
+from layerferry.oci.image import MEDIA_TYPE_MANIFEST, Descriptor
 from layerferry.oci.store_kind import StoreKind
 from layerferry.receive import strict_json
 from layerferry.receive.blob_digests import BlobDigests
@@ -17,6 +18,7 @@ from layerferry.receive.byte_limits import Day, Meter
 from layerferry.receive.decompression import GzipDecoder, sniff
 from layerferry.receive.frames import LONGEST_LINE, Client
 from layerferry.receive.refusal import HungUp, Refusal
+from layerferry.receive.strict_json import LARGEST_DOCUMENT, parse, read_docker_manifest, read_index, read_manifest
 from layerferry.receive.strict_tar import StrictTar, read_header, write_header
 from layerferry.receive.visible_images import Ask, VisibleImages
 
@@ -246,3 +248,28 @@ def test_of_a_containerd_store_only_what_was_learned_counts() -> None:
     assert visible.stand_in(Descriptor("", A, 0), (A, C), 0) == blobs[0]
     assert visible.stand_in(Descriptor("", C, 0), (A, C), 1) is None
     assert VisibleImages(StoreKind.BLOB, {ONE: (A, B)}).told_store == "blob"
+
+
+INDEX = {"schemaVersion": 2, "manifests": []}
+MANIFEST = {"schemaVersion": 2, "mediaType": MEDIA_TYPE_MANIFEST, "config": {}, "layers": []}
+
+
+@pytest.mark.parametrize(
+    ("read", "said", "says"),
+    [
+        (read_index, INDEX | {"mediaType": "a/b"}, "index.json is of another kind"),
+        (read_manifest, MANIFEST | {"mediaType": "a/b"}, "the image's manifest is of another kind"),
+        (read_manifest, MANIFEST | {"annotations": {"a": 1}}, "the image's manifest has broken annotations"),
+        (read_docker_manifest, [{"Config": 1, "RepoTags": [], "Layers": []}],
+         "manifest.json does not say just what it should"),
+    ],
+)  # fmt: skip
+def test_a_document_of_another_kind_is_refused(read: Callable[[bytes], object], said: object, says: str) -> None:
+    with pytest.raises(Refusal) as caught:
+        read(json.dumps(said).encode())
+    assert caught.value.message == says
+
+
+def test_a_document_is_bounded() -> None:
+    with pytest.raises(Refusal, match=f"^it is larger than {LARGEST_DOCUMENT} bytes$"):
+        parse(b" " * (LARGEST_DOCUMENT + 1), "it")

@@ -65,7 +65,7 @@ def test_all_uploads_share_one_bound(spool: Spool) -> None:
     first, second = BlobUpload(spool), BlobUpload(spool)
     first.append(b"123456")
     second.append(b"1234")
-    with pytest.raises(SpoolFull):
+    with pytest.raises(SpoolFull, match="0 bytes are left for them, 1 needed"):
         second.append(b"5")
     first.discard()
     second.append(b"567890")

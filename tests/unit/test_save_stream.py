@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from layerferry.errors import SourceError
+from layerferry.oci import limits
 from layerferry.oci.image import Image, Layer, Platform, digest_of
 from layerferry.sources.daemon.save_stream import Save, legacy_ids
 
@@ -110,3 +111,17 @@ def test_a_stream_that_breaks_off_is_an_error(tmp_path: Path) -> None:
     broken = b"".join(tar(legacy()))[:3000]
     with pytest.raises(SourceError):
         read(Save(image(), frozenset(IDS), iter([broken]), tmp_path))
+
+
+def test_a_stream_without_a_config_is_an_error(tmp_path: Path) -> None:
+    files = {name: data for name, data in legacy().items() if data != CONFIG}
+    save = Save(image(), frozenset(IDS), tar(files), tmp_path)
+    assert read(save).keys() == set(IDS)
+    with pytest.raises(SourceError, match=r"^the daemon's archive of app:1 has no config$"):
+        save.finish()
+
+
+def test_documents_of_a_stream_are_bounded_in_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(limits, "DOCUMENTS", 100)
+    with pytest.raises(SourceError, match="is refused: it holds more than 100 bytes of documents"):
+        read(Save(image(), frozenset(IDS), tar(legacy()), tmp_path))

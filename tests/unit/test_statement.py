@@ -2,14 +2,17 @@
 
 import base64
 import json
+from pathlib import Path
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from layerferry.oci.image import Platform
+from layerferry.errors import UsageError
+from layerferry.oci.image import Image, Layer, Platform
 from layerferry.receive.allowed_signers import Signer, count
+from layerferry.signing.offer import read_signature, state
 from layerferry.signing.sshsig import SignedStatement, armour, read_armour
 from layerferry.signing.statement import LARGEST, Statement, StatementError, duration
 
@@ -149,3 +152,28 @@ def signer(key: str, *principals: str) -> Signer:
 def test_signers_that_may_be_one_count_once(signers: list[Signer], number: int) -> None:
     assert count(signers) == number
     assert count(reversed(signers)) == number
+
+
+@pytest.mark.parametrize(
+    ("said", "says"),
+    [
+        ({"platform": "linux"}, "the statement has a platform that is none"),
+        ({"created": -1}, "the statement has a time that is none"),
+    ],
+)
+def test_what_is_no_statement_is_no_signature_of_an_image(said: dict[str, Any], says: str, tmp_path: Path) -> None:
+    path = tmp_path / "app.sig"
+    path.write_bytes(armour(SIGNATURE) + dumped(SAID | said))
+    with pytest.raises(UsageError, match=f"^{path} is no signature of an image: {says}$"):
+        read_signature(path)
+
+
+def test_a_signature_that_cannot_be_read_is_named(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match=f"^the signature {tmp_path}/app.sig cannot be read: No such file"):
+        read_signature(tmp_path / "app.sig")
+
+
+def test_an_image_that_no_statement_can_say_is_not_signed() -> None:
+    image = Image("app:1", A, Platform("linux", "amd64"), Layer.chain([B] * 513, [1] * 513))
+    with pytest.raises(UsageError, match=r"^app:1 cannot be signed: the statement has more than 512 layers$"):
+        state(image, A, [NAME])

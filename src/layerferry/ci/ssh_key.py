@@ -78,7 +78,7 @@ def _start_agent(stack: contextlib.ExitStack, socket: Path, env: Mapping[str, st
             start_new_session=True,  # a signal to our whole group must not kill the shell before the agent
         )
     except OSError as error:
-        raise _no_agent(error.strerror or "sh cannot be started") from None
+        raise _no_agent(f"sh cannot be started: {error.strerror}") from None
     stack.callback(_let_go, process)
     deadline = time.monotonic() + _PATIENCE
     while not socket.exists():

@@ -269,7 +269,8 @@ class _Search:
         """Raises `SourceError` where it is no image, or its parts do not fit together."""
         place, media_type, reference = self._place, entry.descriptor.media_type, self._reference
         if media_type not in MANIFEST_TYPES:
-            raise SourceError(f"{reference} is no image, but {media_type or 'of no known type'}")
+            told = f", but {media_type}" if media_type else ": it does not say its media type"
+            raise SourceError(f"{reference} is no image{told}")
         data = self._read(entry.descriptor)
         manifest = Document.parse(data, f"a manifest in {place}")
         if "manifests" in manifest.members:
@@ -286,7 +287,7 @@ class _Search:
         digest, size = descriptor.digest, descriptor.size
         self._bytes += size
         if size > limits.DOCUMENT:
-            raise SourceError(f"{self._place}: {digest} has {size} bytes, too many for its kind")
+            raise SourceError(f"{self._place}: {digest} has {size} bytes, more than a document may have")
         if self._bytes > limits.DOCUMENTS:
             raise SourceError(f"{self._place} is refused: its documents have more than {limits.DOCUMENTS} bytes")
         data = self._documents.document(descriptor)

@@ -87,7 +87,8 @@ def read_header(block: bytes) -> tuple[str, int]:
         raise Refusal("a header of the archive is broken")
     name = block[:100].rstrip(b"\0")
     if not _NAME.fullmatch(name):
-        raise Refusal(f"the archive holds {name[:80]!r}, which has no place there")
+        shown = name[:80].decode("ascii", "backslashreplace")
+        raise Refusal(f"the archive holds {shown!r}, which has no place there")
     if block[156:157] != _REGULAR or any(block[157:257]):
         raise Refusal(f"{name.decode()} is not a regular file")
     if block[257:265] not in _MAGIC or any(block[265:]):
