@@ -7,7 +7,7 @@ from typing import Any
 from layerferry.compression.stream import Method
 from layerferry.oci.content import Blob, Summary
 from layerferry.oci.image import MEDIA_TYPE_LAYER, Descriptor, digest_of
-from layerferry.oci.piece import content_of, kept_content, recipe_id
+from layerferry.oci.piece import content_of, kept_content, piece_size, recipe_id
 from layerferry.push.resuming import ContentInPieces, Kept
 
 MB = 1 << 20
@@ -27,7 +27,7 @@ class Recipe:
 
 
 def pieces(kept: Kept) -> list[Any]:
-    (blob,) = ContentInPieces(Recipe([DATA[:1000], DATA[1000:]]), kept, Method.NONE, None).blobs()
+    (blob,) = ContentInPieces(Recipe([DATA[:1000], DATA[1000:]]), 9 * MB, kept, Method.NONE, None).blobs()
     assert blob.recipe is not None
     return list(blob.pieces or ())
 
@@ -58,3 +58,13 @@ def test_what_is_there_of_a_recipe_is_left_out() -> None:
 
 def test_a_layer_and_its_recipe_go_by_other_names() -> None:
     assert recipe_id(LAYER) == digest_of(f"recipe of {LAYER}".encode())
+
+
+def test_pieces_are_larger_in_large_images_and_never_too_large_for_their_layer() -> None:
+    assert [piece_size(layer * MB, image * MB) // MB for layer, image in ((30, 40), (60, 64), (90, 100))] == [1, 1, 1]
+    assert [piece_size(layer * MB, image * MB) // MB for layer, image in ((60, 300), (40, 9000), (20, 9000))] == [
+        2,
+        2,
+        1,
+    ]
+    assert [piece_size(layer * MB, image * MB) // MB for layer, image in ((90, 1000), (9000, 9000))] == [4, 4]

@@ -60,10 +60,11 @@ def ask_kept(conversation: Conversation, items: Sequence[Item], *, recipes: bool
 
 
 class ContentInPieces:
-    """A content whose large layers, or all recipes, come in pieces, compressed by `method`."""
+    """A content, of an image of `size` bytes, whose large layers or recipes come in pieces, compressed by `method`."""
 
-    def __init__(self, content: Content, kept: Kept, method: Method, level: int | None) -> None:
+    def __init__(self, content: Content, size: int, kept: Kept, method: Method, level: int | None) -> None:
         self._content = content
+        self._image = size
         self._kept = kept
         self._method = method
         self._level = level
@@ -83,9 +84,12 @@ class ContentInPieces:
     def finish(self) -> Summary:
         return self._content.finish()
 
+    def _size(self, blob: Blob) -> int:
+        return piece_size(blob.descriptor.size, self._image)
+
     def _cut(self, blob: Blob, stream: Iterable[bytes]) -> Iterator[Piece]:
         """The pieces of a layer that somebody has compressed already: of that stream, as it is."""
-        for block in in_blocks(stream, piece_size(blob.descriptor.size)):
+        for block in in_blocks(stream, self._size(blob)):
             content = content_of(blob.diff_id, "stream", block)
             yield self._there(blob, content, len(block)) or _new(content, block, 0)
 
@@ -102,7 +106,7 @@ class ContentInPieces:
         threads = min(os.cpu_count() or 1, _THREADS)
         waiting: deque[Piece | Future[Piece]] = deque()
         with ThreadPoolExecutor(threads) as pool:
-            for block in in_blocks(chunks, piece_size(blob.descriptor.size)):
+            for block in in_blocks(chunks, self._size(blob)):
                 content = content_of(by, self._method, block)
                 there = self._there(blob, content, len(block))
                 stored = blob.descriptor.is_compressed
@@ -133,7 +137,10 @@ def _done(piece: "Piece | Future[Piece]") -> Piece:
 
 def in_pieces(images: Sequence[ArchivedImage], kept: Kept, method: Method, level: int | None) -> list[ArchivedImage]:
     """The images, whose large layers come in pieces."""
-    return [replace(image, content=ContentInPieces(image.content, kept, method, level)) for image in images]
+    return [
+        replace(image, content=ContentInPieces(image.content, image.plan.image.size, kept, method, level))
+        for image in images
+    ]
 
 
 def wire(

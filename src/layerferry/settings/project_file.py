@@ -6,7 +6,6 @@ does. It names no secret, no way to call ssh, no hosts to trust and no file out 
 
 import os
 import stat
-import tomllib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -116,6 +115,8 @@ def _read(path: Path) -> Mapping[str, Any] | None:
         return None
     if len(data) > _LARGEST:
         raise UsageError(f"{path} has more than {_LARGEST} bytes", hint=f"A {OWN_NAME} beside it is read before it.")
+    import tomllib  # noqa: PLC0415 - most projects have no such file
+
     try:
         document: Any = tomllib.loads(data.decode())
     except RecursionError:

@@ -16,15 +16,14 @@ frames() {
 
 # frame LENGTH: copies as many bytes.
 frame() {
-  rest=$(($1 % 65536))
-  if [ "$full" = told ]; then
-    take "$1"
-  elif [ "$full" ]; then
-    [ $rest = "$1" ] || copy bs=65536 count=$(($1 / 65536)) $full || return
-    [ $rest = 0 ] || copy bs=$rest count=1 $full
-  else
-    copy bs=1 count="$1"
-  fi
+  case $full in
+    *_bytes) copy bs=65536 count="$1" $full ;;
+    told) take "$1" ;;
+    '') copy bs=1 count="$1" ;;
+    *)
+      [ "$1" -lt 65536 ] || copy bs=65536 count=$(($1 / 65536)) $full || return
+      [ $(($1 % 65536)) = 0 ] || copy bs=$(($1 % 65536)) count=1 $full ;;
+  esac
 }
 
 copy() {

@@ -129,11 +129,11 @@ describe() {
   find_dd
 }
 
-# find_dd: sets $full to how dd here reads whole blocks of a pipe.
+# find_dd: sets $full to how dd here reads whole blocks of a pipe, or so many bytes of it.
 find_dd() {
   # Older BSDs', and so macOS's, dd knows no fullblock; it tells how much it has read.
-  full=iflag=fullblock
-  : | dd bs=1 count=0 $full >/dev/null 2>&1 || case $(: | dd bs=1 count=0 2>&1) in *bytes*) full=told ;; *) full='' ;; esac
+  for full in iflag=fullblock,count_bytes iflag=fullblock ''; do ! : | dd bs=1 count=0 $full >/dev/null 2>&1 || break; done
+  [ "$full" ] || case $(: | dd bs=1 count=0 2>&1) in *bytes*) full=told ;; esac
 }
 
 greet() {
