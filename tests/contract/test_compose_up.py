@@ -9,6 +9,7 @@ import sys
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, cast
 
 import pytest
@@ -17,6 +18,7 @@ from layerferry.errors import FollowError, TargetError, UsageError
 from layerferry.oci import limits
 from layerferry.oci.image import Platform
 from layerferry.oci.store_kind import StoreKind
+from layerferry.push import compose_up
 from layerferry.push.compose_up import ComposeUp, EngineSocket, Project, dial, failed
 from layerferry.push.follow_up import FollowUp, check_places
 from layerferry.result import BroughtUp
@@ -284,3 +286,10 @@ def test_a_registry_is_refused() -> None:
 
 def test_a_docker_is_taken_whatever_its_packager_adds_to_its_version(place: Place) -> None:
     assert dial(cast("Conduit", place.way), GREETING, "") == place.way.words
+
+
+def test_a_socket_that_cannot_be_made_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = SimpleNamespace(name=str(tmp_path / "missing"), cleanup=lambda: None)
+    monkeypatch.setattr(compose_up, "socket_folder", lambda **_: (folder, ""))
+    with pytest.raises(FollowError, match=r"^--up needs a socket: No such file or directory$"):
+        EngineSocket(["docker"])

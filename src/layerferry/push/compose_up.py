@@ -126,6 +126,7 @@ class EngineSocket:
             self._listener.bind(f"{self._folder.name}/s")
             self._listener.listen()
         except OSError as error:
+            self._listener.close()
             self._folder.cleanup()
             why = trouble or error.strerror
             raise FollowError(f"--up needs a socket: {why}", hint="Set TMPDIR to a folder that can hold one.") from None
