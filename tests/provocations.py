@@ -2,8 +2,8 @@
 
 Each error of layerferry's that is made while a test runs is noted, in this process and in the children of the fork
 server. `provoked.tsv` has a row for each message of the code (`error_messages.py`): module, message, test. Those that
-are not seen to be provoked stand in `unprovoked.tsv`, each with the reason: `read in FILE`, where a test starts an
-interpreter of its own and reads what that says; or that no test provokes it yet.
+are not seen to be provoked stand in `unprovoked.tsv`, each with `read in FILE`: a test starts an interpreter of its
+own and reads what that says, or it reads a reason before that stands in any message.
 
     python tests/provocations.py [PATH...]     runs tests, and writes a row for each message that has none yet
 """

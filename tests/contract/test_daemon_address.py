@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pytest
 
-from layerferry.ci.daemon_address import DaemonTls, find_address
+from layerferry.ci.daemon_address import DaemonTls, _readable, find_address, read_json
 from layerferry.ci.machine import gather
 from layerferry.errors import SourceError, UsageError
 from layerferry.sources.daemon.api import Daemon
@@ -388,3 +388,16 @@ def test_tls_has_another_port(tmp_path: Path) -> None:
 def test_what_is_no_address_is_refused(host: str) -> None:
     with pytest.raises(UsageError, match="DOCKER_HOST"):
         find_address({"DOCKER_HOST": host})
+
+
+@pytest.mark.parametrize("method", ["exists", "is_file"])
+def test_a_file_that_may_not_be_read_is_named(method: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    path, read = tmp_path / "config.json", read_json if method == "exists" else _readable
+    what = f"docker's configuration {path}" if method == "exists" else str(path)
+    with monkeypatch.context() as changed:
+        changed.setattr(Path, method, refuse)
+        with pytest.raises(SourceError, match=rf"^{what} cannot be read: Permission denied$"):
+            read(path)

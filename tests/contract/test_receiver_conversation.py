@@ -440,3 +440,10 @@ def test_speaks_to_programs_only(bench: Bench) -> None:
         )
     assert done.returncode == 2
     assert b"not to a person" in done.stderr
+
+
+def test_a_spool_that_has_gone_is_told(bench: Bench) -> None:
+    bench.spool.rmdir()
+    failed = bench.serve(Shipment().session()).failed
+    assert failed == "failed load the archive cannot be kept: No such file or directory"
+    bench.spool.mkdir()

@@ -12,9 +12,10 @@ from fuzz.bench import BASE_ID, BEFORE, SECRET_ID, Bench
 from fuzz.shipment import INCOMING, NAME, Shipment, digest
 from layerferry.oci import limits
 from layerferry.oci.image import Platform
-from layerferry.receive import command
+from layerferry.receive import command, engine
 from layerferry.receive.command import Bounds, Ended, OverrunError
 from layerferry.receive.engine import _is_absent, _own
+from layerferry.receive.refusal import Refusal
 
 _DOWN = "Cannot connect to the Docker daemon at unix:///var/run/docker.sock. Is the docker daemon running?\n"
 _TAKEN = "docker.io/library/app:2"
@@ -269,3 +270,8 @@ def test_what_it_does_not_offer_of_an_engine_is_refused_and_never_left_out(bench
 def test_an_engine_that_it_offers_may_be_said(bench: Bench, words: str) -> None:
     answer = bench.serve(Shipment().preamble + f"engine {words}\nend\n".encode(), "--allow", "app:*")
     assert answer.lines[1].startswith("engine docker ")
+
+
+def test_a_program_that_cannot_be_started_is_told(tmp_path: Path) -> None:
+    with pytest.raises(Refusal, match=rf"^{tmp_path}/docker cannot be started: No such file or directory$"):
+        engine._run((f"{tmp_path}/docker",), {}, engine._ANSWER)

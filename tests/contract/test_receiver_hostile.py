@@ -12,6 +12,7 @@ from fuzz.shipment import NAME, Shipment
 from fuzz.tricks import TRICKS, Trick
 from fuzz.tricks_streams import frame, xz
 from layerferry.oci import limits
+from layerferry.receive import decompression
 from layerferry.receive.decompression import Expander, ZstdDecoder
 from layerferry.receive.refusal import Refusal
 from layerferry.receive.zstd_frames import Walker
@@ -99,3 +100,12 @@ def test_should_a_foreign_stream_get_there_its_dictionary_does_not_fit(monkeypat
     monkeypatch.setattr(Walker, "finish", lambda *_: None)
     with pytest.raises(Refusal, match="the zstd stream is broken"):
         unpacked(ZstdDecoder(shutil.which("zstd") or "", {}), frame(b"") + xz(bytes(64 << 20)))
+
+
+def test_a_zstd_that_does_nothing_is_not_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    program = tmp_path / "zstd"
+    program.write_text("#!/bin/sh\nexec sleep 60\n")
+    program.chmod(0o755)
+    monkeypatch.setattr(decompression, "_PATIENCE", 0.1)
+    with pytest.raises(Refusal, match=r"^zstd does not get on$"):
+        unpacked(ZstdDecoder(str(program), {"PATH": "/usr/bin:/bin"}), frame(b"x"))

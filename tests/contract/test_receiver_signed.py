@@ -8,6 +8,7 @@ import subprocess
 import threading
 from collections.abc import Iterator
 from pathlib import Path
+from unittest.mock import Mock
 
 import pytest
 
@@ -17,6 +18,7 @@ from fuzz.bench import BASE_ID, BEFORE
 from fuzz.shipment import BASE, INCOMING, NAME, Image, Shipment, digest
 from hostile.signatures import KEY, Stage, now, there
 from layerferry.receive import program
+from layerferry.receive.allowed_signers import AllowedSigners
 from layerferry.receive.decision_log import DecisionLog
 from layerferry.receive.decompression import Expander
 from layerferry.receive.dialogue import Dialogue, Host
@@ -261,3 +263,20 @@ def test_two_sessions_do_not_pass_each_other(tmp_path: Path) -> None:
     one.join(20)
     two.join(20)
     assert order == ["first names", "first has named", "second ends"]
+
+
+@pytest.mark.parametrize(
+    ("program", "folder", "says"),
+    [
+        ("#!/bin/sh\nyes\n", "", r"ssh-keygen says more than \d+ bytes"),
+        ("\x7fELF", "", "ssh-keygen cannot be started: Exec format error"),
+        ("", "missing", "No such file or directory"),
+    ],
+)
+def test_why_signatures_cannot_be_checked_is_told(program: str, folder: str, says: str, tmp_path: Path) -> None:
+    tool = tmp_path / "keygen"
+    tool.write_text(program)
+    tool.chmod(0o755)
+    allowed = AllowedSigners(str(tool), {"PATH": os.defpath}, tmp_path / "signers", [], tmp_path / folder)
+    with pytest.raises(Refusal, match=rf"^signatures cannot be checked: {says}$"):
+        allowed.verify(Mock(signature=b"signature"))

@@ -11,6 +11,7 @@ import pytest
 from fake_registry import PASSWORD, USER, FakeRegistry, fake_registry
 from layerferry.errors import SourceError
 from layerferry.oci.plan import Inventory, plan
+from layerferry.registry_client import logins
 from layerferry.sources.registry import RemoteSource
 from packed import Picture
 
@@ -154,6 +155,32 @@ def test_a_missing_helper_is_told_where_a_login_is_wanted(registry: FakeRegistry
     with pytest.raises(SourceError) as caught:
         pull(registry, environ, tmp_path, 0)
     assert "docker-credential-desktop is not installed" in caught.value.hint
+
+
+@pytest.fixture
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(logins, "_HELPER_TIMEOUT", 0.2)
+
+
+@pytest.mark.usefixtures("impatient")
+@pytest.mark.parametrize(
+    ("name", "content", "says"),
+    [
+        ("../odd", "", "a credential helper has no proper name"),
+        ("test", "\x7fELF, but no more", "docker-credential-test cannot be started: Exec format error"),
+        ("test", "#!/bin/sh\nexec sleep 60\n", "docker-credential-test gave no answer within 0.2 s"),
+        ("test", "#!/bin/sh\necho no login\n", "docker-credential-test does not answer with a login: its answer is "),
+    ],
+)
+def test_a_helper_that_does_not_help_is_told_where_a_login_is_wanted(
+    registry: FakeRegistry, tmp_path: Path, name: str, content: str, says: str
+) -> None:
+    helper(tmp_path, "test", "")
+    (tmp_path / "docker-credential-test").write_text(content)
+    registry.auth = "token"
+    with pytest.raises(SourceError) as caught:
+        pull(registry, environment(tmp_path, {"credsStore": name}), tmp_path, 0)
+    assert says in caught.value.hint
 
 
 def test_a_manifest_by_digest_has_that_digest(registry: FakeRegistry, tmp_path: Path) -> None:

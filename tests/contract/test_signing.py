@@ -327,3 +327,36 @@ def test_a_key_that_is_none_is_told_without_its_content(desk: Desk) -> None:
     assert "LAYERFERRY_SIGN_KEY holds a key that is cut off" in told
     assert "c2VjcmV0" not in told
     assert "LAYERFERRY_SIGN_KEY is empty" in desk.push(LAYERFERRY_SIGN_KEY=" ", code=2)
+
+
+@pytest.mark.parametrize(
+    ("program", "says"),
+    [
+        (None, "nothing can be signed: there is no ssh-keygen"),
+        ("#!/bin/sh\nexit 3\n", "does not sign: ssh-keygen ended with status 3"),
+        ("\x7fELF, but no more", "does not sign: ssh-keygen cannot be started: Exec format error"),
+        ("#!/bin/sh\ncat >/dev/null; echo odd\n", "does not sign: there is no SSH SIGNATURE where it should be"),
+    ],
+)
+def test_an_ssh_keygen_that_does_not_sign_is_told(desk: Desk, tmp_path: Path, program: str | None, says: str) -> None:
+    tools = tmp_path / "tools"
+    tools.mkdir()
+    for name in ("sh", "cat"):
+        (tools / name).symlink_to(f"/bin/{name}")
+    if program:
+        (tools / "ssh-keygen").write_text(program)
+        (tools / "ssh-keygen").chmod(0o755)
+    words = ("sign", desk.image, "--key", str(desk.keys.private("ed25519")), "--output", "-")
+    assert says in desk(*words, code=2, PATH=str(tools)).stderr.decode()
+
+
+def test_nothing_is_verified_without_ssh_keygen(desk: Desk, tmp_path: Path) -> None:
+    file = desk.sign(desk.keys.private("ed25519"))
+    words = ("verify", str(file), "--signers", str(desk.signers))
+    told = desk(*words, code=2, PATH=str(tmp_path / "state")).stderr.decode()
+    assert "nothing can be verified: there is no ssh-keygen" in told
+
+
+def test_a_signature_that_cannot_be_written_is_told(desk: Desk) -> None:
+    words = ("sign", desk.image, "--key", str(desk.keys.private("ed25519")), "--output", str(desk.folder / "no/file"))
+    assert "no/file could not be written: No such file or directory" in desk(*words, code=1).stderr.decode()

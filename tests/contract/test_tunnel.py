@@ -319,7 +319,7 @@ class TestFailure:
 
         monkeypatch.setattr(tunnel, "check_edge", check_for_less_long)  # the agent has all of its time
         with (
-            pytest.raises(RouteError, match="does not answer: HTTP 502"),
+            pytest.raises(RouteError, match="does not answer in time: HTTP 502"),
             open_tunnel("127.0.0.1:9", env=world.env, token=TOKEN, tls=world.tls),
         ):
             pytest.fail("it opened")

@@ -69,6 +69,14 @@ def test_the_next_push_goes_on_with_an_upload_that_was_given_up(registry: FakeRe
     assert (tmp_path / ".cache" / "layerferry" / "uploads").read_text() == ""
 
 
+def test_a_registry_that_is_busy_for_long_is_told_with_its_status(
+    registry: FakeRegistry, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pusher.RepositoryPusher, "_patch", lambda *_: "HTTP 503")
+    with pytest.raises(ConnectError, match=r" has not taken sha256:[0-9a-f]{12}: HTTP 503$"):
+        push(registry, tmp_path, layout(tmp_path, (TAR, "gzip")))
+
+
 @pytest.mark.parametrize("lie", ["nothing", "too much", "words", "gone", "another's bytes"])
 def test_a_registry_that_tells_no_true_offset_gets_all_of_it(registry: FakeRegistry, tmp_path: Path, lie: str) -> None:
     registry.breaks = 1

@@ -1,6 +1,7 @@
 """Targets as users write them, what is said to ssh, and what is made of ssh's own words."""
 
 import contextlib
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -8,6 +9,7 @@ import pytest
 from layerferry.errors import ConnectError, TargetError, UsageError
 from layerferry.oci import limits
 from layerferry.targets import ssh_way
+from layerferry.targets.bastion import Bastion
 from layerferry.targets.conduit import BOOTSTRAP
 from layerferry.targets.link import Link
 from layerferry.targets.ssh_failures import explain, explain_forward
@@ -209,6 +211,20 @@ def test_jump_hosts_that_lead_to_each_other_have_an_end(monkeypatch: pytest.Monk
     monkeypatch.setattr(ssh_way, "own_of", lambda hop, _: {"proxyjump": f"{hop}1"})
     with pytest.raises(ConnectError, match=f"^more than {limits.HOPS} jump hosts lead to host$"):
         ssh_way.proxy_command(SshTarget.parse("host"), ["jump"], (), config=None, interactive=False)
+
+
+def test_a_bastion_needs_an_ssh_and_says_when_it_was_closed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    bastion = object.__new__(Bastion)
+    bastion.name, bastion.closed, bastion._destination = "bastion", True, "bastion"
+    bastion._base, bastion._needed, bastion._socket, bastion._log = (), [], tmp_path / "s", tmp_path / "log"
+    with pytest.raises(ConnectError, match=r"^the connection to bastion was closed$"):
+        bastion.command("host", 22)
+    monkeypatch.setattr("layerferry.targets.bastion.subprocess.Popen", refuse)
+    with pytest.raises(ConnectError, match=r"^bastion: cannot start 'ssh': Permission denied$"):
+        bastion._start("")
 
 
 def test_who_has_hung_up_for_good_connects_no_more() -> None:

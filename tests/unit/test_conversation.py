@@ -2,17 +2,25 @@
 
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
+from layerferry.compression.stream import Compression
 from layerferry.errors import ConnectError, LayerferryError, SourceError, TargetError, VerificationError
 from layerferry.oci import limits
 from layerferry.oci.image import Descriptor, Image, Layer, Platform
+from layerferry.oci.plan import Inventory, plan
 from layerferry.protocol import FRAME
+from layerferry.push.request import Options, Wanted
+from layerferry.push.to_host import HostDestination
 from layerferry.targets.conduit import Conduit, SilenceError
 from layerferry.targets.conversation import Conversation
 from layerferry.targets.greeting import Greeting, Holding, Place
 from layerferry.targets.host.script import packed, script
+from layerferry.targets.inventory import Knowledge
+from layerferry.targets.named_images import look, resolve
 from layerferry.targets.verdict import verdict
 
 A, B, C = (f"sha256:{letter * 64}" for letter in "abc")
@@ -747,3 +755,50 @@ def test_a_verdict_of_an_engine_that_died(line: str, code: int, says: str) -> No
 def test_what_was_removed_meanwhile_is_told_with_what_to_do() -> None:
     error = verdict("host", "failed load open /var/lib/docker/overlay2/x/diff: no such file or directory")
     assert "removed there meanwhile, push again" in error.hint
+
+
+def test_what_a_target_says_of_its_images_has_a_meaning_and_an_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    def asked(*lines: list[str]) -> Any:
+        return SimpleNamespace(target="host", question=lambda *_: iter(lines))
+
+    with pytest.raises(TargetError, match=r"^host says 'odd words' of its images, which has no meaning$"):
+        resolve(asked(["odd", "words"]), ["docker.io/library/app:1"])
+    monkeypatch.setattr(limits, "IMAGES_TOLD", 0)
+    with pytest.raises(TargetError, match=r"^host tells of more images than any host has$"):
+        look(asked(["named", ONE, "app:1"], ["named", TWO, "app:2"]), [], [])
+
+
+LINUX = Platform("linux", "amd64")
+
+
+@pytest.mark.parametrize(
+    ("greeting", "says"),
+    [
+        ({"platform": Platform("linux", "arm64")}, "app:1 is for linux/amd64, host runs linux/arm64"),
+        ({"platform": LINUX}, "host does not say what it has of app:1"),
+    ],
+)
+def test_a_host_must_fit_the_image_and_know_what_it_has(greeting: dict[str, Any], says: str) -> None:
+    host = host_of(SimpleNamespace(**greeting, store=None, holdings={}))
+    source: Any = SimpleNamespace(image=image(ONE, A), names=())
+    with pytest.raises(TargetError) as caught:
+        host._plan(Wanted.of("app:1", ()), source, Knowledge())
+    assert caught.value.message == says
+
+
+def test_a_host_must_have_room_and_take_the_compression() -> None:
+    host = host_of(SimpleNamespace(free=2, accept=("none",)))
+    item: Any = SimpleNamespace(present=False, plan=plan(image(ONE, A, B, C), Inventory()))
+    with pytest.raises(TargetError) as caught:
+        host._check_room([item])
+    assert caught.value.message == "host: its disk is full (2 bytes free where its engine keeps layers, 3 needed)"
+    with pytest.raises(TargetError, match=r"^host does not take zstd$"):
+        host.deliver([])
+
+
+def host_of(greeting: Any) -> HostDestination:
+    host = object.__new__(HostDestination)
+    host._greeting = greeting
+    host._conversation = SimpleNamespace(target="host")  # type: ignore[assignment]
+    host._options = Options(compression=Compression.parse("zstd"))
+    return host

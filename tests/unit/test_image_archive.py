@@ -1,11 +1,15 @@
 """Archives on disk: names, links, and tars that are something else."""
 
 import bz2
+import contextlib
 import gzip
 import io
 import lzma
+import os
 import tarfile
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import zstandard
@@ -13,6 +17,8 @@ import zstandard
 from layerferry.chunks import CHUNK
 from layerferry.errors import SourceError
 from layerferry.oci import limits
+from layerferry.sources.digest_store import Stored
+from layerferry.sources.files import image_archive
 from layerferry.sources.files.image_archive import ArchiveSource
 from layerferry.sources.files.tar_index import Tarball
 from packed import Picture, docker20, dumps, layout_files, named_entry, podman, tar_of
@@ -244,3 +250,21 @@ def test_a_layer_is_no_document(tmp_path: Path) -> None:
     tar = tarball(tmp_path, gzip.compress(tar_of({"manifest.json": b"layer"})))
     with pytest.raises(SourceError, match=r"is damaged: manifest\.json is no document"):
         tar.document("manifest.json")
+
+
+def test_a_terminal_is_no_archive(monkeypatch: pytest.MonkeyPatch) -> None:
+    ours, theirs = os.openpty()
+    monkeypatch.setattr(image_archive, "_stream", lambda *_: (os.fdopen(theirs, "rb", buffering=0), b""))
+    with contextlib.closing(ArchiveSource()) as source, pytest.raises(SourceError) as caught:
+        source.open("archive:-")
+    os.close(ours)
+    assert caught.value.message == "stdin is a terminal, and no archive"
+
+
+def test_a_layer_that_is_there_no_more_is_told(tmp_path: Path) -> None:
+    files = layout_files([named_entry(PICTURE, "app:1")], PICTURE.documents)
+    found = ArchiveSource().open(f"archive:{written(tmp_path, tar_of(files))}")
+    store: Any = SimpleNamespace(place="the archive", stream=lambda _: ())
+    content = Stored(found._found, frozenset(PICTURE.diff_ids), store)  # type: ignore[attr-defined]
+    with pytest.raises(SourceError, match=r"^the archive lacks layer sha256:[0-9a-f]{64} of archive:"):
+        list(content.blobs())

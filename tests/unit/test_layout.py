@@ -496,3 +496,12 @@ def test_a_blob_that_is_neither_index_nor_manifest_is_no_image(tmp_path: Path, m
     entry = descriptor(media_type, b"{}")
     write_folder(tmp_path, layout_files([entry], {entry["digest"]: b"{}"}))
     assert refused(tmp_path).endswith(f"is no image{says}")
+
+
+def test_a_blob_that_is_a_link_to_itself_cannot_be_read(tmp_path: Path) -> None:
+    write_folder(tmp_path, layout_files([named_entry(ONE, "app:1")], ONE.documents))
+    blob = tmp_path / "blobs/sha256" / digest_of(ONE.manifest)[7:]
+    blob.unlink()
+    blob.symlink_to(blob)
+    with pytest.raises(SourceError, match=r"cannot be read: blobs/sha256/[0-9a-f]{64}: Too many levels of symbolic"):
+        Layout(tmp_path).document(Descriptor("a/b", digest_of(ONE.manifest), 1))

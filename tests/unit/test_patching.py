@@ -1,7 +1,9 @@
 """Whether a layer goes as a patch: by what both would take, from the sizes that its source tells."""
 
 import base64
+import io
 import shutil
+import tarfile
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from types import SimpleNamespace
@@ -9,7 +11,9 @@ from typing import Any
 
 import pytest
 
-from layerferry.oci.image import Image, Layer, Platform
+from layerferry.errors import SourceError
+from layerferry.oci.content import Blob
+from layerferry.oci.image import MEDIA_TYPE_LAYER, Descriptor, Image, Layer, Platform
 from layerferry.oci.plan import Action, Inventory, plan, whole
 from layerferry.push import patching
 from layerferry.push.patching import Estimate
@@ -146,3 +150,15 @@ def test_without_room_for_what_is_new_a_layer_goes_whole(monkeypatch: Any, tmp_p
     assert found.why == "for a patch may keep 100.0 MB in TMPDIR, which has 99.0 MB free"
     assert not found.layers
     assert not target.asked
+
+
+def test_a_layer_that_is_another_is_not_patched(tmp_path: Path) -> None:
+    out = io.BytesIO()
+    with tarfile.open(fileobj=out, mode="w"):
+        pass
+    data = out.getvalue()
+    blob = Blob(IDS[0], Descriptor(MEDIA_TYPE_LAYER, IDS[0], len(data)), iter([data]))
+    content: Any = SimpleNamespace(blobs=lambda: [blob])
+    patches: Any = SimpleNamespace(layers={IDS[0]}, known={})
+    with pytest.raises(SourceError, match=rf"^layer {IDS[0]} is not {IDS[0]}, but sha256:"):
+        patching.PatchedContent(content, patches, lambda *_: b"", tmp_path)

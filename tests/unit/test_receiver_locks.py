@@ -142,3 +142,9 @@ def test_what_others_say_is_printable_in_the_log_and_to_the_client(nasty: str, t
     assert json.loads(line)["text"] == f"a{nasty}b"
     assert one_line(f"a{nasty}b").isprintable()
     assert len(one_line(nasty * 9999 + "x" * 9999)) <= 2000
+
+
+def test_a_lock_that_cannot_be_taken_is_told(tmp_path: Path) -> None:
+    (tmp_path / "state").touch()
+    with pytest.raises(Refusal, match=r"^the lock on names cannot be taken$"), exclusively(tmp_path / "state"):
+        pass

@@ -3,11 +3,13 @@
 import base64
 import os
 import shlex
+import signal
 from pathlib import Path
+from unittest.mock import Mock
 
 import pytest
 
-from layerferry.errors import UsageError
+from layerferry.errors import Interrupted, OutputError, UsageError
 from layerferry.oci.image import Name, Platform
 from layerferry.receive import program
 from layerferry.receive.authorized_key import authorized_key
@@ -239,3 +241,30 @@ def test_a_policy_file_that_cannot_be_seen_is_not_passed_over(tmp_path: Path, mo
     monkeypatch.setattr(Path, "lstat", refuse)
     with pytest.raises(UsageError, match="cannot be read"):
         is_there(Path("/etc/layerferry/receive.toml"))
+
+
+def test_a_folder_is_no_policy_file(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match=rf"^the policy file {tmp_path} is not a file$"):
+        read_file(tmp_path, os.geteuid())
+
+
+def test_a_receiver_does_not_speak_to_a_person(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(os, "isatty", lambda _: True)
+    assert program.main(["--allow", "app:*"], {}) == 2
+    assert "this speaks to `layerferry push`, not to a person" in capsys.readouterr().err
+
+
+def test_a_line_that_cannot_be_written_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(program, "stdout", lambda: Mock(trouble="No space left on device"))
+    with pytest.raises(OutputError, match=r"^stdout could not be written: No space left on device$"):
+        program._print("a line")
+
+
+def test_a_signal_is_told_and_ends_a_session_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    ignored = []
+    monkeypatch.setattr(signal, "signal", lambda number, _: ignored.append(number))
+    with pytest.raises(Interrupted, match=r"^ended by signal 15$"):
+        program._interrupt(signal.SIGTERM, None)
+    assert set(ignored) == {signal.SIGTERM, signal.SIGHUP, signal.SIGINT}

@@ -7,17 +7,23 @@ import tarfile
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+from unittest.mock import Mock
 
 import pytest
 
-from layerferry.oci.image import MEDIA_TYPE_MANIFEST, Descriptor
+from layerferry.oci.image import MEDIA_TYPE_MANIFEST, Descriptor, Name
 from layerferry.oci.store_kind import StoreKind
 from layerferry.receive import strict_json
 from layerferry.receive.blob_digests import BlobDigests
 from layerferry.receive.byte_limits import Day, Meter
 from layerferry.receive.decompression import GzipDecoder, sniff
+from layerferry.receive.deployment import confirm, settle
+from layerferry.receive.engine import find_engine
 from layerferry.receive.frames import LONGEST_LINE, Client
 from layerferry.receive.refusal import HungUp, Refusal
+from layerferry.receive.signatures import Signatures
 from layerferry.receive.strict_json import LARGEST_DOCUMENT, parse, read_docker_manifest, read_index, read_manifest
 from layerferry.receive.strict_tar import StrictTar, read_header, write_header
 from layerferry.receive.visible_images import Ask, VisibleImages
@@ -273,3 +279,55 @@ def test_a_document_of_another_kind_is_refused(read: Callable[[bytes], object], 
 def test_a_document_is_bounded() -> None:
     with pytest.raises(Refusal, match=f"^it is larger than {LARGEST_DOCUMENT} bytes$"):
         parse(b" " * (LARGEST_DOCUMENT + 1), "it")
+
+
+def test_a_client_that_has_gone_hears_nothing(pair: tuple[Client, int]) -> None:
+    client, _ = pair
+    reading, writing = os.pipe()
+    os.close(reading)
+    client._out = writing
+    with pytest.raises(HungUp, match=r"^the client has gone$"):
+        client.say("done")
+    os.close(writing)
+
+
+def test_a_session_has_an_end() -> None:
+    reading, writing = os.pipe()
+    with pytest.raises(Refusal, match=r"^the session takes too long$"):
+        Client(reading, writing, idle=60, until=time.monotonic()).read_line()
+    os.close(reading)
+    os.close(writing)
+
+
+class Engine:
+    """Shows images by name or ID, as `Engine.inspect` does."""
+
+    def __init__(self, **shown: str) -> None:
+        self._shown = shown
+
+    def inspect(self, name: str) -> Any:
+        found = self._shown.get(name.rpartition("/")[2].partition(":")[0])
+        return SimpleNamespace(id=found) if found else None
+
+
+def test_an_image_that_goes_while_it_gets_its_name_is_told() -> None:
+    names: Any = [("incoming", Name.parse("app:1"))]
+    gone: Any = Engine()
+    with pytest.raises(Refusal, match=r"^the image has gone$"):
+        settle(gone, names, immutable=False)
+    moved: Any = Engine(incoming=ONE, app=TWO)
+    with pytest.raises(Refusal, match=r"^the name app:1 shows another image$"):
+        confirm(moved, names)
+
+
+def test_signatures_must_be_of_the_image_whatever_its_config_is() -> None:
+    session = object.__new__(Signatures)
+    for checked, says in (((), "the image is not signed"), ((Mock(),), "the signatures are of another image")):
+        session._checked = checked  # type: ignore[assignment]
+        with pytest.raises(Refusal, match=rf"^{says}, and its config must be, here$"):
+            session._about("", [], None)
+
+
+def test_a_host_without_an_engine_tells_what_was_looked_for(tmp_path: Path) -> None:
+    with pytest.raises(Refusal, match=r"^looked for docker and podman$"):
+        find_engine("", {"PATH": str(tmp_path)})

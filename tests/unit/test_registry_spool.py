@@ -5,7 +5,9 @@ from pathlib import Path
 
 import pytest
 
+from layerferry.embedded_registry.server import Registry
 from layerferry.embedded_registry.spool import BlobUpload, Spool, SpoolFull, WrongDigest
+from layerferry.errors import SourceError
 from layerferry.oci.image import digest_of
 
 
@@ -100,3 +102,9 @@ def test_a_folder_that_is_gone_is_a_full_spool(spool: Spool) -> None:
     spool.folder.rmdir()
     with pytest.raises(SpoolFull, match="No such file"):
         BlobUpload(spool)
+
+
+def test_a_registry_without_a_folder_is_told(tmp_path: Path) -> None:
+    says = r"^our registry cannot be started: No such file or directory$"
+    with pytest.raises(SourceError, match=says), Registry(spool=tmp_path / "missing", limit=1):
+        pass

@@ -3,13 +3,15 @@
 import base64
 import json
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from layerferry.errors import UsageError
+from layerferry import image_signing
+from layerferry.errors import UsageError, VerificationError
 from layerferry.oci.image import Image, Layer, Platform
 from layerferry.receive.allowed_signers import Signer, count
 from layerferry.signing.offer import read_signature, state
@@ -177,3 +179,10 @@ def test_an_image_that_no_statement_can_say_is_not_signed() -> None:
     image = Image("app:1", A, Platform("linux", "amd64"), Layer.chain([B] * 513, [1] * 513))
     with pytest.raises(UsageError, match=r"^app:1 cannot be signed: the statement has more than 512 layers$"):
         state(image, A, [NAME])
+
+
+def test_a_statement_that_has_expired_is_told() -> None:
+    signed = SignedStatement(Statement.read(dumped(SAID | {"expires": SAID["created"] + 1})), SIGNATURE)
+    allowed: Any = SimpleNamespace(verify=lambda _: Signer("ann", frozenset(["ann"]), "key"))
+    with pytest.raises(VerificationError, match=r"^app.sig: the statement has expired on 20"):
+        image_signing._told("app.sig", signed, allowed)

@@ -9,6 +9,7 @@ import pytest
 
 from layerferry.embedded_registry.credentials import Credentials
 from layerferry.errors import RouteError
+from layerferry.routes.ngrok import edge_check
 from layerferry.routes.ngrok.agent import (
     agent_environment,
     configuration,
@@ -189,6 +190,15 @@ class TestCredentials:
     def test_an_address_without_tls_is_never_asked(self) -> None:
         with pytest.raises(RouteError, match="not encrypted"):
             check_edge("http://me.example", KNOWN)
+
+    def test_nobody_waits_for_an_edge_without_end(self) -> None:
+        with pytest.raises(RouteError, match=r"^the tunnel's public address does not answer in time$"):
+            check_edge("https://me.example", KNOWN, timeout=0)
+
+    def test_an_edge_must_take_the_right_ones(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(edge_check, "_settled", lambda *_: edge_check._Reply(401, "ngrok", ""))
+        with pytest.raises(RouteError, match=r"^the tunnel refuses the credentials that it was opened with$"):
+            check_edge("https://me.example", KNOWN)
 
 
 class TestReply:

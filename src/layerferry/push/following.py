@@ -212,7 +212,7 @@ def _run(
             output.end()
             return None if over else status, list(output.last)
         elif line != Reply.ALIVE:
-            raise TargetError(f"{conversation.target} says what is no word of a command's")
+            raise TargetError(f"{conversation.target} does not say what the command does or how it has ended")
 
 
 def _status(line: str) -> int | None:

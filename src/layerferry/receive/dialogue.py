@@ -256,7 +256,7 @@ class Dialogue:
                 self._incoming = [image.name for image in images]
                 engine.load(archive(spooled, images))
         except OSError as error:
-            raise Refusal(error.strerror or "the archive cannot be kept", kind=VerdictKind.LOAD) from None
+            raise Refusal(f"the archive cannot be kept: {error.strerror}", kind=VerdictKind.LOAD) from None
         except Overdue:
             raise
         except Refusal as error:

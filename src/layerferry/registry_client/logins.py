@@ -126,8 +126,10 @@ def _helped(registry: str, document: Document, environ: Mapping[str, str]) -> Lo
         user, secret = answer.text("Username", ""), answer.text("Secret", "", most=limits.TOKEN)
     except _DamagedError as error:
         raise _HelperError(f"{program} does not answer with a login: {error.message}") from None
-    except (OSError, subprocess.TimeoutExpired) as error:
-        raise _HelperError(f"{program} does not answer ({type(error).__name__})") from None
+    except subprocess.TimeoutExpired:
+        raise _HelperError(f"{program} gave no answer within {_HELPER_TIMEOUT:g} s") from None
+    except OSError as error:
+        raise _HelperError(f"{program} cannot be started: {error.strerror}") from None
     if user == _TOKEN_USER:
         return Login(identity_token=secret)
     return Login(user, secret) if secret else None

@@ -151,8 +151,7 @@ class RoutesOfImage:
         if route.name == "export":
             return self._export(wanted, spool)
         endpoint = self._routes.endpoint
-        if endpoint is None:
-            raise RouteError(f"the route {route.name} leads nowhere", hint="`layerferry doctor` shows what does.")
+        assert endpoint is not None  # a route that nothing leads to was not chosen
         if isinstance(endpoint, ServiceEndpoint):
             content: Pushed | routes.Served = routes.Served(
                 self._routes.daemon, endpoint, self._inspected, wanted, spool

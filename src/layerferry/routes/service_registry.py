@@ -55,8 +55,7 @@ class Served:
             yield blob
 
     def finish(self) -> Summary:
-        if self._content is None:
-            raise SourceError(f"nothing was read of the registry service at {self._endpoint.url}")
+        assert self._content is not None  # `blobs` has it before its first blob
         return self._content.finish()
 
     @property

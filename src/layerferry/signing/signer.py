@@ -49,7 +49,8 @@ class SigningKey:
                 "nothing can be signed: there is no ssh-keygen", hint="Install OpenSSH's client."
             ) from None
         except (OSError, subprocess.SubprocessError) as error:
-            raise self._failed(f"ssh-keygen: {error}") from None
+            why = f"cannot be started: {error.strerror}" if isinstance(error, OSError) else "takes too long"
+            raise self._failed(f"ssh-keygen {why}") from None
         if done.returncode:
             lines = (done.stderr or b"").decode(errors="replace").strip().splitlines()
             raise self._failed(lines[-1][:_SHOWN] if lines else f"ssh-keygen ended with status {done.returncode}")

@@ -88,18 +88,19 @@ def explain(target: str, code: int, text: str, sent: int | None = None, *, to: "
             f"{target}: the remote command ended with status {code}{said}",
             hint="A POSIX sh, dd and an engine must be there; `ssh HOST true` must work and print nothing.",
         )
+    place = f"{hop}, a jump host on the way to {target}" if hop and sent is None else target
     for failure in _FAILURES:
         detail = next((line for line in lines if re.search(failure.pattern, line)), None)
         if detail is not None:
             failure = _told_a_secret(failure, lines, to)  # noqa: PLW2901
             why = f"{failure.message} ({cut(detail, limits.SHOWN)})"
             hint = _hint(failure, lines, to, hop) + _word(failure, target)
-            error = failure.error(f"{_what(target, sent, hop)}: {why}", hint=hint, transient=failure.transient)
+            error = failure.error(f"{_what(place, sent)}: {why}", hint=hint, transient=failure.transient)
             if isinstance(error, UnknownHostKeyError):
                 error.hop = hop
             return error
     said = last or "ssh ended without a word"
-    return ConnectError(f"{_what(target, sent, hop)}: {said}", transient=sent is not None)
+    return ConnectError(f"{_what(place, sent)}: {said}", transient=sent is not None)
 
 
 #: What is told where ssh was told a password (`ci.askpass`): of one that was refused, or was not asked for.
@@ -121,10 +122,8 @@ def _told_a_secret(failure: _Failure, lines: Sequence[str], to: "Way | None") ->
     return _Failure("", *(_REFUSED if re.search("password|keyboard-interactive", methods) else _NOT_ASKED))
 
 
-def _what(target: str, sent: int | None, hop: str) -> str:
-    if sent is None:
-        return f"cannot connect to {hop}, a jump host on the way to {target}" if hop else f"cannot connect to {target}"
-    return f"the connection to {target} broke after {sent} bytes"
+def _what(place: str, sent: int | None) -> str:
+    return f"cannot connect to {place}" if sent is None else f"the connection to {place} broke after {sent} bytes"
 
 
 def _failed_hop(lines: Sequence[str], hops: Sequence[str], target: str) -> tuple[str, str]:

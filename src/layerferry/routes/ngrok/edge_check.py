@@ -90,7 +90,7 @@ def _open(reason: str) -> RouteError:
 
 def _settled(url: str, credentials: Credentials | None, context: ssl.SSLContext, deadline: float) -> _Reply:
     """The first answer that does not say that the tunnel is new; raises `RouteError` where none comes in time."""
-    trouble = "nothing answers"
+    trouble = ""
     while time.monotonic() < deadline:
         try:
             reply = _ask(url, credentials, context, deadline)
@@ -107,7 +107,7 @@ def _settled(url: str, credentials: Credentials | None, context: ssl.SSLContext,
             trouble = f"HTTP {reply.status}" + (f", {ADVICE[reply.code].message}" if reply.code else "")
         time.sleep(_PAUSE)
     raise RouteError(
-        f"the tunnel's public address does not answer: {trouble}",
+        "the tunnel's public address does not answer in time" + (f": {trouble}" if trouble else ""),
         hint="This job has to reach its own tunnel, over HTTPS, to prove that it is closed to others.",
     )
 

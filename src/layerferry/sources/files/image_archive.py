@@ -82,7 +82,7 @@ class ArchiveSource(Source):
     def _open(self, path: Path) -> Tarball:
         place = "the archive on stdin" if str(path) == "-" else f"the archive {path}"
         if str(path) != "-" and is_there(path, stat.S_ISCHR):
-            raise SourceError(f"{place} is a device", hint="Give a file, a pipe, or `-` for stdin.")
+            raise SourceError(f"the archive {path} is a device", hint="Give a file, a pipe, or `-` for stdin.")
         if str(path) != "-" and not is_there(path, stat.S_ISFIFO):
             return Tarball(path, place)
         spool = Path(self._stack.enter_context(TemporaryFolder()), "archive.tar")

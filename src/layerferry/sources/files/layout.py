@@ -4,6 +4,8 @@ Spec: OCI image-spec 1.1, image-layout.md.
 """
 
 import contextlib
+import errno
+import os
 import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -105,7 +107,7 @@ class Layout:
             with path.open("rb") as file:
                 yield from chunks_of(file)
         except RuntimeError:  # Path.resolve has it where links go in a circle (an OSError from Python 3.13 on)
-            raise SourceError(f"{self.place} is damaged: {name} is a link that leads to itself") from None
+            raise self._unreadable(name, OSError(errno.ELOOP, os.strerror(errno.ELOOP))) from None
         except OSError as error:
             raise self._unreadable(name, error) from None
 
