@@ -169,6 +169,12 @@ def packed(data: bytes, method: Method, level: int | None, *, stored: bool) -> b
     return data
 
 
+def zstd_memory(level: int, size: int) -> int:
+    """Bytes that a compressor takes which packs `size` bytes at once."""
+    parameters = zstandard.ZstdCompressionParameters.from_level(level, source_size=size)
+    return int(parameters.estimated_compression_context_size())
+
+
 def in_blocks(chunks: Iterable[bytes], size: int) -> Iterator[bytes]:
     """The bytes of `chunks` in blocks of `size`; the last one may be shorter."""
     held = bytearray()

@@ -4,12 +4,14 @@ A push that broke off goes on behind them.
 """
 
 import os
+import time
 from collections import deque
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from itertools import groupby
 
+from layerferry.compression.adaptive_level import AdaptiveLevel, Passed
 from layerferry.compression.stream import Flow, Method, compress, in_blocks, packed
 from layerferry.oci.content import WORTH_KEEPING, Blob, Content, Piece, Summary
 from layerferry.oci.delta_archive import ArchiveBytes, ArchivedImage
@@ -68,6 +70,8 @@ class ContentInPieces:
         self._kept = kept
         self._method = method
         self._level = level
+        self._threads = min(os.cpu_count() or 1, _THREADS)
+        self._adaptive = AdaptiveLevel(self._threads)
 
     def blobs(self) -> Iterator[Blob]:
         for blob in self._content.blobs():
@@ -103,21 +107,41 @@ class ContentInPieces:
 
     def _compressed(self, blob: Blob, by: str, chunks: Iterable[bytes]) -> Iterator[Piece]:
         """The pieces of what goes by that diff ID or `recipe_id`, some compressed ahead."""
-        threads = min(os.cpu_count() or 1, _THREADS)
-        waiting: deque[Piece | Future[Piece]] = deque()
-        with ThreadPoolExecutor(threads) as pool:
-            for block in in_blocks(chunks, self._size(blob)):
+        size = self._size(blob)
+        waiting: deque[Piece | Future[_Packed]] = deque()
+        began = time.monotonic()
+        with ThreadPoolExecutor(self._threads) as pool:
+            for block in in_blocks(chunks, size):
                 content = content_of(by, self._method, block)
                 there = self._there(blob, content, len(block))
                 stored = blob.descriptor.is_compressed
-                waiting.append(there or pool.submit(self._pack, content, block, stored))
-                if len(waiting) > threads:
-                    yield _done(waiting.popleft())
+                waiting.append(there or pool.submit(self._pack, content, block, self._level_of(size), stored))
+                if len(waiting) > self._threads:
+                    began = yield from self._pass(waiting.popleft(), began)
             while waiting:
-                yield _done(waiting.popleft())
+                began = yield from self._pass(waiting.popleft(), began)
 
-    def _pack(self, content: str, block: bytes, stored: bool) -> Piece:  # noqa: FBT001
-        return _new(content, packed(block, self._method, self._level, stored=stored), len(block))
+    def _level_of(self, size: int) -> int | None:
+        adapts = self._method is Method.ZSTD and self._level is None
+        return self._adaptive.of(size) if adapts else self._level
+
+    def _pack(self, content: str, block: bytes, level: int | None, stored: bool) -> "_Packed":  # noqa: FBT001
+        began = time.monotonic()
+        data = packed(block, self._method, level, stored=stored)
+        return _Packed(_new(content, data, len(block)), time.monotonic() - began)
+
+    def _pass(self, piece: "Piece | Future[_Packed]", began: float) -> Generator[Piece, None, float]:
+        """Give a piece away, and tell what that took, since `began`; when it was over."""
+        if isinstance(piece, Piece):
+            yield piece
+            return time.monotonic()
+        asked = time.monotonic()
+        done = piece.result()
+        given = time.monotonic()
+        yield done.piece
+        over = time.monotonic()
+        self._adaptive.passed(Passed(len(done.piece.data), done.seconds, given - asked, over - given, over - began))
+        return over
 
     def _there(self, blob: Blob, content: str, size: int) -> Piece | None:
         name = self._kept.pieces.get(content)
@@ -127,12 +151,16 @@ class ContentInPieces:
         return Piece(name, b"", size)
 
 
+@dataclass(frozen=True, slots=True)
+class _Packed:
+    """A piece, and what it took a thread to pack it."""
+
+    piece: Piece
+    seconds: float
+
+
 def _new(content: str, data: bytes, size: int) -> Piece:
     return Piece(name_of(content, data), data, size)
-
-
-def _done(piece: "Piece | Future[Piece]") -> Piece:
-    return piece if isinstance(piece, Piece) else piece.result()
 
 
 def in_pieces(images: Sequence[ArchivedImage], kept: Kept, method: Method, level: int | None) -> list[ArchivedImage]:
