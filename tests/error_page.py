@@ -11,6 +11,7 @@ from typing import Final, NamedTuple
 sys.path.insert(0, str(Path(__file__).parent))
 
 from error_messages import HOLE, Code, Message, code
+from host_messages import host_messages
 
 _INTERRUPTED: Final = 130
 _HEAD: Final = f"""\
@@ -95,6 +96,16 @@ _REASONS: Final = """\
 These stand behind a colon, or in brackets, at the end of a message above.
 
 """
+#: Of the host script's words, each stands in brackets in one of the messages above.
+_HOST: Final = """\
+## What the host script says
+
+The script that a push runs on an ordinary host ends with these where it fails by itself; all else in brackets is the
+engine's own.
+
+| message | what to do |
+|-|-|
+"""
 
 
 def _area_of(message: Message, number: int) -> Area:
@@ -134,6 +145,8 @@ def page(read: Code) -> str:
         if number == _INTERRUPTED:
             parts.append("`interrupted`: by Ctrl-C or a signal. The old image has its name; push again.\n\n")
     parts += [_REASONS, *_table(message for message in read.messages() if message.is_reason)]
+    told = sorted((one.told for one in host_messages()), key=lambda one: one[0].lstrip(f"{HOLE}: ").lower())
+    parts += [_HOST, *(f"| {_cell(message)} | {_cell(hint)} |\n" for message, hint in told)]
     return "".join(parts).replace("\n\n\n", "\n\n").rstrip("\n") + "\n"
 
 

@@ -1,12 +1,15 @@
 """docs/errors.md tells each message of the code, and no other."""
 
 import ast
+import re
 from pathlib import Path
 
 import pytest
 
 import error_page
-from error_messages import Code, code
+from error_messages import SOURCE, Code, code
+from host_messages import host_messages
+from layerferry.protocol import VerdictKind
 from pages import ROOT
 from provocations import PROVOKED, UNPROVOKED, Noted, Row, provokes, rows, telling
 
@@ -58,6 +61,20 @@ def read(tmp_path: Path, source: str) -> list[tuple[str, str, tuple[str, ...]]]:
 def test_the_page_is_what_the_code_says() -> None:
     told = (ROOT / "docs/errors.md").read_text(encoding="utf-8")
     assert told == error_page.page(code()), "write it anew: python tests/error_page.py >docs/errors.md"
+
+
+#: Where a verdict of the host script has no words but those of an engine, or of who calls it.
+ENGINES_OWN = {"$text", "$*", "$path: $*", "${trouble# }${others:+ also here:$others}"}
+
+
+def test_no_message_of_the_host_script_is_left_out() -> None:
+    told = list(host_messages())
+    script = "\n".join(path.read_text(encoding="utf-8") for path in (SOURCE / "targets/host").glob("*.sh"))
+    said = re.finditer(r"""\b(?:(?:fail|blame) [a-z-]+|lose) (["'])(.*?)\1(?=[ ;)]|$)""", script, re.MULTILINE)
+    verdicts = [found[2] for found in said]
+    assert set(verdicts) >= ENGINES_OWN
+    assert len(told) == sum(text not in ENGINES_OWN for text in verdicts)
+    assert {one.kind for one in told} <= {str(kind) for kind in VerdictKind}
 
 
 def test_no_message_is_left_out() -> None:

@@ -150,6 +150,7 @@ def test_a_receiver_takes_no_script() -> None:
         ("failed engine sudo refused the password", "it refused the password of LAYERFERRY_SUDO_PASSWORD"),
         ("failed internal the script was killed", "its part of the push failed"),
         ("failed copy disk", "the image has its name, but a file was not copied"),
+        ("failed engine docker pins no images", "its engine pins no images"),
         ("failed run 3", "the image has its name, but the command of the policy failed"),
     ],
 )

@@ -22,6 +22,8 @@ _ENGINE_FAILURES: tuple[tuple[tuple[tuple[str, ...], ...], str, str], ...] = (
     ((("cannot connect to the docker daemon",), ("daemon running",), ("connection refused",),
       ("no such file or directory", "sock"), ("failed to connect to", "sock")),
      "its engine does not run", "Start it: `systemctl start docker`."),
+    ((("pins no images",),),
+     "its engine pins no images", "Leave `pin` out of the engine: k3s, rke2, k0s, microk8s and ctr have it."),
 )  # fmt: skip
 #: What a load says where an image that was built on has been removed since the greeting.
 _GONE = ("no such file or directory", "does not exist", "not found", "unknown parent image")
@@ -36,10 +38,12 @@ _KINDS: dict[str, tuple[type[LayerferryError], str, str]] = {
     VerdictKind.LOAD: (ArchiveError, "the engine refused the image", _UNTOUCHED),
     VerdictKind.TAG: (TargetError, "the engine refused the name", _UNTOUCHED),
     VerdictKind.COPY:
-        (FollowError, "the image has its name, but a file was not copied", "No file was changed, and no command run."),
+        (FollowError, "the image has its name, but a file was not copied",
+         "That file is as it was there, and no command was run."),
     VerdictKind.RUN:
         (FollowError, "the image has its name, but the command of the policy failed", "Its log there says why."),
-    VerdictKind.INTERNAL: (TargetError, "its part of the push failed", "A receiver's log there says why."),
+    VerdictKind.INTERNAL:
+        (TargetError, "its part of the push failed", "Push again. Where a receiver is there, its log says why."),
     VerdictKind.REFUSED:
         (ArchiveError, "the receiver refuses this", "Its policy stands in authorized_keys on the target."),
     VerdictKind.PROTOCOL: (TargetError, "it does not take what we say", "Nothing was changed there."),
