@@ -1,13 +1,14 @@
 # shellcheck shell=sh disable=SC2034,SC2086,SC2154 # parts share variables, and $cli is words
 # The way to an engine through its own command, $cli: docker's, or one that takes the same words.
 
-# A command takes longer to start than to answer, so it is asked for both at once.
+# A command takes longer to start than to answer, so it is asked for both at once. In ksh93, which makes no process of
+# this substitution, a `wait` for all would wait for the ticker, too.
 cli_probe() {
   listed=yes
   ids=$(
     "${way}_list" 2>/dev/null &
     told=$("${way}_info" 2>/dev/null) || told=''
-    wait
+    wait $!
     say "told $told"
   )
   told=${ids##*told } ids=${ids%told *}
