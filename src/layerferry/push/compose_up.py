@@ -1,7 +1,6 @@
 """Services of a compose file on a target's docker: the job's own compose, at a socket that leads there through ssh."""
 
 import contextlib
-import http.client
 import json
 import os
 import queue
@@ -20,7 +19,9 @@ from layerferry.oci import limits
 from layerferry.process_socket import Piped, last_line
 from layerferry.processes import child_environment
 from layerferry.result import BroughtUp
+from layerferry.targets import docker_dial
 from layerferry.targets.conduit import Conduit
+from layerferry.targets.docker_dial import DIAL
 from layerferry.targets.engine_choice import TargetEngine
 from layerferry.targets.greeting import Greeting
 from layerferry.temporary import socket_folder
@@ -29,8 +30,6 @@ from layerferry.temporary import socket_folder
 _LEADING: Final = frozenset(
     {"DOCKER_HOST", "DOCKER_CONTEXT", "DOCKER_TLS", "DOCKER_TLS_VERIFY", "DOCKER_CERT_PATH", "DOCKER_API_VERSION"}
 )
-#: What docker's own client runs on a host that it reaches through ssh.
-_DIAL: Final = "docker system dial-stdio"
 #: Seconds from one look whether all still stands to the next, and until a group of processes that was ended is killed.
 _LOOK: Final = 0.2
 _PATIENCE: Final = 5.0
@@ -72,7 +71,7 @@ def dial(conduit: Conduit, greeting: Greeting, engine: str) -> list[str]:
             f"{conduit.name}: --up reaches docker as the user who logs in, and not through sudo",
             hint="Log in as a user who may use docker, or use --then.",
         )
-    words = conduit.beside(_DIAL)
+    words = conduit.beside(DIAL)
     if not words:
         raise TargetError(f"{conduit.name} is not reached through ssh, which --up needs", hint="Leave --up out.")
     version = _ask(conduit.name, words, "/version").get("Version")
@@ -87,23 +86,10 @@ def dial(conduit: Conduit, greeting: Greeting, engine: str) -> list[str]:
 
 def _ask(target: str, words: Sequence[str], path: str) -> dict[str, Any]:
     """The object that the docker at the end of `words` answers; raises `TargetError`."""
-    said, found, piped = "", None, None
-    try:
-        piped = Piped(words, limits.CONNECTED)
-        connection = http.client.HTTPConnection("localhost")
-        connection.sock = piped.socket
-        connection.request("GET", path)
-        with connection.getresponse() as answer:
-            found = json.loads(answer.read(limits.DOCKER_ANSWER)) if answer.status == http.HTTPStatus.OK else None
-    except (OSError, http.client.HTTPException, ValueError, RecursionError) as error:
-        log.note(f"! {target}", f"{path}: {error!r}")
-    finally:
-        if piped:
-            piped.socket.close()
-            said = last_line(piped.end())
-    if not isinstance(found, dict):
+    found, said = docker_dial.ask(target, words, path)
+    if found is None:
         raise TargetError(
-            f"{target}: `{_DIAL}`, which --up needs, does not answer{f': {said[: limits.SHOWN]}' if said else ''}",
+            f"{target}: `{DIAL}`, which --up needs, does not answer{f': {said}' if said else ''}",
             hint="The user who logs in has to be one who may use docker there.",
         )
     return found

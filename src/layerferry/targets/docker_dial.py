@@ -1,0 +1,32 @@
+"""The docker of a host at the end of an ssh session, which its own client leads to: one question, one answer."""
+
+import http.client
+import json
+from collections.abc import Sequence
+from typing import Any, Final
+
+from layerferry import log
+from layerferry.oci import limits
+from layerferry.process_socket import Piped, last_line
+
+#: What docker's own client runs on a host that it reaches through ssh.
+DIAL: Final = "docker system dial-stdio"
+
+
+def ask(target: str, words: Sequence[str], path: str) -> tuple[dict[str, Any] | None, str]:
+    """The object that the docker at the end of `words` answers, or None; and what ssh, or docker, said last."""
+    said, found, piped = "", None, None
+    try:
+        piped = Piped(words, limits.CONNECTED)
+        connection = http.client.HTTPConnection("localhost")
+        connection.sock = piped.socket
+        connection.request("GET", path)
+        with connection.getresponse() as answer:
+            found = json.loads(answer.read(limits.DOCKER_ANSWER)) if answer.status == http.HTTPStatus.OK else None
+    except (OSError, http.client.HTTPException, ValueError, RecursionError) as error:
+        log.note(f"! {target}", f"{path}: {error!r}")
+    finally:
+        if piped:
+            piped.socket.close()
+            said = last_line(piped.end())
+    return (found if isinstance(found, dict) else None), said[: limits.SHOWN]
