@@ -4,14 +4,14 @@ import contextlib
 import signal
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Any, TextIO
 
 from layerferry import ci
 from layerferry.ci.machine import gather
-from layerferry.ci.topology import Topology, detect
+from layerferry.ci.topology import DaemonLocation, Reach, Topology, detect
 from layerferry.embedded_registry.credentials import Credentials
 from layerferry.errors import DeadlineError, Halt, UsageError
 from layerferry.events import Emit, Warned
@@ -48,6 +48,8 @@ class Context:
     topology: Topology
     ssh: Ssh = field(default_factory=Ssh)
     credentials: Credentials = field(default_factory=Credentials.generate, repr=False)
+    #: The host whose docker the images are pulled from; None where they are this job's.
+    host: Target | None = None
 
     @classmethod
     def look(cls, settings: Settings, environ: Mapping[str, str], ssh: Ssh | None = None) -> "Context":
@@ -59,6 +61,10 @@ class Context:
         """The docker daemon: where the docker SDK finds one by itself, it is left to that."""
         from layerferry.sources.daemon.api import Daemon
 
+        if self.host:
+            from layerferry.sources.daemon.daemon_host import DaemonHost
+
+            return Daemon(self.environ, host=DaemonHost(self.host.connect()))
         if self.environ.get("DOCKER_HOST") or self.environ.get("DOCKER_CONTEXT"):
             return Daemon(self.environ, self.ssh)
         own = self.topology.daemon.environment if self.topology.daemon_reason != "docker's current context" else {}
@@ -170,6 +176,12 @@ class Context:
             nodes = [start(stack, host, self.ssh, self.environ, now=False) for host in chosen.then_on]
             yield {"follow_up": wanted, "nodes": tuple(node for node in nodes if isinstance(node, Target))}
 
+    def of_host(self, host: Target) -> "Context":
+        """The same for images that are pulled from a host: what stands around this job leads nowhere from there."""
+        daemon = DaemonLocation(Reach.SSH, f"ssh://{host.name}")
+        topology = replace(self.topology, daemon=daemon, daemon_reason="the host to pull from", services=())
+        return replace(self, topology=topology, host=host)
+
     def push(
         self, wanted: Sequence[Wanted], targets: Sequence[AnyTarget], options: Options, report: Report
     ) -> tuple[list[Result], float]:
@@ -177,7 +189,16 @@ class Context:
         begin = time.monotonic()
         with bounded(self.settings.timeout):
             emit = noted(report)
-            results = fan_out(wanted, targets, options, emit, lambda: self.source(emit), tell=report.delivered)
+            tries = 0
+
+            def opened() -> Source:
+                nonlocal tries
+                tries += 1
+                if self.host and tries > 1:
+                    self.host.connect.renew()
+                return self.source(emit)
+
+            results = fan_out(wanted, targets, options, emit, opened, tell=report.delivered)
         seconds = time.monotonic() - begin
         report.finish(results, seconds)
         return results, seconds

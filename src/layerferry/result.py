@@ -23,11 +23,6 @@ class Bytes:
     received: int = 0
     resumed: int = 0
 
-    @property
-    def saved(self) -> float:
-        """The share of the image that was not sent, 0 to 1."""
-        return max(0.0, 1 - self.sent / self.image) if self.image else 0.0
-
 
 @dataclass(frozen=True, slots=True)
 class NamedImage:
@@ -108,6 +103,18 @@ class Result:
     ran: tuple[Ran, ...] = ()
     #: The services that compose brought up.
     up: tuple[BroughtUp, ...] = ()
+    #: The host that the image comes from, where it was pulled.
+    source: str = ""
+
+    @property
+    def wire(self) -> int:
+        """Bytes on the wire: of what is pulled, those that were read of the host's daemon."""
+        return self.bytes.received if self.source else self.bytes.sent
+
+    @property
+    def saved(self) -> float:
+        """The share of the image that was not on the wire, 0 to 1."""
+        return max(0.0, 1 - self.wire / self.bytes.image) if self.bytes.image else 0.0
 
     def _error(self) -> dict[str, Any] | None:
         error = self.error
@@ -119,6 +126,7 @@ class Result:
         return {
             "image": self.image,
             "target": self.target,
+            "source": self.source or None,
             "names": list(self.names),
             "platform": self.platform,
             "dry_run": self.dry_run,

@@ -77,14 +77,20 @@ def test_sizes_are_in_powers_of_1000(count: int, text: str) -> None:
     ],
 )
 def test_savings_never_claim_more_than_is_true(sent: int, image: int, text: str) -> None:
-    assert lines.share(Bytes(image=image, sent=sent).saved) == text
+    assert lines.share(Result("app:1", "host", EXPORT, bytes=Bytes(image=image, sent=sent)).saved) == text
 
 
 def test_savings_are_at_most_what_was_saved_whatever_the_sizes() -> None:
     for sent in range(0, 20_000, 7):
-        percent = float(lines.share(Bytes(image=20_000, sent=sent).saved).partition(" ")[0])
+        result = Result("app:1", "host", EXPORT, bytes=Bytes(image=20_000, sent=sent))
+        percent = float(lines.share(result.saved).partition(" ")[0])
         assert percent * 20_000 <= 100 * (20_000 - sent) + 1e-6
         assert percent * 20_000 > 100 * (20_000 - sent) - 2.1 * 100
+
+
+def test_what_was_pulled_was_on_the_wire_as_it_was_read() -> None:
+    pulled = Result("app:1", "this machine", EXPORT, bytes=Bytes(1000, 100, sent=900, received=50), source="prod")
+    assert (pulled.wire, pulled.saved) == (50, 0.95)
 
 
 # What is told of an image.

@@ -22,6 +22,7 @@ _NO_ARGUMENTS: Any = getattr(click.exceptions, "NoArgsIsHelpError", ())
 #: The commands, as help lists them, and the module of each.
 _HOMES: Mapping[str, str] = {
     "push": "push_command",
+    "pull": "pull_command",
     "run": "run_command",
     "rollback": "rollback_command",
     "doctor": "doctor_command",

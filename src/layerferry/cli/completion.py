@@ -110,6 +110,10 @@ def _words(kind: str, ctx: click.Context, begun: str) -> Iterator[str]:
     if kind in _WORDS:
         yield from _WORDS[kind]
         return
+    if kind == "pulled":  # the first word is an image of a host that nobody has named yet
+        if ctx.params.get("words"):
+            yield from hosts(begun)
+        return
     targets, aliases = _named(ctx)
     if kind != "hosts":
         yield from aliases

@@ -192,6 +192,7 @@ class Delivery:
             pruned=item.pruned,
             estimate=item.estimate,
             before=item.before,
+            source=self.options.source,
         )
 
 

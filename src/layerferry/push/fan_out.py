@@ -226,7 +226,8 @@ def deliver(
                 or not error.transient
                 or not _pause(delivery.emit, target, error, tries, ended)
             ):
-                return _failed(delivery.wanted, target, error)
+                failed = _failed(delivery.wanted, target, error)
+                return [replace(result, source=delivery.options.source) for result in failed]
             else:
                 tries += 1
             sent += error.sent

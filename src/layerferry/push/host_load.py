@@ -71,7 +71,7 @@ class HostLoad:
     def _ask_kept(self, items: Sequence[Item]) -> "Kept | None":
         """What the target has kept of large layers whose push broke off, and will keep; None where there is nothing."""
         needed = sum(item.plan.delta for item in items)
-        if needed < WORTH_KEEPING or not self._greeting.resumes or not self._options.resume:
+        if needed < WORTH_KEEPING or not self._greeting.resumes or not self._options.resume or self._conduit.is_here:
             return None
         from layerferry.push.resuming import ask_kept
 
@@ -81,7 +81,7 @@ class HostLoad:
     def _find_patches(self, items: Sequence[Item], kept: "Kept | None", spool: Path) -> "Patches | None":
         """What a target has of large layers in its older files. Where these go whole, their plan says why."""
         large = {layer.diff_id: layer for item in items for layer in item.plan.sent if layer.size >= _LARGE}
-        if not large:
+        if not large or self._conduit.is_here:
             return None
         why, patches = self._options.whole_layers, None
         if not why and not self._greeting.patch:

@@ -100,6 +100,8 @@ class Options:
     jobs: int = 8
     #: Further tries, where one fails of something that may pass.
     retries: int = 3
+    #: The host that the images come from, where they are pulled to this machine.
+    source: str = ""
     #: The signatures for targets that want them; None where there are none.
     offer: "Offer | None" = None
     #: Why a layer always goes whole, and never as a recipe, in words behind "whole,"; empty where it may.

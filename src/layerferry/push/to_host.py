@@ -5,6 +5,7 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from layerferry import log
+from layerferry.compression.stream import Compression, Method
 from layerferry.errors import LayerferryError, TargetError
 from layerferry.events import Emit, Greeted, Stalled, Warned
 from layerferry.oci.image import Image, Platform
@@ -160,7 +161,8 @@ class HostDestination:
 
     def deliver(self, items: Sequence[Item]) -> None:
         """One archive holds all that is missing. What it was loaded as is verified before any name is given."""
-        method = self._options.compression.choose(self._greeting.accept)
+        compression = Compression(Method.NONE) if self._conduit.is_here else self._options.compression
+        method = compression.choose(self._greeting.accept)
         if method is None:
             raise TargetError(
                 f"{self._target} does not take {self._options.compression.method}",

@@ -62,7 +62,7 @@ def familiar(names: Sequence[str]) -> str:
 def total(results: Sequence[Result], seconds: float) -> str:
     """How many of the results are good, and all that went on the wire for them."""
     done = sum(result.error is None for result in results)
-    sent = sum(result.bytes.sent for result in results)
+    sent = sum(result.wire for result in results)
     wire = f", {size(sent)} on the wire" if sent else ""
     return f"{done} of {len(results)} done      {seconds:.1f} s{wire}"
 
@@ -131,12 +131,12 @@ def outcome(result: Result, width: int = WIDTH) -> Iterator[tuple[str, str]]:
         yield from upkeep(result)
         if result.estimate and result.estimate.bytes:
             yield "·", expected(result.estimate)
-        yield "·", f"dry run: nothing was sent, {_as_it_is(result)}"
+        yield "·", f"dry run: nothing was {'fetched' if result.source else 'sent'}, {_as_it_is(result)}"
         return
     if result.bytes.resumed:
         yield "✓", f"{size(result.bytes.resumed)} of these left by an earlier try"
     done = f"{familiar(result.names)} is {short(result.image_id)}, verified on {result.target}"
-    wire = f"{result.seconds:.1f} s, {size(result.bytes.sent)} on the wire, {share(result.bytes.saved)}"
+    wire = f"{result.seconds:.1f} s, {size(result.wire)} on the wire, {share(result.saved)}"
     yield "✓", f"{done}      {wire}"
     yield from upkeep(result)
 

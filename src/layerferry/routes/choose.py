@@ -56,13 +56,15 @@ def costs(plan: Plan, store: StoreKind, known: frozenset[str], *, whole: bool = 
 class Reached:
     """By which route the daemon reaches a registry, and at which address; `trouble` why by no better one.
 
-    `whole` where it is the job's service registry, which gets the whole image.
+    `whole` where it is the job's service registry, which gets the whole image; `far` where what is read of the daemon
+    crosses a line, beside which its own pace counts for nothing.
     """
 
     route: str = ""
     address: str = ""
     trouble: str = ""
     whole: bool = False
+    far: bool = False
 
 
 def choose(asked: str, plan: Plan, store: StoreKind, known: frozenset[str], reached: Reached) -> Route:
@@ -80,7 +82,7 @@ def choose(asked: str, plan: Plan, store: StoreKind, known: frozenset[str], reac
         return Route("ngrok", f"the daemon reaches {reached.address}; {reached.trouble or 'as asked'}")
     cost = costs(plan, store, known, whole=reached.whole)
     # A graph driver's docker saves no image without layers ("empty export - not implemented", 20.10 to 28.5).
-    if asked == "auto" and plan.image.layers and cost.export < cost.registry:
+    if asked == "auto" and not reached.far and plan.image.layers and cost.export < cost.registry:
         return Route("export", f"reading it all takes about {cost.export:.1f} s, a push {cost.registry:.1f} s")
     what = f"the registry service as {reached.address}" if reached.whole else reached.address
     return Route("registry", f"the daemon reaches {what}")

@@ -87,7 +87,7 @@ class DaemonRoutes:
         for attempt in self._reachability.attempts():
             if attempt.endpoint:
                 self.endpoint = attempt.endpoint
-                return Reached("registry", attempt.endpoint.address)
+                return Reached("registry", attempt.endpoint.address, far=self.daemon.host is not None)
             if attempt.name.forward and attempt.trouble:
                 trouble = trouble or f"{_UNREACHED}: {attempt.trouble}"
             if attempt.wants_tls and not mendable:
@@ -132,7 +132,11 @@ class RoutesOfImage:
 
     def choose(self, plan: Plan) -> Route:
         reached = self._routes.reach(self._image.reference)
-        return choose(self._routes.asked, plan, self._store, self._known, reached)
+        route = choose(self._routes.asked, plan, self._store, self._known, reached)
+        if (host := self._routes.daemon.host) and route.name == "export":
+            told = f"all of {self._image.reference} comes over the line, {self._image.size} bytes: {route.reason}"
+            self._routes.emit(Warned(host.name, told))
+        return route
 
     def fetch_config_id(self) -> str:
         """The digest of the image's config, as a push of no layer tells it; empty where that does not work."""
@@ -173,7 +177,8 @@ class RoutesOfImage:
 
     def _budget(self, plan: Plan, endpoint: RegistryEndpoint) -> int:
         """Bytes that a push may upload before another route would have been the better choice."""
-        bounded = self._routes.asked == "auto" and endpoint.route == "registry"
+        near = self._routes.daemon.host is None
+        bounded = near and self._routes.asked == "auto" and endpoint.route == "registry"
         regret = costs(plan, self._store, self._known).regret if bounded else _NEVER
         return int(plan.delta + _SLACK + regret * RATES[self._store].upload)
 

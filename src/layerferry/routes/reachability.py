@@ -216,6 +216,11 @@ class Reachability:
 
     def _forward(self, port: int) -> int:
         """Forward a port of the daemon's loopback to ours, through an ssh session to its host; that port."""
+        if host := self._daemon.host:
+            forwarded = host.forward(port)
+            if forwarded is None:
+                raise RouteError(f"{host.name} forwards no port back to us")
+            return forwarded
         url = self._topology.daemon.url
         to_host = SshConduit(ssh_target(url), **self._daemon.ssh.arguments, command="exec cat")
         conduit = self._stack.enter_context(to_host)

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from layerferry.targets import is_registry
-from layerferry.targets.conduit import CommandConduit, Conduit, SshConduit, command_name
+from layerferry.targets.conduit import THIS_MACHINE, CommandConduit, Conduit, LocalConduit, SshConduit, command_name
 from layerferry.targets.link import Link
 from layerferry.targets.ssh_target import SshTarget
 
@@ -73,6 +73,11 @@ def start(
             str(host), Link(stack, now, lambda: SshConduit(host, **ssh.arguments, sudo_password=ssh.sudo_password))
         )
     return Target(command_name(target), Link(stack, now, lambda: CommandConduit(target, ssh.sudo_password)))
+
+
+def here(stack: contextlib.ExitStack) -> Target:
+    """The target that is this machine, with its own engine."""
+    return Target(THIS_MACHINE, Link(stack, True, LocalConduit))  # noqa: FBT003
 
 
 def host_of(target: str) -> tuple[str, SshTarget | None]:

@@ -38,6 +38,8 @@ BOOTSTRAP = (
     f'echo {PLAIN}; while read -r p; do case $p in ": layerferry"*) eval "$(d)"; exit ;; esac; done\''
 )
 
+#: What the machine that we run on is called.
+THIS_MACHINE = "this machine"
 #: Bytes, all of which must have been taken within `limits.TAKEN`; a pipe of Linux takes as many at once.
 _SLICE = 64 << 10
 #: Seconds from one look at what the other side says to the next, while it takes nothing.
@@ -58,6 +60,8 @@ class Conduit:
     pipelined = False
     #: Whether what the command writes is what it was given, but for the encryption.
     is_ssh = False
+    #: Whether the other side is this machine, where no trick is worth its time.
+    is_here = False
     #: For a host whose sudo asks for one: a line, or nothing.
     sudo_password = b""
 
@@ -365,3 +369,15 @@ class CommandConduit(Conduit):
         self.sudo_password = sudo_password
         log.note(f"! {command_name(argv)}", f"a command with {len(argv) - 1} arguments, which may be secret")
         super().__init__(command_name(argv), argv)
+
+
+class LocalConduit(Conduit):
+    """A `sh` on this machine: its engine is a target as any other."""
+
+    is_here = True
+
+    def __init__(self) -> None:
+        super().__init__(THIS_MACHINE, ["sh"])
+
+    def reverse(self, port: int) -> int:
+        return port

@@ -5,17 +5,17 @@ Whoever answers there is not believed: an answer is bounded while it is read, an
 
 import heapq
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import closing, contextmanager, suppress
+from contextlib import closing, contextmanager, nullcontext, suppress
 from dataclasses import dataclass, replace
 from http import HTTPStatus
 from itertools import islice
 from pathlib import Path
-from typing import Self
+from typing import TYPE_CHECKING, Self
 
 from layerferry import ci
 from layerferry.causes import cause_of
 from layerferry.chunks import Ahead
-from layerferry.ci.daemon_address import find_address
+from layerferry.ci.daemon_address import DaemonAddress, find_address
 from layerferry.errors import LayerferryError, SourceError
 from layerferry.oci import limits
 from layerferry.oci.documents import Document, load
@@ -24,11 +24,14 @@ from layerferry.oci.manifest import full_name, pick
 from layerferry.oci.store_kind import StoreKind
 from layerferry.sources.daemon import push_tags
 from layerferry.sources.daemon.answers import members
-from layerferry.sources.daemon.client import FAULTS, DaemonClient, DaemonRefusal, first_line, words_of
+from layerferry.sources.daemon.client import FAULTS, DaemonClient, DaemonRefusal, check_progress, words_of
 from layerferry.sources.daemon.history import HistoryEntry, layer_entries
 from layerferry.sources.daemon.save_stream import Save
 from layerferry.sources.daemon.ssh_transport import with_own_hosts
 from layerferry.targets.address import Ssh
+
+if TYPE_CHECKING:
+    from layerferry.sources.daemon.daemon_host import DaemonHost
 
 #: docker's own storage drivers; with the containerd image store, an image shows a snapshotter, or nothing at all.
 _GRAPH_DRIVERS = {"overlay2", "fuse-overlayfs", "btrfs", "zfs", "vfs", "aufs", "devicemapper", "overlay"}
@@ -74,12 +77,14 @@ class Inspected:
 class Daemon:
     """A docker daemon, reached as the docker CLI would reach it: DOCKER_HOST and TLS variables, else the context."""
 
-    def __init__(self, environ: Mapping[str, str], ssh: Ssh | None = None) -> None:
-        """`ssh` says how to call it where the daemon is behind it. Raises `SourceError`, and `UsageError`."""
-        self._place = find_address(environ)
+    def __init__(self, environ: Mapping[str, str], ssh: Ssh | None = None, host: "DaemonHost | None" = None) -> None:
+        """`ssh` calls a daemon behind it, unless that is a `host`'s. Raises `SourceError`, and `UsageError`."""
+        self._place = DaemonAddress(f"ssh://{host.name}", host.name) if host else find_address(environ)
         self._environ = environ
+        self.host = host
         #: How to call ssh for its host, where it is behind one.
-        self.ssh = with_own_hosts(self._place.url, ssh or Ssh()) if self._place.url.startswith("ssh://") else Ssh()
+        dials = not host and self._place.url.startswith("ssh://")
+        self.ssh = with_own_hosts(self._place.url, ssh or Ssh()) if dials else Ssh()
         self._version = ""
         self._client = self._connect(limits.DAEMON)
 
@@ -99,7 +104,8 @@ class Daemon:
 
     def _connect(self, timeout: float, platform: Platform | None = None) -> DaemonClient:
         with self._asking():
-            client = DaemonClient(self._place, self.ssh, self._version, timeout, platform)
+            words = self.host.words if self.host else ()
+            client = DaemonClient(self._place, self.ssh, self._version, timeout, platform, words=words)
             self._version = client.api_version  # is asked for once
             return client
 
@@ -108,15 +114,23 @@ class Daemon:
         """Raise `SourceError` where the daemon refuses, answers with something else, or is not there."""
         try:
             yield
-        except DaemonRefusal as refusal:
-            hint = _WANTS_TLS if "HTTPS server" in str(refusal) else ""
-            raise SourceError(f"the docker daemon at {self.address} {what}: {refusal}", hint=hint) from None
-        except FAULTS as error:
-            raise SourceError(
-                f"the docker daemon at {self.address} does not answer ({words_of(error)})",
-                hint=ci.without_daemon(self._environ)
-                or "Start it, or point DOCKER_HOST or a docker context at it: `docker version` must work here.",
-            ) from None
+        except (DaemonRefusal, SourceError, *FAULTS) as error:
+            # Whatever is said then comes over a connection that ssh has made anew, or is of one that has ended.
+            if self.host and (broken := self.host.broken(patient=not isinstance(error, (DaemonRefusal, SourceError)))):
+                raise broken from None
+            raise self._told(error, what) from None
+
+    def _told(self, error: Exception, what: str) -> SourceError:
+        if isinstance(error, SourceError):
+            return error
+        if isinstance(error, DaemonRefusal):
+            hint = _WANTS_TLS if "HTTPS server" in str(error) else ""
+            return SourceError(f"the docker daemon at {self.address} {what}: {error}", hint=hint)
+        hint = "Start it, or point DOCKER_HOST or a docker context at it: `docker version` must work here."
+        return SourceError(
+            f"the docker daemon at {self.address} does not answer ({words_of(error)})",
+            hint=ci.without_daemon(self._environ) or hint,
+        )
 
     def version(self) -> str:
         """The daemon's version and storage driver, for people."""
@@ -178,9 +192,10 @@ class Daemon:
             if refusal.status != HTTPStatus.NOT_FOUND:
                 raise
             tags = self._tags_beside(client, reference)
+            verb, cure = ("pull", "") if self.host else ("push", ci.without_image(self._environ))
             raise SourceError(
                 f"the docker daemon at {self.address} has no image {reference}{_said_of(tags)}",
-                hint=ci.without_image(self._environ) if not tags else f"Say which: layerferry push {tags[0]} ...",
+                hint=f"Say which: layerferry {verb} {tags[0]} ..." if tags else cure,
             ) from None
         return shown
 
@@ -260,6 +275,7 @@ class Daemon:
         """
         name, image = f"{repository}:{push_tags.PUSH_TAG}", inspected.image
         with (
+            self.host.guarding(name) if self.host else nullcontext(),
             closing(self._connect(limits.DAEMON, inspected.variant)) as client,
             closing(self._connect(_patience(image), inspected.variant)) as pushing,
         ):
@@ -270,7 +286,7 @@ class Daemon:
                     closing(pushing.push(name, stream=True, auth_config=dict(auth or {}))) as said,
                 ):
                     for line in said:
-                        _check_progress(line)
+                        check_progress(line)
 
             with self._asking("could not push"):
                 shown = client.inspect_image(inspected.name)
@@ -307,14 +323,6 @@ def _said_of(tags: Sequence[str]) -> str:
 def _patience(image: Image) -> float:
     """Seconds that a daemon may be silent over an image: before 25 it writes all of it to its own disk first."""
     return limits.SAVED + image.size / limits.SAVED_RATE
-
-
-def _check_progress(line: bytes) -> None:
-    """A push that failed says so in its stream, after a status of 200."""
-    if line.strip():
-        told = Document.parse(line, "what the docker daemon says of its push", most=limits.PROGRESS_LINE)
-        if error := str(told.members.get("error") or ""):
-            raise SourceError(f"the docker daemon could not push: {first_line(error)}")
 
 
 class Export(Save):

@@ -4,7 +4,7 @@ import contextlib
 import io
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from http import HTTPStatus
 from typing import Any
 
@@ -49,9 +49,18 @@ class DaemonClient(docker.APIClient):  # type: ignore[misc]
     """
 
     def __init__(
-        self, address: DaemonAddress, ssh: Ssh, version: str, timeout: float, platform: Platform | None = None
+        self,
+        address: DaemonAddress,
+        ssh: Ssh,
+        version: str,
+        timeout: float,
+        platform: Platform | None = None,
+        *,
+        words: Sequence[str] = (),
     ) -> None:
         """`version` is the API's; where it is empty the daemon is asked, which the SDK would do unbounded.
+
+        `words` are a command line that leads to the daemon, where it is not reached by its address alone.
 
         With a `platform`, what is asked of an image is asked of its variant for that: inspect (from version 1.49 on),
         history and save (1.48), push (1.46).
@@ -69,7 +78,7 @@ class DaemonClient(docker.APIClient):  # type: ignore[misc]
         self._version = version or _OLDEST
         self.hooks["response"].append(log.answered("daemon"))
         dialled = self.base_url != address.url
-        adapter = DialAdapter(address.url, ssh) if dialled else TcpAdapter(address.tls)
+        adapter = DialAdapter(address.url, ssh, words) if dialled else TcpAdapter(address.tls)
         for scheme in ("http://", "https://"):
             self.mount(scheme, adapter)
         if not version:
@@ -142,3 +151,11 @@ def words_of(error: Exception) -> str:
 def first_line(text: str) -> str:
     """A daemon's text, for a sentence of ours."""
     return next((line.strip()[:_SAID] for line in text[: limits.TEXT].splitlines() if line.strip()), "")
+
+
+def check_progress(line: bytes) -> None:
+    """A push that failed says so in its stream, after a status of 200."""
+    if line.strip():
+        told = Document.parse(line, "what the docker daemon says of its push", most=limits.PROGRESS_LINE)
+        if error := str(told.members.get("error") or ""):
+            raise SourceError(f"the docker daemon could not push: {first_line(error)}")

@@ -52,10 +52,13 @@ def with_own_hosts(url: str, ssh: Ssh) -> Ssh:
 
 
 class DialAdapter(HTTPAdapter):
-    """Sends every request to the daemon at `url`, unix:// or ssh://, whatever host the request names."""
+    """Sends every request to the daemon at `url`, unix:// or ssh://, whatever host the request names.
 
-    def __init__(self, url: str, ssh: Ssh) -> None:
-        self._pool = _Pool(_connection(url, ssh))
+    `words`, where there are any, are the command line whose stdin and stdout lead there.
+    """
+
+    def __init__(self, url: str, ssh: Ssh, words: Sequence[str] = ()) -> None:
+        self._pool = _Pool(_connection(url, ssh, words))
         super().__init__()
 
     def get_connection_with_tls_context(self, *_: Any, **__: Any) -> urllib3.HTTPConnectionPool:
@@ -156,10 +159,10 @@ class _SshConnection(Bounded):
             self._last = last_line(piped.end())
 
 
-def _connection(url: str, ssh: Ssh) -> Callable[..., Bounded]:
+def _connection(url: str, ssh: Ssh, words: Sequence[str]) -> Callable[..., Bounded]:
     """What makes a connection to `url`."""
     if url.startswith("ssh://"):
-        argv = command(url, ssh)
+        argv = words or command(url, ssh)
         return lambda **options: _SshConnection(argv, **options)
     path = url.removeprefix("unix://")
     return lambda **options: _UnixConnection(path, **options)

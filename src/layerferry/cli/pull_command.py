@@ -1,0 +1,140 @@
+"""The command `pull`: images of a host's docker come to the engine of this machine."""
+
+import contextlib
+import sys
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from layerferry import settings
+from layerferry.cli import options
+from layerferry.cli.around import end, open_log, open_report, warn_of_unknown, with_material
+from layerferry.cli.options import WHAT, option, values
+from layerferry.errors import UsageError
+from layerferry.streams import stderr
+from layerferry.targets import is_registry
+from layerferry.targets.address import Ssh, Target, here, start
+from layerferry.targets.engine_choice import TargetEngine
+
+if TYPE_CHECKING:
+    from layerferry.push.request import Wanted
+
+# ssh is started first of all, and shakes hands while we load the rest: hence the imports inside functions.
+# ruff: noqa: PLC0415
+
+_EXAMPLES = (
+    "layerferry pull app:2 deploy@prod",
+    "layerferry pull app:2 worker:2 deploy@prod",
+    "layerferry pull app:latest deploy@prod --name app:as-on-prod",
+)
+
+
+@click.command(cls=options.Command, examples=_EXAMPLES, no_args_is_help=True, options_metavar="[OPTIONS]")
+@click.argument("words", nargs=-1, metavar="IMAGE... HOST", shell_complete=values("pulled"))
+@option(
+    "--name",
+    "names",
+    group=WHAT,
+    multiple=True,
+    metavar="NAME[:TAG]",
+    help="A name here, if not the host's; of several images, for the one of its repository.  [repeatable]",
+)
+@option(
+    "--engine",
+    group=WHAT,
+    default="",
+    metavar="[USER@]NAME[:NAMESPACE]",
+    shell_complete=values("engine"),
+    help="The engine here, as for push.  [default: found]",
+)
+@option(
+    "--route",
+    is_setting=True,
+    metavar="NAME",
+    shell_complete=values("route"),
+    help="auto, registry, ngrok or export.  [default: auto]",
+)
+@options.PLATFORM
+@option("--allow-platform-mismatch", is_flag=True, help="Pull an image that this machine's platform cannot run.")
+@option(
+    "--retries", is_setting=True, type=int, metavar="N", help="Further tries where a connection breaks.  [default: 3]"
+)
+@option(
+    "--timeout",
+    is_setting=True,
+    type=float,
+    metavar="SECONDS",
+    help="Give up after this long. What stands still ends by itself.  [default: never]",
+)
+@options.SSH_OPTION
+@options.SSH_CONFIG
+@option("--dry-run", group=options.TOLD, is_flag=True, help="Show what would be fetched, and fetch nothing.")
+@options.JSON
+@options.QUIET
+@options.VERBOSE
+@options.LOG
+@options.DEBUG
+@click.pass_context
+def pull(ctx: click.Context, /, words: tuple[str, ...], **given: Any) -> None:
+    """Pull images from a host's docker to the engine here, and fetch only the layers that it lacks.
+
+    It is a push the other way: over one SSH session, verified, and named only then. IMAGE is a name, name:tag,
+    name@digest or an image ID of the docker on HOST, which is [ssh://][user@]host[:port], or an alias of your
+    ssh_config. The engine here is found as a target's is: docker first.
+    """
+    assert isinstance(ctx.command, options.Command)
+    if len(words) < 2:  # noqa: PLR2004 - an image, and a host
+        raise UsageError("there must be an image and a host", hint="layerferry pull app:1 deploy@host")
+    *images, host = words
+    if is_registry(host):
+        raise UsageError(f"{host} is a registry, and no host", hint="`docker pull` fetches out of registries.")
+    open_log(given["log"], verbose=given["verbose"])
+    ssh = Ssh(given["ssh_options"], given["ssh_config"], sys.stdin.isatty() and not given["as_json"])
+    with contextlib.ExitStack() as stack:
+        ssh = with_material(stack, ssh)
+        there = start(stack, host, ssh, settings.environment())
+        assert isinstance(there, Target)
+        _pull(
+            _wanted(images, given["names"]),
+            there,
+            here(stack),
+            {name: given[name] for name in ctx.command.settings},
+            given,
+        )
+
+
+def _wanted(images: Sequence[str], names: Sequence[str]) -> "list[Wanted]":
+    from layerferry.push.request import wanted
+    from layerferry.sources import in_our_words, kind_of
+
+    if odd := next((image for image in images if kind_of(in_our_words(image)) != "daemon"), ""):
+        raise UsageError(f"{odd} is no image of a host's docker", hint="Write its name, name:tag or image ID.")
+    return wanted(images, names)
+
+
+def _pull(
+    images: "Sequence[Wanted]", host: Target, target: Target, overrides: dict[str, Any], given: dict[str, Any]
+) -> None:
+    """Pull; `overrides` are the options that are settings, `given` all of them."""
+    from layerferry.context import Context
+    from layerferry.push.request import Options
+    from layerferry.result import exit_code, failures
+
+    chosen = settings.load(overrides)
+    if not chosen.quiet:
+        warn_of_unknown()
+    how = Options(
+        platform=chosen.parsed_platform,
+        allow_platform_mismatch=given["allow_platform_mismatch"],
+        dry_run=given["dry_run"],
+        engine=str(TargetEngine.parse(given["engine"])) if given["engine"] else "",
+        retries=chosen.retries,
+        source=host.name,
+    )
+    around = Context.look(chosen, settings.environment()).of_host(host)
+    with open_report(given["as_json"], chosen) as report:
+        results, _ = around.push(images, [target], how, report)
+    for error in failures(results):
+        stderr().complain(error)
+    end(exit_code(results))
