@@ -46,7 +46,7 @@ def seconds(work: Callable[[], object]) -> float:
 
 def saved(daemon: Daemon, image: Inspected) -> None:
     with tempfile.TemporaryDirectory() as spool, daemon.export(image, frozenset(), Path(spool)) as export:
-        for _ in export._read(image):
+        for _ in export._read(image.image):
             pass
 
 

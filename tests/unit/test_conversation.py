@@ -800,5 +800,6 @@ def host_of(greeting: Any) -> HostDestination:
     host = object.__new__(HostDestination)
     host._greeting = greeting
     host._conversation = SimpleNamespace(target="host")  # type: ignore[assignment]
+    host._conduit = SimpleNamespace(is_here=False)  # type: ignore[assignment]
     host._options = Options(compression=Compression.parse("zstd"))
     return host

@@ -12,8 +12,9 @@ from layerferry.chunks import Ahead
 from layerferry.errors import SourceError
 from layerferry.oci.documents import Document
 from layerferry.oci.image import Image, Platform
-from layerferry.sources.daemon.api import Daemon, Export
+from layerferry.sources.daemon.api import Daemon
 from layerferry.sources.daemon.client import _api_version
+from layerferry.sources.daemon.export import Export
 from layerferry.sources.daemon.history import HistoryEntry, layer_entries
 
 
@@ -87,10 +88,10 @@ def test_reading_ahead_stops_when_nobody_reads_on() -> None:
 )  # fmt: skip
 def test_a_daemon_that_breaks_off_is_told(error: Exception, says: str, tmp_path: Path) -> None:
     image = Image("app:1", f"sha256:{'a' * 64}", Platform("linux", "amd64"), ())
-    client, inspected = Mock(), Mock(image=image)
+    client = Mock()
     client.get_image.side_effect = error
     with (
-        Export(client, inspected, frozenset(), tmp_path, lambda _: None) as export,
+        Export(client, image, "app:1", frozenset(), tmp_path, lambda _: None) as export,
         pytest.raises(SourceError) as caught,
     ):
         list(export.blobs())
@@ -100,7 +101,7 @@ def test_a_daemon_that_breaks_off_is_told(error: Exception, says: str, tmp_path:
 def test_an_image_that_has_lost_its_name_is_not_pushed() -> None:
     """The name that we take away at the end would be its last: a classic daemon removes the image with it."""
     image = Image("app:1", f"sha256:{'a' * 64}", Platform("linux", "amd64"), ())
-    daemon = Mock(_asking=lambda _: contextlib.nullcontext())
+    daemon = Mock(host=None, _asking=lambda _: contextlib.nullcontext())
     daemon._connect.return_value.inspect_image.return_value = b"{}"
     with (
         pytest.raises(SourceError, match=r"^app:1 has no name in the docker daemon, and would be lost$"),

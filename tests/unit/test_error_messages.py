@@ -46,6 +46,7 @@ HANDED_ON = {
     ("settings/file_rules.py", "f'{self}: {what}'"),
     ("settings/model.py", "'; '.join(mistakes)"),
     ("sources/daemon/api.py", "f'Id {error}'"),
+    ("sources/daemon/daemon_host.py", "error.message"),
     ("tar_headers.py", "str(error)"),
     ("targets/ssh_failures.py", "f'{bastion} {message} {address} ({cut(last, limits.SHOWN)})'"),
     ("targets/verdict.py", "f'{target}: {message} ({cut(text, limits.SHOWN)})' if text else f'{target}: {message}'"),

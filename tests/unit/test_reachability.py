@@ -46,7 +46,7 @@ def test_a_tunnel_needs_a_token() -> None:
 
 def test_a_host_that_forwards_no_port_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
     here = way()
-    here._topology, here._daemon = Mock(), Mock(ssh=SimpleNamespace(arguments={}))
+    here._topology, here._daemon = Mock(), Mock(host=None, ssh=SimpleNamespace(arguments={}))
     here._topology.daemon.url = "ssh://host"
     conduit = Mock(reverse=lambda _: None)
     conduit.name = "host"

@@ -13,8 +13,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
 from layerferry import ci
-from layerferry.causes import cause_of
-from layerferry.chunks import Ahead
 from layerferry.ci.daemon_address import DaemonAddress, find_address
 from layerferry.errors import LayerferryError, SourceError
 from layerferry.oci import limits
@@ -25,8 +23,8 @@ from layerferry.oci.store_kind import StoreKind
 from layerferry.sources.daemon import push_tags
 from layerferry.sources.daemon.answers import members
 from layerferry.sources.daemon.client import FAULTS, DaemonClient, DaemonRefusal, check_progress, words_of
+from layerferry.sources.daemon.export import Export, patience
 from layerferry.sources.daemon.history import HistoryEntry, layer_entries
-from layerferry.sources.daemon.save_stream import Save
 from layerferry.sources.daemon.ssh_transport import with_own_hosts
 from layerferry.targets.address import Ssh
 
@@ -241,13 +239,13 @@ class Daemon:
 
     def export(
         self, inspected: Inspected, wanted: frozenset[str], spool: Path, told: Callable[[str], None] = lambda _: None
-    ) -> "Export":
+    ) -> Export:
         """Stream the image out of the daemon (`docker save`), and pick the `wanted` layers.
 
         `told` hears where nothing comes for long.
         """
-        client = self._connect(_patience(inspected.image), inspected.variant)
-        return Export(client, inspected, wanted, spool, told)
+        client = self._connect(patience(inspected.image), inspected.variant)
+        return Export(client, inspected.image, inspected.name, wanted, spool, told)
 
     def reaches(self, name: str, auth: Mapping[str, str] | None = None) -> str:
         """Ask the daemon for an image of a registry that has none; why it does not reach it, or an empty string.
@@ -277,7 +275,7 @@ class Daemon:
         with (
             self.host.guarding(name) if self.host else nullcontext(),
             closing(self._connect(limits.DAEMON, inspected.variant)) as client,
-            closing(self._connect(_patience(image), inspected.variant)) as pushing,
+            closing(self._connect(patience(image), inspected.variant)) as pushing,
         ):
 
             def push() -> None:
@@ -318,57 +316,6 @@ class Daemon:
 
 def _said_of(tags: Sequence[str]) -> str:
     return f", but {' and '.join(filter(None, (', '.join(tags[:-1]), tags[-1])))}" if tags else ""
-
-
-def _patience(image: Image) -> float:
-    """Seconds that a daemon may be silent over an image: before 25 it writes all of it to its own disk first."""
-    return limits.SAVED + image.size / limits.SAVED_RATE
-
-
-class Export(Save):
-    """The content of an image, read through the daemon's API. Close it when done: the daemon then stops reading."""
-
-    def __init__(
-        self,
-        client: DaemonClient,
-        inspected: Inspected,
-        wanted: frozenset[str],
-        spool: Path,
-        told: Callable[[str], None],
-    ) -> None:
-        self._client = client
-        self._inspected = inspected
-        self._told = told
-        super().__init__(inspected.image, wanted, self._read(inspected), spool)
-
-    def __enter__(self) -> Self:
-        """The daemon may take seconds before its first byte (2.4 s for 250 MB, docker 28.5): it is asked at once."""
-        self._chunks = Ahead(self._asked(), told=self._told)
-        return self
-
-    def __exit__(self, *exception: object) -> None:
-        self._chunks.close()
-        self._client.close()
-
-    def _asked(self) -> Iterator[bytes]:
-        yield from self._client.get_image(self._inspected.name)
-
-    def _read(self, inspected: Inspected) -> Iterator[bytes]:
-        try:
-            for chunk in self._chunks:
-                self.received += len(chunk)
-                yield chunk
-        except (DaemonRefusal, *FAULTS) as error:
-            reference = inspected.image.reference
-            if isinstance(cause_of(error), TimeoutError):
-                seconds = _patience(inspected.image)
-                raise SourceError(
-                    f"the docker daemon has given nothing more of {reference} for {seconds:.0f} s",
-                    hint="See whether it is overloaded, or its disk is; then push again.",
-                ) from None
-            raise SourceError(
-                f"the docker daemon broke off reading {reference}: {words_of(error)}", transient=True
-            ) from None
 
 
 def _platform_of(found: Document) -> Platform:
