@@ -245,7 +245,7 @@ class Daemon:
         `told` hears where nothing comes for long.
         """
         client = self._connect(patience(inspected.image), inspected.variant)
-        return Export(client, inspected.image, inspected.name, wanted, spool, told)
+        return Export(client, inspected.image, inspected.name, wanted, spool, told=told)
 
     def reaches(self, name: str, auth: Mapping[str, str] | None = None) -> str:
         """Ask the daemon for an image of a registry that has none; why it does not reach it, or an empty string.

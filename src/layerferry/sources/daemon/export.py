@@ -31,6 +31,7 @@ class Export(Save):
         name: str,
         wanted: frozenset[str],
         spool: Path,
+        *,
         told: Callable[[str], None],
     ) -> None:
         self._client = client
