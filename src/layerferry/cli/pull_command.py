@@ -3,6 +3,7 @@
 import contextlib
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -12,6 +13,7 @@ from layerferry.cli import options
 from layerferry.cli.around import end, open_log, open_report, warn_of_unknown, with_material
 from layerferry.cli.options import WHAT, option, values
 from layerferry.errors import UsageError
+from layerferry.named_targets import Names
 from layerferry.streams import stderr
 from layerferry.targets import is_registry
 from layerferry.targets.address import Ssh, Target, here, start
@@ -55,6 +57,7 @@ _EXAMPLES = (
     shell_complete=values("route"),
     help="auto, registry, ngrok or export.  [default: auto]",
 )
+@options.CONFIG
 @options.PLATFORM
 @option("--allow-platform-mismatch", is_flag=True, help="Pull an image that this machine's platform cannot run.")
 @option(
@@ -86,9 +89,7 @@ def pull(ctx: click.Context, /, words: tuple[str, ...], **given: Any) -> None:
     assert isinstance(ctx.command, options.Command)
     if len(words) < 2:  # noqa: PLR2004 - an image, and a host
         raise UsageError("there must be an image and a host", hint="layerferry pull app:1 deploy@host")
-    *images, host = words
-    if is_registry(host):
-        raise UsageError(f"{host} is a registry, and no host", hint="`docker pull` fetches out of registries.")
+    images, host = _job(words, given["config"])
     open_log(given["log"], verbose=given["verbose"])
     ssh = Ssh(given["ssh_options"], given["ssh_config"], sys.stdin.isatty() and not given["as_json"])
     with contextlib.ExitStack() as stack:
@@ -102,6 +103,20 @@ def pull(ctx: click.Context, /, words: tuple[str, ...], **given: Any) -> None:
             {name: given[name] for name in ctx.command.settings},
             given,
         )
+
+
+def _job(words: tuple[str, ...], config: Path | None) -> tuple[Sequence[str], str | tuple[str, ...]]:
+    """The images and the host that the words say, which may be names of the project's file."""
+    *images, named = words
+    job = Names((named,), config).job(images, (named,))
+    if len(job.targets) > 1:
+        raise UsageError(
+            f"{named} is {len(job.targets)} hosts, and images are pulled from one", hint="Name one of them."
+        )
+    (host,) = job.targets
+    if isinstance(host, str) and is_registry(host):
+        raise UsageError(f"{host} is a registry, and no host", hint="`docker pull` fetches out of registries.")
+    return job.images, host
 
 
 def _wanted(images: Sequence[str], names: Sequence[str]) -> "list[Wanted]":
