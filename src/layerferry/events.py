@@ -29,9 +29,12 @@ class Greeted:
 
 @dataclass(frozen=True, slots=True)
 class Planned:
+    """What an image lacks on its target; `source` is the host that it is pulled from, where it is."""
+
     target: str
     plan: Plan
     route: Route
+    source: str = ""
 
 
 #: Seconds from one `Sending` to the next, at least.

@@ -208,6 +208,14 @@ def test_no_word_is_broken(width: int) -> None:
     assert {*words.split()} <= {word.strip("()") for line in plain for word in line.split()}
 
 
+def test_what_is_pulled_is_fetched_and_what_is_pushed_is_sent() -> None:
+    for there in (2, len(APP.layers)):
+        sent = lines.planned(Planned("prod", planned(APP, there), REGISTRY))
+        fetched = lines.planned(Planned("this machine", planned(APP, there), REGISTRY, source="prod"))
+        assert " to send" in sent
+        assert fetched == sent.replace("prod", "this machine").replace(" to send", " to fetch")
+
+
 # Several images, several targets.
 
 

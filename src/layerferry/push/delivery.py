@@ -131,7 +131,7 @@ class Delivery:
             for item in items:
                 if not item.present:
                     item.route = item.source.choose(item.plan)
-                self.emit(Planned(greeted.target, item.plan, item.route))
+                self.emit(Planned(greeted.target, item.plan, item.route, self.options.source))
             if self.options.dry_run:
                 destination.resolve(items)
                 _estimate(items, destination.rate)

@@ -31,7 +31,10 @@ def greeting(event: Greeted) -> str:
 
 def planned(event: Planned) -> str:
     sent, image = len(event.plan.sent) - len(event.plan.shared), event.plan.image
-    todo = f"{layers(sent)} to send, {size(event.plan.delta)}{mark(image.sizes_are)}" if sent else "nothing to send"
+    verb = "fetch" if event.source else "send"
+    todo = (
+        f"{layers(sent)} to {verb}, {size(event.plan.delta)}{mark(image.sizes_are)}" if sent else f"nothing to {verb}"
+    )
     return f"{event.target}  {image.reference}: {todo}; {route(event.route)}"
 
 
