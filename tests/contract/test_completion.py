@@ -127,6 +127,16 @@ def test_a_daemon_that_never_ends_is_not_waited_for(env: dict[str, str]) -> None
         assert offered(env, "layerferry push ") == []
 
 
+def test_a_pull_is_offered_what_the_projects_file_names_and_no_image_of_this_daemon(
+    env: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "layerferry.toml").write_text('[targets]\npreview = "ana@web1"\n[images]\napp = "team/app"\n')
+    monkeypatch.chdir(tmp_path)
+    with daemon(env, http(ROWS)):
+        assert offered(env, "layerferry pull ") == ["app"]
+        assert offered(env, "layerferry pull app p") == ["preview", "prod"]
+
+
 def test_no_daemon_and_no_ssh_config_are_no_error(env: dict[str, str], tmp_path: Path) -> None:
     shutil.rmtree(tmp_path / ".ssh")
     assert offered(env, "layerferry push ") == []

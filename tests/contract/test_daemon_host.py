@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, cast
 import pytest
 
 from layerferry.errors import SourceError
+from layerferry.oci import limits
 from layerferry.oci.image import Platform
 from layerferry.oci.store_kind import StoreKind
 from layerferry.sources.daemon import daemon_host
@@ -76,6 +77,21 @@ def test_the_docker_that_has_greeted_is_the_one_that_is_dialled(monkeypatch: pyt
 def test_what_answers_otherwise_is_refused_by_both_ways(monkeypatch: pytest.MonkeyPatch, body: bytes) -> None:
     with pytest.raises(SourceError, match="prod: `docker system dial-stdio` there does not lead to its docker"):
         opened(monkeypatch, body)
+
+
+ENDLESS = {
+    "interim": "while True: out.write(b'HTTP/1.1 100 Continue\\r\\n\\r\\n')",
+    "drop by drop": """out.write(b'HTTP/1.1 200 OK\\r\\nContent-Length: 4000000\\r\\n\\r\\n{')
+while True: time.sleep(0.05); out.write(b' '); out.flush()""",
+}
+
+
+@pytest.mark.parametrize("script", ENDLESS.values(), ids=ENDLESS)
+def test_an_answer_without_an_end_is_none(monkeypatch: pytest.MonkeyPatch, script: str) -> None:
+    """A socket's own timeout is for each byte that it waits for."""
+    monkeypatch.setattr(limits, "CONNECTED", 1.0)
+    words = [sys.executable, "-c", f"import sys, time; out = sys.stdout.buffer\n{script}"]
+    assert docker_dial.ask("prod", words, "/info")[0] is None
 
 
 @pytest.mark.parametrize(

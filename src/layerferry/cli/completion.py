@@ -110,11 +110,13 @@ def _words(kind: str, ctx: click.Context, begun: str) -> Iterator[str]:
     if kind in _WORDS:
         yield from _WORDS[kind]
         return
+    targets, aliases = _named(ctx)
     if kind == "pulled":  # the first word is an image of a host that nobody has named yet
+        yield from aliases
         if ctx.params.get("words"):
+            yield from targets
             yield from hosts(begun)
         return
-    targets, aliases = _named(ctx)
     if kind != "hosts":
         yield from aliases
         if begun not in targets:

@@ -14,10 +14,14 @@ DIAL: Final = "docker system dial-stdio"
 
 
 def ask(target: str, words: Sequence[str], path: str) -> tuple[dict[str, Any] | None, str]:
-    """The object that the docker at the end of `words` answers, or None; and what ssh, or docker, said last."""
+    """The object that the docker at the end of `words` answers, or None; and what ssh, or docker, said last.
+
+    It has `limits.CONNECTED` seconds for all of it: the timeout of a socket would be for each byte.
+    """
     said, found, piped = "", None, None
     try:
-        piped = Piped(words, limits.CONNECTED)
+        piped = Piped(words)
+        piped.hang_up_after(limits.CONNECTED)
         connection = http.client.HTTPConnection("localhost")
         connection.sock = piped.socket
         connection.request("GET", path)
