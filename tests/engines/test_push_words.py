@@ -138,7 +138,7 @@ def test_json_is_the_documented_object_and_nothing_else(scene: Scene) -> None:
     run = scene.push(APP)
     assert list(run.json) == ["version", "results", "seconds"]
     result = run.result
-    told = "image target names platform dry_run estimate before route engine layers bytes sizes seconds image_id"
+    told = "image target source names platform dry_run estimate before route engine layers bytes sizes seconds image_id"
     assert list(result) == [*told.split(), "verified", "kept", "pruned", "then", "up", "error"]
     assert (result["image"], result["target"]) == (APP, scene.target.ssh_alias)
     assert list(result["route"]) == ["name", "reason"]

@@ -36,6 +36,8 @@ WORDS = {"asking": b"/v2/", "naming": b"PUT /v2/push-test/app/manifests/1 "}
 MIDDLE = 1_000_000
 #: Bytes of the image's new layer, of noise: more than all pipes between here and there hold.
 NEW = 12_000_000
+#: The same, and more than a push has read of its source then, which its compressors hold; no part of it is kept.
+UNREAD = 30_000_000
 #: What podman leaves of itself where it is killed.
 _PODMANS = re.compile(r"(/var)?/tmp/(podman|docker-tar|storage)[0-9]*")
 OTHER = "push-test/other:1"

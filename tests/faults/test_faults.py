@@ -15,7 +15,7 @@ from engines.moments import assert_one_sentence
 from engines.test_push_scene import APP, SMALL, Scene
 from faults.cells import CELLS, Cell
 from faults.happenings import FULL, HAPPENINGS, HURRIED, resume, tidy
-from faults.stage import NEW, STAGES, Stage
+from faults.stage import NEW, STAGES, UNREAD, Stage
 from rig import Engine, Rig
 from rig.command import Layerferry
 from rig.processes import RigError, wait_until
@@ -72,7 +72,7 @@ def test_a_push_that_is_broken(
 ) -> None:
     fault, _, how = cell.fault.partition(", ")
     stage.old()
-    stage.new(SMALL if fault == SLOW else NEW)
+    stage.new({SLOW: SMALL, "source killed": UNREAD}.get(fault, NEW))
     if fault == "base pruned":
         stage.base()
     before, old = stage.seen(), stage.shown()
