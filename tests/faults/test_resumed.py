@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from _pytest.mark import ParameterSet
 
-from engines.test_push_scene import APP, Scene
+from engines.test_push_scene import APP, Scene, our_ssh
 from faults.cells import API, BLOBS, COMMAND, CTR, PODMAN, RECEIVER, End
 from faults.happenings import HAPPENINGS
 from faults.line import Line
@@ -114,6 +114,8 @@ def test_a_large_push_goes_on_behind_what_has_arrived(broken: Break, kind: str, 
     else:
         assert code != 0, said
         assert stage.shown() == old
+        # What ssh and the line hold still arrives, unless that is what was cut: to close the line would lose it.
+        wait_until(lambda: not our_ssh(stage.scene.rig), "the first push's ssh goes on", seconds=ENDS)
         stage.line.close()
         stage.line = Line(stage.port, rate=broken.rate)
         code, said = push(stage)
