@@ -5,7 +5,6 @@ import os
 import socket
 import subprocess
 import tempfile
-import threading
 from collections.abc import Sequence
 from typing import IO
 
@@ -21,7 +20,6 @@ class Piped:
     def __init__(self, argv: Sequence[str], timeout: object = None) -> None:
         log.command("! ssh", argv)
         self.socket, theirs = socket.socketpair()
-        self._timers: list[threading.Timer] = []
         self._words = _file()
         try:
             with theirs:
@@ -39,17 +37,6 @@ class Piped:
         if isinstance(timeout, int | float):
             self.socket.settimeout(timeout)
 
-    def hang_up_after(self, seconds: float) -> None:
-        """Let what is read from the socket end, at the latest, after so many seconds."""
-        timer = threading.Timer(seconds, self._hang_up)
-        timer.daemon = True
-        timer.start()
-        self._timers.append(timer)
-
-    def _hang_up(self) -> None:
-        with contextlib.suppress(OSError):  # it is closed
-            self.socket.shutdown(socket.SHUT_RDWR)
-
     def failed(self, patience: float) -> bool:
         """Whether the process ends by itself within so many seconds, with another status than 0."""
         with contextlib.suppress(subprocess.TimeoutExpired):
@@ -58,8 +45,6 @@ class Piped:
 
     def end(self) -> str:
         """Terminate the process, if it still runs; the end of its stderr."""
-        for timer in self._timers:
-            timer.cancel()
         end(self._process)
         with self._words as words:
             words.seek(max(0, words.seek(0, os.SEEK_END) - limits.HEADERS))

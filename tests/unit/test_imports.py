@@ -31,7 +31,7 @@ STOREYS = (
     ("settings", "tar_headers", "signing"),
     ("ci", "compression", "chunks", "result"),
     ("events", "disk", "oci", "temporary", "lazy"),
-    ("mistakes", "errors", "processes", "causes", "protocol"),
+    ("mistakes", "errors", "processes", "causes", "protocol", "deadline"),
 )
 
 #: One room for each outside dependency. Two rows have a second door:

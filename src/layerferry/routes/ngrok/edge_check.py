@@ -5,14 +5,13 @@ import errno
 import http.client
 import re
 import secrets
-import socket
 import ssl
-import threading
 import time
 from dataclasses import dataclass
 from http import HTTPStatus
 from urllib.parse import urlsplit
 
+from layerferry.deadline import cut_off
 from layerferry.embedded_registry.credentials import Credentials
 from layerferry.errors import RouteError
 from layerferry.routes.ngrok.failures import ADVICE, explain, find_code
@@ -115,13 +114,8 @@ def _settled(url: str, credentials: Credentials | None, context: ssl.SSLContext,
 def _ask(url: str, credentials: Credentials | None, context: ssl.SSLContext, deadline: float) -> _Reply:
     seconds = min(_ONE_REQUEST, max(deadline - time.monotonic(), 0.1))
     connection = http.client.HTTPSConnection(urlsplit(url).netloc, timeout=seconds, context=context)
-    # The timeout bounds each read, and not an answer that comes byte by byte.
-    late = threading.Event()
-    timer = threading.Timer(seconds, _cut_off, [connection, late])
-    timer.daemon = True
     headers = {"Accept": "application/json", "User-Agent": "layerferry", "Connection": "close"}
-    timer.start()
-    try:
+    with contextlib.closing(connection), cut_off(seconds, lambda: connection.sock) as late:
         connection.request(
             "GET", "/v2/", headers=headers | ({"Authorization": credentials.header} if credentials else {})
         )
@@ -131,14 +125,3 @@ def _ask(url: str, credentials: Credentials | None, context: ssl.SSLContext, dea
         realm = re.search(r'realm="([^"]*)"', response.headers.get("WWW-Authenticate", ""))
         code = find_code(response.headers.get("Ngrok-Error-Code", ""))
         return _Reply(response.status, realm[1] if realm else "", code)
-    finally:
-        timer.cancel()
-        connection.close()
-
-
-def _cut_off(connection: http.client.HTTPSConnection, late: threading.Event) -> None:
-    late.set()
-    sock = connection.sock
-    if sock is not None:
-        with contextlib.suppress(OSError, ValueError):
-            sock.shutdown(socket.SHUT_RDWR)
