@@ -2,7 +2,7 @@
 
 import contextlib
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -13,6 +13,7 @@ from layerferry.targets.address import Ssh
 
 if TYPE_CHECKING:
     from layerferry.report import Report
+    from layerferry.result import Result
     from layerferry.settings.values import Placed, Settings
 
 # ssh is started first of all, and shakes hands while we load the rest: hence the imports inside functions.
@@ -71,6 +72,15 @@ def show_settings(
     warn_of_unknown()
     for origin in origins(chosen, environ, given, filed):
         stdout().write(one_line(f"{origin.variable}={origin.value}  # {origin.source}") + "\n")
+
+
+def end_with(results: "Sequence[Result]") -> NoReturn:
+    """Tell each error of a push once, and end the process with the exit code of all."""
+    from layerferry.result import exit_code, failures
+
+    for error in failures(results):
+        stderr().complain(error)
+    end(exit_code(results))
 
 
 def open_report(as_json: bool, chosen: "Settings") -> "Report":  # noqa: FBT001

@@ -111,17 +111,11 @@ def _words(kind: str, ctx: click.Context, begun: str) -> Iterator[str]:
         yield from _WORDS[kind]
         return
     targets, aliases = _named(ctx)
-    if kind == "pulled":  # the first word is an image of a host that nobody has named yet
-        yield from aliases
-        if ctx.params.get("words"):
-            yield from targets
-            yield from hosts(begun)
-        return
     if kind != "hosts":
         yield from aliases
-        if begun not in targets:
-            with contextlib.suppress(OSError):  # no daemon
-                yield from images()
+    if kind == "words" and begun not in targets:  # those of a pull are a host's, which nobody has named yet
+        with contextlib.suppress(OSError):  # no daemon
+            yield from images()
     if kind == "hosts" or ctx.params.get("words"):  # the first word is an image
         yield from targets
         yield from hosts(begun)

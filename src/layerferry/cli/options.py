@@ -116,6 +116,23 @@ PLATFORM = option(
     shell_complete=values("platform"),
     help="Which platform of a multi-platform image.",
 )
+ROUTE = option(
+    "--route",
+    is_setting=True,
+    metavar="NAME",
+    shell_complete=values("route"),
+    help="auto, registry, ngrok or export.  [default: auto]",
+)
+RETRIES = option(
+    "--retries", is_setting=True, type=int, metavar="N", help="Further tries where a connection breaks.  [default: 3]"
+)
+TIMEOUT = option(
+    "--timeout",
+    is_setting=True,
+    type=float,
+    metavar="SECONDS",
+    help="Give up after this long. What stands still ends by itself.  [default: never]",
+)
 CONFIG = option(
     "--config",
     group=WHAT,

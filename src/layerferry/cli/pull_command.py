@@ -10,11 +10,10 @@ import click
 
 from layerferry import settings
 from layerferry.cli import options
-from layerferry.cli.around import end, open_log, open_report, warn_of_unknown, with_material
+from layerferry.cli.around import end_with, open_log, open_report, warn_of_unknown, with_material
 from layerferry.cli.options import WHAT, option, values
 from layerferry.errors import UsageError
 from layerferry.named_targets import Names
-from layerferry.streams import stderr
 from layerferry.targets import is_registry
 from layerferry.targets.address import Ssh, Target, here, start
 from layerferry.targets.engine_choice import TargetEngine
@@ -50,26 +49,12 @@ _EXAMPLES = (
     shell_complete=values("engine"),
     help="The engine here, as for push.  [default: found]",
 )
-@option(
-    "--route",
-    is_setting=True,
-    metavar="NAME",
-    shell_complete=values("route"),
-    help="auto, registry, ngrok or export.  [default: auto]",
-)
+@options.ROUTE
 @options.CONFIG
 @options.PLATFORM
 @option("--allow-platform-mismatch", is_flag=True, help="Pull an image that this machine's platform cannot run.")
-@option(
-    "--retries", is_setting=True, type=int, metavar="N", help="Further tries where a connection breaks.  [default: 3]"
-)
-@option(
-    "--timeout",
-    is_setting=True,
-    type=float,
-    metavar="SECONDS",
-    help="Give up after this long. What stands still ends by itself.  [default: never]",
-)
+@options.RETRIES
+@options.TIMEOUT
 @options.SSH_OPTION
 @options.SSH_CONFIG
 @option("--dry-run", group=options.TOLD, is_flag=True, help="Show what would be fetched, and fetch nothing.")
@@ -134,7 +119,6 @@ def _pull(
     """Pull; `overrides` are the options that are settings, `given` all of them."""
     from layerferry.context import Context
     from layerferry.push.request import Options
-    from layerferry.result import exit_code, failures
 
     chosen = settings.load(overrides)
     if not chosen.quiet:
@@ -150,6 +134,4 @@ def _pull(
     around = Context.look(chosen, settings.environment()).of_host(host)
     with open_report(given["as_json"], chosen) as report:
         results, _ = around.push(images, [target], how, report)
-    for error in failures(results):
-        stderr().complain(error)
-    end(exit_code(results))
+    end_with(results)

@@ -10,7 +10,15 @@ import click
 
 from layerferry import settings
 from layerferry.cli import options
-from layerferry.cli.around import end, open_log, open_report, show_settings, tell_names, warn_of_unknown, with_material
+from layerferry.cli.around import (
+    end_with,
+    open_log,
+    open_report,
+    show_settings,
+    tell_names,
+    warn_of_unknown,
+    with_material,
+)
 from layerferry.cli.options import WHAT, option, values
 from layerferry.errors import UsageError
 from layerferry.named_targets import Job, Names
@@ -75,13 +83,7 @@ class PushCommand(options.Command):
     help="The target's engine: docker, podman, k3s, rke2, k0s, microk8s, ctr or nerdctl, all but two with a "
     "namespace of containerd; root@podman is root's, user@docker a rootless one.  [default: found]",
 )
-@option(
-    "--route",
-    is_setting=True,
-    metavar="NAME",
-    shell_complete=values("route"),
-    help="auto, registry, ngrok or export.  [default: auto]",
-)
+@options.ROUTE
 @options.PLATFORM
 @option("--allow-platform-mismatch", is_flag=True, help="Push an image that the target's platform cannot run.")
 @option(
@@ -99,16 +101,8 @@ class PushCommand(options.Command):
 @options.PRUNE
 @option("--jobs", is_setting=True, type=int, metavar="N", help="How many targets to push to at once.  [default: 8]")
 @option("--whole-layers", is_setting=True, is_flag=True, default=None, help="Send layers whole, and never as patches.")
-@option(
-    "--retries", is_setting=True, type=int, metavar="N", help="Further tries where a connection breaks.  [default: 3]"
-)
-@option(
-    "--timeout",
-    is_setting=True,
-    type=float,
-    metavar="SECONDS",
-    help="Give up after this long. What stands still ends by itself.  [default: never]",
-)
+@options.RETRIES
+@options.TIMEOUT
 @options.UP
 @options.following
 @options.SSH_OPTION
@@ -224,7 +218,6 @@ def _push(job: Job, targets: Sequence[AnyTarget], ssh: Ssh, overrides: dict[str,
     """Push; `overrides` are the options that are settings, `given` all of them."""
     from layerferry.context import Context, offered
     from layerferry.push.request import wanted
-    from layerferry.result import exit_code, failures
 
     engine = str(TargetEngine.parse(given["engine"])) if given["engine"] else ""
     chosen, images = settings.load(overrides, job.filed), job.images
@@ -249,6 +242,4 @@ def _push(job: Job, targets: Sequence[AnyTarget], ssh: Ssh, overrides: dict[str,
             **following,
         )
         results, _ = around.push(pushed, targets, how, report)
-    for error in failures(results):
-        stderr().complain(error)
-    end(exit_code(results))
+    end_with(results)
