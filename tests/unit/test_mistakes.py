@@ -10,8 +10,9 @@ from layerferry.ci.ssh_identity import read_key, read_known_hosts
 from layerferry.cli import main
 from layerferry.errors import LayerferryError, SourceError, UsageError
 from layerferry.mistakes import of_image, of_target, shown
+from layerferry.push.delivery import Delivery
 from layerferry.push.fan_out import _failed
-from layerferry.push.request import Wanted
+from layerferry.push.request import Options, Wanted
 from layerferry.result import exit_code, failures
 from layerferry.targets.address import Target
 from layerferry.targets.link import Link
@@ -152,7 +153,8 @@ def test_of_two_images_the_one_that_is_missing_is_blamed() -> None:
     error: LayerferryError = SourceError("the docker daemon has no image two:1")
     error.image = "two:1"
     target = Target("prod", Link.__new__(Link))
-    results = _failed([Wanted("one:1", ()), Wanted("two:1", ())], target, error)
+    delivery = Delivery([Wanted("one:1", ()), Wanted("two:1", ())], Options(), lambda _: None)
+    results = _failed(delivery, target, error)
     one, two = (result.error for result in results)
     assert two is error
     assert one is not None

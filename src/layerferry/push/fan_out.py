@@ -107,11 +107,7 @@ def _to_several(
             outcomes.wait()
             if outcomes.error is None:
                 raise
-    return [
-        result
-        for target in targets
-        for result in outcomes.of(target) or _failed(delivery.wanted, target, outcomes.error)
-    ]
+    return [result for target in targets for result in outcomes.of(target) or _failed(delivery, target, outcomes.error)]
 
 
 def _deliver_shared(
@@ -226,8 +222,7 @@ def deliver(
                 or not error.transient
                 or not _pause(delivery.emit, target, error, tries, ended)
             ):
-                failed = _failed(delivery.wanted, target, error)
-                return [replace(result, source=delivery.options.source) for result in failed]
+                return _failed(delivery, target, error)
             else:
                 tries += 1
             sent += error.sent
@@ -278,7 +273,7 @@ def _connect(delivery: Delivery, target: AnyTarget) -> AbstractContextManager[De
     return connect_registry(target, delivery.options, delivery.emit)
 
 
-def _failed(wanted: Sequence[Wanted], target: AnyTarget, error: LayerferryError | None) -> list[Result]:
+def _failed(delivery: Delivery, target: AnyTarget, error: LayerferryError | None) -> list[Result]:
     others = error
     if error is not None and error.image:
         others = type(error)(f"not pushed, for {error.image} could not be")
@@ -289,7 +284,8 @@ def _failed(wanted: Sequence[Wanted], target: AnyTarget, error: LayerferryError 
             target=target.name,
             route=NO_ROUTE,
             names=item.names,
+            source=delivery.options.source,
             error=error if error is None or error.image in {"", item.reference} else others,
         )
-        for item in wanted
+        for item in delivery.wanted
     ]

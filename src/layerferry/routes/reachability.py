@@ -216,19 +216,18 @@ class Reachability:
 
     def _forward(self, port: int) -> int:
         """Forward a port of the daemon's loopback to ours, through an ssh session to its host; that port."""
-        if host := self._daemon.host:
-            forwarded = host.forward(port)
-            if forwarded is None:
-                raise RouteError(f"{host.name} forwards no port back to us")
-            return forwarded
+        host = self._daemon.host or self._connect_host()
+        forwarded = host.reverse(port)
+        if forwarded is None:
+            raise RouteError(f"{host.name} forwards no port back to us")
+        return forwarded
+
+    def _connect_host(self) -> SshConduit:
         url = self._topology.daemon.url
         to_host = SshConduit(ssh_target(url), **self._daemon.ssh.arguments, command="exec cat")
         conduit = self._stack.enter_context(to_host)
         conduit.wait_until_up()
-        forwarded = conduit.reverse(port)
-        if forwarded is None:
-            raise RouteError(f"{conduit.name} forwards no port back to us")
-        return forwarded
+        return conduit
 
     def _ask(self, endpoint: RegistryEndpoint) -> str:
         """Why the daemon does not reach a registry of ours, or an empty string. It must be ours that it has reached."""

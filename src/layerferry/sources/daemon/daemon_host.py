@@ -66,7 +66,7 @@ class DaemonHost:
         """The command line whose stdin and stdout are a connection to the daemon."""
         return self._words(self._docker)
 
-    def forward(self, port: int) -> int | None:
+    def reverse(self, port: int) -> int | None:
         """Make our loopback `port` reachable from the daemon's; its port there, or None where it cannot be."""
         return self._conduit.reverse(port)
 
