@@ -5,6 +5,7 @@ from contextlib import AbstractContextManager, ExitStack, suppress
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from types import TracebackType
 from typing import Self
 
 from layerferry import routes
@@ -224,8 +225,10 @@ class Routed:
         self._stack.enter_context(self._pushed)
         return self
 
-    def __exit__(self, *exception: object) -> None:
-        self._stack.close()
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._stack.__exit__(kind, error, trace)  # `close` would forget what it was that ended the push
 
     def blobs(self) -> Iterator[Blob]:
         try:
