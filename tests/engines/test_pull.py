@@ -2,10 +2,13 @@
 
 import os
 import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
+from engines.moments import assert_one_sentence, interrupt
 from engines.test_push_conduits import login
 from engines.test_push_scene import (
     APP,
@@ -19,7 +22,8 @@ from engines.test_push_scene import (
     running,
     unchanged,
 )
-from rig import Noise, Rig
+from faults.happenings import FULL
+from rig import Engine, Noise, Rig
 from rig.command import Run
 from rig.processes import wait_until
 
@@ -196,3 +200,52 @@ def test_the_host_takes_our_name_away_where_we_are_killed(scene: Scene) -> None:
     wait_until(lambda: look(scene.target) == before, "something stays on the host", seconds=15)
     wait_until(lambda: our_ssh(scene.rig) == [], "an ssh of ours does not end", seconds=15)
     pull(scene, APP)
+
+
+def killed(engine: Engine) -> None:
+    """Kill an engine's daemons, and start them again."""
+    for daemon in engine.daemons:
+        daemon.send(signal.SIGKILL)
+    engine.stop()
+
+
+@pytest.mark.kinds(source=NEWEST, target=NEWEST)
+@pytest.mark.parametrize("what", ["interrupted", "the engine here", "the engine there"])
+def test_a_pull_that_is_broken_off_says_so_once_and_the_next_one_is_done(scene: Scene, what: str) -> None:
+    base = scene.base()
+    build(scene, base, size=30_000_000)
+    old = scene.source.build(APP, f"FROM {base}\nCOPY old /old\n", {"old": b"old"})
+    words = ("pull", APP, scene.target.ssh_alias, "--retries", "0")
+    process = scene.layerferry.start(*words, source=scene.source)
+    wait_until(lambda: any("/layerferry/" in name for name in scene.target.images()), "it does not push")
+    if what == "interrupted":
+        interrupt(process, signal.SIGINT)
+    else:
+        killed(engine := scene.source if what == "the engine here" else scene.target)
+    _, errors = process.communicate(timeout=120)
+    if what != "interrupted":
+        engine.start()
+    assert process.returncode == {"interrupted": 130, "the engine here": 5, "the engine there": 3}[what], errors
+    assert_one_sentence(errors.decode(), "")
+    assert scene.source.images()[APP] == old
+    scene.layerferry(*words, source=scene.source)
+    assert_complete(scene.source, APP, scene.target.diff_ids(APP))
+    wait_until(lambda: not [name for name in scene.target.images() if "layerferry" in name], "a name stays there")
+
+
+@pytest.mark.kinds(source=NEWEST, target=NEWEST)
+def test_a_layer_that_passes_needs_no_disk_here(scene: Scene) -> None:
+    """TMPDIR has 4 MB, and the layer 30."""
+    build(scene, scene.base(), size=30_000_000)
+    layerferry = str(Path(sys.executable).with_name("layerferry"))
+    with unchanged(scene.target):
+        done = subprocess.run(
+            ["sh", "-c", FULL, "sh", layerferry, "pull", APP, scene.target.ssh_alias],
+            env=scene.rig.environment | scene.layerferry.source_environment(scene.source),
+            cwd=scene.rig.home,
+            capture_output=True,
+            check=False,
+            timeout=120,
+        )
+    assert done.returncode == 0, done.stderr
+    assert_complete(scene.source, APP, scene.target.diff_ids(APP))
