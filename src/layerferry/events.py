@@ -37,7 +37,7 @@ class Planned:
     source: str = ""
 
 
-#: Seconds from one `Sending` to the next, at least.
+#: Seconds from one `Sending` or `Receiving` to the next, at least.
 SENDING_EVERY = 0.1
 
 
@@ -46,6 +46,18 @@ class Sending:
     """Progress of what is sent, in bytes on the wire: those that have left this machine, of an estimated `total`."""
 
     target: str
+    done: int
+    total: int
+
+
+@dataclass(frozen=True, slots=True)
+class Receiving:
+    """Progress of what a pull reads out of its host, in bytes: of `total`, or of 0 where nobody knows that yet.
+
+    One read is for all targets.
+    """
+
+    host: str
     done: int
     total: int
 
@@ -90,7 +102,7 @@ class Said:
     text: str
 
 
-Event = Connecting | Greeted | Planned | Sending | Loading | Warned | Stalled | Following | Said
+Event = Connecting | Greeted | Planned | Sending | Receiving | Loading | Warned | Stalled | Following | Said
 Emit = Callable[[Event], None]
 
 

@@ -37,6 +37,26 @@ def test_words_that_are_no_image_and_host_are_refused(
     assert says in capsys.readouterr().err
 
 
+def test_of_a_projects_file_counts_what_says_how_to_pull(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    target = 'to = "deploy@host"\nretries = 1\ntimeout = 420\nkeep-previous = "before"\nroute = "export"\n'
+    (tmp_path / "layerferry.toml").write_text(f"[targets.prod]\n{target}")
+    (tmp_path / "ssh").write_text("#!/bin/sh\nexit 255\n")
+    (tmp_path / "ssh").chmod(0o755)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
+    pulled: list[Any] = []
+    monkeypatch.setattr("layerferry.cli.pull_command._pull", lambda *given: pulled.append(given))
+    with pytest.raises(SystemExit) as caught:
+        main(["pull", "app:1", "prod", "--retries", "2"])
+    assert caught.value.code == 0
+    ((_, there, _, chosen, _),) = pulled
+    assert there.name == "deploy@host"
+    assert (chosen.retries, chosen.timeout, chosen.keep_previous, chosen.route) == (2, 420, "", "auto")
+    assert "prod is deploy@host (layerferry.toml)\n" in capsys.readouterr().err
+
+
 def host(script: str, *, broken: Exception | None = None) -> DaemonHost:
     """A host whose next session is that script."""
     made = object.__new__(DaemonHost)

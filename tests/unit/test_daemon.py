@@ -91,7 +91,7 @@ def test_a_daemon_that_breaks_off_is_told(error: Exception, says: str, tmp_path:
     client = Mock()
     client.get_image.side_effect = error
     with (
-        Export(client, image, "app:1", frozenset(), tmp_path, told=lambda _: None) as export,
+        Export(client, image, "app:1", frozenset(), tmp_path, told=lambda _: None, moved=lambda *_: None) as export,
         pytest.raises(SourceError) as caught,
     ):
         list(export.blobs())

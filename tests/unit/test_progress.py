@@ -26,6 +26,7 @@ class Line:
     """A line of `rate` bytes a second, behind something that takes `window` bytes ahead of it; its clock, too."""
 
     name = "prod"
+    is_here = False
 
     def __init__(self, rate: float, window: int, *, measured: bool = True) -> None:
         self.rate, self.window, self.measured = rate, window, measured

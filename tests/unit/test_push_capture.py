@@ -44,6 +44,26 @@ class Repository:
         return lambda *_, **__: None
 
 
+def test_what_comes_is_told_with_all_that_will_as_soon_as_that_is_known() -> None:
+    told: list[tuple[int, int]] = []
+    repository: Any = Repository(manifest(), {})
+    sizes = iter((3, 5))
+
+    def push() -> None:
+        repository.received = next(sizes)
+        repository.told()
+
+    def tell(done: int, total: int) -> None:
+        told.append((done, total))
+
+    pushing = contextlib.nullcontext(push)
+    with Pushed(IMAGE, repository, pushing, budget=1 << 20, classic=True, told=tell) as content:
+        content.want(frozenset([LAYER]), 1 << 20)
+        with pytest.raises(SourceError):
+            list(content.blobs())
+    assert told == [(3, 0), (8, 8)]
+
+
 INDEX = {"children": (Descriptor("a/b", LAYER, 5),), "platforms": (Platform("linux", "s390x"),)}
 LARGE = SimpleNamespace(size=limits.DOCUMENT + 1, digest=CONFIG, path=Path("config"))
 

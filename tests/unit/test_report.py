@@ -12,7 +12,7 @@ from rich.console import Console
 
 from layerferry.ci.summary import outputs
 from layerferry.errors import TargetError
-from layerferry.events import Greeted, Loading, Planned, Sending, Warned
+from layerferry.events import Greeted, Loading, Planned, Receiving, Sending, Warned
 from layerferry.oci.content import Route
 from layerferry.oci.image import Image, Layer, Platform
 from layerferry.oci.plan import Action, Inventory, Plan, plan
@@ -421,6 +421,41 @@ def test_it_says_that_nothing_moves_and_that_the_target_unpacks() -> None:
         "host  unpacking and verifying, for 15 s",
         "host  unpacking and verifying, for 30 s",
     ]
+
+
+def test_of_a_pull_a_log_says_what_comes() -> None:
+    report, said, clock = logged()
+    report(Planned("this machine", planned(100_000_000), EXPORT, "prod"))
+    said.clear()
+    for second in range(16):
+        clock.now = 100 + second
+        report(Receiving("prod", second * 500_000, 0))
+    for second in range(16, 31):
+        clock.now = 100 + second
+        report(Receiving("prod", second * 500_000, 50_000_000))
+    assert said == [
+        "this machine  receiving: 7.5 MB on the wire, 500.0 kB/s",
+        "this machine  30 %, 15.0 of 50.0 MB on the wire, 500.0 kB/s, 70 s left",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("total", "shown"),
+    [
+        (50_000_000, "↓ this machine ━━━━━━ 20 % 10.0 of 50.0 MB 5.0 MB/s 0:08 left"),
+        (0, "· this machine receiving 10.0 MB 5.0 MB/s 0:02"),
+    ],
+)
+def test_of_a_pull_a_terminal_shows_what_comes(total: int, shown: str) -> None:
+    clock = Clock()
+    out = io.StringIO()
+    report = TerminalReport(Console(file=out, force_terminal=True, width=100, color_system=None), clock)
+    report(Planned("this machine", planned(100_000_000), EXPORT, "prod"))
+    for second in range(3):
+        clock.now = 100 + second
+        report(Receiving("prod", second * 5_000_000, total))
+    line = report._line("this machine", dict(report._activities.items())["this machine"], clock.now).plain
+    assert " ".join(line.replace("─", "").split()) == shown
 
 
 def test_of_many_targets_one_line_tells() -> None:

@@ -3,6 +3,7 @@
 import contextlib
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -10,20 +11,23 @@ import click
 
 from layerferry import settings
 from layerferry.cli import options
-from layerferry.cli.around import end_with, open_log, open_report, warn_of_unknown, with_material
+from layerferry.cli.around import end_with, open_log, open_report, tell_names, warn_of_unknown, with_material
 from layerferry.cli.options import WHAT, option, values
 from layerferry.errors import UsageError
-from layerferry.named_targets import Names
+from layerferry.named_targets import Job, Names
 from layerferry.targets import is_registry
 from layerferry.targets.address import Ssh, Target, here, start
 from layerferry.targets.engine_choice import TargetEngine
 
 if TYPE_CHECKING:
     from layerferry.push.request import Wanted
+    from layerferry.settings.values import Settings
 
 # ssh is started first of all, and shakes hands while we load the rest: hence the imports inside functions.
 # ruff: noqa: PLC0415
 
+#: The settings of a target that are of use to a pull.
+_HOW = ("platform", "retries", "timeout")
 _EXAMPLES = (
     "layerferry pull app:2 deploy@prod",
     "layerferry pull app:2 worker:2 deploy@prod",
@@ -74,24 +78,25 @@ def pull(ctx: click.Context, /, words: tuple[str, ...], **given: Any) -> None:
     assert isinstance(ctx.command, options.Command)
     if len(words) < 2:  # noqa: PLR2004 - an image, and a host
         raise UsageError("there must be an image and a host", hint="layerferry pull app:1 deploy@host")
-    images, host = _job(words, given["config"])
+    job = _job(words, given["config"])
     open_log(given["log"], verbose=given["verbose"])
     ssh = Ssh(given["ssh_options"], given["ssh_config"], sys.stdin.isatty() and not given["as_json"])
     with contextlib.ExitStack() as stack:
         ssh = with_material(stack, ssh)
-        there = start(stack, host, ssh, settings.environment())
+        there = start(stack, job.targets[0], ssh, settings.environment())
         assert isinstance(there, Target)
-        _pull(
-            _wanted(images, given["names"]),
-            there,
-            here(stack),
-            {name: given[name] for name in ctx.command.settings},
-            given,
-        )
+        chosen = settings.load({name: given[name] for name in ctx.command.settings}, job.filed)
+        if not chosen.quiet:
+            warn_of_unknown()
+        tell_names(job.told, chosen)
+        _pull(_wanted(job.images, given["names"]), there, here(stack), chosen, given)
 
 
-def _job(words: tuple[str, ...], config: Path | None) -> tuple[Sequence[str], str | tuple[str, ...]]:
-    """The images and the host that the words say, which may be names of the project's file."""
+def _job(words: tuple[str, ...], config: Path | None) -> Job:
+    """The images and the host that the words say, which may be names of the project's file.
+
+    Of its options those count that say how to pull, and not what a push does with the target.
+    """
     *images, named = words
     job = Names((named,), config).job(images, (named,))
     if len(job.targets) > 1:
@@ -101,7 +106,7 @@ def _job(words: tuple[str, ...], config: Path | None) -> tuple[Sequence[str], st
     (host,) = job.targets
     if isinstance(host, str) and is_registry(host):
         raise UsageError(f"{host} is a registry, and no host", hint="`docker pull` fetches out of registries.")
-    return job.images, host
+    return replace(job, filed={name: job.filed[name] for name in _HOW if name in job.filed})
 
 
 def _wanted(images: Sequence[str], names: Sequence[str]) -> "list[Wanted]":
@@ -113,16 +118,11 @@ def _wanted(images: Sequence[str], names: Sequence[str]) -> "list[Wanted]":
     return wanted(images, names)
 
 
-def _pull(
-    images: "Sequence[Wanted]", host: Target, target: Target, overrides: dict[str, Any], given: dict[str, Any]
-) -> None:
-    """Pull; `overrides` are the options that are settings, `given` all of them."""
+def _pull(images: "Sequence[Wanted]", host: Target, target: Target, chosen: "Settings", given: dict[str, Any]) -> None:
+    """Pull; `given` are the options of the command line, `chosen` the settings that they make."""
     from layerferry.context import Context
     from layerferry.push.request import Options
 
-    chosen = settings.load(overrides)
-    if not chosen.quiet:
-        warn_of_unknown()
     how = Options(
         platform=chosen.parsed_platform,
         allow_platform_mismatch=given["allow_platform_mismatch"],

@@ -1,7 +1,7 @@
 """A repository of the embedded registry: the blobs that it claims to have, and those that a daemon has pushed."""
 
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from collections.abc import Set as AbstractSet
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -54,6 +54,8 @@ class PushRepository:
         self._borrowed: set[str] = set()
         self._blobs: dict[str, SpooledBlob] = {}
         self._push = _Push()
+        #: Called when bytes of a blob have come, from the thread that reads them.
+        self.told: Callable[[], None] = lambda: None
 
     # -- the sender's side ---------------------------------------------------------------------------------------------
 
@@ -204,6 +206,7 @@ class PushRepository:
                 upload.append(chunk)
                 with self._changed:
                     push.received += len(chunk)
+                self.told()
         except SpoolFull as full:
             upload.discard()
             raise self._break_off(push, str(full)) from full

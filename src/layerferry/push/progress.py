@@ -78,7 +78,8 @@ class Progress:
             self.end()
             return False
         total = max(self._expected(), 1)
-        self._emit(Sending(self._conduit.name, min(taken, total), total))
+        if not self._conduit.is_here:  # what comes from afar tells of itself
+            self._emit(Sending(self._conduit.name, min(taken, total), total))
         return True
 
     def end(self) -> None:

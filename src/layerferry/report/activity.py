@@ -3,15 +3,18 @@
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-from layerferry.events import Connecting, Event, Following, Greeted, Loading, Planned, Sending
+from layerferry.events import Connecting, Event, Following, Greeted, Loading, Planned, Receiving, Sending
 from layerferry.report.rate import Rate
 
-_Events = Connecting | Greeted | Planned | Sending | Loading | Following
+_Events = Connecting | Greeted | Planned | Sending | Receiving | Loading | Following
+#: What tells of bytes that are on their way.
+Moving = Sending | Receiving
 _NAMES: Mapping[type[object], str] = {
     Connecting: "connecting",
     Greeted: "comparing layers",
     Planned: "reading layers",
     Sending: "sending",
+    Receiving: "receiving",
     Loading: "unpacking and verifying",
     Following: "doing what follows",
 }
@@ -19,7 +22,7 @@ _NAMES: Mapping[type[object], str] = {
 
 @dataclass(frozen=True, slots=True)
 class Activity:
-    """What a target is at, and since when, in seconds of the clock; `rate` is that of what is sent to it."""
+    """What a target is at, and since when, in seconds of the clock; `rate` is that of what moves."""
 
     event: _Events
     since: float
@@ -39,15 +42,18 @@ class Activities:
 
     def hear(self, event: Event) -> bool:
         """Note an event; whether a target is at something else by it."""
-        if not isinstance(event, _Events):
-            return False
-        before = self._known.get(event.target)
+        if isinstance(event, Receiving):
+            return sum(self._note(target, event) for target in self._known) > 0
+        return isinstance(event, _Events) and self._note(event.target, event)
+
+    def _note(self, target: str, event: _Events) -> bool:
+        before = self._known.get(target)
         begins = before is None or type(before.event) is not type(event)
         rate = before.rate if before is not None and not isinstance(event, Connecting) else Rate(self._clock)
-        if isinstance(event, Sending):
+        if isinstance(event, Moving):
             rate.add(event.done)
         since = self._clock() if begins or before is None else before.since
-        self._known[event.target] = Activity(event, since, rate)
+        self._known[target] = Activity(event, since, rate)
         return begins
 
     def forget(self, target: str) -> None:

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Sequence
 from layerferry.ci.escape import message
 from layerferry.events import Event, Sending
 from layerferry.report import widths
-from layerferry.report.activity import Activities, Activity
+from layerferry.report.activity import Activities, Activity, Moving
 from layerferry.result import Result, size
 
 #: Seconds of silence. CircleCI ends a step after ten minutes of it, Travis did.
@@ -94,11 +94,13 @@ class Log:
 
 def _of_one(activity: Activity, now: float) -> str:
     event, seconds = activity.event, now - activity.since
-    if not isinstance(event, Sending):
+    if not isinstance(event, Moving):
         return f"{activity.name}, for {seconds:.0f} s"
     left = activity.rate.left(event.total)
     speed = f"{size(activity.rate.per_second)}/s" if left is not None else "nothing moves"
     time_left = f", {_duration(left)} left" if left is not None else ""
+    if not event.total:
+        return f"{activity.name}: {size(event.done)} on the wire, {speed}"
     told = f"{widths.of(event.done, event.total)} on the wire"
     return f"{widths.share(event.done, event.total)} %, {told}, {speed}{time_left}"
 

@@ -10,10 +10,22 @@ from rich.live import Live
 from rich.text import Text
 
 from layerferry.ci.escape import message
-from layerferry.events import Connecting, Event, Following, Greeted, Loading, Planned, Said, Sending, Stalled, Warned
+from layerferry.events import (
+    Connecting,
+    Event,
+    Following,
+    Greeted,
+    Loading,
+    Planned,
+    Receiving,
+    Said,
+    Sending,
+    Stalled,
+    Warned,
+)
 from layerferry.report import lines, widths
-from layerferry.report.activity import Activities, Activity
-from layerferry.result import Result
+from layerferry.report.activity import Activities, Activity, Moving
+from layerferry.result import Result, size
 from layerferry.streams import stdout
 
 #: Seconds after which it is told what goes on. What takes less is over before anybody has read it.
@@ -48,7 +60,7 @@ class TerminalReport:
         with self._lock:
             self._activities.hear(event)
         match event:
-            case Connecting() | Sending() | Loading():
+            case Connecting() | Sending() | Receiving() | Loading():
                 self._live.start()
             case Greeted():
                 self._greetings[event.target] = lines.greeting(event)
@@ -115,16 +127,19 @@ class TerminalReport:
 
     def _line(self, target: str, activity: Activity, now: float) -> Text:
         width, event = self._console.width - 1 - 2 * _INDENT, activity.event
-        if isinstance(event, Sending):
+        if isinstance(event, Moving) and event.total:
             choices = widths.details(event.done, event.total, activity.rate.per_second, activity.rate.left(event.total))
             name, cells, told = widths.fitted(width, target, choices, bar=True)
             full = cells * min(event.done, event.total) // max(1, event.total)
             bar = [("━" * full, "cyan"), ("─" * (cells - full), "dim"), ("  ", "")] if cells else []
-            return Text.assemble(("  ↑ ", "cyan"), name, "  ", *bar, told)
+            sign = "↑" if isinstance(event, Sending) else "↓"
+            return Text.assemble((f"  {sign} ", "cyan"), name, "  ", *bar, told)
         seconds = widths.clock(now - activity.since)
         if isinstance(event, Connecting):
             name, _, _ = widths.fitted(width - len("connecting to "), target, [["…"]])
             return Text.assemble(("  · ", "dim"), f"connecting to {name}…", style="dim")
         what = "unpacks and verifies" if isinstance(event, Loading) else activity.name
+        if isinstance(event, Receiving):
+            what = f"{what} {size(event.done)}  {size(activity.rate.per_second)}/s"
         name, _, told = widths.fitted(width, target, [[what, seconds], [what.partition(" ")[0], seconds], [seconds]])
         return Text.assemble(("  · ", "dim"), name, "  ", told)

@@ -1,5 +1,6 @@
 """The routes out of a docker daemon: whichever suits; where that fails, another one goes on."""
 
+import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack, suppress
 from dataclasses import replace
@@ -10,7 +11,7 @@ from typing import Self
 
 from layerferry import routes
 from layerferry.errors import LayerferryError, RouteError, SourceError
-from layerferry.events import Emit, Stalled, Warned
+from layerferry.events import SENDING_EVERY, Emit, Receiving, Stalled, Warned
 from layerferry.oci.content import Blob, Content, Route, Summary
 from layerferry.oci.plan import Plan
 from layerferry.oci.store_kind import StoreKind
@@ -43,6 +44,7 @@ class DaemonRoutes:
         self._stack = ExitStack()
         self.endpoint: RegistryEndpoint | ServiceEndpoint | None = None
         self._reached: Reached | None = None
+        self._told = -SENDING_EVERY
 
     def of(self, inspected: Inspected) -> "RoutesOfImage":
         return self._stack.enter_context(RoutesOfImage(self, inspected))
@@ -52,6 +54,13 @@ class DaemonRoutes:
         self._reachability.close()
         if self.endpoint is not None and (said := self.daemon.sweep()):
             self.emit(Warned("the docker daemon", said))
+
+    def moved(self, done: int, total: int) -> None:
+        """Tell how far a pull is, if that was not told just now; in a push, what is sent tells it."""
+        host, now = self.daemon.host, time.monotonic()
+        if host is not None and now - self._told >= SENDING_EVERY:
+            self._told = now
+            self.emit(Receiving(host.name, min(done, total or done), total))
 
     def reach(self, reference: str) -> Reached:
         """Find the best endpoint: a registry of ours, the job's service registry, a tunnel where one is allowed.
@@ -127,9 +136,13 @@ class RoutesOfImage:
         return self
 
     def __exit__(self, *exception: object) -> None:
-        if self._begun is not None:
+        if self._begun is None:
+            return
+        try:  # nobody waits for what it moves: where it ends badly, that is told beside what ends the run
             with self._begun:
                 self._begun = None
+        except SourceError as error:
+            self._routes.emit(Warned("the docker daemon", error.message))
 
     def choose(self, plan: Plan) -> Route:
         reached = self._routes.reach(self._image.reference)
@@ -174,6 +187,7 @@ class RoutesOfImage:
             self._routes.daemon.pushing(self._inspected, f"{endpoint.address}/{repository.name}", endpoint.auth),
             budget=_SLACK,
             classic=self._store is StoreKind.CHAIN,
+            told=self._routes.moved,
         )
 
     def _budget(self, plan: Plan, endpoint: RegistryEndpoint) -> int:
@@ -202,7 +216,7 @@ class RoutesOfImage:
         def told(text: str) -> None:
             self._routes.emit(Stalled("the docker daemon", text))
 
-        return self._routes.daemon.export(self._inspected, wanted, spool, told)
+        return self._routes.daemon.export(self._inspected, wanted, spool, told, self._routes.moved)
 
 
 class Routed:

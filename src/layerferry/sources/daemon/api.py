@@ -238,14 +238,19 @@ class Daemon:
         return heapq.nlargest(_MOST_BASES, sizes, key=sizes.__getitem__)
 
     def export(
-        self, inspected: Inspected, wanted: frozenset[str], spool: Path, told: Callable[[str], None] = lambda _: None
+        self,
+        inspected: Inspected,
+        wanted: frozenset[str],
+        spool: Path,
+        told: Callable[[str], None] = lambda _: None,
+        moved: Callable[[int, int], None] = lambda *_: None,
     ) -> Export:
         """Stream the image out of the daemon (`docker save`), and pick the `wanted` layers.
 
-        `told` hears where nothing comes for long.
+        `told` hears where nothing comes for long, `moved` how many bytes have come.
         """
         client = self._connect(patience(inspected.image), inspected.variant)
-        return Export(client, inspected.image, inspected.name, wanted, spool, told=told)
+        return Export(client, inspected.image, inspected.name, wanted, spool, told=told, moved=moved)
 
     def reaches(self, name: str, auth: Mapping[str, str] | None = None) -> str:
         """Ask the daemon for an image of a registry that has none; why it does not reach it, or an empty string.

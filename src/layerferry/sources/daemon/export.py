@@ -21,7 +21,8 @@ def patience(image: Image) -> float:
 class Export(Save):
     """The content of an image, read through the daemon's API, which calls it `name`.
 
-    Close it when done: the daemon then stops reading.
+    `told` hears where nothing comes for long, `moved` how many bytes have come, of some as many as it has in all. Close
+    it when done: the daemon then stops reading.
     """
 
     def __init__(
@@ -33,10 +34,12 @@ class Export(Save):
         spool: Path,
         *,
         told: Callable[[str], None],
+        moved: Callable[[int, int], None],
     ) -> None:
         self._client = client
         self._name = name
         self._told = told
+        self._moved = moved
         super().__init__(image, wanted, self._read(image), spool)
 
     def __enter__(self) -> Self:
@@ -55,6 +58,7 @@ class Export(Save):
         try:
             for chunk in self._chunks:
                 self.received += len(chunk)
+                self._moved(self.received, image.size)
                 yield chunk
         except (DaemonRefusal, *FAULTS) as error:
             if isinstance(cause_of(error), TimeoutError):

@@ -32,12 +32,20 @@ class Pushed:
     `pushing` gives a call that lets the daemon push, and returns when it has; it raises `SourceError`. `budget` is in
     bytes: what a push may upload. A `classic` store goes on to ask for a denied layer under other digests that it knows
     it by, and must not be told that one of these is there; the containerd store may push more than this image (other
-    platforms, attestations), and must be told that those are. Raises `SourceError` when the daemon does not do as it
-    should: another route can go on from there with what is still `pending`.
+    platforms, attestations), and must be told that those are. `told` hears from any thread how many bytes have come,
+    of how many, or of 0 where that is not known yet. Raises `SourceError` when the daemon does not do as it should:
+    another route can go on from there with what is still `pending`.
     """
 
     def __init__(
-        self, image: Image, repository: PushRepository, pushing: Pushing, *, budget: int, classic: bool
+        self,
+        image: Image,
+        repository: PushRepository,
+        pushing: Pushing,
+        *,
+        budget: int,
+        classic: bool,
+        told: Callable[[int, int], None] = lambda *_: None,
     ) -> None:
         self.pending: set[str] = set()
         self.descriptors: dict[str, Descriptor] = {}
@@ -53,8 +61,9 @@ class Pushed:
         self._budget = budget
         self._classic = classic
         self._config: Descriptor | None = None
-        self._before = 0
+        self._before = self._expected = 0
         self._data: bytes | None = None
+        repository.told = lambda: told(self.received, self._expected)
 
     def __enter__(self) -> Self:
         return self
@@ -103,6 +112,7 @@ class Pushed:
             lacking.add(config.digest)
         known = (*self.descriptors.values(), config)
         self._before += self._repository.received
+        self._expected = self._before + sum(self.descriptors[diff_id].size for diff_id in self.pending)
         if self._classic:
             claimed = {blob.digest: blob.size for blob in known if blob.digest not in lacking}
             self._repository.claim_only(claimed, budget=self._budget)
