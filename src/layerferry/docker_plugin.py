@@ -22,7 +22,7 @@ from typing import Final
 from layerferry import __version__
 from layerferry.errors import Halt, Interrupted, LayerferryError, UsageError
 from layerferry.plugin_launcher import NAME, PROGRAM
-from layerferry.streams import stderr, stdout
+from layerferry.streams import called, stderr, stdout
 
 # docker asks for the metadata before each command: nothing else is loaded for that.
 # ruff: noqa: PLC0415
@@ -62,7 +62,7 @@ def main(words: Sequence[str]) -> None:
         stderr().complain(error)
         sys.exit(error.exit_code)
     address = settings.environment().get(_SOCKET, "")
-    with settings.with_variables(variables), _ends_with_docker(address):
+    with settings.with_variables(variables), called(PROGRAM), _ends_with_docker(address):
         return cli.main(rest, program=PROGRAM)
 
 

@@ -9,6 +9,7 @@ import contextlib
 import errno
 import itertools
 import os
+import re
 import sys
 import threading
 import traceback
@@ -24,7 +25,11 @@ _IN_ASCII: Final = str.maketrans(
 )
 _ENCODING_ERRORS: Final = "layerferry"
 _LONGEST_TRACEBACK: Final = 1 << 16
+_OUR_NAME: Final = "layerferry"
 _traces = False
+#: What one types to start us; hints have commands of ours in them. `receive` is what another machine is to run.
+_program = _OUR_NAME
+_COMMANDS: Final = re.compile(rf"(?<![\w/.-]){_OUR_NAME} (?=(?:push|pull|rollback|gc|doctor|sign|verify|plugin)\b)")
 
 
 def _in_ascii(error: UnicodeError) -> tuple[str, int]:
@@ -133,10 +138,11 @@ class Stream:
         """Write text of whatever origin as one line."""
         self._show(message(text))
 
-    def complain(self, error: LayerferryError, who: str = "layerferry") -> None:
+    def complain(self, error: LayerferryError, who: str = _OUR_NAME) -> None:
         """Write an error's sentence and, on further lines, its hint."""
         self.trace(error)
-        hint = paragraph(error.hint).split("\n") if error.hint else []
+        said = _COMMANDS.sub(f"{_program} ", error.hint) if _program != _OUR_NAME else error.hint
+        hint = paragraph(said).split("\n") if said else []
         self._show("\n".join([message(f"{who}: {error.message}"), *(f"  {line}" for line in hint)]))
 
     def trace(self, error: BaseException) -> None:
@@ -162,6 +168,17 @@ def stdout() -> Stream:
 
 def stderr() -> Stream:
     return sys.stderr if isinstance(sys.stderr, Stream) else Stream(sys.stderr)
+
+
+@contextlib.contextmanager
+def called(program: str) -> Iterator[None]:
+    """Let hints say `program` where one is to type our name, until the block ends."""
+    global _program  # noqa: PLW0603 - there is one command line
+    before, _program = _program, program
+    try:
+        yield
+    finally:
+        _program = before
 
 
 def trace(arguments: Sequence[str]) -> None:

@@ -107,6 +107,14 @@ def test_help_says_what_one_types(words: tuple[str, ...], capsys: pytest.Capture
     assert "  layerferry push" not in told
 
 
+def test_a_hint_says_what_one_types_too(capsys: pytest.CaptureFixture[str]) -> None:
+    for program, start in (("docker ferry", docker_plugin.main), ("layerferry", main)):
+        with pytest.raises(SystemExit) as caught:
+            start([*program.split()[1:], "push", "app:1"])
+        assert caught.value.code == 2
+        assert f"\n  {program} push app:1 deploy@host\n" in capsys.readouterr().err
+
+
 def test_help_of_the_command_itself_stays(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
         main(["push", "--help"])
