@@ -1,8 +1,8 @@
 """The recipe of a layer: its tar as bytes that a target lacks, and references to files that it has.
 
-One pass reads the layer, and keeps what no file of the target is: in a private file, since whether a part of it is
-there is asked in one go for all of them, which costs one round trip, and a second one for files in which something has
-moved. Bytes that the target has are kept nowhere.
+One pass reads the layer, and keeps what no file of the target is, as far as it has told: in a private file, since
+whether a part of it is there is asked in one go for all of them, which costs one round trip, and a second one for files
+in which something has moved.
 """
 
 import hashlib
@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from io import BufferedReader
 from itertools import zip_longest
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, Protocol
 
 from layerferry.chunks import CHUNK, ChunkReader, Hashed
 from layerferry.disk import KeptFile
@@ -46,11 +46,12 @@ class _Part:
 
 @dataclass(frozen=True, slots=True)
 class _Unknown:
-    """A file of the layer that is kept, of which the target may have parts."""
+    """A file of the layer that is kept, of which the target may have parts; or all, where it had not told of it yet."""
 
     path: bytes
     start: int
     size: int
+    digest: bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,14 +61,20 @@ class _Whole:
     file: int
 
 
-class Recipe:
-    """A layer's recipe. `known` has the numbers of the target's files by their digests.
+class Known(Protocol):
+    """The numbers of a target's files by their digests: as far as it has told."""
 
-    Read the layer, then `resolve`; `size`, `digest` and `encoded` are known then. Raises `TargetError` where the
-    target's answers are none.
+    def get(self, digest: bytes, /) -> int | None: ...
+
+
+class Recipe:
+    """A layer's recipe. `known` may grow while the layer is read.
+
+    Read the layer, then `resolve`, when all is told; `size`, `digest` and `encoded` are known then. Raises
+    `TargetError` where the target's answers are none.
     """
 
-    def __init__(self, known: Mapping[bytes, int], path: Path) -> None:
+    def __init__(self, known: Known, path: Path) -> None:
         self._known = known
         self._path = path
         self._parts: list[_Part | _Unknown | _Whole] = []
@@ -107,17 +114,18 @@ class Recipe:
                 held.append(data)
             else:
                 kept.write(data)
-        number = None if left else self._known.get(whole.digest())
+        digest = whole.digest()
+        number = None if left else self._known.get(digest)
         if number is not None:
             kept.truncate(start)
             self._parts.append(_Whole(number))
             return
         for data in held:
             kept.write(data)
-        if left or size < _WORTHWHILE:
+        if left:
             self._add(_Part(start, kept.written - start))
         else:
-            self._parts.append(_Unknown(path, start, size))
+            self._parts.append(_Unknown(path, start, size, digest))
 
     def _add(self, part: _Part) -> None:
         """Put what is kept behind what is kept into one part."""
@@ -129,6 +137,7 @@ class Recipe:
 
     def resolve(self, ask: Ask) -> None:
         """Ask for blocks of the files that the target has under the same path, then for pieces where these are few."""
+        self._know()
         unknown = [part for part in self._parts if isinstance(part, _Unknown)]
         found: dict[int, list[_Part]] = {}
         if unknown:
@@ -147,6 +156,18 @@ class Recipe:
             else:
                 self._parts.append(part)
         self.literal = _kept(self._parts)
+
+    def _know(self) -> None:
+        """Look once more for the files that were read before the target had told of all of its own."""
+        parts, self._parts = self._parts, []
+        for part in parts:
+            number = self._known.get(part.digest) if isinstance(part, _Unknown) else None
+            if number is not None:
+                self._parts.append(_Whole(number))
+            elif isinstance(part, _Part) or (isinstance(part, _Unknown) and part.size < _WORTHWHILE):
+                self._add(_Part(part.start, part.size))
+            else:
+                self._parts.append(part)
 
     def _ask(self, ask: Ask, what: str, files: Sequence[_Unknown], found: dict[int, list[_Part]]) -> None:
         answer = _Told(ask(what, zlib.compress(b"\0".join(part.path for part in files), 9)))

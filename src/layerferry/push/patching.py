@@ -1,10 +1,11 @@
 """Layers of a push that go as recipes: which of them, and how their contents become that.
 
 A layer goes as a recipe where that is quicker, by what the line was seen to carry: the target reads its old files once,
-and the layer is matched against them, before the first byte of an archive goes.
+while we read the layer and match it against them, before the first byte of an archive goes.
 """
 
 import shutil
+import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -31,9 +32,8 @@ from layerferry.targets.conversation import Conversation
 _PROBES = (64 << 10, 256 << 10)
 #: Bytes a second from which on the first probe tells too little: what it takes are processes there.
 _QUICK = 3e6
-#: Bytes of layers that a target's python3 reads and hashes in a second, and that we match; medians on 2 cores, which
-#: have to be right to a factor of two.
-_READ = 120e6
+#: Bytes of layers that we match in a second, while the target's python3 reads and hashes twice as many; medians on 2
+#: cores, which have to be right to a factor of two.
 _MATCHED = 60e6
 #: Bytes of an image that an engine exports in a second, for who may not read its folders.
 _EXPORTED = 60e6
@@ -45,15 +45,58 @@ _PACKED = 0.35
 _START = 0.4
 
 
-@dataclass(frozen=True, slots=True)
-class Patches:
-    """The layers that go as recipes, by diff ID, and by their digests the numbers of the target's files.
+class OldFiles:
+    """The files that a target has, by their digests, as it tells of them: in a thread, which begins at once.
 
-    Where there are none, `why` says so.
+    `told` are digests one after the other, cut anywhere, in the order in which the target counts its files.
     """
 
+    def __init__(self, told: Iterable[bytes] = ()) -> None:
+        self._numbers: dict[bytes, int] = {}
+        self._failed: BaseException | None = None
+        self._begun, self._ended = threading.Event(), threading.Event()
+        threading.Thread(target=self._hear, args=(told,), daemon=True).start()
+
+    def get(self, digest: bytes, /) -> int | None:
+        """The number of a file of that digest; None where there is none, or where it was not told yet."""
+        return self._numbers.get(digest)
+
+    def any(self) -> bool:
+        """Wait until the target has told of a file, or of all; whether there is one. Raises what that has raised."""
+        self._begun.wait()
+        if self._failed:
+            raise self._failed
+        return bool(self._numbers)
+
+    def wait(self) -> None:
+        """Wait until the target has told of all. Raises what that has raised."""
+        self._ended.wait()
+        self.any()
+
+    def _hear(self, told: Iterable[bytes]) -> None:
+        rest, count = b"", 0
+        try:
+            for data in told:
+                rest += data
+                whole = len(rest) - len(rest) % program.DIGEST
+                for start in range(0, whole, program.DIGEST):
+                    self._numbers.setdefault(rest[start : start + program.DIGEST], count)
+                    count += 1
+                rest = rest[whole:]
+                if count:
+                    self._begun.set()
+        except BaseException as error:  # noqa: BLE001 - it is raised again where the files are wanted
+            self._failed = error
+        self._begun.set()
+        self._ended.set()
+
+
+@dataclass(frozen=True, slots=True)
+class Patches:
+    """The layers that go as recipes, by diff ID, and the target's files. Where there are none, `why` says so."""
+
     layers: frozenset[str] = frozenset()
-    known: Mapping[bytes, int] = field(default_factory=dict)
+    known: OldFiles = field(default_factory=OldFiles)
     why: str = ""
 
 
@@ -74,7 +117,7 @@ class Estimate:
         layers = list(layers)
         wire = sum(layer.size * (1 if layer.packed else _PACKED) for layer in layers)
         plain, whole = _unpacked(layers), _unpacked(exported)
-        reading = plain / _READ + whole / _EXPORTED + plain / _MATCHED
+        reading = whole / _EXPORTED + plain / _MATCHED
         return cls(wire / rate, _START + 4 * trip + reading, rate)
 
     @property
@@ -98,7 +141,7 @@ def find_patches(
     *,
     begun: bool,
 ) -> Patches:
-    """Ask the target for its old files, where the line is slow enough for the `large` layers.
+    """Let the target begin to tell of its old files, where the line is slow enough for the `large` layers.
 
     So it does where recipes are `begun`, of which the target has a part. `holders` are images there that have some of
     the layers; those that the names stand for now are looked at first. `folder` is where what is new will be kept.
@@ -116,11 +159,8 @@ def find_patches(
         return Patches(why=f"for a patch may keep {size(needed)} in TMPDIR, which has {size(free)} free")
     log.note("patch", f"keeps up to {needed} bytes in {folder}, of {free} free")
     candidates = dict.fromkeys([name for item in items for name in item.names] + [one for one in holders if one])
-    told = conversation.files(most.image.id, candidates)
-    known: dict[bytes, int] = {}
-    for number, start in enumerate(range(0, len(told) - program.DIGEST + 1, program.DIGEST)):
-        known.setdefault(told[start : start + program.DIGEST], number)
-    if not known:
+    known = OldFiles(conversation.files(most.image.id, candidates))
+    if not known.any():
         return Patches(why="for the target has no older files of it")
     return Patches(frozenset(layer.diff_id for layer in large), known)
 
@@ -161,6 +201,7 @@ class PatchedContent:
             self._match(blob, patches, ask) if blob.diff_id in patches.layers else self._keep(blob)
             for blob in content.blobs()
         ]
+        patches.known.wait()  # nothing else is said meanwhile
         summary = content.finish()
         changed = {blob.diff_id: blob.descriptor for blob in self._blobs if blob.recipe is not None}
         self._summary = replace(summary, descriptors={**summary.descriptors, **changed})
@@ -183,6 +224,7 @@ class PatchedContent:
             recipe.read(at_most(stored, count, place), count)
         if recipe.digest != blob.diff_id:
             raise SourceError(f"{place} is not {blob.diff_id}, but {recipe.digest}")
+        patches.known.wait()
         recipe.resolve(ask)
         self.recipes[blob.diff_id] = recipe
         descriptor = Descriptor(MEDIA_TYPE_LAYER, recipe.digest, recipe.size)

@@ -163,10 +163,13 @@ class Conversation:
         self._send((data,))
         self._data("it to take some bytes", limits.ANSWER)
 
-    def files(self, image_id: str, candidates: Iterable[str]) -> bytes:
-        """The digests of the files of images that have layers beside those of the asked one; `program` says how."""
+    def files(self, image_id: str, candidates: Iterable[str]) -> Iterator[bytes]:
+        """The digests of the files of images that have layers beside those of the asked one; `program` says how.
+
+        They come as the target reads its files.
+        """
         self._say((Verb.FILES, image_id, *candidates))
-        return self._data("it to read its files", limits.FILES_READ)
+        return self._told("it to read its files", limits.FILES_READ)
 
     def match(self, what: str, paths: bytes) -> bytes:
         """The `blocks` or the `pieces` of the files of some paths; `program` says how."""
@@ -189,14 +192,18 @@ class Conversation:
 
     def _data(self, what: str, whole: float) -> bytes:
         """The bytes of an answer in lines."""
-        data, wait = bytearray(), Wait(what, self._silence(whole), whole)
+        return b"".join(self._told(what, whole))
+
+    def _told(self, what: str, whole: float) -> Iterator[bytes]:
+        """The same, as they come."""
+        size, wait = 0, Wait(what, self._silence(whole), whole)
         for line in self._answer_lines(wait):
             match line.split():
-                case [Reply.DATA, text] if len(data) <= limits.FILES:
-                    data += decoded(text, self.target)
+                case [Reply.DATA, text] if size <= limits.FILES:
+                    yield (data := decoded(text, self.target))
+                    size += len(data)
                 case _:
                     self._skip()
-        return bytes(data)
 
     def load(
         self,
