@@ -27,8 +27,8 @@ def to(engines: list[Engine]) -> list[str]:
 
 
 def events(engine: Engine, since: float, action: str) -> int:
-    """How often a daemon has done something to an image since then."""
-    lines = engine.docker("events", "--since", str(int(since)), "--until", str(int(time.time()) + 1), "--format",
+    """How often a daemon has done something to an image since then; not in the same second before that."""
+    lines = engine.docker("events", "--since", f"{since:.9f}", "--until", str(int(time.time()) + 1), "--format",
                           "{{.Type}} {{.Action}}").splitlines()  # fmt: skip
     return lines.count(f"image {action}")
 
