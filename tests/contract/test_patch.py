@@ -66,10 +66,10 @@ class Target:
             found.setdefault(hashlib.blake2b(data, digest_size=program.DIGEST).digest(), number)
         return found
 
-    def ask(self, what: str, paths: bytes) -> bytes:
+    def ask(self, what: str, paths: bytes) -> list[bytes]:
         """What the program prints."""
         self.asked.append(what)
-        return self.run(what, paths)
+        return [self.run(what, paths)]
 
     def run(self, mode: str, data: bytes) -> bytes:
         words = [sys.executable, "-I", "-c", text(), mode, *self.folders]
@@ -239,16 +239,11 @@ def test_any_changes_come_back(changes: list[tuple[str, int, int]], tail: bytes)
         out = bytearray()
         recipe = Recipe(target.known(), folder / "kept")
         recipe.read([layer], len(layer))
-        recipe.resolve(lambda what, paths: answered(target, what, paths))
+        recipe.resolve(lambda what, paths: program.parts(target.files, zlib.decompress(paths).split(b"\0"), what))
         encoded = b"".join(recipe.encoded()) + bytes((program.END,))
         for data in program.Expansion(target.files, io.BytesIO(encoded)).expand():
             out += data
         assert bytes(out) == layer
-
-
-def answered(target: Target, what: str, paths: bytes) -> bytes:
-    """What the program says, in this process."""
-    return b"".join(program.parts(target.files, zlib.decompress(paths).split(b"\0"), what))
 
 
 # What is not as it was said to be.
@@ -278,13 +273,15 @@ def test_a_recipe_that_is_none_is_refused(tmp_path: Path, recipe: bytes) -> None
         list(program.Expansion(target.files, io.BytesIO(recipe)).expand())
 
 
-@pytest.mark.parametrize("answer", [b"", b"\x01", b"\xff" * 12, b"\x01\x90\x4e" + bytes(10)])
+@pytest.mark.parametrize(
+    "answer", [b"", b"\x01", b"\xff" * 12, b"\x01\x90\x4e" + bytes(10), b"\x01\x80\x80\x80\x80\x80\x10"]
+)
 @pytest.mark.parametrize("what", ["blocks", "pieces"])
 def test_an_answer_that_is_none_is_an_error_of_the_target(tmp_path: Path, what: str, answer: bytes) -> None:
     target = Target(tmp_path, {"f": noise(50_000)})
 
-    def ask(asked: str, paths: bytes) -> bytes:
-        return answer if asked == what else target.ask(asked, paths)
+    def ask(asked: str, paths: bytes) -> list[bytes]:
+        return [answer] if asked == what else target.ask(asked, paths)
 
     recipe = Recipe({}, tmp_path / "kept")
     layer = tar({"f": noise(50_000)})

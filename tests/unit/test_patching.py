@@ -163,7 +163,7 @@ def test_a_layer_that_is_another_is_not_patched(tmp_path: Path) -> None:
     content: Any = SimpleNamespace(blobs=lambda: [blob])
     patches: Any = SimpleNamespace(layers={IDS[0]}, known=patching.OldFiles())
     with pytest.raises(SourceError, match=rf"^layer {IDS[0]} is not {IDS[0]}, but sha256:"):
-        patching.PatchedContent(content, patches, lambda *_: b"", tmp_path)
+        patching.PatchedContent(content, patches, lambda *_: (), tmp_path)
 
 
 @pytest.mark.parametrize("cut", [1, 16, 17, 1000])
@@ -203,7 +203,7 @@ def test_what_a_target_tells_after_a_file_was_read_counts_too(tmp_path: Path) ->
         known.update({whole_digest(data): number for number, data in enumerate(late[:before])})
         recipe.read([layer], len(layer))
         known.update({whole_digest(data): number for number, data in enumerate(late)})
-        recipe.resolve(lambda *_: b"")
+        recipe.resolve(lambda *_: ())
         made.append((b"".join(recipe.encoded()), recipe.literal))
     assert made[0] == made[1] == made[2]
     assert made[0][1] == len(layer) - sum(map(len, late))

@@ -31,8 +31,8 @@ _MOVED = 4 << 10
 #: Bytes of the largest of which they are: in a file of so many there are 100,000, which take 20 MB to look them up.
 _SEARCHED = 64 << 20
 
-#: Asks the target for the `blocks` or the `pieces` of its files: zlib of the paths, separated by NUL, and its answer.
-Ask = Callable[[str, bytes], bytes]
+#: Asks the target for the `blocks` or the `pieces` of its files, by zlib of the paths, separated by NUL.
+Ask = Callable[[str, bytes], Iterable[bytes]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -184,6 +184,7 @@ class Recipe:
                 better = _merged(parts)
                 if part.start not in found or _kept(better) < _kept(found[part.start]):
                     found[part.start] = better
+        answer.end()
 
     def encoded(self) -> Iterator[bytes]:
         """The recipe, as the target's program reads it; what was kept is read from its file."""
@@ -282,16 +283,19 @@ def _pieces(data: Any, kept: int, number: int, old: Mapping[bytes, tuple[int, in
 class _Told:
     """Reads what a target says of its files; raises `TargetError` where it is cut short."""
 
-    def __init__(self, data: bytes) -> None:
-        self._data = data
-        self._at = 0
+    def __init__(self, told: Iterable[bytes]) -> None:
+        self._told = BufferedReader(ChunkReader(told))
 
     def take(self, size: int) -> bytes:
-        taken = self._data[self._at : self._at + size]
+        taken = self._told.read(size) if size <= limits.FILES else b""
         if len(taken) < size:
             raise TargetError("the target's answer about its files is cut short")
-        self._at += size
         return taken
+
+    def end(self) -> None:
+        """Hear the rest of it, before anything else is asked."""
+        while self._told.read(CHUNK):
+            pass
 
     def number(self) -> int:
         try:
@@ -307,7 +311,7 @@ class _Told:
 
     def pieces(self, size: int) -> dict[bytes, tuple[int, int]]:
         count = self.number()
-        lengths = [self.number() for _ in range(min(count, len(self._data)))]
+        lengths = [self.number() for _ in range(min(count, size))]
         if sum(lengths) != size:
             raise TargetError("the target's answer about its files is none")
         found, start = {}, 0

@@ -7,7 +7,7 @@ while we read the layer and match it against them, before the first byte of an a
 import shutil
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import chain
 from pathlib import Path
@@ -22,7 +22,7 @@ from layerferry.oci.delta_archive import ArchiveBytes
 from layerferry.oci.image import MEDIA_TYPE_LAYER, Descriptor, Layer
 from layerferry.oci.plan import Action, Plan, Step
 from layerferry.patch import target_program as program
-from layerferry.patch.recipe import Recipe, literal
+from layerferry.patch.recipe import Ask, Recipe, literal
 from layerferry.patch.text import word
 from layerferry.push.delivery import Item
 from layerferry.result import size
@@ -194,7 +194,7 @@ class PatchedContent:
     `ask` asks the target (`layerferry.patch.recipe.Ask`). What it lacks is kept in `folder` meanwhile.
     """
 
-    def __init__(self, content: Content, patches: Patches, ask: Callable[[str, bytes], bytes], folder: Path) -> None:
+    def __init__(self, content: Content, patches: Patches, ask: Ask, folder: Path) -> None:
         self._folder = folder
         self.recipes: dict[str, Recipe] = {}
         self._blobs = [
@@ -212,7 +212,7 @@ class PatchedContent:
     def finish(self) -> Summary:
         return self._summary
 
-    def _match(self, blob: Blob, patches: Patches, ask: Callable[[str, bytes], bytes]) -> Blob:
+    def _match(self, blob: Blob, patches: Patches, ask: Ask) -> Blob:
         recipe = Recipe(patches.known, self._folder / f"{blob.diff_id.removeprefix('sha256:')}.new")
         stored, count, place = iter(blob.chunks), blob.descriptor.size, f"layer {blob.descriptor.digest}"
         if blob.descriptor.is_compressed:

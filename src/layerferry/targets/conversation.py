@@ -171,11 +171,11 @@ class Conversation:
         self._say((Verb.FILES, image_id, *candidates))
         return self._told("it to read its files", limits.FILES_READ)
 
-    def match(self, what: str, paths: bytes) -> bytes:
-        """The `blocks` or the `pieces` of the files of some paths; `program` says how."""
+    def match(self, what: str, paths: bytes) -> Iterator[bytes]:
+        """The `blocks` or the `pieces` of the files of some paths, as they come; `program` says how."""
         self._say((Verb.MATCH, what))
         self._send((paths,))
-        return self._data("it to compare its files", limits.FILES_READ)
+        return self._told("it to compare its files", limits.FILES_READ)
 
     def put(self, line: Sequence[str], data: bytes, what: str) -> Iterator[list[str]]:
         """Say a line and `data` in frames; the words of each line of an answer that tells of files."""
