@@ -161,7 +161,7 @@ def test_a_layer_that_is_another_is_not_patched(tmp_path: Path) -> None:
     data = out.getvalue()
     blob = Blob(IDS[0], Descriptor(MEDIA_TYPE_LAYER, IDS[0], len(data)), iter([data]))
     content: Any = SimpleNamespace(blobs=lambda: [blob])
-    patches: Any = SimpleNamespace(layers={IDS[0]}, known=patching.OldFiles())
+    patches: Any = SimpleNamespace(layers={IDS[0]}, known=patching.ToldFiles())
     with pytest.raises(SourceError, match=rf"^layer {IDS[0]} is not {IDS[0]}, but sha256:"):
         patching.PatchedContent(content, patches, lambda *_: (), tmp_path)
 
@@ -170,7 +170,7 @@ def test_a_layer_that_is_another_is_not_patched(tmp_path: Path) -> None:
 def test_old_files_are_counted_in_their_order_however_they_are_told(cut: int) -> None:
     digests = [bytes((letter,)) * 16 for letter in b"abacd"]
     told = b"".join(digests)
-    known = patching.OldFiles(told[start : start + cut] for start in range(0, len(told), cut))
+    known = patching.ToldFiles(told[start : start + cut] for start in range(0, len(told), cut))
     assert known.any()
     known.wait()
     assert [known.get(digest) for digest in digests] == [0, 1, 0, 3, 4]
@@ -182,7 +182,7 @@ def test_what_goes_wrong_while_a_target_tells_of_its_files_is_raised_where_they_
         yield b"a" * 16
         raise TargetError("it says no more")
 
-    known = patching.OldFiles(told())
+    known = patching.ToldFiles(told())
     with pytest.raises(TargetError, match="it says no more"):
         known.wait()
 

@@ -61,7 +61,7 @@ class _Whole:
     file: int
 
 
-class Known(Protocol):
+class FileNumbers(Protocol):
     """The numbers of a target's files by their digests: as far as it has told."""
 
     def get(self, digest: bytes, /) -> int | None: ...
@@ -74,7 +74,7 @@ class Recipe:
     `TargetError` where the target's answers are none.
     """
 
-    def __init__(self, known: Known, path: Path) -> None:
+    def __init__(self, known: FileNumbers, path: Path) -> None:
         self._known = known
         self._path = path
         self._parts: list[_Part | _Unknown | _Whole] = []

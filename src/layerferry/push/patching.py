@@ -45,7 +45,7 @@ _PACKED = 0.35
 _START = 0.4
 
 
-class OldFiles:
+class ToldFiles:
     """The files that a target has, by their digests, as it tells of them: in a thread, which begins at once.
 
     `told` are digests one after the other, cut anywhere, in the order in which the target counts its files.
@@ -96,7 +96,7 @@ class Patches:
     """The layers that go as recipes, by diff ID, and the target's files. Where there are none, `why` says so."""
 
     layers: frozenset[str] = frozenset()
-    known: OldFiles = field(default_factory=OldFiles)
+    known: ToldFiles = field(default_factory=ToldFiles)
     why: str = ""
 
 
@@ -159,7 +159,7 @@ def find_patches(
         return Patches(why=f"for a patch may keep {size(needed)} in TMPDIR, which has {size(free)} free")
     log.note("patch", f"keeps up to {needed} bytes in {folder}, of {free} free")
     candidates = dict.fromkeys([name for item in items for name in item.names] + [one for one in holders if one])
-    known = OldFiles(conversation.files(most.image.id, candidates))
+    known = ToldFiles(conversation.files(most.image.id, candidates))
     if not known.any():
         return Patches(why="for the target has no older files of it")
     return Patches(frozenset(layer.diff_id for layer in large), known)

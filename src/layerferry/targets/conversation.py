@@ -155,27 +155,24 @@ class Conversation:
         That is a number in four bytes: 0 directly, 1 out of an export of the image; or nothing where it cannot.
         """
         self._say((Verb.PROGRAM, program))
-        return self._data("it to take a program", limits.ANSWER)
+        return b"".join(self._data("it to take a program", limits.ANSWER))
 
     def probe(self, data: bytes) -> None:
         """Send what the target throws away; when this returns, all of it is there."""
         self._say((Verb.PROBE,))
         self._send((data,))
-        self._data("it to take some bytes", limits.ANSWER)
+        b"".join(self._data("it to take some bytes", limits.ANSWER))
 
     def files(self, image_id: str, candidates: Iterable[str]) -> Iterator[bytes]:
-        """The digests of the files of images that have layers beside those of the asked one; `program` says how.
-
-        They come as the target reads its files.
-        """
+        """The digests of the files of images that have layers beside those of the asked one, as it reads them."""
         self._say((Verb.FILES, image_id, *candidates))
-        return self._told("it to read its files", limits.FILES_READ)
+        return self._data("it to read its files", limits.FILES_READ)
 
     def match(self, what: str, paths: bytes) -> Iterator[bytes]:
         """The `blocks` or the `pieces` of the files of some paths, as they come; `program` says how."""
         self._say((Verb.MATCH, what))
         self._send((paths,))
-        return self._told("it to compare its files", limits.FILES_READ)
+        return self._data("it to compare its files", limits.FILES_READ)
 
     def put(self, line: Sequence[str], data: bytes, what: str) -> Iterator[list[str]]:
         """Say a line and `data` in frames; the words of each line of an answer that tells of files."""
@@ -190,12 +187,8 @@ class Conversation:
             self._write(b"%d\n" % len(frame) + frame)
         self._say(("0",))
 
-    def _data(self, what: str, whole: float) -> bytes:
-        """The bytes of an answer in lines."""
-        return b"".join(self._told(what, whole))
-
-    def _told(self, what: str, whole: float) -> Iterator[bytes]:
-        """The same, as they come."""
+    def _data(self, what: str, whole: float) -> Iterator[bytes]:
+        """The bytes of an answer in lines, as they come."""
         size, wait = 0, Wait(what, self._silence(whole), whole)
         for line in self._answer_lines(wait):
             match line.split():
