@@ -21,6 +21,15 @@ NAME = "patch-test/app:1"
 UIDS = {"member": 4101, "admin": 4102}
 #: The command, for which a patch always pays.
 COMMAND = "from layerferry.push import patching; patching.Estimate.pays = True; from layerferry.cli import main; main()"
+#: The same, interrupted while the target, slow, still tells of its files.
+INTERRUPTED = f"""
+import os, signal, time
+from layerferry.push.patching import ToldFiles
+hear = ToldFiles._hear
+ToldFiles._hear = lambda files, told: hear(files, (part for part in told if not time.sleep(1)))
+ToldFiles.wait = lambda files: os.kill(os.getpid(), signal.SIGINT) or files._ended.wait()
+{COMMAND}
+"""
 
 
 def layer(version: int) -> bytes:
@@ -49,20 +58,22 @@ class Pushes:
         self._folder = folder
         self._base = tar_of({"base": b"base" * 1000})
 
-    def __call__(self, version: int, *words: str, name: str = NAME) -> tuple[dict[str, Any], str]:
+    def __call__(
+        self, version: int, *words: str, name: str = NAME, command: str = COMMAND, code: int = 0
+    ) -> tuple[dict[str, Any], str]:
         """The result, and what was said."""
         path = self._folder / f"{version}.tar"
         path.write_bytes(docker25(self.picture(version), "app:1"))
         argv = ["push", f"archive:{path}", self.alias, "--name", name, "--json", *words]
         run = subprocess.run(
-            [sys.executable, "-c", COMMAND, *argv],
+            [sys.executable, "-c", command, *argv],
             env=self.rig.environment,
             capture_output=True,
             text=True,
             check=False,
             timeout=300,
         )
-        assert run.returncode == 0, run.stderr
+        assert run.returncode == code, run.stderr
         (result,) = json.loads(run.stdout)["results"]
         return result, run.stderr
 
@@ -210,6 +221,16 @@ def test_old_files_that_change_meanwhile_make_no_layer(pushes: Pushes) -> None:
     stores = "/var/lib/docker /var/lib/containerd /var/lib/containers"
     found = f"find {stores} -path '*/opt/lib/7.pyc' -exec sh -c '{change}' _ {{}} +"
     played(pushes, f'{found} 2>/dev/null; exec /usr/bin/python3 "$@"')
+
+
+def test_an_interruption_while_the_target_tells_of_its_files_is_one(pushes: Pushes) -> None:
+    pushes(1)
+    before = pushes.target.images()
+    result, said = pushes(2, command=INTERRUPTED, code=130)
+    assert result["error"]["message"] == "interrupted"
+    assert "Traceback" not in said
+    assert pushes.target.images() == before
+    assert pushes(2)[0]["verified"] is True
 
 
 @pytest.mark.parametrize("pushes", [("this-machine", "member")], indirect=True)
