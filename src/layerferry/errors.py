@@ -17,7 +17,7 @@ LayerferryError
 └── Interrupted       130  Ctrl-C, SIGTERM
 """
 
-from typing import ClassVar
+from typing import ClassVar, Final
 
 
 class LayerferryError(Exception):
@@ -38,6 +38,11 @@ class LayerferryError(Exception):
         self.image = ""
         self.sent = 0
         self.because: LayerferryError | None = None
+
+
+#: Seconds that the main thread waits at once: of a signal that comes just before a wait it hears after that (CPython
+#: looks for one before it blocks).
+SIGNALS_WAIT: Final = 0.5
 
 
 class Halt(BaseException):

@@ -11,14 +11,17 @@ from typing import Any
 
 import pytest
 
-from layerferry.errors import SourceError, TargetError
+from layerferry.errors import PatchError, SourceError, TargetError
 from layerferry.oci.content import Blob
 from layerferry.oci.image import MEDIA_TYPE_LAYER, Descriptor, Image, Layer, Platform
 from layerferry.oci.plan import Action, Inventory, plan, whole
 from layerferry.patch.recipe import Recipe
 from layerferry.patch.target_program import whole_digest
 from layerferry.push import patching
+from layerferry.push.host_load import HostLoad
 from layerferry.push.patching import Estimate
+from layerferry.push.request import Options
+from packed import tar_of
 
 MB = 1_000_000
 IDS = [f"sha256:{letter * 64}" for letter in "abc"]
@@ -161,7 +164,7 @@ def test_a_layer_that_is_another_is_not_patched(tmp_path: Path) -> None:
     data = out.getvalue()
     blob = Blob(IDS[0], Descriptor(MEDIA_TYPE_LAYER, IDS[0], len(data)), iter([data]))
     content: Any = SimpleNamespace(blobs=lambda: [blob])
-    patches: Any = SimpleNamespace(layers={IDS[0]}, known=patching.ToldFiles())
+    patches: Any = SimpleNamespace(layers={IDS[0]}, known=patching.ToldFiles(()))
     with pytest.raises(SourceError, match=rf"^layer {IDS[0]} is not {IDS[0]}, but sha256:"):
         patching.PatchedContent(content, patches, lambda *_: (), tmp_path)
 
@@ -187,23 +190,75 @@ def test_what_goes_wrong_while_a_target_tells_of_its_files_is_raised_where_they_
         known.wait()
 
 
+class Late(dict[bytes, int]):
+    """What a target has told, and what it tells at last."""
+
+    def __init__(self, told: Sequence[bytes], last: Sequence[bytes]) -> None:
+        super().__init__({digest: number for number, digest in enumerate(told)})
+        self.last, self.waited = {digest: number for number, digest in enumerate(last)}, 0
+
+    def wait(self) -> None:
+        self.waited += 1
+        self.update(self.last)
+
+
 def test_what_a_target_tells_after_a_file_was_read_counts_too(tmp_path: Path) -> None:
     contents = {f"f{number}": bytes((number,)) * (100 + 200 * number) for number in range(8)}
-    out = io.BytesIO()
-    with tarfile.open(fileobj=out, mode="w") as tar:
-        for name, data in contents.items():
-            head = tarfile.TarInfo(name)
-            head.size = len(data)
-            tar.addfile(head, io.BytesIO(data))
-    layer, late = out.getvalue(), list(contents.values())
+    layer = tar_of(contents)
+    digests = [whole_digest(data) for data in contents.values()]
     made = []
     for before in (0, 3, 8):
-        known = dict[bytes, int]()
-        recipe = Recipe(known, tmp_path / "kept")
-        known.update({whole_digest(data): number for number, data in enumerate(late[:before])})
+        recipe = Recipe(known := Late(digests[:before], digests), tmp_path / "kept")
         recipe.read([layer], len(layer))
-        known.update({whole_digest(data): number for number, data in enumerate(late)})
+        assert not known.waited
         recipe.resolve(lambda *_: ())
         made.append((b"".join(recipe.encoded()), recipe.literal))
     assert made[0] == made[1] == made[2]
-    assert made[0][1] == len(layer) - sum(map(len, late))
+    assert made[0][1] == len(layer) - sum(map(len, contents.values()))
+
+
+def test_no_more_is_kept_than_is_said_before_a_target_has_told_of_all(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("layerferry.patch.recipe._AHEAD", 10_000)
+    contents = {f"f{number}": bytes((number,)) * 5000 for number in range(100)}
+    layer = tar_of(contents)
+    recipe = Recipe(known := Late((), [whole_digest(data) for data in contents.values()]), tmp_path / "kept")
+    recipe.read([layer], len(layer))
+    assert known.waited
+    kept = (tmp_path / "kept").stat().st_size
+    assert kept < 10_000 + 5000 + 101 * 1024
+    recipe.resolve(lambda *_: ())
+    assert recipe.literal == len(layer) - 100 * 5000
+
+
+def test_what_goes_wrong_meanwhile_ends_the_reading_of_a_layer(tmp_path: Path) -> None:
+    def told() -> Iterator[bytes]:
+        yield b"a" * 16
+        raise TargetError("it says no more")
+
+    known = patching.ToldFiles(told())
+    assert known._ended.wait(60)
+    layer = tar_of({"f": bytes(5000)})
+
+    def chunks() -> Iterator[bytes]:
+        yield layer
+        pytest.fail("it is read on")
+
+    with pytest.raises(TargetError, match="it says no more"):
+        Recipe(known, tmp_path / "kept").read(chunks(), len(layer))
+
+
+def test_a_target_that_cannot_tell_of_its_files_gets_whole_layers(monkeypatch: Any, tmp_path: Path) -> None:
+    """As where it fails a moment later; the second session is for the error alone that says so."""
+
+    def fail(*_: Any, **__: Any) -> None:
+        raise TargetError("it takes too long", hint="See why.")
+
+    monkeypatch.setattr(patching, "find_patches", fail)
+    item: Any = Item()
+    greeting: Any = SimpleNamespace(patch=("zstd",), holdings={IDS[0]: SimpleNamespace(holder="")})
+    conduit: Any = SimpleNamespace(is_here=False)
+    loading = HostLoad(Target(), conduit, greeting, Options(), lambda _: None)  # type: ignore[arg-type]
+    with pytest.raises(PatchError, match=r"^it takes too long$"):
+        loading._find_patches([item], None, tmp_path)

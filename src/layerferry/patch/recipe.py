@@ -31,6 +31,9 @@ _MOVED = 4 << 10
 #: Bytes of the largest of which they are: in a file of so many there are 100,000, which take 20 MB to look them up.
 _SEARCHED = 64 << 20
 
+#: Bytes that are kept while the target has not told of all of its files: more are kept of what it lacks alone.
+_AHEAD = 64 << 20
+
 #: Asks the target for the `blocks` or the `pieces` of its files, by zlib of the paths, separated by NUL.
 Ask = Callable[[str, bytes], Iterable[bytes]]
 
@@ -62,15 +65,17 @@ class _Whole:
 
 
 class FileNumbers(Protocol):
-    """The numbers of a target's files by their digests: as far as it has told."""
+    """The numbers of a target's files by their digests: as far as it has told. After `wait` it has told of all."""
 
     def get(self, digest: bytes, /) -> int | None: ...
+
+    def wait(self) -> None: ...
 
 
 class Recipe:
     """A layer's recipe. `known` may grow while the layer is read.
 
-    Read the layer, then `resolve`, when all is told; `size`, `digest` and `encoded` are known then. Raises
+    Read the layer, then `resolve`; `size`, `digest` and `encoded` are known then. Raises
     `TargetError` where the target's answers are none.
     """
 
@@ -114,6 +119,8 @@ class Recipe:
                 held.append(data)
             else:
                 kept.write(data)
+        if kept.written > _AHEAD:
+            self._known.wait()
         digest = whole.digest()
         number = None if left else self._known.get(digest)
         if number is not None:
@@ -159,6 +166,7 @@ class Recipe:
 
     def _know(self) -> None:
         """Look once more for the files that were read before the target had told of all of its own."""
+        self._known.wait()
         parts, self._parts = self._parts, []
         for part in parts:
             number = self._known.get(part.digest) if isinstance(part, _Unknown) else None

@@ -13,7 +13,7 @@ from itertools import chain
 from typing import TYPE_CHECKING
 
 from layerferry import log
-from layerferry.errors import LayerferryError, PatchError, ResumeError, interruption
+from layerferry.errors import SIGNALS_WAIT, LayerferryError, PatchError, ResumeError, interruption
 from layerferry.events import Connecting, Emit, Warned
 from layerferry.push.delivery import Delivery, Destination
 from layerferry.push.request import NO_ROUTE, Options, Wanted
@@ -29,8 +29,6 @@ if TYPE_CHECKING:
 # What most pushes do without is loaded when it is needed: hence the imports inside functions.
 # ruff: noqa: PLC0415
 
-#: Seconds. A signal that comes just before a wait is heard of after it (CPython looks for one before it blocks).
-_SIGNALS_WAIT = 0.5
 #: Seconds before the second try, how many times longer it is before each further one, and by how much chance moves it.
 _PAUSE = 2.0
 _LONGER = 3.0
@@ -142,7 +140,7 @@ def _turns(options: Options, targets: Sequence[AnyTarget], jobs: int, ended: thr
 def _wait(deliveries: set[Future[None]]) -> None:
     """Wait for all of them; raises what one of them raised."""
     while deliveries:
-        done, deliveries = wait(deliveries, _SIGNALS_WAIT, FIRST_COMPLETED)
+        done, deliveries = wait(deliveries, SIGNALS_WAIT, FIRST_COMPLETED)
         for delivery in done:
             delivery.result()
 
@@ -257,8 +255,8 @@ def _pause(emit: Emit, target: AnyTarget, error: LayerferryError, number: int, e
     seconds = _PAUSE * _LONGER**number * random.uniform(1 - _CHANCE, 1 + _CHANCE)  # noqa: S311 - nothing is kept secret by it
     emit(Warned(target.name, f"{error.message}; tried again in {seconds:.0f} s"))
     ended = ended or threading.Event()
-    while seconds > 0 and not ended.wait(min(seconds, _SIGNALS_WAIT)):
-        seconds -= _SIGNALS_WAIT
+    while seconds > 0 and not ended.wait(min(seconds, SIGNALS_WAIT)):
+        seconds -= SIGNALS_WAIT
     return not ended.is_set()
 
 

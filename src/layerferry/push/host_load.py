@@ -79,7 +79,10 @@ class HostLoad:
         return ask_kept(self._conversation, items, recipes=recipes)
 
     def _find_patches(self, items: Sequence[Item], kept: "Kept | None", spool: Path) -> "Patches | None":
-        """What a target has of large layers in its older files. Where these go whole, their plan says why."""
+        """What a target has of large layers in its older files. Where these go whole, their plan says why.
+
+        Raises `PatchError` where the target's answers do not do.
+        """
         large = {layer.diff_id: layer for item in items for layer in item.plan.sent if layer.size >= _LARGE}
         if not large or self._conduit.is_here:
             return None
@@ -93,7 +96,10 @@ class HostLoad:
 
             holders = [self._greeting.holdings[item.image.id].holder for item in items]
             begun = bool(kept and kept.begun_as_recipe)
-            patches = find_patches(self._conversation, items, list(large.values()), holders, spool, begun=begun)
+            try:
+                patches = find_patches(self._conversation, items, list(large.values()), holders, spool, begun=begun)
+            except TargetError as error:
+                raise PatchError(error.message, hint=error.hint) from error
             why = patches.why
         if why:
             for item in items:

@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, replace
 
-from layerferry.errors import LayerferryError, interruption
+from layerferry.errors import SIGNALS_WAIT, LayerferryError, interruption
 from layerferry.events import Emit, Stalled
 from layerferry.push.follow_up import After, FollowUp
 from layerferry.push.following import Followed, Named, follow, foresee, not_done
@@ -13,9 +13,6 @@ from layerferry.result import Result
 from layerferry.targets.address import Target
 from layerferry.targets.conversation import Conversation
 from layerferry.targets.host.script import ON_NODES
-
-#: Seconds. A signal that comes just before a wait is heard of after it.
-_SIGNALS_WAIT = 0.5
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +55,7 @@ class Nodes:
             runs: list[Future[Followed]] = []
             try:
                 runs += (pool.submit(self._on_one, node, named) for node in nodes)
-                while wait(runs, _SIGNALS_WAIT).not_done:
+                while wait(runs, SIGNALS_WAIT).not_done:
                     pass
             except BaseException:
                 for node in nodes:

@@ -8,7 +8,7 @@ import shutil
 import threading
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from itertools import chain
 from pathlib import Path
 from typing import Self
@@ -16,7 +16,7 @@ from typing import Self
 from layerferry import log
 from layerferry.chunks import at_most, bytes_of, checked, copied, damage, exhaust, most_of, plain_chunks
 from layerferry.disk import KeptFile
-from layerferry.errors import SourceError
+from layerferry.errors import SIGNALS_WAIT, SourceError
 from layerferry.oci.content import Blob, Content, Summary
 from layerferry.oci.delta_archive import ArchiveBytes
 from layerferry.oci.image import MEDIA_TYPE_LAYER, Descriptor, Layer
@@ -48,10 +48,11 @@ _START = 0.4
 class ToldFiles:
     """The files that a target has, by their digests, as it tells of them: in a thread, which begins at once.
 
-    `told` are digests one after the other, cut anywhere, in the order in which the target counts its files.
+    `told` are digests one after the other, cut anywhere, in the order in which the target counts its files. Each method
+    raises what they have raised.
     """
 
-    def __init__(self, told: Iterable[bytes] = ()) -> None:
+    def __init__(self, told: Iterable[bytes]) -> None:
         self._numbers: dict[bytes, int] = {}
         self._failed: BaseException | None = None
         self._begun, self._ended = threading.Event(), threading.Event()
@@ -59,19 +60,24 @@ class ToldFiles:
 
     def get(self, digest: bytes, /) -> int | None:
         """The number of a file of that digest; None where there is none, or where it was not told yet."""
+        if self._failed:
+            raise self._failed
         return self._numbers.get(digest)
 
     def any(self) -> bool:
-        """Wait until the target has told of a file, or of all; whether there is one. Raises what that has raised."""
-        self._begun.wait()
-        if self._failed:
-            raise self._failed
+        """Wait until the target has told of a file, or of all; whether there is one."""
+        self._until(self._begun)
         return bool(self._numbers)
 
     def wait(self) -> None:
-        """Wait until the target has told of all. Raises what that has raised."""
-        self._ended.wait()
-        self.any()
+        """Wait until the target has told of all."""
+        self._until(self._ended)
+
+    def _until(self, event: threading.Event) -> None:
+        while not event.wait(SIGNALS_WAIT):
+            pass
+        if self._failed:
+            raise self._failed
 
     def _hear(self, told: Iterable[bytes]) -> None:
         rest, count = b"", 0
@@ -96,7 +102,7 @@ class Patches:
     """The layers that go as recipes, by diff ID, and the target's files. Where there are none, `why` says so."""
 
     layers: frozenset[str] = frozenset()
-    known: ToldFiles = field(default_factory=ToldFiles)
+    known: ToldFiles | None = None
     why: str = ""
 
 
@@ -195,10 +201,11 @@ class PatchedContent:
     """
 
     def __init__(self, content: Content, patches: Patches, ask: Ask, folder: Path) -> None:
+        assert patches.known is not None  # there are layers, then
         self._folder = folder
         self.recipes: dict[str, Recipe] = {}
         self._blobs = [
-            self._match(blob, patches, ask) if blob.diff_id in patches.layers else self._keep(blob)
+            self._match(blob, patches.known, ask) if blob.diff_id in patches.layers else self._keep(blob)
             for blob in content.blobs()
         ]
         patches.known.wait()  # nothing else is said meanwhile
@@ -212,8 +219,8 @@ class PatchedContent:
     def finish(self) -> Summary:
         return self._summary
 
-    def _match(self, blob: Blob, patches: Patches, ask: Ask) -> Blob:
-        recipe = Recipe(patches.known, self._folder / f"{blob.diff_id.removeprefix('sha256:')}.new")
+    def _match(self, blob: Blob, known: ToldFiles, ask: Ask) -> Blob:
+        recipe = Recipe(known, self._folder / f"{blob.diff_id.removeprefix('sha256:')}.new")
         stored, count, place = iter(blob.chunks), blob.descriptor.size, f"layer {blob.descriptor.digest}"
         if blob.descriptor.is_compressed:
             with damage(place):
@@ -224,7 +231,6 @@ class PatchedContent:
             recipe.read(at_most(stored, count, place), count)
         if recipe.digest != blob.diff_id:
             raise SourceError(f"{place} is not {blob.diff_id}, but {recipe.digest}")
-        patches.known.wait()
         recipe.resolve(ask)
         self.recipes[blob.diff_id] = recipe
         descriptor = Descriptor(MEDIA_TYPE_LAYER, recipe.digest, recipe.size)
