@@ -104,6 +104,13 @@ def test_what_names_are_to_end_with_and_the_room_are_taken_only_as_what_they_are
     assert (greeting.maker, greeting.free) == (maker, free)
 
 
+def test_data_without_a_byte_are_lines_that_nobody_asked_for() -> None:
+    """`0` is base85, of nothing: a target may say it as long as it likes."""
+    conversation = Conversation(FakeConduit(*["data 0"] * (limits.LINES_SKIPPED + 1)))
+    with pytest.raises(TargetError, match="thousands of lines that nobody asked for"):
+        list(conversation.match("blocks", b""))
+
+
 # The ask.
 
 

@@ -189,11 +189,11 @@ class Conversation:
 
     def _data(self, what: str, whole: float) -> Iterator[bytes]:
         """The bytes of an answer in lines, as they come."""
-        size, wait = 0, Wait(what, self._silence(whole), whole)
-        for line in self._answer_lines(wait):
+        size = 0
+        for line in self._answer_lines(self._wait(what, whole)):
             match line.split():
-                case [Reply.DATA, text] if size <= limits.FILES:
-                    yield (data := decoded(text, self.target))
+                case [Reply.DATA, text] if size <= limits.FILES and (data := decoded(text, self.target)):
+                    yield data
                     size += len(data)
                 case _:
                     self._skip()
