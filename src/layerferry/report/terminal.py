@@ -42,7 +42,9 @@ class TerminalReport:
     def __init__(self, console: Console | None = None, clock: Callable[[], float] = time.monotonic) -> None:
         self._console = console or Console(file=stdout().verbatim, highlight=False)
         self._clock = clock
-        self._lock = threading.RLock()
+        #: Held while something is printed. rich holds its own lock while it draws, so `_render` waits for another.
+        self._printing = threading.RLock()
+        self._noting = threading.Lock()
         self._greetings: dict[str, str] = {}
         self._activities = Activities(clock)
         self._told = lines.Told()
@@ -57,7 +59,7 @@ class TerminalReport:
         self._live.stop()
 
     def __call__(self, event: Event) -> None:
-        with self._lock:
+        with self._noting:
             self._activities.hear(event)
         match event:
             case Connecting() | Sending() | Receiving() | Loading():
@@ -78,9 +80,10 @@ class TerminalReport:
                 self._print(("warning:", "yellow"), (f" {event.target}: {event.message}", ""))
 
     def delivered(self, results: Sequence[Result]) -> None:
-        with self._lock:
+        with self._noting:
             for result in results:
                 self._activities.forget(result.target)
+        with self._printing:
             self._outcomes(results, alone=False, heading=True)
 
     def finish(self, results: Sequence[Result], seconds: float) -> None:
@@ -101,7 +104,7 @@ class TerminalReport:
         """Print a line above what goes on, with no word of it taken for markup or a command, broken at words."""
         text = Text.assemble(*((message(part), style) for part, style in parts))
         first, *rest = text.wrap(self._console, self._console.width)
-        with self._lock:
+        with self._printing:
             self._console.print(first, soft_wrap=True)
             if rest:
                 for line in rest:
@@ -113,7 +116,7 @@ class TerminalReport:
     def _render(self) -> RenderableType:
         """What goes on now: a line for each target that is at something for a while."""
         now = self._clock()
-        with self._lock:
+        with self._noting:
             known = [
                 (target, activity)
                 for target, activity in self._activities.items()
