@@ -54,10 +54,9 @@ class Sending:
 class Receiving:
     """Progress of what a pull reads out of its host, in bytes: of `total`, or of 0 where nobody knows that yet.
 
-    One read is for all targets.
+    One read is for all targets. Where all has come, the engine here has it, or gets it.
     """
 
-    host: str
     done: int
     total: int
 

@@ -64,6 +64,23 @@ def test_what_comes_is_told_with_all_that_will_as_soon_as_that_is_known() -> Non
     assert told == [(3, 0), (8, 8)]
 
 
+def test_that_all_has_come_is_told_though_nobody_knew_how_much_that_is() -> None:
+    told: list[tuple[int, int]] = []
+    here: dict[str, Any] = {
+        digest: SimpleNamespace(size=5, digest=digest, path=Path("x")) for digest in (LAYER, CONFIG)
+    }
+    here[CONFIG].path = SimpleNamespace(read_bytes=lambda: b"config")
+    repository: Any = Repository(manifest(), here)
+    repository.received = 5
+    pushing = contextlib.nullcontext(lambda: None)
+    with Pushed(
+        IMAGE, repository, pushing, budget=1 << 20, classic=True, told=lambda done, total: told.append((done, total))
+    ) as content:
+        content.want(frozenset([LAYER]), 1 << 20)
+        assert [blob.diff_id for blob in content.blobs()] == [LAYER]
+    assert told == [(5, 5)]
+
+
 INDEX = {"children": (Descriptor("a/b", LAYER, 5),), "platforms": (Platform("linux", "s390x"),)}
 LARGE = SimpleNamespace(size=limits.DOCUMENT + 1, digest=CONFIG, path=Path("config"))
 

@@ -425,17 +425,24 @@ def test_it_says_that_nothing_moves_and_that_the_target_unpacks() -> None:
 
 def test_of_a_pull_a_log_says_what_comes() -> None:
     report, said, clock = logged()
+    assert isinstance(report, PlainReport)
     report(Planned("this machine", planned(100_000_000), EXPORT, "prod"))
     said.clear()
     for second in range(16):
         clock.now = 100 + second
-        report(Receiving("prod", second * 500_000, 0))
+        report(Receiving(second * 500_000, 0))
     for second in range(16, 31):
         clock.now = 100 + second
-        report(Receiving("prod", second * 500_000, 50_000_000))
+        report(Receiving(second * 500_000, 50_000_000))
+    report(Receiving(50_000_000, 50_000_000))
+    for _ in range(2):
+        clock.now += 15
+        report._log.remind()
     assert said == [
         "this machine  receiving: 7.5 MB on the wire, 500.0 kB/s",
         "this machine  30 %, 15.0 of 50.0 MB on the wire, 500.0 kB/s, 70 s left",
+        "this machine  unpacking and verifying, for 15 s",
+        "this machine  unpacking and verifying, for 30 s",
     ]
 
 
@@ -453,9 +460,23 @@ def test_of_a_pull_a_terminal_shows_what_comes(total: int, shown: str) -> None:
     report(Planned("this machine", planned(100_000_000), EXPORT, "prod"))
     for second in range(3):
         clock.now = 100 + second
-        report(Receiving("prod", second * 5_000_000, total))
+        report(Receiving(second * 5_000_000, total))
     line = report._line("this machine", dict(report._activities.items())["this machine"], clock.now).plain
     assert " ".join(line.replace("─", "").split()) == shown
+
+
+def test_a_terminal_that_draws_waits_for_nobody_who_prints() -> None:
+    """rich draws in a thread of its own, and holds its lock meanwhile, which whoever prints waits for."""
+    report = TerminalReport(Console(file=io.StringIO(), force_terminal=True, width=100, color_system=None))
+    drawn = threading.Event()
+
+    def draw() -> None:
+        report._render()
+        drawn.set()
+
+    with report._printing:
+        threading.Thread(target=draw, daemon=True).start()
+        assert drawn.wait(60)
 
 
 def test_of_many_targets_one_line_tells() -> None:

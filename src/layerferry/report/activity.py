@@ -43,7 +43,8 @@ class Activities:
     def hear(self, event: Event) -> bool:
         """Note an event; whether a target is at something else by it."""
         if isinstance(event, Receiving):
-            return sum(self._note(target, event) for target in self._known) > 0
+            has_come = event.done >= event.total > 0
+            return sum(self._note(one, Loading(one) if has_come else event) for one in self._known) > 0
         return isinstance(event, _Events) and self._note(event.target, event)
 
     def _note(self, target: str, event: _Events) -> bool:

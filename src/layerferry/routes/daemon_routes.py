@@ -41,7 +41,10 @@ class DaemonRoutes:
         self.asked = asked
         self.emit = emit
         self._reachability = reachability
+        #: Ends the images' pushes, then what the daemon reaches; the daemon's names go last.
         self._stack = ExitStack()
+        self._stack.callback(self._sweep)
+        self._stack.callback(reachability.close)
         self.endpoint: RegistryEndpoint | ServiceEndpoint | None = None
         self._reached: Reached | None = None
         self._told = -SENDING_EVERY
@@ -51,16 +54,17 @@ class DaemonRoutes:
 
     def close(self) -> None:
         self._stack.close()
-        self._reachability.close()
+
+    def _sweep(self) -> None:
         if self.endpoint is not None and (said := self.daemon.sweep()):
             self.emit(Warned("the docker daemon", said))
 
     def moved(self, done: int, total: int) -> None:
         """Tell how far a pull is, if that was not told just now; in a push, what is sent tells it."""
-        host, now = self.daemon.host, time.monotonic()
-        if host is not None and now - self._told >= SENDING_EVERY:
+        now = time.monotonic()
+        if self.daemon.host is not None and (now - self._told >= SENDING_EVERY or done >= total > 0):
             self._told = now
-            self.emit(Receiving(host.name, min(done, total or done), total))
+            self.emit(Receiving(min(done, total or done), total))
 
     def reach(self, reference: str) -> Reached:
         """Find the best endpoint: a registry of ours, the job's service registry, a tunnel where one is allowed.
@@ -141,7 +145,7 @@ class RoutesOfImage:
         try:  # nobody waits for what it moves: where it ends badly, that is told beside what ends the run
             with self._begun:
                 self._begun = None
-        except SourceError as error:
+        except LayerferryError as error:
             self._routes.emit(Warned("the docker daemon", error.message))
 
     def choose(self, plan: Plan) -> Route:

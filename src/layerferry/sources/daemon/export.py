@@ -21,8 +21,8 @@ def patience(image: Image) -> float:
 class Export(Save):
     """The content of an image, read through the daemon's API, which calls it `name`.
 
-    `told` hears where nothing comes for long, `moved` how many bytes have come, of some as many as it has in all. Close
-    it when done: the daemon then stops reading.
+    `told` hears where nothing comes for long, `moved` how many bytes have come, of some as many as the image has, or
+    of 0 where it tells those of compressed layers. Close it when done: the daemon then stops reading.
     """
 
     def __init__(
@@ -58,7 +58,7 @@ class Export(Save):
         try:
             for chunk in self._chunks:
                 self.received += len(chunk)
-                self._moved(self.received, image.size)
+                self._moved(self.received, image.size if image.sizes_are == "uncompressed" else 0)
                 yield chunk
         except (DaemonRefusal, *FAULTS) as error:
             if isinstance(cause_of(error), TimeoutError):

@@ -63,6 +63,7 @@ class Pushed:
         self._config: Descriptor | None = None
         self._before = self._expected = 0
         self._data: bytes | None = None
+        self._told = told
         repository.told = lambda: told(self.received, self._expected)
 
     def __enter__(self) -> Self:
@@ -174,6 +175,8 @@ class Pushed:
     def _take(self) -> Iterator[Blob]:
         """Yield what has arrived of what is pending."""
         here = self._repository.blobs
+        if self.pending and all(self.descriptors[diff_id].digest in here for diff_id in self.pending):
+            self._told(self.received, self.received)
         for diff_id in sorted(self.pending):
             descriptor = self.descriptors[diff_id]
             if blob := here.get(descriptor.digest):

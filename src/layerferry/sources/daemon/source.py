@@ -1,7 +1,7 @@
 """A docker daemon as a source; what leads out of it takes a while to load, and is opened while the target answers."""
 
 from collections.abc import Callable, Mapping
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, closing
 from pathlib import Path
 from typing import Protocol
 
@@ -87,6 +87,6 @@ class DaemonSource(Source):
         return self._routes
 
     def close(self) -> None:
-        if self._routes is not None:
-            self._routes.close()
-        self._daemon.close()
+        with closing(self._daemon):
+            if self._routes is not None:
+                self._routes.close()
