@@ -142,7 +142,9 @@ def test_a_host_that_forwards_nothing_gives_all_of_it_and_that_is_said_before(sc
 @pytest.mark.kinds(source=NEWEST, target=NEWEST)
 def test_what_is_not_there_is_said_and_nothing_changes(scene: Scene) -> None:
     build(scene, scene.base())
-    assert "has no image push-test/none:1" in pull(scene, "push-test/none:1", code=3).stderr
+    said = pull(scene, "push-test/none:1", code=3).stderr
+    assert "has no image push-test/none:1" in said
+    assert "`docker image ls` there shows what it has." in said
     assert "layerferry pull push-test/app:1" in pull(scene, "push-test/app:9", code=3).stderr
     assert "cannot connect to nowhere.invalid" in pull(scene, APP, host="nowhere.invalid", code=4).stderr
     assert "is no image of a host's docker" in pull(scene, "oci:here", code=2).stderr

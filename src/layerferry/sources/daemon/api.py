@@ -190,7 +190,8 @@ class Daemon:
             if refusal.status != HTTPStatus.NOT_FOUND:
                 raise
             tags = self._tags_beside(client, reference)
-            verb, cure = ("pull", "") if self.host else ("push", ci.without_image(self._environ))
+            there = "`docker image ls` there shows what it has."
+            verb, cure = ("pull", there) if self.host else ("push", ci.without_image(self._environ))
             raise SourceError(
                 f"the docker daemon at {self.address} has no image {reference}{_said_of(tags)}",
                 hint=f"Say which: layerferry {verb} {tags[0]} ..." if tags else cure,
