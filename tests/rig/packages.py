@@ -24,7 +24,7 @@ _TOOLS = ("debian-archive-keyring", "debootstrap", "docker-registry", "iproute2"
 #: The suite whose hosts have no curl, and are asked through docker's command; its docker-compose is of version 2.
 _CURLLESS = "trixie"
 #: What tests use that start no engine.
-TOOLS = ("busybox", "dash", "openssh-client", "openssl", "zsh", "zstd")
+TOOLS = ("busybox", "dash", "mksh", "openssh-client", "openssl", "zsh", "zstd")
 #: What every rig needs, and no suite has to be unpacked for.
 SSH = ("openssh-client",)
 
