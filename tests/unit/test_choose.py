@@ -83,3 +83,24 @@ def test_layers_without_a_known_digest_would_be_uploaded_for_nothing() -> None:
     built_here = planned(700_000_000, 10_000, there=1)
     route = choose("auto", built_here, StoreKind.CHAIN, frozenset(), HERE)
     assert route.name == "export"
+
+
+FOLDERS = "/var/lib/docker/overlay2"
+
+
+@pytest.mark.parametrize("reached", [HERE, Reached("ngrok", "a.ngrok.app"), Reached(trouble="connection refused")])
+def test_large_layers_are_read_in_their_folders_where_these_can_be(reached: Reached) -> None:
+    cold = planned(700_000_000, 10_000)
+    route = choose("auto", cold, StoreKind.CHAIN, KNOWN, reached, folders=FOLDERS)
+    assert (route.name, FOLDERS in route.reason) == ("direct", True)
+    assert choose("auto", cold, StoreKind.CHAIN, KNOWN, reached).name != "direct"
+
+
+@pytest.mark.parametrize("asked", ["registry", "export"])
+def test_folders_are_left_alone_where_another_route_was_asked_for(asked: str) -> None:
+    assert choose(asked, planned(700_000_000), StoreKind.CHAIN, KNOWN, HERE, folders=FOLDERS).name == asked
+
+
+def test_folders_are_left_alone_where_the_daemon_is_as_quick() -> None:
+    small = planned(700_000_000, 10_000, there=1)
+    assert choose("auto", small, StoreKind.CHAIN, KNOWN, HERE, folders=FOLDERS).name == "registry"

@@ -50,6 +50,8 @@ ARCHIVE_MEMBERS: Final = 50_000
 ARCHIVE_EXTENSION: Final = 64 * KIB
 ARCHIVE_NAMES: Final = 8 * MIB
 ARCHIVE_EXTENSIONS: Final = 8
+#: Bytes of an entry of tar-split, in base64: what a layer's tar has between two contents, headers of empty files too.
+TAR_SPLIT_ENTRY: Final = 16 * MIB
 
 #: Bytes that an engine's command may say in one answer: the names of 10,000 images are 2 MB.
 ENGINE_ANSWER: Final = 16 * MIB

@@ -7,7 +7,7 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import TYPE_CHECKING, Self
 
 from layerferry import routes
 from layerferry.errors import LayerferryError, RouteError, SourceError
@@ -19,6 +19,9 @@ from layerferry.routes.choose import RATES, Reached, choose, costs
 from layerferry.routes.reachability import Reachability, RegistryEndpoint, ServiceEndpoint
 from layerferry.sources.daemon.api import Daemon, Inspected
 from layerferry.sources.daemon.push_capture import Pushed
+
+if TYPE_CHECKING:
+    from layerferry.sources.daemon.layer_folders import FolderContent, LayerFolders
 
 #: Bytes of manifests, configs and small layers that a push may upload beyond what the plan wants.
 _SLACK = 4 << 20
@@ -133,6 +136,8 @@ class RoutesOfImage:
         self._image = inspected.image
         self._store = inspected.store
         self._known = inspected.known
+        #: Where its layers lie, if they can be read there.
+        self._folders: LayerFolders | None = None
         #: A push that has told the config's digest, and can go on.
         self._begun: Pushed | None = None
 
@@ -150,11 +155,21 @@ class RoutesOfImage:
 
     def choose(self, plan: Plan) -> Route:
         reached = self._routes.reach(self._image.reference)
-        route = choose(self._routes.asked, plan, self._store, self._known, reached)
+        self._folders = self._find_folders(plan)
+        here = self._folders.shown if self._folders else ""
+        route = choose(self._routes.asked, plan, self._store, self._known, reached, folders=here)
         if (host := self._routes.daemon.host) and route.name == "export":
             told = f"all of {self._image.reference} comes over the line, {self._image.size} bytes: {route.reason}"
             self._routes.emit(Warned(host.name, told))
         return route
+
+    def _find_folders(self, plan: Plan) -> "LayerFolders | None":
+        if self._routes.asked != "auto" or not self._inspected.upper:
+            return None
+        from layerferry.sources.daemon.layer_folders import LayerFolders  # noqa: PLC0415 - few are root here
+
+        found = LayerFolders.find(self._routes.daemon.url, self._inspected.upper)
+        return found if found and found.has(plan.sent) else None
 
     def fetch_config_id(self) -> str:
         """The digest of the image's config, as a push of no layer tells it; empty where that does not work."""
@@ -172,13 +187,14 @@ class RoutesOfImage:
     def fetch(self, plan: Plan, route: Route, wanted: frozenset[str], spool: Path) -> AbstractContextManager[Content]:
         if route.name == "export":
             return self._export(wanted, spool)
+        content: Pushed | routes.Served | FolderContent
         endpoint = self._routes.endpoint
-        assert endpoint is not None  # a route that nothing leads to was not chosen
-        if isinstance(endpoint, ServiceEndpoint):
-            content: Pushed | routes.Served = routes.Served(
-                self._routes.daemon, endpoint, self._inspected, wanted, spool
-            )
+        if route.name == "direct" and self._folders is not None:
+            content = self._folders.content(self._image, wanted)
+        elif isinstance(endpoint, ServiceEndpoint):
+            content = routes.Served(self._routes.daemon, endpoint, self._inspected, wanted, spool)
         else:
+            assert endpoint is not None  # a route that nothing leads to was not chosen
             content, self._begun = self._begun or self._pushed(endpoint), None
             content.want(wanted, self._budget(plan, endpoint))
         return Routed(content, partial(self._explained, route), partial(self._instead, route, spool))
@@ -224,11 +240,11 @@ class RoutesOfImage:
 
 
 class Routed:
-    """A push's content; where the push fails, what is pending comes another way."""
+    """A content, a push's for one; where the push fails, what is pending comes another way."""
 
     def __init__(
         self,
-        pushed: "Pushed | routes.Served",
+        pushed: "Pushed | routes.Served | FolderContent",
         explained: Callable[[SourceError], SourceError],
         instead: Callable[[SourceError, frozenset[str]], AbstractContextManager[Content]],
     ) -> None:

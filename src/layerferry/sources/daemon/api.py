@@ -58,6 +58,8 @@ class Inspected:
     known: frozenset[str]
     #: The full name that it was asked for by; none where that was an ID, or the beginning of one.
     names: tuple[str, ...] = ()
+    #: The folder of its uppermost layer on the daemon's machine, where its store has such.
+    upper: str = ""
     #: The ID of all variants, where the image is one that the daemon does not show by itself: it knows no other.
     parent: str = ""
 
@@ -99,6 +101,10 @@ class Daemon:
     def address(self) -> str:
         """Where it is, for people."""
         return self._place.shown
+
+    @property
+    def url(self) -> str:
+        return self._place.url
 
     def _connect(self, timeout: float, platform: Platform | None = None) -> DaemonClient:
         with self._asking():
@@ -170,7 +176,8 @@ class Daemon:
         image = image.created(entry.created_by for entry in entries)
         if not _is_classic(found):
             return Inspected(image, StoreKind.BLOB, frozenset(diff_ids), _names(reference, found))
-        return Inspected(image, StoreKind.CHAIN, self._find_known(image, found), _names(reference, found))
+        known, upper = self._find_known(image, found), found.object("GraphDriver").object("Data").text("UpperDir", "")
+        return Inspected(image, StoreKind.CHAIN, known, _names(reference, found), upper)
 
     def has(self, reference: str) -> bool:
         """Whether there is an image of that name."""
