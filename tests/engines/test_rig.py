@@ -220,6 +220,28 @@ def test_a_machine_can_be_far_away(rig: Rig) -> None:
     rig.ssh.run(far.ssh_alias, "cat >/dev/null", stdin=os.urandom(1_500_000))
 
 
+def test_machines_can_share_a_network_and_pull_through_a_mirror_there(rig: Rig, image: Image) -> None:
+    one = rig.engine("docker28-overlay2", name="rig-site", isolated=True)
+    other = rig.engine("docker28-overlay2", name="rig-neighbour", beside=one.machine)
+    assert other.machine.address == one.machine.address
+    assert rig.ssh.run(other.ssh_alias, "hostname") == "rig-neighbour"
+    registry = rig.hidden_registry(one.machine, "registry.site", encrypted=True)
+    mirror = rig.hidden_registry(one.machine, "mirror.site", encrypted=True, mirrored=registry)
+    for engine in (one, other):
+        engine.machine.write("/etc/hosts", one.machine.path("/etc/hosts").read_text())
+        for place in (registry, mirror):
+            authority = (place.state / "tls/ca.pem").read_text()
+            engine.machine.write(f"/etc/docker/certs.d/{place.address}/ca.crt", authority)
+    one.load(rig.workshop.archive({f"{registry.address}/app:1": image}))
+    one.docker("push", "--quiet", f"{registry.address}/app:1")
+    other.pull(f"{mirror.address}/app:1")
+    assert other.inspect(f"{mirror.address}/app:1")["Id"] == image.id
+    registry.stop()  # the mirror has the layers by now
+    other.clear()
+    other.pull(f"{mirror.address}/app:1")
+    mirror.stop()
+
+
 def test_two_rigs_live_beside_each_other_and_leave_nothing() -> None:
     users = Path("/etc/passwd").read_text()
     with Rig() as one, Rig() as other:

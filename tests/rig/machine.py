@@ -40,8 +40,13 @@ class Machine:
         self.network: Network | None = None
         self._init: Process | None = None
 
-    def start(self, lower: Path, *, isolated: bool = False, rate: str | None = None) -> None:
-        """Start it over the root folder `lower`; `isolated` or a `rate` give it a network of its own."""
+    def start(
+        self, lower: Path, *, isolated: bool = False, rate: str | None = None, beside: "Machine | None" = None
+    ) -> None:
+        """Start it over the root folder `lower`; `isolated` or a `rate` give it a network of its own.
+
+        `beside` is a machine with a network, which this one is to share.
+        """
         for folder in _FOLDERS:
             (self.state / folder).mkdir(parents=True, exist_ok=True)
         for folder in ("tmp", "shm"):
@@ -50,8 +55,10 @@ class Machine:
         own_network = isolated or rate is not None
         namespaces = ["--mount", "--uts", "--pid", "--fork", "--kill-child", "--propagation", "private"]
         enter = ["sh", str(Path(__file__).with_name("enter.sh")), str(lower), str(self.state), self.name]
+        inside = ["nsenter", "--target", str(beside.init.pid), "--net", "--"] if beside else []
         holder = self.ledger.start(
-            ["unshare", *namespaces, *(["--net"] if own_network else []), *enter], log=self.state / "machine.log"
+            [*inside, "unshare", *namespaces, *(["--net"] if own_network else []), *enter],
+            log=self.state / "machine.log",
         )
         ready = self.run_folder / "ready"
         wait_until(lambda: ready.exists() or not holder.alive, f"{self.name} is not up")
@@ -62,6 +69,8 @@ class Machine:
         self.ledger.note(self.init)
         if own_network:
             self.network = connect(pid, rate)
+        elif beside:
+            self.network = beside.network
 
     def adopt(self, init: Process) -> None:
         """Take `init` for the first process of this machine."""

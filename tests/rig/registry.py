@@ -3,6 +3,7 @@
 import base64
 import http.client
 import json
+import os
 import subprocess
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +15,9 @@ from rig.images import Compression, Image
 from rig.machine import Machine
 from rig.processes import Ledger, Process, RigError, stop, wait_until
 from rig.ssh import answers, free_port
+
+#: The addresses of a hidden registry that has a name, and of its mirror, in the network of their machine.
+_HIDDEN, _MIRROR = "10.99.0.1", "10.99.0.2"
 
 
 @dataclass(slots=True)
@@ -105,16 +109,18 @@ def start_hidden_registry(
     user: str = "",
     password: str = "",
     encrypted: bool = False,
+    mirrored: Registry | None = None,
 ) -> Registry:
     """Start one in the network of `machine`, where it alone reaches it: on its loopback, or by a name that it knows.
 
-    With `encrypted` it has a certificate for `host`, of the authority in `state`/tls/ca.pem.
+    With `encrypted` it has a certificate for `host`, of the authority in `state`/tls/ca.pem. With `mirrored` it is a
+    pull-through mirror of that one, whose authority it trusts; it knows it by its address, being on no machine.
     """
     state.mkdir(parents=True)
     inside = ["nsenter", "--target", str(machine.init.pid), "--net", "--"]
     address = "127.0.0.1"
     if host != "localhost":
-        address = "10.99.0.1"
+        address = _MIRROR if mirrored else _HIDDEN
         subprocess.run([*inside, "ip", "address", "replace", f"{address}/32", "dev", "lo"], check=True)
         hosts = machine.path("/etc/hosts").read_text()
         machine.write("/etc/hosts", f"{hosts}{address} {host}\n")
@@ -126,8 +132,12 @@ def start_hidden_registry(
             "certificate": str(state / "tls/server-cert.pem"),
             "key": str(state / "tls/server-key.pem"),
         }
+    trusted = None
+    if mirrored:
+        config["proxy"] = {"remoteurl": f"https://{_HIDDEN}:{mirrored.port}"}
+        trusted = {**os.environ, "SSL_CERT_FILE": str(mirrored.state / "tls/ca.pem")}
     (state / "config.yml").write_text(json.dumps(config))
-    process = ledger.start([*inside, "docker-registry", "serve", state / "config.yml"], log=state / "log")
+    process = ledger.start([*inside, "docker-registry", "serve", state / "config.yml"], log=state / "log", env=trusted)
     wait_until(lambda: "listening on" in (state / "log").read_text(), f"the registry does not listen: see {state}/log")
     return Registry(state, port, user, password, process, host)
 

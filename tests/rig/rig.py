@@ -79,6 +79,7 @@ class Rig:
         listen: Listen = "unix",
         isolated: bool = False,
         rate: str | None = None,
+        beside: Machine | None = None,
         ssh: bool = True,
         sshd_options: Sequence[str] = (),
         sshd_environment: Mapping[str, str] | None = None,
@@ -87,7 +88,7 @@ class Rig:
 
         `kind` is a key of `KINDS`, or `this-machine` for the docker that this machine has, whichever it is.
         `listen` adds a tcp port, with or without TLS. A `rate` such as `10mbit` gives its machine a network of its
-        own that is so quick each way; `isolated` one without a limit.
+        own that is so quick each way; `isolated` one without a limit; `beside` that of another machine.
         """
         name = name or kind
         with self._lock:
@@ -96,7 +97,7 @@ class Rig:
         chosen = kind_of(kind)
         lower = packages.suite_root(chosen.suite) if chosen.suite else packages.machine_root()
         machine = Machine(name, self.state / name, self._ledger)
-        machine.start(lower, isolated=isolated, rate=rate)
+        machine.start(lower, isolated=isolated, rate=rate, beside=beside)
         with self._lock:
             self._machines.append(machine)
             self._record(machine, kind)
@@ -127,14 +128,24 @@ class Rig:
         return self.registry()
 
     def hidden_registry(
-        self, machine: Machine, host: str = "localhost", *, user: str = "", password: str = "", encrypted: bool = False
+        self,
+        machine: Machine,
+        host: str = "localhost",
+        *,
+        user: str = "",
+        password: str = "",
+        encrypted: bool = False,
+        mirrored: Registry | None = None,
     ) -> Registry:
-        """A new, empty registry that only `machine`, which has a network of its own, reaches."""
+        """A new, empty registry that only `machine`, which has a network of its own, reaches.
+
+        With `mirrored`, it is a pull-through mirror of another such registry, which is encrypted and has a name.
+        """
         packages.install(("docker-registry",))
         self._registries += 1
         state = self.state / f"registry-{self._registries}"
         return start_hidden_registry(
-            state, self._ledger, machine, host, user=user, password=password, encrypted=encrypted
+            state, self._ledger, machine, host, user=user, password=password, encrypted=encrypted, mirrored=mirrored
         )
 
     @property

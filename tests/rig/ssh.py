@@ -195,7 +195,8 @@ def start_sshd(
     set_env = [f'SetEnv {name}="{value}"' for name, value in (environment or {}).items()]
     config = machine.run_folder / f"sshd-{alias}.conf"
     for _ in range(5):
-        port = free_port() if machine.network is None else 22
+        alone = machine.network and machine.network.pid == machine.init.pid
+        port = 22 if alone else free_port()
         config.write_text(_SERVER.format(port=port, address=machine.address, options="\n".join([*options, *set_env])))
         process = _listen(machine, alias, port)
         if process.alive:
