@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from bench.growth import TITLES
-from bench.results import FLOORS, OURS, Cell, Key, Point, Results, amount, cells
+from bench.results import DIRECT, FLOORS, OURS, SPREAD, Cell, Key, Point, Results, amount, cells, crossover
 
 #: Okabe and Ito's colours, which those who see few of them can tell apart; ours is always the same.
 _COLOURS = ("#0072B2", "#E69F00", "#CC79A7", "#009E73", "#56B4E9", "#D55E00", "#F0E442", "#999999", "#882255")
@@ -31,6 +31,8 @@ def draw(results: Results, folder: Path) -> Iterator[Path]:
         points = [point for point in results.growth if point.growth == growth and not point.failure]
         if points:
             yield from _save(pyplot, _growth(pyplot, results, growth, points), folder / f"growth-{growth}")
+    if results.fleet:
+        yield from _save(pyplot, _fleet(pyplot, results), folder / "fleet")
 
 
 def _save(pyplot: Any, figure: Any, path: Path) -> Iterator[Path]:
@@ -149,6 +151,36 @@ def _growth(pyplot: Any, results: Results, growth: str, points: Sequence[Point])
     _legend(figure, [[seconds]])
     figure.suptitle(f"A push, by {TITLES[growth]}", x=0.02, ha="left")
     figure.tight_layout(rect=(0, 0.08, 1, 1))
+    return figure
+
+
+def _fleet(pyplot: Any, results: Results) -> Any:
+    """Above seconds, below bytes, one column a push; a dotted line where the registry begins to be the better way."""
+    pushes = list(dict.fromkeys(point.what for point in results.fleet))
+    figure, axes = pyplot.subplots(2, len(pushes), figsize=(3.6 * len(pushes), 5.6), squeeze=False)
+    for row, (measure, unit) in enumerate((("seconds", 1), ("bytes", 1e6))):
+        for axis, push in zip(axes[row], pushes, strict=True):
+            for way, colour, mark in ((DIRECT, _COLOURS[1], "s"), (SPREAD, _COLOURS[0], "o")):
+                points = [p for p in results.fleet if (p.what, p.way) == (push, way) and not p.failure]
+                line = [getattr(point, measure) / unit for point in points]
+                counts = [point.count for point in points]
+                axis.plot(counts, line, label=results.ways[way], color=colour, marker=mark, linewidth=2)
+            if better := crossover(results.fleet, push, measure):
+                axis.axvline(better, color="#444444", linestyle=":", linewidth=1, zorder=1)
+                axis.annotate(
+                    f" from {better} on", (better, 1), xycoords=("data", "axes fraction"), va="top", fontsize=8
+                )
+            axis.set_xticks(sorted({point.count for point in results.fleet}))
+            axis.set_ylim(bottom=0)
+            axis.grid(axis="y", color="#dddddd", linewidth=0.6)
+            axis.set_title(push if not row else "", loc="left", fontsize=10)
+    axes[0][0].set_ylabel("seconds")
+    axes[1][0].set_ylabel("MB over the uplink")
+    for axis in axes[1]:
+        axis.set_xlabel("hosts")
+    _legend(figure, axes)
+    figure.suptitle("A fleet behind one uplink of 10 mbit, 40 ms (less is better)", x=0.02, ha="left")
+    figure.tight_layout(rect=(0, 0.05, 1, 1))
     return figure
 
 

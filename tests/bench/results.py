@@ -10,6 +10,8 @@ from typing import Any, Self
 #: What the others are held against. Floors are no ways to move an image: they are what any way has to take.
 OURS = "layerferry"
 FLOORS = ("bare", "load")
+#: To a fleet behind one uplink: a push to each of its hosts, and one to its registry, out of which they pull.
+DIRECT, SPREAD = "direct", "spread"
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,9 +52,15 @@ class Point:
     runs: int
     seconds: float
     sent: int = 0
+    heard: int = 0
     memory: int = 0
     memory_target: int = 0
     failure: str = ""
+
+    @property
+    def bytes(self) -> int:
+        """Both ways over the link."""
+        return self.sent + self.heard
 
 
 @dataclass(slots=True)
@@ -66,13 +74,15 @@ class Results:
     workloads: dict[str, str] = field(default_factory=dict)
     samples: list[Sample] = field(default_factory=list)
     growth: list[Point] = field(default_factory=list)
+    fleet: list[Point] = field(default_factory=list)
 
     @classmethod
     def read(cls, path: Path) -> Self:
         """What `write` has written; raises `TypeError` where a field has another name by now."""
         raw = json.loads(path.read_text(encoding="utf-8"))
         raw["samples"] = [Sample(**row) for row in raw["samples"]]
-        raw["growth"] = [Point(**row) for row in raw["growth"]]
+        for name in ("growth", "fleet"):
+            raw[name] = [Point(**row) for row in raw.get(name, [])]
         return cls(**raw)
 
     def write(self, path: Path) -> None:
@@ -224,7 +234,7 @@ def tables(results: Results) -> str:
             for link in results.links
         ),
     )  # fmt: skip
-    lines += [_LEGEND, ""]
+    lines += [_LEGEND, ""] if found else []
     for target in dict.fromkeys(key[0] for key in found):
         for link in dict.fromkeys(key[2] for key in found if key[0] == target):
             rows = _rows(found, target, link)
@@ -249,9 +259,61 @@ def tables(results: Results) -> str:
         f"- {results.ways[way]} to {target}, {results.workloads[workload]}: {failure}"
         for (target, workload, way), failure in failed.items()
     ]
+    lines += ["", *_fleet(results)] if results.fleet else []
     lines += ["", "## Growth", ""] if results.growth else []
     lines += _growth(results) if results.growth else []
     return "\n".join(lines).rstrip("\n") + "\n"
+
+
+def crossover(points: Iterable[Point], push: str, measure: str) -> int:
+    """From how many hosts on the registry is the better way, by `seconds` or `bytes`; 0 where it never was.
+
+    Between two counts that were measured the difference is taken to grow evenly.
+    """
+    found = {(point.way, point.count): point for point in points if point.what == push and not point.failure}
+    counts = sorted(count for way, count in found if way == SPREAD and (DIRECT, count) in found)
+    gains = [float(getattr(found[DIRECT, n], measure) - getattr(found[SPREAD, n], measure)) for n in counts]
+    better = len(gains)
+    while better and gains[better - 1] > 0:
+        better -= 1
+    if better == len(gains):
+        return 0
+    if not better:
+        return counts[0]
+    below, above = counts[better - 1 : better + 1]
+    loss, gain = gains[better - 1 : better + 1]
+    return below + int((above - below) * -loss / (gain - loss)) + 1
+
+
+_FLEET = """\
+One link of 10 mbit and 40 ms leads to all hosts; the bytes are those over it, both directions. The last columns say
+from how many hosts on the registry is the better way: between counts that were measured, the difference is taken to
+grow evenly."""
+
+
+def _fleet(results: Results) -> list[str]:
+    """A row for each push and way, a column for each count of hosts."""
+    counts = sorted({point.count for point in results.fleet})
+    found = {(point.what, point.way, point.count): point for point in results.fleet}
+    rows = []
+    for push in dict.fromkeys(point.what for point in results.fleet):
+        better = [str(crossover(results.fleet, push, measure) or "never") for measure in ("seconds", "bytes")]
+        for way in (DIRECT, SPREAD):
+            cells_of_way = [_spent(found.get((push, way, count))) for count in counts]
+            rows.append((push, results.ways[way], *cells_of_way, *(better if way == SPREAD else ("", ""))))
+    head = ("push", "way", *(f"{count} host{'s' * (count > 1)}" for count in counts), "better: seconds", "bytes")
+    failed = [
+        f"- {point.what} to {point.count}, {results.ways[point.way]}: {point.failure}"
+        for point in results.fleet
+        if point.failure
+    ]
+    return ["## A fleet behind one uplink", "", _FLEET, "", *_markdown(head, rows), *failed]
+
+
+def _spent(point: Point | None) -> str:
+    if point is None:
+        return ""
+    return "failed" if point.failure else f"{duration(point.seconds)}, {amount(point.bytes)}"
 
 
 def _about(made: Mapping[str, Any]) -> Iterable[str]:

@@ -6,7 +6,7 @@ All of it on this machine, of tests/rig: a source, a target of each store of doc
 has a rate and a round trip that are measured before anything is. The ways take turns. After each push the target has to
 show the source's layers, under the source's image ID where both have it, and, once for each way and workload, a `docker
 save` with all of them in a containerd store; then a container is made. Bytes are those of the link's interface, TCP and
-ssh included.
+ssh included. Last comes a fleet behind one uplink (`bench.fleet`), which `--fleet` measures by itself.
 
 It writes results.json after each push, and tables and plots out of that: `--from FILE` makes only these.
 """
@@ -23,7 +23,7 @@ from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
-from bench import growth, plots, workloads
+from bench import fleet, growth, plots, workloads
 from bench.links import LINKS, Link, alias, joined, limited, seen
 from bench.meter import Measured, measure
 from bench.results import FLOORS, Results, Sample, duration, tables
@@ -50,7 +50,7 @@ class Benchmark:
         self.results = results
         self.file = file
         self.source = rig.engine(options.source, name="source")
-        self.targets = [rig.engine(kind, name=f"target-{kind}", isolated=True) for kind in options.target or TARGETS]
+        self.targets = [rig.engine(kind, name=f"target-{kind}", isolated=True) for kind in options.target]
         self.yard = Yard(rig, self.source, options.sizes)
         self.ways, absent = found(rig, self.source, options.way)
         results.absent.update(absent)
@@ -64,7 +64,7 @@ class Benchmark:
         self.results.made.update(about_machine() | {"versions": versions, "engines": engines})
         print(*(f"{name}: {value}" for name, value in self.results.made.items()), sep="\n")
         print(*(f"not measured: {way}: {why}" for way, why in self.results.absent.items()), sep="\n", flush=True)
-        self.results.links.clear()
+        self.results.links[:] = [row for row in self.results.links if row["target"] == fleet.SITE]
         for target in self.targets:
             for link in self.links():
                 row = seen(target, link)
@@ -236,19 +236,34 @@ def parsed() -> argparse.Namespace:
     longest = "seconds; what would take longer is reckoned (300; 20 with --quick)"
     parser.add_argument("--longest", type=float, help=longest)
     parser.add_argument("--growth", choices=("none", "small", "some", "all"), help="how far ('some'; 'small' if quick)")
+    behind = "only pushes to so many hosts behind one uplink, each and through their registry (1 2 5 10 20)"
+    parser.add_argument("--fleet", type=int, nargs="*", metavar="COUNT", help=behind)
     parser.add_argument("--resume", action="store_true", help="keep what results.json has, and measure the rest")
-    parser.add_argument("--out", type=Path, help="the folder (docs/benchmark; build/bench/quick with --quick)")
+    parser.add_argument("--out", type=Path, help="the folder (docs/benchmark; build/bench/quick or fleet)")
     parser.add_argument("--from", dest="made", type=Path, metavar="FILE", help="tables and plots of this results.json")
     options = parser.parse_args()
     options.runs = options.runs or (1 if options.quick else 3)
     options.longest = options.longest or (20 if options.quick else 300)
     options.sizes = workloads.QUICK if options.quick else Sizes()
-    options.out = options.out or ROOT / ("build/bench/quick" if options.quick else "docs/benchmark")
+    folder = "docs/benchmark" if options.fleet is None else "build/bench/fleet"
+    options.out = options.out or ROOT / ("build/bench/quick" if options.quick else folder)
+    choose_fleet(options)
     if options.quick:
         options.link = options.link or list(QUICK_LINKS)
         options.workload = options.workload or list(QUICK_WORKLOADS)
     options.growth = options.growth or ("small" if options.quick else "some")
     return options
+
+
+def choose_fleet(options: argparse.Namespace) -> None:
+    """With --fleet there is nothing else; a run that is narrowed down has none without it."""
+    counts = fleet.FEW if options.quick else fleet.COUNTS
+    if options.fleet is not None:
+        options.fleet = options.fleet or counts
+        options.target, options.way = [], [Ours.key]
+    else:
+        options.fleet = () if options.workload or options.way or options.link or options.target else counts
+        options.target = options.target or list(TARGETS)
 
 
 def show(results: Results, out: Path) -> None:
@@ -278,10 +293,15 @@ def main() -> None:
         for way in benchmark.ways:
             if isinstance(way, ThroughRegistry):
                 stack.callback(way.stop)
-        benchmark.look_around()
-        benchmark.run()
-        if options.growth != "none" and (not options.way or Ours.key in options.way):
-            growth.grow(benchmark, benchmark.targets[0])
+        if benchmark.targets:
+            benchmark.look_around()
+            benchmark.run()
+            if options.growth != "none" and (not options.way or Ours.key in options.way):
+                growth.grow(benchmark, benchmark.targets[0])
+        elif not results.made:
+            results.made.update(about_machine())
+        if options.fleet:
+            fleet.measure_fleet(benchmark, options.fleet)
     results.made["took"] = f"{(time.monotonic() - began) / 60:.0f} minutes"
     results.write(file)
     show(results, options.out)

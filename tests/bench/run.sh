@@ -4,6 +4,7 @@
 #
 #   bash tests/bench/run.sh --quick    10 minutes on 2 quiet cores: small images, two links; into build/bench/quick
 #   bash tests/bench/run.sh            hours: everything, medians of three; into docs/benchmark
+#   bash tests/bench/run.sh --fleet    20 minutes: only a fleet behind one uplink; into build/bench/fleet
 #   bash tests/bench/run.sh --help     links, workloads, ways and sizes by hand
 #
 # Needs Debian, root, python3 (3.11 or later) and a quiet machine. What it installs goes into build/bench/venv (layerferry

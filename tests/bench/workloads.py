@@ -16,7 +16,10 @@ MB = 1_000_000
 
 @dataclass(frozen=True, slots=True)
 class Sizes:
-    """In MB, half of each noise and half of it text, which shrinks to a quarter; `code` in kB, of noise."""
+    """In MB, half of each noise and half of it text, which shrinks to a quarter; `code` in kB.
+
+    `module` and `site` are of the fleet behind one uplink.
+    """
 
     base: int = 700
     tools: int = 160
@@ -26,9 +29,11 @@ class Sizes:
     fleet: int = 100
     hosts: int = 20
     code: int = 10
+    module: int = 1
+    site: int = 20
 
 
-QUICK = Sizes(base=16, tools=8, dependencies=4, cold=12, shared=6, fleet=4, hosts=6)
+QUICK = Sizes(base=16, tools=8, dependencies=4, cold=12, shared=6, fleet=4, hosts=6, site=4)
 
 
 class Yard:

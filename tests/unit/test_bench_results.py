@@ -1,11 +1,34 @@
 """The benchmark's tables say what its JSON has: medians, who is first, what failed, what was reckoned."""
 
+import json
 from dataclasses import replace
 from pathlib import Path
 
-from bench.results import Cell, Point, Results, Sample, amount, best_other, cells, duration, tables
+from bench.results import (
+    DIRECT,
+    SPREAD,
+    Cell,
+    Point,
+    Results,
+    Sample,
+    amount,
+    best_other,
+    cells,
+    crossover,
+    duration,
+    tables,
+)
 
 SAMPLE = Sample("docker", "code", "unshaped", "layerferry", 0, 0.5, sent=18_000, heard=2_000, memory=40_000_000)
+
+
+def to_fleet(push: str, seconds: dict[int, tuple[float, float]]) -> list[Point]:
+    """By the number of hosts, what it takes to each of them, and through their registry."""
+    return [
+        Point("fleet", push, count, way, 1, of_way, sent=900_000 * (1 if way == SPREAD else count), heard=100_000)
+        for count, both in seconds.items()
+        for way, of_way in zip((DIRECT, SPREAD), both, strict=True)
+    ]
 
 
 def results() -> Results:
@@ -15,10 +38,12 @@ def results() -> Results:
         links=[
             {"name": "unshaped", "target": "docker", "rate": None, "trip": 0, "seen_mbit": 9e3, "seen_trip": 0.0001}
         ],
-        ways={"layerferry": "layerferry", "save-zstd": "save", "skopeo": "skopeo", "bare": "session"},
+        ways={"layerferry": "layerferry", "save-zstd": "save", "skopeo": "skopeo", "bare": "session"}
+        | {DIRECT: "each", SPREAD: "registry"},
         absent={"crane": "crane is not on PATH"},
         workloads={"code": "10 kB of code"},
         growth=[Point("layers", "cold", 1270, "layerferry", 3, 1.5, memory=41_000_000)],
+        fleet=[*to_fleet("cold", {1: (4.0, 9.0), 5: (20.0, 10.0)}), *to_fleet("code", {1: (1.0, 2.0), 5: (2.0, 4.0)})],
     )
     for run, seconds in enumerate((0.5, 0.9, 0.7)):
         found.samples.append(replace(SAMPLE, run=run, seconds=seconds))
@@ -97,3 +122,42 @@ def test_sizes_and_times_are_as_one_reads_them() -> None:
         *("0 B", "999 B", "21.5 kB", "26.34 MB", "8.00 GB"),
     ]
     assert [duration(seconds) for seconds in (0.284, 10.44, 752.4)] == ["0.28 s", "10.4 s", "752 s"]
+
+
+def test_a_fleet_has_a_column_for_each_count_of_hosts_and_a_count_from_which_its_registry_is_better() -> None:
+    rows = [
+        line for line in tables(results()).splitlines() if line.startswith(("| push |", "| cold |", "| code | reg"))
+    ]
+    assert rows == [
+        "| push | way | 1 host | 5 hosts | better: seconds | bytes |",
+        "| cold | each | 4.00 s, 1.00 MB | 20.0 s, 4.60 MB |  |  |",
+        "| cold | registry | 9.00 s, 1.00 MB | 10.0 s, 1.00 MB | 3 | 2 |",
+        "| code | registry | 2.00 s, 1.00 MB | 4.00 s, 1.00 MB | never | 2 |",
+    ]
+
+
+def test_the_registry_is_better_from_where_it_stays_better() -> None:
+    both = {1: (3.0, 2.0), 2: (2.0, 3.0), 10: (8.0, 4.0), 20: (16.0, 5.0)}
+    assert crossover(to_fleet("code", both), "code", "seconds") == 4  # 1 s behind at 2, 4 s ahead at 10: even at 3.6
+    assert crossover(to_fleet("code", {2: (3.0, 2.0)}), "code", "seconds") == 2
+    assert crossover(to_fleet("code", {1: (3.0, 2.0), 2: (2.0, 2.0)}), "code", "seconds") == 0
+    assert crossover(to_fleet("code", {1: (2.0, 2.0), 2: (3.0, 2.0)}), "code", "seconds") == 2
+    assert crossover([], "code", "seconds") == 0
+
+
+def test_a_push_to_a_fleet_that_failed_is_told_and_not_compared() -> None:
+    found = results()
+    found.fleet[3] = replace(found.fleet[3], failure="node4: the target does not show app:2")
+    text = tables(found)
+    assert row(text, "cold")[3] == "20.0 s, 4.60 MB"
+    assert "| cold | registry | 9.00 s, 1.00 MB | failed | never | never |" in text
+    assert "- cold to 5, registry: node4: the target does not show app:2" in text
+
+
+def test_results_of_an_older_run_have_no_fleet(tmp_path: Path) -> None:
+    file = tmp_path / "results.json"
+    results().write(file)
+    raw = json.loads(file.read_text())
+    del raw["fleet"]
+    file.write_text(json.dumps(raw))
+    assert Results.read(file) == replace(results(), fleet=[])
