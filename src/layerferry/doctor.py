@@ -100,9 +100,7 @@ def _find_route(findings: Findings, around: Context, daemon: Daemon) -> None:
             findings.reason += "; unless a registry service of the job is reached, it will fail"
     elif reached:
         findings.route = "registry"
-        findings.reason = (
-            f"the daemon reaches {reached}; an image that is mostly new may come by direct or export"
-        )
+        findings.reason = f"the daemon reaches {reached}; an image that is mostly new may come by direct or export"
     elif has_token and has_agent:
         findings.route, findings.reason = "ngrok", "the daemon reaches no registry of ours, and a token is given"
     else:
