@@ -90,6 +90,10 @@ class Picture:
         tars = tuple(layer_tar(f"{seed}{number}") for number in range(len(compressions)))
         return cls(tars, compressions, **platform)
 
+    @classmethod
+    def plain(cls, *tars: bytes) -> "Picture":
+        return cls(tars, ("",) * len(tars))
+
     @property
     def diff_ids(self) -> tuple[str, ...]:
         return tuple(map(digest_of, self.tars))

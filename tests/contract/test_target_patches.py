@@ -34,39 +34,46 @@ WITH_FOLDERS = [name for name in KINDS if name != "nerdctl"]
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="only root reads the folders of an engine")
 
 
-def layer(version: int) -> bytes:
+def layer(version: int, folder: str = "opt") -> bytes:
     """2.4 MB of files, of another version the heads of all; with the oddest of names, links, and a file that is new."""
     out = io.BytesIO()
     with tarfile.open(fileobj=out, mode="w", format=tarfile.PAX_FORMAT, errors="surrogateescape") as archive:
-        names = [f"opt/{number}.pyc" for number in range(40)] + [
-            "opt/a\nb",
-            os.fsdecode(b"opt/\xff\xfe"),
-            "opt/" + "n" * 200,
+        names = [f"{folder}/{number}.pyc" for number in range(40)] + [
+            f"{folder}/a\nb",
+            os.fsdecode(folder.encode() + b"/\xff\xfe"),
+            f"{folder}/" + "n" * 200,
         ]
         for number, name in enumerate(names):
-            data = bytes((version,)) * 16 + random.Random(number).randbytes(60_000)
+            data = bytes((version,)) * 16 + random.Random(f"{folder} {number}").randbytes(60_000)
             info = tarfile.TarInfo(name)
             info.size, info.mtime = len(data), version
             archive.addfile(info, io.BytesIO(data))
         for number in range(50):
-            link = tarfile.TarInfo(f"opt/link{number}")
-            link.type, link.linkname = tarfile.LNKTYPE, "opt/1.pyc"
+            link = tarfile.TarInfo(f"{folder}/link{number}")
+            link.type, link.linkname = tarfile.LNKTYPE, f"{folder}/1.pyc"
             archive.addfile(link)
-        data = random.Random(f"new {version}").randbytes(30_000)
-        info = tarfile.TarInfo("opt/new")
+        data = random.Random(f"new {folder} {version}").randbytes(30_000)
+        info = tarfile.TarInfo(f"{folder}/new")
         info.size = len(data)
         archive.addfile(info, io.BytesIO(data))
     return out.getvalue()
 
 
-def picture(version: int) -> Picture:
-    return Picture((tar_of({"base": b"base" * 1000}), layer(version)), ("", ""))
+def picture(version: int, *, layers: int = 1) -> Picture:
+    """An image with so many layers of such files, each below a folder of its own."""
+    parts = [layer(version, f"opt{number or ''}") for number in range(layers)]
+    return Picture.plain(tar_of({"base": b"base" * 1000}), *parts)
 
 
 @pytest.fixture(params=WITH_FOLDERS)
-def end(request: pytest.FixtureRequest, tmp_path: Path) -> TargetEnd:
+def end_kind(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
+@pytest.fixture
+def end(end_kind: str, tmp_path: Path) -> TargetEnd:
     """An end that has an older version of an image."""
-    end = TargetEnd(KINDS[request.param], tmp_path)
+    end = TargetEnd(KINDS[end_kind], tmp_path)
     end.hold(OLD, picture(1))
     end.unpack(picture(1))
     return end
@@ -91,6 +98,15 @@ def push(end: TargetEnd, name: str, meanwhile: str = "true") -> list[str]:
 def test_of_a_layer_that_is_there_in_an_older_version_the_rest_is_sent(end: TargetEnd, name: str) -> None:
     """From the image that has the name, and from the newest of its repository."""
     assert push(end, name) == ["reuse", "patch"]
+
+
+def test_so_it_is_of_each_layer_of_an_image(tmp_path: Path, end_kind: str) -> None:
+    end = TargetEnd(KINDS[end_kind], tmp_path)
+    end.hold(OLD, picture(1, layers=3))
+    end.unpack(picture(1, layers=3))
+    run = end.push(end.layout(picture(2, layers=3)), "--name", "app:2", start=("-c", COMMAND.format(meanwhile="true")))
+    assert run.actions == ["reuse", "patch", "patch", "patch"], run.stderr
+    assert "patches do not do" not in run.stderr
 
 
 def test_an_old_image_that_is_pruned_meanwhile_costs_the_whole_layer(end: TargetEnd) -> None:

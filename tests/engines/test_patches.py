@@ -32,17 +32,17 @@ ToldFiles.wait = lambda files: os.kill(os.getpid(), signal.SIGINT) or files._end
 """
 
 
-def layer(version: int) -> bytes:
+def layer(version: int, folder: str = "opt/lib") -> bytes:
     """3 MB of files, as an installer leaves them: of another version the heads of all, and all of one, are others."""
     out = io.BytesIO()
     with tarfile.open(fileobj=out, mode="w", format=tarfile.GNU_FORMAT) as archive:
         for number in range(150):
-            data = bytes((version,)) * 16 + random.Random(number).randbytes(20_000)
-            info = tarfile.TarInfo(f"opt/lib/{number}.pyc")
+            data = bytes((version,)) * 16 + random.Random(f"{folder} {number}").randbytes(20_000)
+            info = tarfile.TarInfo(f"{folder}/{number}.pyc")
             info.size, info.mtime = len(data), version
             archive.addfile(info, io.BytesIO(data))
-        data = random.Random(f"new {version}").randbytes(30_000)
-        info = tarfile.TarInfo("opt/lib/new")
+        data = random.Random(f"new {folder} {version}").randbytes(30_000)
+        info = tarfile.TarInfo(f"{folder}/new")
         info.size = len(data)
         archive.addfile(info, io.BytesIO(data))
     return out.getvalue()
@@ -57,6 +57,8 @@ class Pushes:
         self.alias = target.ssh_alias
         self._folder = folder
         self._base = tar_of({"base": b"base" * 1000})
+        #: The folders of the layers that change.
+        self.folders = ["opt/lib"]
 
     def __call__(
         self, version: int, *words: str, name: str = NAME, command: str = COMMAND, code: int = 0
@@ -78,7 +80,7 @@ class Pushes:
         return result, run.stderr
 
     def picture(self, version: int) -> Picture:
-        return Picture((self._base, layer(version)), ("", ""))
+        return Picture.plain(self._base, *(layer(version, folder) for folder in self.folders))
 
     def shown(self, version: int, name: str = NAME) -> bool:
         return self.target.diff_ids(name) == list(self.picture(version).diff_ids)
@@ -140,6 +142,17 @@ def test_of_a_layer_of_which_the_target_has_most_only_the_rest_is_sent(pushes: P
     assert result["verified"]
     assert pushes.shown(2)
     assert NAME.encode() in pushes.target.save(NAME)
+
+
+@pytest.mark.parametrize(
+    "pushes", [("this-machine", "root"), ("docker28-containerd", "member")], indirect=True, ids=" ".join
+)
+def test_so_it_is_of_each_of_several_layers(pushes: Pushes) -> None:
+    pushes.folders += ["opt/more", "srv"]
+    pushes(1)
+    result, _ = pushes(2)
+    assert [step["action"] for step in result["layers"]] == ["reuse", "patch", "patch", "patch"]
+    assert pushes.shown(2)
 
 
 def test_layers_go_whole_where_that_is_asked(pushes: Pushes) -> None:
@@ -272,12 +285,13 @@ def test_a_receiver_makes_a_layer_of_what_its_engine_exports(pushes: Pushes, tmp
     """It may not read the folders of the layers here: they are another machine's."""
     lock = Lock(tmp_path, pushes.rig, pushes.target)
     lock.allow("--allow", "patch-test/app:*")
+    pushes.folders += ["opt/more"]
     try:
         pushes.alias = lock.alias
         pushes(1)
         result, _ = pushes(2)
-        assert [step["action"] for step in result["layers"]] == ["reuse", "patch"]
-        assert result["bytes"]["sent"] < 800_000
+        assert [step["action"] for step in result["layers"]] == ["reuse", "patch", "patch"]
+        assert result["bytes"]["sent"] < 1_600_000
         assert pushes.shown(2)
         lock.allow("--allow", "patch-test/app:*", "--whole-layers")
         result, _ = pushes(3)

@@ -266,7 +266,7 @@ class Expansion:
             elif kind in (WHOLE, PART):
                 yield from self.reference(kind)
             elif kind == BEGIN:
-                self.layer = hashlib.sha256()
+                self.layer, self.last = hashlib.sha256(), -1
             elif kind == CHECK and self.layer is not None:
                 if self.layer.digest() != self.take(32):
                     raise ValueError("the old files have changed: a layer that was made of them is another one")

@@ -25,7 +25,7 @@ from layerferry.receive.visible_images import Ask, VisibleImages
 
 #: Bytes that a client may send to see how quick the line is.
 _PROBES = 4 << 20
-#: Images whose files may serve, and bytes of what paths it may ask for, unpacked.
+#: Images whose files may serve, and bytes of all paths that it may ask for, unpacked.
 _MOST_IMAGES = 64
 _PATHS = 32 << 20
 #: Bytes that may be compared beyond twice those of all old files: `blocks` of each, and `pieces` of each.
@@ -47,18 +47,22 @@ class OldFiles:
         self._exports = False
         self._here: list[tuple[bytes, Any]] = []
         self._probes = 0
+        #: How often a client may ask for parts of files: for blocks and for pieces, of each layer.
+        self._matches = 2 * sum(len(ask.diff_ids) for ask in asks)
+        self._asked = 0
         self._compared = 0
         self._done: set[str] = set()
         #: Whether the client may send a recipe.
         self.ready = False
 
     def obey(self, words: Sequence[str]) -> None:
-        """Carry out a verb of patches, each at its time; `probe` as often as there are bytes left for it."""
-        what = " ".join(words[:2]) if words[0] == Verb.MATCH else words[0]
-        if what in self._done or not (self.ready or what == Verb.PROGRAM):
+        """Carry out a verb of patches, each at its time; `match` for each layer, `probe` as long as bytes are left."""
+        if words[0] in self._done or not (self.ready or words[0] == Verb.PROGRAM):
             raise Refusal(f"{words[0]!r} has no place here")
-        if what != Verb.PROBE:
-            self._done.add(what)
+        if words[0] == Verb.MATCH:
+            self._matches -= 1
+        if words[0] not in {Verb.PROBE, Verb.MATCH} or not self._matches:
+            self._done.add(words[0])
         match words:
             case [Verb.PROGRAM, _]:
                 self._prepare()
@@ -115,7 +119,8 @@ class OldFiles:
             paths = b"".join(unpacked.decompress(piece, _PATHS) for piece in self._client.frames())
         except zlib.error:
             raise Refusal("the paths are broken") from None
-        if len(paths) > _PATHS or unpacked.unconsumed_tail:
+        self._asked += len(paths)
+        if self._asked > _PATHS or unpacked.unconsumed_tail:
             raise Refusal(f"the paths have more than {_PATHS} bytes")
         self._tell(program.parts(self._here, self._bounded(paths.split(b"\0")), by))
 
