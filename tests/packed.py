@@ -92,7 +92,8 @@ class Picture:
 
     @classmethod
     def plain(cls, *tars: bytes) -> "Picture":
-        return cls(tars, ("",) * len(tars))
+        none: Compression = ""
+        return cls(tars, (none,) * len(tars))
 
     @property
     def diff_ids(self) -> tuple[str, ...]:
