@@ -3,7 +3,7 @@
 import io
 import json
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -358,8 +358,10 @@ def test_a_terminal_shows_them_above_the_bars() -> None:
 class Clock:
     def __init__(self) -> None:
         self.now = 100.0
+        self.asked: Callable[[], None] = lambda: None
 
     def __call__(self) -> float:
+        self.asked()
         return self.now
 
 
@@ -477,6 +479,22 @@ def test_a_terminal_that_draws_waits_for_nobody_who_prints() -> None:
     with report._printing:
         threading.Thread(target=draw, daemon=True).start()
         assert drawn.wait(60)
+
+
+def test_nobody_notes_anything_while_a_line_is_made_of_it() -> None:
+    """A rate that begins anew has no samples for a moment, and whoever draws reads them."""
+    clock = Clock()
+    report = TerminalReport(Console(file=io.StringIO(), force_terminal=True, width=100, color_system=None), clock)
+    noting: list[bool] = []
+    clock.asked = lambda: noting.append(report._noting.locked())
+    for event in (Planned("host", planned(5_000_000), EXPORT), Receiving(1, 50), Receiving(20, 50), Receiving(2, 50)):
+        report(event)
+        clock.now += 1
+    report(Receiving(9, 50))
+    noting.clear()
+    report._render()
+    assert noting == [True] * len(noting)
+    assert len(noting) > 2, "the rate asks, too"
 
 
 def test_of_many_targets_one_line_tells() -> None:

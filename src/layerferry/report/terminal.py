@@ -44,6 +44,7 @@ class TerminalReport:
         self._clock = clock
         #: Held while something is printed. rich holds its own lock while it draws, so `_render` waits for another.
         self._printing = threading.RLock()
+        #: Held while activities are noted or read, and never while anything is printed.
         self._noting = threading.Lock()
         self._greetings: dict[str, str] = {}
         self._activities = Activities(clock)
@@ -115,15 +116,15 @@ class TerminalReport:
 
     def _render(self) -> RenderableType:
         """What goes on now: a line for each target that is at something for a while."""
-        now = self._clock()
-        with self._noting:
+        most = max(1, self._console.height - 2)
+        with self._noting:  # a rate begins anew while others hear of it
+            now = self._clock()
             known = [
                 (target, activity)
                 for target, activity in self._activities.items()
                 if now - activity.since >= _WORTH_TELLING or not isinstance(activity.event, Connecting)
             ]
-        most = max(1, self._console.height - 2)
-        shown = [self._line(message(target), activity, now) for target, activity in known[:most]]
+            shown = [self._line(message(target), activity, now) for target, activity in known[:most]]
         if len(known) > most:
             shown.append(Text(f"  and {len(known) - most} more targets", style="dim"))
         return Group(*shown)
