@@ -54,11 +54,17 @@ class Sending:
 class Receiving:
     """Progress of what a pull reads out of its host, in bytes: of `total`, or of 0 where nobody knows that yet.
 
-    One read is for all targets. Where all has come, the engine here has it, or gets it.
+    One read is for all targets. Where all has come, and only then, `done` is `total`: the engine here has it, or gets
+    it.
     """
 
     done: int
     total: int
+
+
+def so_far(done: int, total: int) -> tuple[int, int]:
+    """Both of a `Receiving` while not all has come, though what was expected may be less than what comes."""
+    return (min(done, total - 1) if total else done), total
 
 
 @dataclass(frozen=True, slots=True)

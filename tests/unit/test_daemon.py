@@ -11,11 +11,12 @@ import pytest
 from layerferry.chunks import Ahead
 from layerferry.errors import SourceError
 from layerferry.oci.documents import Document
-from layerferry.oci.image import Image, Platform
+from layerferry.oci.image import Image, Layer, Platform, digest_of
 from layerferry.sources.daemon.api import Daemon
 from layerferry.sources.daemon.client import _api_version
 from layerferry.sources.daemon.export import Export
 from layerferry.sources.daemon.history import HistoryEntry, layer_entries
+from packed import tar_of
 
 
 def entry(size: int, created_by: str = "RUN make") -> HistoryEntry:
@@ -96,6 +97,28 @@ def test_a_daemon_that_breaks_off_is_told(error: Exception, says: str, tmp_path:
     ):
         list(export.blobs())
     assert re.fullmatch(says, caught.value.message)
+
+
+def test_more_than_an_image_was_thought_to_have_is_not_all_of_it(tmp_path: Path) -> None:
+    """A tar has headers, and what the daemon tells of a layer are its files: that is passed before the end comes."""
+    config = json.dumps({"rootfs": {"type": "layers", "diff_ids": []}}).encode()
+    digest = digest_of(config)
+    image = Image("app:1", digest, Platform("linux", "amd64"), Layer.chain([digest_of(b"layer")], [5]))
+    told: list[tuple[int, int]] = []
+    archive = tar_of({f"blobs/sha256/{digest.removeprefix('sha256:')}": config})
+    client = Mock()
+    client.get_image.return_value = [archive[:3], archive[3:]]
+    with Export(
+        client,
+        image,
+        "app:1",
+        frozenset(),
+        tmp_path,
+        told=lambda _: None,
+        moved=lambda done, total: told.append((done, total)),
+    ) as export:
+        assert list(export.blobs()) == []
+    assert told == [(3, 5), (4, 5), (len(archive), len(archive))]
 
 
 def test_an_image_that_has_lost_its_name_is_not_pushed() -> None:

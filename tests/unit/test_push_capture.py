@@ -61,7 +61,30 @@ def test_what_comes_is_told_with_all_that_will_as_soon_as_that_is_known() -> Non
         content.want(frozenset([LAYER]), 1 << 20)
         with pytest.raises(SourceError):
             list(content.blobs())
-    assert told == [(3, 0), (8, 8)]
+    assert told == [(3, 0), (7, 8)], "of the last byte it is heard when the layer is here"
+
+
+def test_of_how_much_will_come_nothing_is_told_where_the_daemon_gives_back_the_size_that_was_claimed() -> None:
+    """A classic store that knows the digest of a layer copies 0, ours, into its manifest."""
+    told: list[tuple[int, int]] = []
+    unsized = (Descriptor(MEDIA_TYPE_LAYER, LAYER, 0),)
+    repository: Any = Repository(manifest(layers=unsized), {})
+    pushes = iter(((), (500, 1000)))
+
+    def push() -> None:
+        for repository.received in next(pushes):
+            repository.told()
+
+    pushing = contextlib.nullcontext(push)
+    with Pushed(
+        IMAGE, repository, pushing, budget=1 << 20, classic=True, told=lambda done, total: told.append((done, total))
+    ) as content:
+        content.learn()
+        repository.received = 431  # of the config
+        content.want(frozenset([LAYER]), 1 << 20)
+        with pytest.raises(SourceError):
+            list(content.blobs())
+    assert told == [(931, 0), (1431, 0)]
 
 
 def test_that_all_has_come_is_told_though_nobody_knew_how_much_that_is() -> None:

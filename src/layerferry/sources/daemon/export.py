@@ -7,7 +7,9 @@ from typing import Self
 from layerferry.causes import cause_of
 from layerferry.chunks import Ahead
 from layerferry.errors import SourceError
+from layerferry.events import so_far
 from layerferry.oci import limits
+from layerferry.oci.content import Blob
 from layerferry.oci.image import Image
 from layerferry.sources.daemon.client import FAULTS, DaemonClient, DaemonRefusal, words_of
 from layerferry.sources.daemon.save_stream import Save
@@ -22,7 +24,8 @@ class Export(Save):
     """The content of an image, read through the daemon's API, which calls it `name`.
 
     `told` hears where nothing comes for long, `moved` how many bytes have come, of some as many as the image has, or
-    of 0 where it tells those of compressed layers. Close it when done: the daemon then stops reading.
+    of 0 where it tells those of compressed layers; both are the same where all has come. Close it when done: the daemon
+    then stops reading.
     """
 
     def __init__(
@@ -51,6 +54,10 @@ class Export(Save):
         self._chunks.close()
         self._client.close()
 
+    def blobs(self) -> Iterator[Blob]:
+        yield from super().blobs()
+        self._moved(self.received, self.received)
+
     def _asked(self) -> Iterator[bytes]:
         yield from self._client.get_image(self._name)
 
@@ -58,7 +65,7 @@ class Export(Save):
         try:
             for chunk in self._chunks:
                 self.received += len(chunk)
-                self._moved(self.received, image.size if image.sizes_are == "uncompressed" else 0)
+                self._moved(*so_far(self.received, image.size if image.sizes_are == "uncompressed" else 0))
                 yield chunk
         except (DaemonRefusal, *FAULTS) as error:
             if isinstance(cause_of(error), TimeoutError):

@@ -15,6 +15,7 @@ from typing import Self
 from layerferry.chunks import bytes_of
 from layerferry.embedded_registry import PushedManifest, PushRepository
 from layerferry.errors import SourceError
+from layerferry.events import so_far
 from layerferry.oci import limits
 from layerferry.oci.content import Blob, Summary
 from layerferry.oci.image import Descriptor, Image
@@ -33,8 +34,8 @@ class Pushed:
     bytes: what a push may upload. A `classic` store goes on to ask for a denied layer under other digests that it knows
     it by, and must not be told that one of these is there; the containerd store may push more than this image (other
     platforms, attestations), and must be told that those are. `told` hears from any thread how many bytes have come,
-    of how many, or of 0 where that is not known yet. Raises `SourceError` when the daemon does not do as it should:
-    another route can go on from there with what is still `pending`.
+    of how many, or of 0 where that is not known; both are the same where all has come. Raises `SourceError` when the
+    daemon does not do as it should: another route can go on from there with what is still `pending`.
     """
 
     def __init__(
@@ -64,7 +65,7 @@ class Pushed:
         self._before = self._expected = 0
         self._data: bytes | None = None
         self._told = told
-        repository.told = lambda: told(self.received, self._expected)
+        repository.told = lambda: told(*so_far(self.received, self._expected))
 
     def __enter__(self) -> Self:
         return self
@@ -113,7 +114,9 @@ class Pushed:
             lacking.add(config.digest)
         known = (*self.descriptors.values(), config)
         self._before += self._repository.received
-        self._expected = self._before + sum(self.descriptors[diff_id].size for diff_id in self.pending)
+        sizes = [self.descriptors[diff_id].size for diff_id in self.pending]
+        # A classic store knows a digest and no size: it tells the one that we have claimed, which is 0.
+        self._expected = self._before + sum(sizes) if all(sizes) else 0
         if self._classic:
             claimed = {blob.digest: blob.size for blob in known if blob.digest not in lacking}
             self._repository.claim_only(claimed, budget=self._budget)
