@@ -39,6 +39,10 @@ class LayerferryError(Exception):
         self.sent = 0
         self.because: LayerferryError | None = None
 
+    def after(self, name: str) -> str:
+        """The message as it stands after the name of a target, with which most messages begin."""
+        return self.message.removeprefix(f"{name}: ")
+
 
 #: Seconds that the main thread waits at once: of a signal that comes just before a wait it hears after that (CPython
 #: looks for one before it blocks).

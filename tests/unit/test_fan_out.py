@@ -10,7 +10,16 @@ from typing import Any, cast
 
 import pytest
 
-from layerferry.errors import ConnectError, DeadlineError, Halt, Interrupted, LayerferryError, TargetError
+from layerferry.errors import (
+    ConnectError,
+    DeadlineError,
+    Halt,
+    Interrupted,
+    LayerferryError,
+    PatchError,
+    ResumeError,
+    TargetError,
+)
 from layerferry.events import Event, Warned
 from layerferry.push import fan_out as module
 from layerferry.push.delivery import Delivery
@@ -246,6 +255,23 @@ def test_what_may_pass_is_tried_again_as_often_as_is_allowed(
     assert tries.renewed == 2
     warnings = [event.message for event in tries.events if isinstance(event, Warned)]
     assert warnings == ["the connection to host broke after 5 bytes; tried again in 0 s"] * 2
+
+
+@pytest.mark.parametrize(
+    ("error", "says"),
+    [
+        (TargetError("host: its engine does not run", transient=True), "its engine does not run; tried again in 0 s"),
+        (PatchError("host: a file has gone"), "patches do not do, whole layers go: a file has gone"),
+        (ResumeError("host: it is damaged"), "what an earlier try has left does not do, all goes again: it is damaged"),
+    ],
+)
+def test_a_warning_about_a_target_names_it_once(
+    monkeypatch: pytest.MonkeyPatch, error: LayerferryError, says: str
+) -> None:
+    tries = Tries(monkeypatch, error)
+    monkeypatch.setattr(Delivery, "run", lambda _, *arguments: tries.run(*arguments))
+    assert not failures(tries.push(1, "host"))
+    assert [event for event in tries.events if isinstance(event, Warned)] == [Warned("host", says)]
 
 
 def test_results_count_the_bytes_and_seconds_of_all_tries(monkeypatch: pytest.MonkeyPatch) -> None:

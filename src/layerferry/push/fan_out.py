@@ -241,9 +241,10 @@ def _of_all_tries(last: Sequence[Result], sent: int, seconds: float) -> list[Res
 def _without(delivery: Delivery, target: AnyTarget, error: PatchError | ResumeError) -> Delivery:
     """The same without what did not do: old files of the target, or what an earlier try had left there."""
     if isinstance(error, PatchError):
-        delivery.emit(Warned(target.name, f"patches do not do, whole layers go: {error.message}"))
+        delivery.emit(Warned(target.name, f"patches do not do, whole layers go: {error.after(target.name)}"))
         return replace(delivery, options=replace(delivery.options, whole_layers="for its patch failed"))
-    delivery.emit(Warned(target.name, f"what an earlier try has left does not do, all goes again: {error.message}"))
+    told = f"what an earlier try has left does not do, all goes again: {error.after(target.name)}"
+    delivery.emit(Warned(target.name, told))
     return replace(delivery, options=replace(delivery.options, resume=False))
 
 
@@ -253,7 +254,7 @@ def _pause(emit: Emit, target: AnyTarget, error: LayerferryError, number: int, e
     Of many that were refused together no two are to come again together: hence a pause by chance.
     """
     seconds = _PAUSE * _LONGER**number * random.uniform(1 - _CHANCE, 1 + _CHANCE)  # noqa: S311 - nothing is kept secret by it
-    emit(Warned(target.name, f"{error.message}; tried again in {seconds:.0f} s"))
+    emit(Warned(target.name, f"{error.after(target.name)}; tried again in {seconds:.0f} s"))
     ended = ended or threading.Event()
     while seconds > 0 and not ended.wait(min(seconds, SIGNALS_WAIT)):
         seconds -= SIGNALS_WAIT

@@ -195,7 +195,7 @@ class HostDestination:
                 conversation.commit(())
                 upkeep.prune(items, conversation)
         except LayerferryError as error:
-            self._emit(Warned(self._target, f"no image was removed: {error.message}"))
+            self._emit(Warned(self._target, f"no image was removed: {error.after(self._target)}"))
 
     def follow(self, wanted: "FollowUp", items: Sequence[Item]) -> "Followed":
         """In the same session, whose connection may break from now on without the push being tried again."""

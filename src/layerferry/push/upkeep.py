@@ -86,7 +86,7 @@ class Upkeep:
         try:
             self._prune(items)
         except LayerferryError as error:
-            self._emit(Warned(self._target, f"no image was removed: {error.message}"))
+            self._emit(Warned(self._target, f"no image was removed: {error.after(self._target)}"))
 
     def _prune(self, items: Sequence[Item]) -> None:
         repositories = dict.fromkeys(Name.parse(name).repository for item in items for name in item.names)
