@@ -7,7 +7,8 @@ from typing import IO
 
 import pytest
 
-from layerferry.targets.backlog import Backlog
+import layerferry.targets.backlog
+from layerferry.targets.backlog import Backlog, _text
 
 SSH, PROXY = 4711, 4712
 HEAD = "  sl  local_address rem_address   st tx_queue rx_queue tr tm->when retrnsmt   uid  timeout inode\n"
@@ -85,12 +86,71 @@ def test_behind_a_jump_host_it_is_the_last_process_that_counts(
     pipe: tuple[IO[bytes], IO[bytes]], system: System
 ) -> None:
     system.children(SSH, PROXY)
+    (system.folder / str(PROXY) / "comm").write_text("ssh\n")
     system.has(PROXY, written=9_000, queued=0)
     backlog = Backlog(pipe[0], SSH, system.folder, system.clock)
     backlog.measure(0)
     system.has(SSH, written=2_000 + 100_000, queued=0)
     system.has(PROXY, written=9_000 + 40_000, queued=1_000)
     assert backlog.held(100_000) == 61_000
+    system.has(SSH, written=2_000 + 2_100_000, queued=0)
+    system.has(PROXY, written=9_000 + 40_000, queued=1_000)
+    assert backlog.held(2_100_000) == 2_061_000, "it has a window"
+
+
+def test_behind_a_proxy_whose_writes_do_not_count_it_is_what_ssh_has_written(
+    pipe: tuple[IO[bytes], IO[bytes]], system: System
+) -> None:
+    """It uses send(2), of which proc(5) tells nothing; answers, which it writes to ssh, count."""
+    system.children(SSH, PROXY)
+    system.has(PROXY, written=9_000, queued=0)
+    backlog = Backlog(pipe[0], SSH, system.folder, system.clock)
+    backlog.measure(500)
+    for read in range(0, 30_000_000, 500_000):
+        system.has(SSH, written=2_000 + read, queued=0)
+        system.has(PROXY, written=9_000 + read // 1000, queued=60_000)
+        assert 0 <= backlog.held(500 + read) <= min(read, 1_000_000), read
+    assert backlog.held(500 + read + 300) == 300
+
+
+def test_no_more_is_held_than_was_read_since_the_beginning(pipe: tuple[IO[bytes], IO[bytes]], system: System) -> None:
+    backlog = Backlog(pipe[0], SSH, system.folder, system.clock)
+    backlog.measure(500)
+    system.has(SSH, written=2_000, queued=400_000)
+    assert backlog.held(500 + 177) == 177
+
+
+def test_an_ssh_that_writes_nothing_holds_a_window_while_it_takes_no_more(
+    pipe: tuple[IO[bytes], IO[bytes]], system: System
+) -> None:
+    """What goes through a shared connection is written by the process that has it."""
+    backlog = Backlog(pipe[0], SSH, system.folder, system.clock)
+    backlog.measure(0)
+    assert backlog.held(30_000_000) == 0
+    pipe[0].write(b"x" * 40_000)
+    assert backlog.held(30_040_000) == 40_000 + (2 << 20)
+
+
+def test_of_the_tables_of_all_sockets_only_the_one_that_has_its_own_is_read_again(
+    pipe: tuple[IO[bytes], IO[bytes]], system: System, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    table = system.folder / str(SSH) / "net" / "tcp"
+    (table.parent / "tcp6").write_text(table.read_text().replace(f" {SSH} 1", " 5 1"))
+    (system.folder / str(SSH) / "fd" / "5").symlink_to("socket:[77]")  # of another family, in none of the tables
+    read: list[str] = []
+
+    def text(path: Path) -> str:
+        read.append(path.name)
+        return _text(path)
+
+    monkeypatch.setattr(layerferry.targets.backlog, "_text", text)
+    backlog = Backlog(pipe[0], SSH, system.folder, system.clock)
+    backlog.measure(0)
+    read.clear()
+    for _ in range(3):
+        system.has(SSH, written=2_000 + 50_000, queued=7_000)
+        assert backlog.held(50_000) == 7_000
+    assert read == ["io", "tcp"] * 3
 
 
 def test_what_nobody_writes_is_an_error_of_measurement(pipe: tuple[IO[bytes], IO[bytes]], system: System) -> None:

@@ -2,11 +2,12 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from types import SimpleNamespace
 from typing import Any
 
 from layerferry.compression.stream import Method
 from layerferry.oci.content import Blob, Summary
-from layerferry.oci.image import MEDIA_TYPE_LAYER, Descriptor, digest_of
+from layerferry.oci.image import MEDIA_TYPE_LAYER, MEDIA_TYPE_LAYER_GZIP, Descriptor, digest_of
 from layerferry.oci.piece import content_of, kept_content, piece_size, recipe_id
 from layerferry.push.resuming import ContentInPieces, Kept
 
@@ -54,6 +55,22 @@ def test_what_is_there_of_a_recipe_is_left_out() -> None:
     assert [piece.data for piece in again] == [b"", b"", *(piece.data for piece in found[2:])]
     assert [piece.name for piece in again] == [piece.name for piece in found]
     assert there.resumed == {LAYER: 2 * MB}
+
+
+def test_a_part_of_a_layer_is_known_by_its_blob_and_its_place() -> None:
+    """Blobs of one layer differ by who has compressed them."""
+
+    def parts(digest: str) -> list[str]:
+        kept = Kept(frozenset({LAYER}), {}, 1 << 30)
+        descriptor = Descriptor(MEDIA_TYPE_LAYER_GZIP if digest != LAYER else MEDIA_TYPE_LAYER, digest, len(DATA))
+        content: Any = SimpleNamespace(blobs=lambda: iter([Blob(LAYER, descriptor, [DATA])]))
+        (blob,) = ContentInPieces(content, 9 * MB, kept, Method.NONE, None).blobs()
+        return [kept_content(piece.name) for piece in blob.pieces or ()]
+
+    assert len({*parts(LAYER), *parts(digest_of(b"of gzip")), *parts(digest_of(b"of another"))}) == 3 * len(
+        parts(LAYER)
+    )
+    assert parts(LAYER) == parts(LAYER)
 
 
 def test_a_layer_and_its_recipe_go_by_other_names() -> None:

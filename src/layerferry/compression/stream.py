@@ -177,14 +177,20 @@ def zstd_memory(level: int, size: int) -> int:
 
 def in_blocks(chunks: Iterable[bytes], size: int) -> Iterator[bytes]:
     """The bytes of `chunks` in blocks of `size`; the last one may be shorter."""
-    held = bytearray()
+    held: list[bytes | memoryview] = []
+    count = 0
     for chunk in chunks:
-        held += chunk
-        while len(held) >= size:
-            yield bytes(memoryview(held)[:size])
-            del held[:size]
+        rest = memoryview(chunk)
+        while count + len(rest) >= size:
+            held.append(rest[: size - count])
+            rest = rest[size - count :]
+            yield b"".join(held)
+            held, count = [], 0
+        if rest:
+            held.append(rest)
+            count += len(rest)
     if held:
-        yield bytes(held)
+        yield b"".join(held)
 
 
 def in_frames(stream: Iterable[bytes | Piece], size: int) -> Iterator[Piece]:

@@ -41,8 +41,8 @@ def key_of(diff_id: str) -> str:
     return diff_id.removeprefix("sha256:")[:_KEY]
 
 
-def content_of(diff_id: str, form: str, data: bytes) -> str:
-    """What a piece is known by, however it is compressed as `form`."""
+def content_of(diff_id: str, form: str, data: bytes = b"") -> str:
+    """What a piece is known by, of `data` in a form, unless that says all of it already; however it is compressed."""
     told = hashlib.sha256(f"{form} ".encode())
     told.update(data)
     return f"{key_of(diff_id)}.{told.hexdigest()[:_DIGITS]}"

@@ -6,7 +6,7 @@ A push that broke off goes on behind them.
 import os
 import time
 from collections import deque
-from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from itertools import groupby
@@ -78,8 +78,7 @@ class ContentInPieces:
             if blob.diff_id not in self._kept.layers:
                 yield blob
             elif blob.recipe is not None:
-                by = recipe_id(blob.diff_id)
-                yield replace(blob, pieces=self._compressed(blob, by, blob.recipe))
+                yield replace(blob, pieces=self._compressed(blob, blob.recipe, self._of_recipe))
             elif blob.packed is not None and self._method is Method.ZSTD:
                 yield replace(blob, pieces=self._cut(blob, blob.packed))
             else:
@@ -99,20 +98,32 @@ class ContentInPieces:
 
     def _whole(self, blob: Blob) -> Iterator[Piece]:
         size = 0
-        for piece in self._compressed(blob, blob.diff_id, blob.chunks):
+        for piece in self._compressed(blob, blob.chunks, self._of_layer):
             size += piece.size
             yield piece
         if size != blob.descriptor.size:
             raise ValueError(f"layer {blob.diff_id} has {size} bytes, not {blob.descriptor.size}")
 
-    def _compressed(self, blob: Blob, by: str, chunks: Iterable[bytes]) -> Iterator[Piece]:
-        """The pieces of what goes by that diff ID or `recipe_id`, some compressed ahead."""
+    def _of_layer(self, blob: Blob, number: int, block: bytes) -> str:
+        """What a part of a blob is known by: its place says all, for a digest has but one blob."""
+        place = f"{number} of {self._size(blob)}, {len(block)}"
+        return content_of(blob.diff_id, f"{self._method} {blob.descriptor.digest} {place}")
+
+    def _of_recipe(self, blob: Blob, number: int, block: bytes) -> str:
+        """What a part of a recipe is known by: it is another one where the target has other files."""
+        del number
+        return content_of(recipe_id(blob.diff_id), self._method, block)
+
+    def _compressed(
+        self, blob: Blob, chunks: Iterable[bytes], known_by: Callable[[Blob, int, bytes], str]
+    ) -> Iterator[Piece]:
+        """The pieces of a layer or its recipe, some compressed ahead."""
         size = self._size(blob)
         waiting: deque[Piece | Future[_Packed]] = deque()
         began = time.monotonic()
         with ThreadPoolExecutor(self._threads) as pool:
-            for block in in_blocks(chunks, size):
-                content = content_of(by, self._method, block)
+            for number, block in enumerate(in_blocks(chunks, size)):
+                content = known_by(blob, number, block)
                 there = self._there(blob, content, len(block))
                 stored = blob.descriptor.is_compressed
                 waiting.append(there or pool.submit(self._pack, content, block, self._level_of(size), stored))

@@ -12,11 +12,14 @@ import re
 import termios
 import time
 from collections.abc import Callable, Iterator
+from itertools import islice
 from pathlib import Path
 from typing import IO
 
 #: Bytes that ssh holds when it takes no more, where nothing tells how many there are.
 _WINDOW = 2 << 20
+#: Bytes that any process holds beside that, some: its buffers, and the pipe to the next one.
+_BUFFERS = 512 << 10
 #: Bytes in our pipe from which on it is not being emptied.
 _STUCK = 32 << 10
 #: Seconds without any movement, after which what seems to be held is taken for an error of measurement.
@@ -25,6 +28,8 @@ _STILL = 1.0
 _MOST = 1 << 20
 _MOST_PROCESSES = 4
 _SOCKET = re.compile(r"socket:\[(\d+)\]")
+#: The kernel makes these tables of all of its sockets, whoever asks: that is what a look costs.
+_TABLES = ("tcp", "tcp6")
 
 
 class Backlog:
@@ -44,32 +49,34 @@ class Backlog:
         self._process = process
         self._proc = proc
         self._clock = clock
-        self._carrier = 0
-        self._offset: int | None = None
+        #: From ssh to the one that has the connection, as far as their counts are of use.
+        self._carriers: list[_Carrier] = []
+        self._begun = 0
         self._last = (0, 0)
         self._moved = clock()
 
     def measure(self, sent: int) -> None:
         """Begin to measure: what ssh has read of `sent` bytes until now has gone."""
+        self._begun = sent - self._in_pipe()
         if self._process is not None:
-            self._carrier = self._last_of_all(self._process)
-            carried = self._carried()
-            self._offset = None if carried is None else sent - self._in_pipe() - carried
+            chain = islice(_chain(self._proc, self._process), _MOST_PROCESSES)
+            self._carriers = [_Carrier(self._proc / str(process), first=not at) for at, process in enumerate(chain)]
 
     def held(self, sent: int) -> int:
         """Bytes, of `sent`, that have not left this machine."""
         waiting = self._in_pipe()
-        return waiting + self._held(sent - waiting, waiting) if self._process is not None else waiting
+        return waiting + self._held(sent - waiting - self._begun, waiting) if self._process is not None else waiting
 
     def _held(self, read: int, waiting: int) -> int:
-        carried = self._carried() if self._offset is not None else None
-        if carried is None or self._offset is None:
-            return min(read, _WINDOW) if waiting >= _STUCK else 0
+        """What ssh, and who is behind it, hold of what it has `read` since the beginning."""
+        carried = self._carried(read)
+        if carried is None:
+            return max(0, min(read, _WINDOW)) if waiting >= _STUCK else 0
         if self._last != (read, carried):
             self._last, self._moved = (read, carried), self._clock()
         elif self._clock() - self._moved >= _STILL and not waiting:
             return 0
-        return max(0, read - self._offset - carried)
+        return max(0, min(read, read - carried))
 
     def _in_pipe(self) -> int:
         """Bytes that nobody has read; 0 where the system does not tell, and where the pipe is closed."""
@@ -78,27 +85,71 @@ class Backlog:
             fcntl.ioctl(self._pipe.fileno(), termios.FIONREAD, count)
         return count[0]
 
-    def _carried(self) -> int | None:
-        """Bytes that have left this machine, those of the encryption too; None where that is not known."""
-        written = re.search(r"^wchar: (\d+)$", _text(self._proc / str(self._carrier) / "io"), re.MULTILINE)
-        return int(written[1]) - self._unsent() if written else None
+    def _carried(self, read: int) -> int | None:
+        """Bytes that have left this machine, those of the encryption too; None where that is not known.
 
-    def _unsent(self) -> int:
-        """Bytes in the kernel's TCP sockets of the process that the other side has not acknowledged."""
-        folder = self._proc / str(self._carrier)
-        inodes = set(_sockets(folder / "fd"))
-        tables = (_text(folder / "net" / name) for name in ("tcp", "tcp6"))
-        lines = (line.split() for table in tables for line in table.splitlines()[1:])
-        return sum(int(words[4].partition(":")[0], 16) for words in lines if len(words) > 9 and words[9] in inodes)  # noqa: PLR2004  proc(5) counts the fields
-
-    def _last_of_all(self, process: int) -> int:
-        """The process that has the connection: ssh, or a child of it that it goes through (ProxyJump, ProxyCommand)."""
-        for _ in range(_MOST_PROCESSES):
-            children = _text(self._proc / str(process) / "task" / str(process) / "children").split()
-            if not children or not children[-1].isdecimal():
+        A process that seems to hold more than it can writes otherwise than the system counts: by send(2), into a shared
+        connection, compressed. From then on the one before it tells.
+        """
+        for at, carrier in enumerate(self._carriers):
+            written = carrier.written()
+            if written is None or read - written > carrier.most:
+                del self._carriers[at:]
                 break
-            process = int(children[-1])
-        return process
+            read = written
+        return read - self._carriers[-1].unsent() if self._carriers else None
+
+
+class _Carrier:
+    """A process that our bytes go through; what it writes counts from now on.
+
+    `first` is the one that reads our pipe.
+    """
+
+    def __init__(self, folder: Path, *, first: bool) -> None:
+        self._folder = folder
+        is_ssh = first or _text(folder / "comm").strip() == "ssh"
+        #: Bytes that it can hold: ssh takes a window.
+        self.most = _BUFFERS + (_WINDOW if is_ssh else 0)
+        inodes = set(_sockets(folder / "fd"))
+        found = {name: inodes & set(_queues(self._table(name), inodes)) for name in _TABLES}
+        #: The inodes of its sockets, by the table that they stand in: no other one is read again.
+        self._sockets = {name: there for name, there in found.items() if there}
+        self._before, self._waiting = self._count(), 0
+        self._waiting = self.unsent()
+
+    def written(self) -> int | None:
+        """Bytes that it has written; None where that is not known."""
+        count = self._count()
+        return None if count is None or self._before is None else count - self._before
+
+    def unsent(self) -> int:
+        """Bytes in its TCP sockets that the other side has not acknowledged, beyond those at the beginning."""
+        waiting = sum(sum(_queues(self._table(name), there).values()) for name, there in self._sockets.items())
+        return waiting - self._waiting
+
+    def _count(self) -> int | None:
+        found = re.search(r"^wchar: (\d+)$", _text(self._folder / "io"), re.MULTILINE)
+        return int(found[1]) if found else None
+
+    def _table(self, name: str) -> str:
+        return _text(self._folder / "net" / name)
+
+
+def _chain(proc: Path, process: int) -> Iterator[int]:
+    """A process, and the child that it goes through (ProxyJump, ProxyCommand), and that one's."""
+    while True:
+        yield process
+        children = _text(proc / str(process) / "task" / str(process) / "children").split()
+        if not children or not children[-1].isdecimal():
+            break
+        process = int(children[-1])
+
+
+def _queues(table: str, inodes: set[str]) -> dict[str, int]:
+    """By the inodes of sockets that a table has, the bytes that wait to be acknowledged."""
+    lines = [line.split() for line in table.splitlines() if any(f" {inode} " in line for inode in inodes)]
+    return {words[9]: int(words[4].partition(":")[0], 16) for words in lines if len(words) > 9 and words[9] in inodes}  # noqa: PLR2004  proc(5) counts the fields
 
 
 def _sockets(folder: Path) -> Iterator[str]:

@@ -185,8 +185,8 @@ class FolderContent:
             self.pending.discard(layer.diff_id)
             self.descriptors[layer.diff_id] = descriptor
             self.received += descriptor.size
-            self._ahead = Ahead(self._folders.chunks(layer))
-            yield Blob(layer.diff_id, descriptor, checked(self._ahead, descriptor, f"layer {layer.diff_id}"))
+            self._ahead = Ahead(checked(self._folders.chunks(layer), descriptor, f"layer {layer.diff_id}"))
+            yield Blob(layer.diff_id, descriptor, self._ahead)
 
     def finish(self) -> Summary:
         return Summary(self._folders.config(self._image), self.descriptors, received=self.received)
