@@ -1,5 +1,6 @@
 """What is shown of an archive on its way is true: a line of a known rate, by a clock that only that line moves."""
 
+import itertools
 import random
 import zlib
 from collections.abc import Callable, Iterable, Iterator
@@ -28,8 +29,9 @@ class Line:
     name = "prod"
     is_here = False
 
-    def __init__(self, rate: float, window: int, *, measured: bool = True) -> None:
-        self.rate, self.window, self.measured = rate, window, measured
+    def __init__(self, rate: float, window: int, *, measured: bool = True, cost: float = 0.0) -> None:
+        """`cost` is in seconds: what a look at what has gone takes."""
+        self.rate, self.window, self.measured, self.cost = rate, window, measured, cost
         self.now, self.sent, self.carried = 0.0, 500, 500.0
 
     def clock(self) -> float:
@@ -40,6 +42,7 @@ class Line:
 
     @property
     def taken(self) -> int:
+        self.now += self.cost
         return int(self.carried) if self.measured else self.sent
 
     def go_on(self) -> None:
@@ -163,3 +166,15 @@ def test_a_line_that_nobody_measures_is_told_by_what_it_has_been_given() -> None
     assert (
         max(abs(event.done / event.total - gone / total) for _, event, gone, _ in moments) <= (1 << 20) / total + 0.05
     )
+
+
+@pytest.mark.parametrize(("cost", "pause"), [(0.001, 0.1), (0.01, 0.5), (0.04, 2.0), (3.0, 5.0)])
+def test_a_look_costs_two_percent_of_the_time_at_most(cost: float, pause: float) -> None:
+    """The kernel makes a table of all of its sockets for each; and after one that was held up, the next is not far."""
+    line = Line(50e3, 1 << 18, cost=cost)
+    moments, _, events = push(Gives([noise(2_000_000)]), line)
+    assert isinstance(events[-1], Loading)
+    pauses = [after - before for (before, *_), (after, *_) in itertools.pairwise(moments)]
+    assert len(pauses) > 5
+    assert pause - 1e-6 <= min(pauses)
+    assert max(pauses) <= pause + _STEP + cost + 1e-6

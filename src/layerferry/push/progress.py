@@ -18,6 +18,10 @@ PRIOR = 0.4
 _PRIOR_WEIGHT = 512 << 10
 #: Bytes of layers from which on it is looked at what ssh still holds. Fewer have gone before anybody reads a line.
 _WORTH_MEASURING = 1 << 20
+#: How many times longer than a look it is to the next one, at least: looking costs at most 2 % of the time. No display
+#: waits longer than so many seconds, whatever has held up a look.
+_PAUSES = 50
+_LONGEST_PAUSE = 5.0
 
 
 def wire_bytes(plan: Plan, held: Mapping[str, Descriptor]) -> int:
@@ -45,7 +49,7 @@ class Progress:
         self._conduit = conduit
         self._emit = emit
         self._clock = clock
-        self._told = -SENDING_EVERY
+        self._next = clock()
         self._loading = False
         #: By diff ID, bytes that go into the compressor, and whether they are compressed already.
         self._layers = {
@@ -70,10 +74,11 @@ class Progress:
     def look(self) -> bool:
         """Tell how far the archive is, if that was not told just now; whether there is more to be told."""
         now = self._clock()
-        if self._loading or now - self._told < SENDING_EVERY:
+        if self._loading or now < self._next:
             return not self._loading
-        self._told = now
         taken = self._conduit.taken - self._begun
+        cost = self._clock() - now
+        self._next = now + max(SENDING_EVERY, min(_PAUSES * cost, _LONGEST_PAUSE))
         if self.flow.ended and taken >= self.flow.produced:
             self.end()
             return False
