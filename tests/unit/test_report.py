@@ -16,7 +16,7 @@ from layerferry.events import Greeted, Loading, Planned, Receiving, Sending, War
 from layerferry.oci.content import Route
 from layerferry.oci.image import Image, Layer, Platform
 from layerferry.oci.plan import Action, Inventory, Plan, plan
-from layerferry.report import JsonReport, PlainReport, document, lines
+from layerferry.report import JsonReport, PlainReport, document, lines, widths
 from layerferry.report.terminal import TerminalReport
 from layerferry.result import Bytes, Result, size
 
@@ -509,6 +509,23 @@ def test_of_many_targets_one_line_tells() -> None:
     (line,) = said
     assert line.startswith("49 targets under way: 48 sending, 1 unpacking and verifying; ")
     assert line.endswith("; 49.5 of 192.0 MB on the wire, 100.0 kB/s, 15 s left")
+
+
+@pytest.mark.parametrize(("rate", "told"), [(3, "3 B/s"), (600, "600 B/s, 833 min left")])
+def test_a_time_left_of_more_than_a_day_is_not_told(rate: int, told: str) -> None:
+    report, said, clock = logged()
+    for second in range(16):
+        clock.now = 100 + second
+        report(Sending("host", rate * second, 30_000_000))
+    assert said == [f"host  0 %, {15 * rate / 1000:.1f} kB of 30.0 MB on the wire, {told}".replace("0.0 kB", "45 B")]
+    report(Sending("other", 3, 3))
+    clock.now += 1
+    report(Sending("other", 3, 3))
+    clock.now += 15
+    report(Sending("host", rate * 31, 30_000_000))
+    assert ("left" in said[-1]) is ("left" in told)
+    left = 30_000_000 / rate
+    assert any("left" in text for text in widths.details(1, 30_000_000, rate, left)[0]) is ("left" in told)
 
 
 def test_a_line_of_any_kind_is_no_silence() -> None:

@@ -98,7 +98,7 @@ def _of_one(activity: Activity, now: float) -> str:
         return f"{activity.name}, for {seconds:.0f} s"
     left = activity.rate.left(event.total)
     speed = f"{size(activity.rate.per_second)}/s" if left is not None else "nothing moves"
-    time_left = f", {_duration(left)} left" if left is not None else ""
+    time_left = _time_left(left)
     if not event.total:
         return f"{activity.name}: {size(event.done)} on the wire, {speed}"
     told = f"{widths.of(event.done, event.total)} on the wire"
@@ -113,8 +113,12 @@ def _of_all(activities: Sequence[Activity]) -> str:
     done, total = (sum(getattr(event, name) for event, _ in sending) for name in ("done", "total"))
     left = [rate.left(event.total) for event, rate in sending]
     slowest = max((seconds for seconds in left if seconds is not None), default=None)
-    time_left = f", {_duration(slowest)} left" if slowest is not None else ""
-    return f"; {widths.of(done, total)} on the wire, {size(sum(rate.per_second for _, rate in sending))}/s{time_left}"
+    rate = sum(rate.per_second for _, rate in sending)
+    return f"; {widths.of(done, total)} on the wire, {size(rate)}/s{_time_left(slowest)}"
+
+
+def _time_left(seconds: float | None) -> str:
+    return f", {_duration(seconds)} left" if widths.can_be_told(seconds) else ""
 
 
 def _duration(seconds: float) -> str:

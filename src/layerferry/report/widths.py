@@ -2,6 +2,7 @@
 
 import unicodedata
 from collections.abc import Sequence
+from typing import TypeGuard
 
 from layerferry.result import size
 
@@ -10,6 +11,8 @@ _ELLIPSIS = "…"
 _BAR = range(8, 31)
 _SHORTEST_NAME = 6
 _HOUR, _MINUTE = 3600, 60
+#: Seconds beyond which no time left is told: a rate that small is that of a line which stands still.
+_LONGEST_LEFT = 24 * _HOUR
 
 
 def cells(text: str) -> int:
@@ -47,11 +50,16 @@ def of(done: int, total: int) -> str:
     return f"{before} of {after} {unit}" if unit == its_unit else f"{before} {unit} of {after} {its_unit}"
 
 
+def can_be_told(left: float | None) -> TypeGuard[float]:
+    """Whether a time left is known, and says anything."""
+    return left is not None and left <= _LONGEST_LEFT
+
+
 def details(done: int, total: int, rate: float, left: float | None) -> list[list[str]]:
     """What is told of bytes on their way, from all of it to the least."""
     percent = f"{share(done, total):>3} %"
     speed = f"{size(rate)}/s" if rate else "waiting"
-    time = [f"{clock(left)} left"] if left is not None else []
+    time = [f"{clock(left)} left"] if can_be_told(left) else []
     return [[percent, of(done, total), speed, *time], [percent, speed, *time], [percent, *time], [percent]]
 
 
