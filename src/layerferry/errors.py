@@ -55,9 +55,13 @@ class Halt(BaseException):
     It has the error that it stands for.
     """
 
+    #: How many there were, by which others see that all ends: a handler may be in the midst of what has locks.
+    count: ClassVar[int] = 0
+
     def __init__(self, error: LayerferryError) -> None:
         super().__init__(error.message)
         self.error = error
+        Halt.count += 1
 
 
 class UsageError(LayerferryError):

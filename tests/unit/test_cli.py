@@ -290,6 +290,18 @@ def test_sigterm_and_sighup_are_interrupts(calls: Calls) -> None:
         assert isinstance(caught.value.error, Interrupted)
 
 
+def test_ctrl_c_is_counted_by_which_reports_see_that_all_ends(calls: Calls) -> None:
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        run("app:1", "host")
+        halts = Halt.count
+        with pytest.raises(KeyboardInterrupt):
+            signal.raise_signal(signal.SIGINT)
+        assert Halt.count == halts + 1
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
 @pytest.mark.parametrize("raised", [Halt(Interrupted()), KeyboardInterrupt()])
 def test_an_interrupt_that_came_while_something_was_loaded_is_one(calls: Calls, raised: BaseException) -> None:
     """Python 3.11 wraps what is raised in a `__set_name__`."""

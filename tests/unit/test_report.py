@@ -11,8 +11,8 @@ import pytest
 from rich.console import Console
 
 from layerferry.ci.summary import outputs
-from layerferry.errors import TargetError
-from layerferry.events import Greeted, Loading, Planned, Receiving, Sending, Warned
+from layerferry.errors import DeadlineError, Halt, Interrupted, LayerferryError, TargetError
+from layerferry.events import Connecting, Greeted, Loading, Planned, Receiving, Sending, Stalled, Warned
 from layerferry.oci.content import Route
 from layerferry.oci.image import Image, Layer, Platform
 from layerferry.oci.plan import Action, Inventory, Plan, plan
@@ -535,6 +535,40 @@ def test_a_line_of_any_kind_is_no_silence() -> None:
     clock.now += 14
     report(Sending("host", 1, 2))
     assert said == ["warning: host: the route registry failed"]
+
+
+@pytest.mark.parametrize("json_report", [False, True])
+@pytest.mark.parametrize("error", [Interrupted(), DeadlineError("gave up after 5 s")])
+def test_after_a_signal_a_log_says_once_that_it_ends(json_report: bool, error: LayerferryError) -> None:
+    report, said, clock = logged(json_report)
+    report(Connecting("host"))
+    Halt(error)
+    for _ in range(121):
+        report(Sending("host", 1, 5_000_000))
+        report(Stalled("host", "takes nothing for 20 s"))
+        report._log.remind()
+        clock.now += 1
+    assert said == ["ending …"]
+
+
+def test_an_end_that_is_made_at_once_is_not_announced() -> None:
+    report, said, clock = logged()
+    report(Connecting("host"))
+    Halt(Interrupted())
+    clock.now += 15
+    report._log.remind()
+    assert said == []
+
+
+def test_after_a_signal_a_terminal_shows_that_it_ends_and_no_progress() -> None:
+    out = io.StringIO()
+    report = TerminalReport(Console(file=out, force_terminal=True, width=100, color_system=None))
+    report(Sending("host", 1, 5_000_000))
+    Halt(Interrupted())
+    report(Stalled("host", "takes nothing for 20 s"))
+    report._live.stop()
+    assert str(report._render()).strip() == "ending …"
+    assert "takes nothing" not in out.getvalue()
 
 
 def test_it_looks_by_itself_as_long_as_it_lasts() -> None:

@@ -75,8 +75,10 @@ def receive(arguments: tuple[str, ...]) -> None:
     sys.exit(program.main(arguments, settings.environment()))
 
 
-def _interrupt(_number: int, _frame: FrameType | None) -> None:
-    raise Halt(Interrupted())
+def _interrupt(number: int, _frame: FrameType | None) -> None:
+    """Raise a `Halt`; for SIGINT what Python raises, which is counted all the same."""
+    halt = Halt(Interrupted())
+    raise KeyboardInterrupt if number == signal.SIGINT else halt
 
 
 def _misread(error: click.ClickException) -> UsageError:
@@ -91,8 +93,9 @@ def main(argv: Sequence[str] | None = None, program: str = "layerferry") -> None
 
     `program` is what help calls it.
     """
-    for number in (signal.SIGTERM, signal.SIGHUP):
-        if signal.getsignal(number) is signal.SIG_DFL:  # nohup has one ignored, and docker's plugin has its own
+    for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGINT):
+        # nohup has one ignored, and docker's plugin has its own
+        if signal.getsignal(number) in {signal.SIG_DFL, signal.default_int_handler}:
             signal.signal(number, _interrupt)
     arguments = sys.argv[1:] if argv is None else list(argv)
     trace(arguments)

@@ -93,7 +93,7 @@ class PlainReport:
                 self._log.line(lines.greeting(event))
             case Planned():
                 self._log.line(lines.planned(event))
-            case Stalled():
+            case Stalled() if not self._log.ending:
                 self._log.line(lines.stalled(event))
             case Following():
                 self._begin(event)
@@ -168,7 +168,7 @@ class JsonReport:
 
     def __call__(self, event: Event) -> None:
         match event:
-            case Stalled():
+            case Stalled() if not self._log.ending:
                 self._log.line(lines.stalled(event))
             case Following():
                 self._log.line(lines.following(event))

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
+from layerferry.errors import Halt
 from layerferry.events import Connecting, Event, Following, Greeted, Loading, Planned, Receiving, Sending
 from layerferry.report.rate import Rate
 
@@ -62,3 +63,18 @@ class Activities:
 
     def items(self) -> list[tuple[str, Activity]]:
         return list(self._known.items())
+
+
+class Ending:
+    """Whether a signal, or the time limit, has ended the push that is told of from now on: what is left is to tidy up.
+
+    From then on it is of no use what each target is at, or waits for.
+    """
+
+    LINE = "ending …"
+
+    def __init__(self) -> None:
+        self._before = Halt.count
+
+    def __bool__(self) -> bool:
+        return Halt.count > self._before

@@ -9,11 +9,13 @@ from collections.abc import Callable, Iterator, Sequence
 from layerferry.ci.escape import message
 from layerferry.events import Event, Sending
 from layerferry.report import widths
-from layerferry.report.activity import Activities, Activity, Moving
+from layerferry.report.activity import Activities, Activity, Ending, Moving
 from layerferry.result import Result, size
 
 #: Seconds of silence. CircleCI ends a step after ten minutes of it, Travis did.
 REMIND_EVERY = 15.0
+#: Seconds that the end may take after a signal, until a line says that it is being made.
+_TIDY = 2.0
 #: Seconds from one look at the clock to the next, where no event comes.
 _LOOK_EVERY = 1.0
 _MINUTE = 60
@@ -33,6 +35,10 @@ class Log:
         self._watch = threading.Thread(target=self._look, daemon=True)
         self._said = self._begun = clock()
         self._activities = Activities(clock)
+        self.ending = Ending()
+        #: When the line of the end is due; None before a signal, and once it is told.
+        self._end_due: float | None = None
+        self._end_seen = False
 
     def watch(self) -> None:
         """Write reminders from a thread of its own, until `close`."""
@@ -70,11 +76,20 @@ class Log:
                 self._activities.forget(result.target)
 
     def remind(self) -> None:
-        """Write which step each target is at, if no line came for a while."""
+        """Write which step each target is at, if no line came for a while; after a signal, once that it ends."""
         with self._lock:
             now = self._clock()
-            if now - self._said >= REMIND_EVERY:
+            if self.ending:
+                self._tell_end(now)
+            elif now - self._said >= REMIND_EVERY:
                 self.line(self._what_goes_on(now))
+
+    def _tell_end(self, now: float) -> None:
+        if not self._end_seen:
+            self._end_seen, self._end_due = True, now + _TIDY
+        elif self._end_due is not None and now >= self._end_due:
+            self._end_due = None
+            self.line(Ending.LINE)
 
     def _what_goes_on(self, now: float) -> str:
         known = self._activities.items()

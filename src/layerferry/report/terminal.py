@@ -24,7 +24,7 @@ from layerferry.events import (
     Warned,
 )
 from layerferry.report import lines, widths
-from layerferry.report.activity import Activities, Activity, Moving
+from layerferry.report.activity import Activities, Activity, Ending, Moving
 from layerferry.result import Result, size
 from layerferry.streams import stdout
 
@@ -48,6 +48,7 @@ class TerminalReport:
         self._noting = threading.Lock()
         self._greetings: dict[str, str] = {}
         self._activities = Activities(clock)
+        self._ending = Ending()
         self._told = lines.Told()
         self._live = Live(
             console=self._console, get_renderable=self._render, refresh_per_second=_A_SECOND, transient=True
@@ -71,7 +72,7 @@ class TerminalReport:
                 head = message(self._greetings.pop(event.target, event.target))
                 name, _, rest = head.partition(" ")
                 self._print((name, "bold"), (f" {rest}", ""), (f"      {lines.route(event.route)}", "dim"))
-            case Stalled():
+            case Stalled() if not self._ending:
                 self._print((lines.stalled(event), "dim"))
             case Following():
                 self._print((lines.following(event), "bold"))
@@ -115,7 +116,9 @@ class TerminalReport:
                     self._console.print(Text(" " * _HANGING) + line, soft_wrap=True)
 
     def _render(self) -> RenderableType:
-        """What goes on now: a line for each target that is at something for a while."""
+        """What goes on now: a line for each target that is at something for a while; after a signal, that it ends."""
+        if self._ending:
+            return Text(f"  {Ending.LINE}", style="dim")
         most = max(1, self._console.height - 2)
         with self._noting:  # a rate begins anew while others hear of it
             now = self._clock()
