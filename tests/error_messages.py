@@ -271,7 +271,7 @@ def _of_tables() -> Iterator[Message]:
         yield Message("targets/ssh_failures.py", shape.format(failure.message), failure.error.__name__, (failure.hint,))
     for message, hint in (ssh_failures._REFUSED, ssh_failures._NOT_ASKED):
         yield Message("targets/ssh_failures.py", shape.format(message), "ConnectError", (hint,))
-    for error, message, hint in verdict._KINDS.values():
+    for error, message, hint in (*verdict._KINDS.values(), verdict._MOVED):
         yield Message("targets/verdict.py", shape.format(message), error.__name__, (hint,))
     for _, message, hint in verdict._ENGINE_FAILURES:
         yield Message("targets/verdict.py", shape.format(message), "TargetError", (hint,))

@@ -74,7 +74,8 @@ One session does everything. It is lines of text until an archive starts (`>` is
     < output TEXT                             what it says, line by line
     > stop                                    its time is over
     < ran 0                                   its status
-    < failed KIND TEXT                        at any time: the verdict; throw-away names are gone
+    < failed KIND TEXT                        at any time: the verdict; throw-away names are gone. `after NAME: TEXT`
+                                              tells the last name that was given before it
 
 Until `tag`, the target's old image keeps its name; when the session breaks off, the target drops what it loaded. After
 `done` each name was seen to be its image. A line is words of printable ASCII, whoever made them: what has a space or a
@@ -215,7 +216,7 @@ class VerdictKind(StrEnum):
     STOPPED = "stopped"
     LOAD = "load"
     TAG = "tag"
-    #: It shows something else than was sent.
+    #: It shows something else than was sent, or has `moved NAME=IMAGEID...`: somebody else has.
     VERIFY = "verify"
     #: The client has said what it should not have. Nothing was done of it.
     PROTOCOL = "protocol"

@@ -30,7 +30,8 @@ case $verb in
   ls) cat "$FAKE/ls" ;;
   inspect)
     shift 4
-    if [ $# = 1 ] && [ -e "$(shown "$1")" ]; then cat "$(shown "$1")"; else
+    if [ $# = 1 ] && [ -e "$(shown "$1")" ]; then cat "$(shown "$1")"
+    elif [ $# = 1 ] && grep -qs "^$1 " "$FAKE/named"; then image "$1"; else
       # Images beside names: each one's ID will do.
       case ${2-sha256:} in sha256:*) cat "$FAKE/list" ;; *) for name; do image "$name"; done ;; esac
     fi ;;

@@ -299,8 +299,30 @@ def test_a_name_that_cannot_be_kept_is_not_told_as_given(tmp_path: Path, shell: 
     moved = f'printf "%s %s\\n" "$3" {TWO} >>"$FAKE/named"'
     docker.write_text(docker.read_text().replace("  load) cat", f"  tag) {moved} ;;\n  load) cat", 1))
     answer = engine.talk(shell, ask({ONE: [A]}) + commit({ONE: NAME}))
-    assert answer.lines[-1] == "failed verify a name shows another image"
+    assert answer.lines[-1] == f"failed verify after {NAME}: moved {NAME}={TWO}"
     assert answer.code == 1
+
+
+def test_of_several_names_those_that_were_moved_are_told(tmp_path: Path, shell: list[str]) -> None:
+    """Each time that one of them is given, somebody else moves it; it is the first, and the others stay."""
+    engine = FakeEngine(tmp_path)
+    engine.hold({ONE: [A], TWO: [B]})
+    docker = engine.bin / "docker"
+    moved = f'case $3 in */app:1) set -- tag {TWO} "$3" ;; esac; printf "%s %s\\n" "$3" "$2" >>"$FAKE/named"'
+    docker.write_text(docker.read_text().replace("  load) cat", f"  tag) {moved} ;;\n  load) cat", 1))
+    answer = engine.talk(shell, ask({ONE: [A]}) + f"tag {ONE} {NAME}\ntag {ONE} lab/y:1\ndone\n".encode())
+    assert answer.lines[-1] == f"failed verify after lab/y:1: moved {NAME}={TWO}"
+
+
+def test_what_fails_after_some_names_tells_the_last_of_them(tmp_path: Path, shell: list[str]) -> None:
+    engine = FakeEngine(tmp_path)
+    engine.hold({ONE: [A]})
+    docker = engine.bin / "docker"
+    refuses = "case $3 in */z:1) echo no >&2; exit 1 ;; esac"
+    docker.write_text(docker.read_text().replace("  tag) ", f"  tag) {refuses}; ", 1))
+    names = [f"tag {ONE} lab/{one}:1\n" for one in "xyz"]
+    answer = engine.talk(shell, (ask({ONE: [A]}).decode() + "".join(names) + "done\n").encode())
+    assert answer.lines[-1] == "failed tag after lab/y:1: no"
 
 
 def test_a_containerds_name_that_moved_is_not_told_as_given(tmp_path: Path, shell: list[str]) -> None:
@@ -308,7 +330,7 @@ def test_a_containerds_name_that_moved_is_not_told_as_given(tmp_path: Path, shel
     ctr = containerd.bin / "ctr"
     ctr.write_text(ctr.read_text().replace('images tag") digest=', 'images tag") true; digest=x; : ', 1))
     answer = containerd.talk(shell, ask({HELD: [A]}, "engine ctr") + commit({HELD: NAME}))
-    assert answer.lines[-1] == "failed verify a name shows another image"
+    assert answer.lines[-1] == f"failed verify after {NAME}: moved {NAME}=x"
 
 
 # An engine that dies.

@@ -17,6 +17,7 @@ from rig.ssh import free_port, start_sshd
 
 pytestmark = pytest.mark.kinds(target=NEWEST)
 OLD = "push-test/old:1"
+OTHER = "push-test/other:1"
 #: Engines of each store, and dockers that are asked through their command and through curl.
 EACH_WAY = (*EACH_STORE, "docker26-overlay2", "docker26-containerd")
 
@@ -206,6 +207,29 @@ def test_a_name_that_the_engine_does_not_take(scene: Scene) -> None:
     body = 'case $verb in tag) refuse "no such name here" ;; *) go "$@" ;; esac'
     with wrapped(scene.target, body):
         fails(scene, code=5, says="refused the name.*no such name here")
+
+
+@pytest.mark.kinds(target=EACH_WAY)
+@pytest.mark.parametrize(
+    ("body", "code", "says", "given"),
+    [
+        ("tag*push-test/app*) exit 0", 6, rf"somebody else has moved a name meanwhile \({APP} shows sha256:", OTHER),
+        ("tag*push-test/other*) refuse no", 5, r"refused the name \(.*no", APP),
+    ],
+    ids=["moved", "refused"],
+)
+def test_names_that_were_given_before_one_failed_are_told(
+    scene: Scene, body: str, code: int, says: str, given: str
+) -> None:
+    """Somebody else gives the first the old image each time; the engine refuses the second."""
+    old = id_of(scene.target, APP)
+    with wrapped(scene.target, f'case "$verb $*" in {body} ;; *) go "$@" ;; esac'):
+        run = scene.push(APP, "--name", APP, "--name", OTHER, code=code)
+    assert_one_sentence(run.stderr, says)
+    assert f"The new image is already under {given}." in run.stderr
+    assert "old image is still there" not in run.stderr
+    assert scene.target.diff_ids(given) == scene.source.diff_ids(APP)
+    assert given == APP or id_of(scene.target, APP) == old
 
 
 @pytest.mark.parametrize("target", ["docker28-overlay2", "docker28-containerd", "podman5"], indirect=True)

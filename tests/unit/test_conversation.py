@@ -373,6 +373,15 @@ def test_names_are_set_and_the_end_is_awaited() -> None:
     assert conduit.said.decode() == expected
 
 
+def test_what_ends_the_naming_tells_the_names_that_were_given_before() -> None:
+    conversation = Conversation(FakeConduit("layerferry 1 sh", "done", "failed stopped after app:1: EOF"))
+    conversation._hello()
+    conversation.commit({INCOMING: ["app:0"]}.items())
+    with pytest.raises(TargetError) as caught:
+        conversation.commit({INCOMING: ["app:1", "app:2"], ONE: ["app:3"]}.items(), [(ONE, "app:kept")])
+    assert caught.value.hint.endswith("The new image is already under app:1, and may be under app:2.")
+
+
 @pytest.mark.parametrize("line", ["", "don", "done done", "loaded"])
 def test_anything_but_the_expected_word_is_an_error(line: str) -> None:
     conversation = Conversation(FakeConduit("layerferry 1 sh", line))
@@ -432,6 +441,55 @@ def test_where_the_engine_that_is_meant_fails_it_is_told_how_to_choose_another(w
     assert "choose" not in verdict("host", f"failed engine docker: {why}; also here: x").hint
     assert "choose" not in verdict("host", f"failed load docker: {why}; also here: podman").hint
     assert "old image is still there" in verdict("host", "failed verify x").hint
+
+
+NAMES = [f"docker.io/lab/{name}:1" for name in "abc"]
+#: What the new image is under, as a hint has it.
+SOME = "The new image is already under lab/a:1, lab/b:1"
+
+
+@pytest.mark.parametrize(
+    ("said", "exit_code", "message", "hint"),
+    [
+        (f"verify after {NAMES[2]}: moved {NAMES[2]}={ONE}", 6,
+         f"somebody else has moved a name meanwhile (lab/c:1 shows {ONE})",
+         f"See who else gives it; then push again. {SOME}."),
+        (f"verify moved {NAMES[2]}={ONE[:-1]} docker.io/lab/x:1={ONE}", 6, "(lab/c:1 shows another image, or none)",
+         SOME),
+        (f"verify moved {NAMES[0]}= {NAMES[1]}={ONE} {NAMES[2]}={TWO}", 6,
+         f"(lab/a:1 shows another image, or none, lab/b:1 shows {ONE}, lab/c:1 shows {TWO})",
+         "See who else gives it; then push again."),
+        ("verify the name lab/a:1 shows another image", 6,
+         "somebody else has moved a name meanwhile (the name lab/a:1 shows another image)",
+         "See who else gives it; then push again. The new image may be under lab/a:1, lab/b:1, lab/c:1."),
+        ("tag no", 5, "the engine refused the name (no)", "The old image is still there under its name."),
+        (f"tag after {NAMES[1]}: no", 5, "the engine refused the name (no)", f"{SOME}."),
+        (f"tag after {NAMES[1]}: no space left on device", 5, "its disk is full (no space left on device)",
+         f"Free some space there, with `docker image prune` for one. {SOME}."),
+        (f"tag after lab/kept:1: {NAMES[1]}", 5, f"the engine refused the name ({NAMES[1]})",
+         "The old image is still there under its name."),
+        (f"stopped after {NAMES[1]}: EOF", 5, "its engine does not run (EOF)",
+         f"Start it, and push again. {SOME}, and may be under lab/c:1."),
+        ("stopped EOF", 5, "does not run", "Start it, and push again. The new image may be under lab/a:1."),
+        (f"stopped after {NAMES[2]}: EOF", 5, "does not run", f"Start it, and push again. {SOME}, lab/c:1."),
+        ("internal the script was killed", 5, "its part", "may be under lab/a:1, lab/b:1, lab/c:1."),
+        ("refused no", 5, "the receiver refuses this (no)", "Its policy stands in authorized_keys on the target."),
+    ],
+)  # fmt: skip
+def test_what_fails_while_names_are_given_tells_where_the_new_image_is(
+    said: str, exit_code: int, message: str, hint: str
+) -> None:
+    error = verdict("host", f"failed {said}", NAMES)
+    assert error.exit_code == exit_code
+    assert message in error.message
+    assert error.hint.endswith(hint) or f"{hint}." in error.hint
+    assert ("old image is still there" in error.hint) == ("old image is still there" in hint)
+
+
+def test_of_many_names_some_are_told() -> None:
+    names = [f"docker.io/lab/a:{number}" for number in range(40)]
+    error = verdict("host", f"failed stopped after {names[30]}: x", names)
+    assert error.hint.endswith("lab/a:9 and 21 more, and may be under lab/a:31.")
 
 
 # What a store tells of its blobs.

@@ -94,6 +94,8 @@ def test_strings_and_patterns_of_awk_stay_as_they_are() -> None:
         ("f() {\na >b 2 >c <d;}", "f(){\na>b 2 >c<d;}"),
         (r"a \; b \" | c \' ; d", r"a \; b \"|c \';d"),
         ('"$((a | b)) ; c" ; d', '"$((a | b)) ; c";d'),
+        ("a='' b=''\nc='' d ''; [ $e = '' ]", "a= b=\nc= d '';[ $e = '' ]"),
+        ("a=''b c=\"$(d='' e | f)='' g\" h='='' '", "a=''b c=\"$(d= e|f)='' g\" h='='' '"),
     ],
 )
 def test_what_is_quoted_for_sh_stays_as_it_is(text: str, sent: str) -> None:

@@ -15,11 +15,12 @@ import pytest
 
 from layerferry.oci.image import MEDIA_TYPE_MANIFEST, Descriptor, Name
 from layerferry.oci.store_kind import StoreKind
+from layerferry.protocol import VerdictKind
 from layerferry.receive import strict_json
 from layerferry.receive.blob_digests import BlobDigests
 from layerferry.receive.byte_limits import Day, Meter
 from layerferry.receive.decompression import GzipDecoder, sniff
-from layerferry.receive.deployment import confirm, settle
+from layerferry.receive.deployment import confirm, give, settle
 from layerferry.receive.engine import find_engine
 from layerferry.receive.frames import LONGEST_LINE, Client
 from layerferry.receive.refusal import HungUp, Refusal
@@ -300,10 +301,14 @@ def test_a_session_has_an_end() -> None:
 
 
 class Engine:
-    """Shows images by name or ID, as `Engine.inspect` does."""
+    """Shows images by name or ID, as `Engine.inspect` does, and refuses the name `refused`."""
 
     def __init__(self, **shown: str) -> None:
         self._shown = shown
+
+    def tag(self, image: str, name: str) -> None:
+        if "refused" in name:
+            raise Refusal("no such thing", kind=VerdictKind.TAG)
 
     def inspect(self, name: str) -> Any:
         found = self._shown.get(name.rpartition("/")[2].partition(":")[0])
@@ -315,9 +320,27 @@ def test_an_image_that_goes_while_it_gets_its_name_is_told() -> None:
     gone: Any = Engine()
     with pytest.raises(Refusal, match=r"^the image has gone$"):
         settle(gone, names, immutable=False)
-    moved: Any = Engine(incoming=ONE, app=TWO)
-    with pytest.raises(Refusal, match=r"^the name app:1 shows another image$"):
-        confirm(moved, names)
+
+
+def names_of(*names: str) -> Any:
+    return [("incoming", Name.parse(name)) for name in names]
+
+
+def test_names_that_somebody_else_has_moved_are_told_with_what_they_show() -> None:
+    moved: Any = Engine(incoming=ONE, app=TWO, web=ONE)
+    with pytest.raises(Refusal, match=rf"^moved docker.io/library/app:1={TWO} docker.io/library/gone:1=$") as caught:
+        confirm(moved, names_of("app:1", "web:1", "gone:1"))
+    assert caught.value.kind == VerdictKind.VERIFY
+
+
+def test_a_refusal_tells_the_last_name_that_was_given_before() -> None:
+    engine: Any = Engine(incoming=ONE, app=ONE, web=ONE)
+    with pytest.raises(Refusal) as caught:
+        give(engine, names_of("refused:1", "app:1"))
+    assert caught.value.message == "no such thing"
+    with pytest.raises(Refusal) as caught:
+        give(engine, names_of("app:1", "web:1", "refused:1"))
+    assert (caught.value.message, caught.value.kind) == ("after docker.io/library/web:1: no such thing", "tag")
 
 
 def test_signatures_must_be_of_the_image_whatever_its_config_is() -> None:

@@ -57,12 +57,28 @@ def settle(engine: Engine, tags: Sequence[tuple[str, Name]], *, immutable: bool)
     return ids
 
 
+def give(engine: Engine, tags: Sequence[tuple[str, Name]]) -> None:
+    """Give the names, and see that each is its image then. A `Refusal` tells the last that was given before it."""
+    given = ""
+    try:
+        for image, name in tags:
+            engine.tag(image, name.tagged)
+            given = name.tagged
+        confirm(engine, tags)
+    except Refusal as error:
+        error.message = f"after {given}: {error.message}" if given else error.message
+        raise
+
+
 def confirm(engine: Engine, tags: Sequence[tuple[str, Name]]) -> None:
     """See that each name is its image now, as the engine shows both: somebody else may have moved one meanwhile."""
+    moved = []
     for image, name in tags:
         wanted, shown = engine.inspect(image), engine.inspect(name.tagged)
         if wanted is None or shown is None or wanted.id != shown.id:
-            raise Refusal(f"the name {name.familiar} shows another image", kind=VerdictKind.VERIFY)
+            moved.append(f"{name.tagged}={shown.id if shown else ''}")
+    if moved:
+        raise Refusal(f"moved {' '.join(moved)}", kind=VerdictKind.VERIFY)
 
 
 def resolve(

@@ -349,7 +349,7 @@ class Dialogue:
 
     def _done(self, engine: Engine) -> None:
         """Give the names. The log has a line `naming` before, and a line `named` once they are given."""
-        from layerferry.receive.deployment import confirm, exclusively, run_commands, settle
+        from layerferry.receive.deployment import exclusively, give, run_commands, settle
 
         with contextlib.ExitStack() as held:
             if self.policy.immutable_tags:
@@ -359,9 +359,7 @@ class Dialogue:
                 held.enter_context(self._signatures.remembered())
             signers = {"signers": self._signatures.signers} if self._signatures else {}
             self.decisions.write("naming", images=given, **signers)
-            for image, name in self._tags:
-                engine.tag(image, name.tagged)
-            confirm(engine, self._tags)
+            give(engine, self._tags)
         self._write_on("named", images=given)
         self._drop(engine)
         if self._pieces:

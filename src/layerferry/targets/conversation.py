@@ -49,18 +49,17 @@ class Conversation:
         #: Whether something follows the push, which our script alone does, and no receiver.
         self.follows = "follow" in also
         self._patience = Patience(told, now)
-        self._gone = 0
+        self._gone = self._skipped = 0
         self._greeted = False
         #: Whether the host script is the other end, which reads lines of any length.
         self._is_script = False
-        self._skipped = 0
         #: Throw-away names of dead sessions that the target has taken away.
         self.swept = 0
         #: The first lines of the greeting, and of the answer to an archive, where they were read before their time.
         self._first = self._early = ""
         self._heard: LayerferryError | None = None
         self._asked: dict[str, tuple[str, ...]] = {}
-        self._announced: tuple[str, ...] = ()
+        self._announced = self._named = tuple[str, ...]()
         self._capability: frozenset[str] = frozenset()
         #: Looks at the progress of an archive; whether it wants to look again soon.
         self._watch: Callable[[], bool] = bool
@@ -258,7 +257,8 @@ class Conversation:
         Where something follows, the IDs of the images that the names stood for before, as far as they did.
         """
         pairs = [(image, name) for image, wanted in names for name in wanted]
-        asked = {name for _, name in pairs} if self.follows else set()
+        self._named = tuple(name for _, name in pairs)
+        asked = set(self._named) if self.follows else set()
         first = [*((Verb.WAS, name) for name in asked), *((Verb.KEEP, *pair) for pair in kept)]
         self._say(*first, *((Verb.TAG, *pair) for pair in pairs), (Verb.DONE,))
         old: dict[str, str] = {}
@@ -271,6 +271,7 @@ class Conversation:
                     self._skip()
                 case _:
                     raise ConnectError(f"{self.target} says {cut(line, 200)!r} where 'done' should stand")
+        self._named = ()
         return old
 
     def tell(self, *words: str, payloads: Iterable[bytes] = ()) -> None:
@@ -346,7 +347,7 @@ class Conversation:
             for _ in range(limits.LAST_WORDS_LINES):
                 line = self._conduit.read_line(wait.left)
                 if line.startswith(f"{Reply.FAILED} "):
-                    return verdict(self.target, line)
+                    return verdict(self.target, line, self._named)
                 self._greeted = self._greeted or line.startswith("layerferry ")
                 last = line.strip() or last
         if last and not self._greeted:
@@ -361,7 +362,7 @@ class Conversation:
                 error.hint = before(noise[-1])
             raise
         if line.startswith(f"{Reply.FAILED} ") and (self._greeted or is_verdict(line)):
-            raise verdict(self.target, line)
+            raise verdict(self.target, line, self._named)
         return line
 
     def _line(self, wait: Wait) -> str:

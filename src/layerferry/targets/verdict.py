@@ -1,7 +1,11 @@
 """What a target's `failed KIND TEXT` means. TEXT is an engine's: it is cut before it is looked at, and to be told."""
 
+import re
+from collections.abc import Sequence
+
 from layerferry.errors import ArchiveError, FollowError, LayerferryError, TargetError, UsageError, VerificationError
 from layerferry.oci import limits
+from layerferry.oci.image import Name, is_digest
 from layerferry.protocol import VERSION, Reply, VerdictKind
 from layerferry.targets.engine_choice import ENGINES
 
@@ -49,6 +53,14 @@ _KINDS: dict[str, tuple[type[LayerferryError], str, str]] = {
     VerdictKind.PROTOCOL: (TargetError, "it does not take what we say", "Nothing was changed there."),
     VerdictKind.VERIFY: (VerificationError, "what was loaded is not what was sent", _UNTOUCHED),
 }  # fmt: skip
+#: What VERIFY means once names are being given: what was loaded had been seen to be right by then.
+_MOVED: tuple[type[LayerferryError], str, str] = (
+    VerificationError, "somebody else has moved a name meanwhile", "See who else gives it; then push again.",
+)  # fmt: skip
+#: What stands before the text where names were given before: the last of these.
+_AFTER = re.compile(r"after (\S+): ")
+#: Names that a hint has one by one.
+_LISTED = 10
 
 
 def is_verdict(line: str) -> bool:
@@ -56,20 +68,77 @@ def is_verdict(line: str) -> bool:
     return line.startswith(f"{Reply.FAILED} ") and line.split(" ", 2)[1] in _KINDS
 
 
-def verdict(target: str, line: str) -> LayerferryError:
-    """The error that a `failed KIND TEXT` line tells."""
+def verdict(target: str, line: str, names: Sequence[str] = ()) -> LayerferryError:
+    """The error that a `failed KIND TEXT` line tells; `names` are those that were being given, in that order."""
     _, kind, text = (*cut(line, limits.SAID).split(" ", 2), "", "")[:3]
-    text = text.strip()
+    given, text = _so_far(text.strip(), names)
     error, message, hint = _KINDS.get(kind, (TargetError, f"failed to {cut(kind, 40)}".rstrip(), ""))
     if issubclass(error, TargetError) and (better := _better(kind, text.lower())):
         error, message, hint = better
     if kind == VerdictKind.ENGINE:
         hint += _others(text)
+    if kind == VerdictKind.VERIFY and (names or text.startswith("moved")):
+        error, message, hint = _MOVED
+        text, where = _moved(text, names)
+    else:
+        where = _where(kind, names, given)
     return error(
         f"{target}: {message} ({cut(text, limits.SHOWN)})" if text else f"{target}: {message}",
-        hint=hint,
+        hint=f"{hint.replace(_UNTOUCHED, '').strip()} {where}".strip() if where else hint,
         transient=_passes(kind, text.lower()),
     )
+
+
+def _so_far(text: str, names: Sequence[str]) -> tuple[int, str]:
+    """How many of the names had been given, and the text without that."""
+    found = _AFTER.match(text)
+    if found is None:
+        return 0, text
+    return names.index(found[1]) + 1 if found[1] in names else 0, text[found.end() :]
+
+
+def _moved(text: str, names: Sequence[str]) -> tuple[str, str]:
+    """What names show that somebody else has moved, `moved NAME=IMAGEID...`, and what the others show.
+
+    An older receiver tells one of them, in words of its own.
+    """
+    told = [word.partition("=")[::2] for word in text.split()[1:]] if text.startswith("moved") else []
+    shown = {name: image_id for name, image_id in told if name in names}
+    if not shown:
+        return text, _told((), names)
+    others = [name for name in names if name not in shown]
+    words = (
+        f"{_familiar(name)} " + (f"shows {image_id}" if is_digest(image_id) else "shows another image, or none")
+        for name, image_id in shown.items()
+    )
+    return ", ".join(words), _told(others, ())
+
+
+def _where(kind: str, names: Sequence[str], given: int) -> str:
+    """Which names show the new image already, or may: with TAG the engine has answered, and refused the next."""
+    match kind:
+        case VerdictKind.TAG:
+            return _told(names[:given], ())
+        case VerdictKind.STOPPED | VerdictKind.ENGINE:
+            return _told(names[:given], names[given : given + 1])
+        case VerdictKind.INTERNAL:
+            return _told((), names)
+    return ""
+
+
+def _told(done: Sequence[str], perhaps: Sequence[str]) -> str:
+    told = [f"is already under {_listed(done)}"] if done else []
+    told += [f"may be under {_listed(perhaps)}"] if perhaps else []
+    return f"The new image {', and '.join(told)}." if told else ""
+
+
+def _listed(names: Sequence[str]) -> str:
+    more = f" and {len(names) - _LISTED} more" if len(names) > _LISTED else ""
+    return ", ".join(map(_familiar, names[:_LISTED])) + more
+
+
+def _familiar(name: str) -> str:
+    return Name.parse(name).familiar
 
 
 def _passes(kind: str, text: str) -> bool:

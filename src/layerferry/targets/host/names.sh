@@ -26,21 +26,24 @@ $1 $seen
 "*) ;; *) "${way}_tag" "$1" "$2" ;; esac
 }
 
-# confirm: whether each name that was given is its image now, as the engine shows both.
+# confirm IMAGE NAME...: whether each name is its image now, as the engine shows both.
 confirm() {
-  set -- $given
   [ $# -gt 0 ] || return 0
   "${way}_show" "$@" | awk -v all=$# 'NR % 2 { id = $1; next } $1 == id { same += 2 } END { exit same != all }'
 }
 
 # finish: what is told as done was seen last. Somebody else may have moved a name since we listed them.
 finish() {
-  [ "$names" ] || sweep # a load has done it
+  # A load has done it.
+  [ "$names" ] || sweep
   ids=''
-  confirm || {
+  confirm $given || {
     set -- $given
     while [ $# -gt 0 ]; do put_name "$1" "$2"; shift 2; done
-    confirm || blame verify "a name shows another image"
+    set -- $given
+    moved=''
+    while [ $# -gt 0 ]; do confirm "$1" "$2" || moved="$moved $2=$("${way}_show" "$2" | cut -c 1-71)"; shift 2; done
+    [ -z "$moved" ] || blame verify "moved$moved"
   }
   # shellcheck disable=SC2119
   drop

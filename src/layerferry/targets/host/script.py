@@ -30,9 +30,9 @@ _AWK = re.compile(r"(\bawk [^'\n|]*)'([^']*)'")
 #: Blanks that awk does not need; a string or a regular expression is left as it is.
 _AWK_BLANKS = re.compile(r'("(?:\\.|[^"\\])*"|/(?:\\.|[^/\\])+/)| *([-+=!<>&|(){};,?:]+) *')
 #: What a reader of sh has to look at outside of double quotes, and inside: quotes, brackets, blanks around what ends a
-#: command or leads elsewhere.
+#: command or leads elsewhere; and nothing, that a variable gets.
 _COMMANDS = re.compile(
-    r"""\\.|'[^']*'|"|\(\) (?={)|[()]| *(?:\|\||&&|;;|[|;]) *|(?<!\d) +(?=[<>])""",
+    r"""\\.|(?P<nothing>(?<=\w=)''(?=[\s;]))|'[^']*'|"|\(\) (?={)|[()]| *(?:\|\||&&|;;|[|;]) *|(?<!\d) +(?=[<>])""",
     re.DOTALL,
 )
 _QUOTED = re.compile(r"""\\.|"|\$\((?!\()""", re.DOTALL)
@@ -90,7 +90,8 @@ def _squeezed(text: str) -> str:
     #: Of each `$(` in double quotes that is still open, the brackets that are open in it.
     nested: list[int] = []
     while found := (_QUOTED if quoted else _COMMANDS).search(text, position):
-        told += [text[position : found.start()], found[0].strip(" ") if found[0].strip(" ") in _TIGHT else found[0]]
+        word = "" if found.lastgroup else found[0]
+        told += [text[position : found.start()], word.strip(" ") if word.strip(" ") in _TIGHT else word]
         position = found.end()
         match found[0]:
             case '"':

@@ -33,12 +33,11 @@ answers() {
   case ${2-} in *[!A-Za-z0-9_/]* | /* | */) false ;; */*) ;; *) false ;; esac
 }
 
-# blame KIND TEXT: fails, with KIND where the engine still answers.
+# blame KIND TEXT: fails, with KIND where the engine still answers. It tells the last name that was given.
 blame() {
   told=$("${way}_info" 2>/dev/null)
-  ! answers || fail "$@"
-  shift
-  fail stopped "$*"
+  answers || set -- stopped "$2"
+  fail "$1" "${given:+after ${given##* }: }$2"
 }
 
 has() { command -v "$1" >/dev/null 2>&1; }
