@@ -30,6 +30,13 @@ _traces = False
 #: What one types to start us; hints have commands of ours in them. `receive` is what another machine is to run.
 _program = _OUR_NAME
 _COMMANDS: Final = re.compile(rf"(?<![\w/.-]){_OUR_NAME} (?=(?:push|pull|rollback|gc|doctor|sign|verify|plugin)\b)")
+#: A blank between a number and its unit, and what stands for it where lines are broken at blanks: Unicode gives it no
+#: meaning, and one cell.
+_BEFORE_UNIT: Final = re.compile(r"(?<=\d) (?=(?:[kMGT]?B(?:/s)?|%|m?s|min)(?!\w))")
+_JOINT: Final = "\ue000"
+#: Cells before the second line of a message, and the fewest of a terminal that lines are broken for.
+_HANGING: Final = 4
+_NARROWEST: Final = 20
 
 
 def _in_ascii(error: UnicodeError) -> tuple[str, int]:
@@ -143,7 +150,16 @@ class Stream:
         self.trace(error)
         said = _COMMANDS.sub(f"{_program} ", error.hint) if _program != _OUR_NAME else error.hint
         hint = paragraph(said).split("\n") if said else []
-        self._show("\n".join([message(f"{who}: {error.message}"), *(f"  {line}" for line in hint)]))
+        width = self._width()
+        told = _wrapped(message(f"{who}: {error.message}"), width, _HANGING)
+        self._show("\n".join([told, *(_hint(f"  {line}", width) for line in hint)]))
+
+    def _width(self) -> int:
+        """The cells of a line, where it is a terminal; 0 where nothing is broken."""
+        with contextlib.suppress(OSError, ValueError):
+            if self.isatty():
+                return os.get_terminal_size(self._own.fileno()).columns
+        return 0
 
     def trace(self, error: BaseException) -> None:
         """Write an error's traceback, where `--debug` asks for it."""
@@ -160,6 +176,34 @@ class Stream:
     def _show(self, text: str) -> None:
         self._own.write(text + "\n")
         self._own.flush()
+
+
+def joined(text: str) -> str:
+    """The text, with no blank between a number and its unit, where a line might be broken."""
+    return _BEFORE_UNIT.sub(_JOINT, text)
+
+
+def parted(text: str) -> str:
+    """The text of `joined` as it was."""
+    return text.replace(_JOINT, " ")
+
+
+def _hint(line: str, width: int) -> str:
+    """A sentence, broken at words. What is to be copied is left to the terminal, whose own breaks are not copied."""
+    is_copied = not line.endswith(".") or "`" in line or f"{_program} " in line
+    return line if is_copied else _wrapped(line, width, len(line) - len(line.lstrip()))
+
+
+def _wrapped(line: str, width: int, hanging: int) -> str:
+    """A line, broken at words."""
+    if width < _NARROWEST or len(line) <= width:
+        return line
+    import textwrap  # noqa: PLC0415 - for a terminal alone
+
+    first = line[: len(line) - len(line.lstrip())]
+    shape = {"initial_indent": first, "subsequent_indent": " " * hanging}
+    broken = textwrap.fill(joined(line.lstrip()), width, **shape, break_long_words=False, break_on_hyphens=False)  # type: ignore[arg-type]
+    return parted(broken)
 
 
 def stdout() -> Stream:

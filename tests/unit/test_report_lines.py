@@ -2,6 +2,7 @@
 
 import io
 import json
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -206,6 +207,35 @@ def test_no_word_is_broken(width: int) -> None:
     plain = [line.replace("\x1b[?25l", "").replace("\x1b[?25h", "").split("\r")[-1] for line in shown]
     assert all(widths.cells(line.rstrip()) <= width for line in plain if "\x1b" not in line)
     assert {*words.split()} <= {word.strip("()") for line in plain for word in line.split()}
+
+
+@pytest.mark.parametrize("width", range(30, 60))
+def test_no_number_is_parted_from_its_unit(width: int) -> None:
+    out = io.StringIO()
+    report = TerminalReport(Console(file=out, force_terminal=True, width=width, color_system=None, highlight=False))
+    report(Warned("prod", "of 30.0 MB that are to go 17.4 kB went in 12.5 s, at 1.4 kB/s, which is 5 % of it"))
+    words = {"30.0 MB", "17.4 kB", "12.5 s", "1.4 kB/s", "5 %"}
+    assert {word for word in words if any(word in line for line in out.getvalue().splitlines())} == words
+
+
+def test_a_target_that_gets_several_images_greets_once_and_then_says_which_it_is() -> None:
+    out = io.StringIO()
+    report = TerminalReport(Console(file=out, force_terminal=True, width=160, color_system=None, highlight=False))
+    report(Greeted("prod", "docker 28.5.2 (overlay2)", "linux/amd64"))
+    for name in ("app:2", "web:2"):
+        report(Planned("prod", planned(image(("RUN a", 100), name=name), 0), REGISTRY))
+    first, second = out.getvalue().splitlines()
+    assert first.startswith("prod  docker 28.5.2 (overlay2), linux/amd64      route: registry")
+    assert second.startswith("prod  web:2      route: registry")
+
+
+@pytest.mark.parametrize("width", [40, 80, 100, 120])
+def test_sizes_stand_below_each_other_however_long_a_reason_is(width: int) -> None:
+    made = planned(APP, 2)
+    reason = "the target lacks it; whole, for nothing on the target reads its older files"
+    long = replace(made, steps=(*made.steps[:2], replace(made.steps[2], reason=reason), *made.steps[3:]))
+    told = [line for _, line in steps.lines(done(long), width)]
+    assert len({re.search(r" \d+\.\d [kM]?B", line).end() for line in told}) == 1  # type: ignore[union-attr]
 
 
 def test_what_is_pulled_is_fetched_and_what_is_pushed_is_sent() -> None:

@@ -4,6 +4,7 @@ import errno
 import gc
 import io
 import json
+import os
 import sys
 import threading
 from typing import Any
@@ -230,3 +231,41 @@ def test_the_streams_are_found_anew_each_time(monkeypatch: pytest.MonkeyPatch) -
     with taken():
         assert stderr() is sys.stderr
         assert stderr() is streams.stderr()
+
+
+# Terminals.
+
+
+def complained(monkeypatch: pytest.MonkeyPatch, width: int, error: LayerferryError) -> list[str]:
+    """The lines of an error on a terminal of that width."""
+    out, data = made()
+    monkeypatch.setattr(out.verbatim, "isatty", lambda: True)
+    monkeypatch.setattr(out.verbatim, "fileno", lambda: 2)
+    monkeypatch.setattr(streams, "_traces", False)  # another test may have asked for them
+    monkeypatch.setattr(os, "get_terminal_size", lambda _: os.terminal_size((width, 24)))
+    out.complain(error)
+    return data.getvalue().decode().splitlines()
+
+
+def test_on_a_terminal_an_error_is_broken_at_words(monkeypatch: pytest.MonkeyPatch) -> None:
+    message = "the name deploy@nosuch.invalid is not known; of 30.0 MB, 17.4 kB had gone in 12.5 s, and no more"
+    error = TargetError(message, hint="Look at what your ssh_config says of this host, and try once more.")
+    for width in (40, 41, 42, 43, 44, 45, 46, 47, 80):
+        lines = complained(monkeypatch, width, error)
+        assert all(len(line) <= width for line in lines)
+        assert " ".join(map(str.strip, lines)) == f"layerferry: {message} {error.hint}"
+        assert all(line.startswith("  ") for line in lines[1:])
+        assert all(any(amount in line for line in lines) for amount in ("30.0 MB", "17.4 kB", "12.5 s"))
+    assert len(complained(monkeypatch, 200, error)) == 2
+
+
+@pytest.mark.parametrize(
+    "hint",
+    [
+        "The image comes last: layerferry rollback deploy@prod registry.example.com/team/app:latest.",
+        "registry.example.com ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIJ5wuZ",
+        "Build it first: `docker compose --file compose.yaml build --pull`.",
+    ],
+)
+def test_what_is_to_be_copied_stays_one_line(monkeypatch: pytest.MonkeyPatch, hint: str) -> None:
+    assert complained(monkeypatch, 40, TargetError("no", hint=hint)) == ["layerferry: no", f"  {hint}"]

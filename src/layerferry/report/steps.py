@@ -44,37 +44,47 @@ def outcome(step: Step) -> str:
 
 
 def lines(result: Result, width: int) -> Iterator[tuple[str, str]]:
-    """Pairs of a mark and a line of at most `width` cells: layers that are there share one with their neighbours."""
+    """Pairs of a mark and a line of at most `width` cells: layers that are there share one with their neighbours.
+
+    Sizes stand below each other: names are as short as the line with the longest outcome wants them.
+    """
+    rows = [
+        (sign, ", ".join(dict.fromkeys(names)), *_amount(count, what, result.sizes, width))
+        for sign, names, count, what in _rows(result)
+    ]
+    length = min((room for *_, room in rows), default=0)
+    for sign, name, amount, _ in rows:
+        short = widths.shortened(name, length)
+        yield sign, f"{short}{' ' * (length - widths.cells(short))}  {amount}"
+
+
+def _rows(result: Result) -> Iterator[tuple[str, Sequence[str], int, str]]:
+    """Of each line the mark, the instructions, the bytes and what became of them."""
     told = 0
     for reused, group in groupby(result.steps, lambda step: step.action is Action.REUSE):
         steps = list(group)
         if reused:
-            yield "✓", _line([*map(instruction, steps)], _size(steps), "there", result.sizes, width)
+            yield "✓", [*map(instruction, steps)], _size(steps), "there"
             continue
         for number, step in enumerate(steps):
             if told == _MOST and len(steps) - number > 1:
                 rest = steps[number:]
-                yield "↑", _line([f"{len(rest)} more layers"], _size(rest), "new", result.sizes, width)
+                yield "↑", [f"{len(rest)} more layers"], _size(rest), "new"
                 break
             told += 1
-            yield "↑", _line([instruction(step)], step.layer.size, outcome(step), result.sizes, width)
+            yield "↑", [instruction(step)], step.layer.size, outcome(step)
 
 
 def _size(steps: Sequence[Step]) -> int:
     return sum(step.layer.size for step in steps)
 
 
-def _line(names: Sequence[str], count: int, what: str, sizes: str, width: int) -> str:
-    """A name, cut short where there is no room, a size, which never is, and what became of it, if it has room."""
+def _amount(count: int, what: str, sizes: str, width: int) -> tuple[str, int]:
+    """A size, which is never cut, and what became of it, as far as it has room; and the cells for a name before it."""
     amount = f"{size(count):>{_SIZE}}{mark(sizes)}"
-    name = ", ".join(dict.fromkeys(names))
     room = width - widths.cells(amount) - 2
-    if room - widths.cells(what) - 2 >= _LEAST_NAME:
-        room -= widths.cells(what) + 2
-        amount = f"{amount}  {what}"
-    elif room - widths.cells(word := what.partition(":")[0].partition(";")[0]) - 2 >= _LEAST_NAME:
-        room -= widths.cells(word) + 2
-        amount = f"{amount}  {word}"
-    length = max(1, min(room, _NAME))
-    short = widths.shortened(name, length)
-    return f"{short}{' ' * (length - widths.cells(short))}  {amount}"
+    for text in (what, what.partition(":")[0].partition(";")[0]):
+        left = room - widths.cells(text) - 2
+        if left >= _LEAST_NAME:
+            return f"{amount}  {text}", min(left, _NAME)
+    return amount, max(1, min(room, _NAME))

@@ -26,7 +26,7 @@ from layerferry.events import (
 from layerferry.report import lines, widths
 from layerferry.report.activity import Activities, Activity, Ending, Moving
 from layerferry.result import Result, size
-from layerferry.streams import stdout
+from layerferry.streams import joined, parted, stdout
 
 #: Seconds after which it is told what goes on. What takes less is over before anybody has read it.
 _WORTH_TELLING = 0.5
@@ -69,7 +69,8 @@ class TerminalReport:
             case Greeted():
                 self._greetings[event.target] = lines.greeting(event)
             case Planned():
-                head = message(self._greetings.pop(event.target, event.target))
+                further = f"{event.target}  {event.plan.image.reference}"  # a target greets once, whatever it gets
+                head = message(self._greetings.pop(event.target, further))
                 name, _, rest = head.partition(" ")
                 self._print((name, "bold"), (f" {rest}", ""), (f"      {lines.route(event.route)}", "dim"))
             case Stalled() if not self._ending:
@@ -104,16 +105,16 @@ class TerminalReport:
 
     def _print(self, *parts: tuple[str, str]) -> None:
         """Print a line above what goes on, with no word of it taken for markup or a command, broken at words."""
-        text = Text.assemble(*((message(part), style) for part, style in parts))
+        text = Text.assemble(*((joined(message(part)), style) for part, style in parts))
         first, *rest = text.wrap(self._console, self._console.width)
         with self._printing:
-            self._console.print(first, soft_wrap=True)
+            self._console.print(_parted(first), soft_wrap=True)
             if rest:
                 for line in rest:
                     line.rstrip()
                 remainder = Text(" ").join(rest)
                 for line in remainder.wrap(self._console, max(1, self._console.width - _HANGING)):
-                    self._console.print(Text(" " * _HANGING) + line, soft_wrap=True)
+                    self._console.print(Text(" " * _HANGING) + _parted(line), soft_wrap=True)
 
     def _render(self) -> RenderableType:
         """What goes on now: a line for each target that is at something for a while; after a signal, that it ends."""
@@ -150,3 +151,9 @@ class TerminalReport:
             what = f"{what} {size(event.done)}  {size(activity.rate.per_second)}/s"
         name, _, told = widths.fitted(width, target, [[what, seconds], [what.partition(" ")[0], seconds], [seconds]])
         return Text.assemble(("  · ", "dim"), name, "  ", told)
+
+
+def _parted(line: Text) -> Text:
+    """The line with a blank where it was joined."""
+    line.plain = parted(line.plain)
+    return line
