@@ -183,9 +183,22 @@ class Context:
         return replace(self, topology=topology, host=host)
 
     def push(
-        self, wanted: Sequence[Wanted], targets: Sequence[AnyTarget], options: Options, report: Report
+        self,
+        wanted: Sequence[Wanted],
+        targets: Sequence[AnyTarget],
+        options: Options,
+        report: Report,
+        advise: Callable[[Sequence[Result]], None] = lambda _: None,
     ) -> tuple[list[Result], float]:
-        """Push within the time limit, and show it; the results, and the seconds that it took."""
+        """Push within the time limit, and show it; the results, and the seconds that it took.
+
+        `advise` may add to the hints of errors, before anybody is told them.
+        """
+
+        def tell(results: Sequence[Result]) -> None:
+            advise(results)
+            report.delivered(results)
+
         begin = time.monotonic()
         with bounded(self.settings.timeout):
             emit = noted(report)
@@ -198,8 +211,9 @@ class Context:
                     self.host.connect.renew()
                 return self.source(emit)
 
-            results = fan_out(wanted, targets, options, emit, opened, tell=report.delivered)
+            results = fan_out(wanted, targets, options, emit, opened, tell=tell)
         seconds = time.monotonic() - begin
+        advise(results)
         report.finish(results, seconds)
         return results, seconds
 

@@ -66,6 +66,8 @@ class Halt(BaseException):
 
 class UsageError(LayerferryError):
     exit_code = 2
+    #: The word that stands where another kind is wanted: a command knows in which order they come.
+    misplaced: str = ""
 
 
 class SourceError(LayerferryError):

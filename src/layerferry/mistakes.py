@@ -16,6 +16,11 @@ _SHOWN = 100
 _TARGET_FORM = "Write a host as [user@]host[:port] or an ssh_config alias, a registry as registry://HOST[/PREFIX]."
 _EMPTY = "A variable may be empty there."
 _ORDER = "The images come first, then the target: layerferry push {image} {target}"
+_FIRST = {
+    "push": "The images come first, then the target",
+    "pull": "The images come first, then the host",
+    "rollback": "The targets come first, then the name",
+}
 
 
 def shown(text: str) -> str:
@@ -71,12 +76,11 @@ def of_image(text: str) -> UsageError | None:
     if mistake := of_variable(text, f"the image {shown(text)}"):
         return mistake
     given = shown(text)
+    if is_host(text):
+        return _misplaced(
+            text, f"{given} is a target, and stands where an image is wanted", "Hosts belong among the targets."
+        )
     return _first(
-        (
-            is_host(text),
-            f"{given} is a target, and stands where an image is wanted",
-            "Hosts come last, after --to, or into LAYERFERRY_TARGETS.",
-        ),
         (not text.strip(), "an image is empty", _EMPTY),
         (text.endswith((":", "@")), f"there is no tag behind the {text[-1:]} in {given}", _EMPTY),
         (text.startswith(":") or text[:1] + text[1:].replace("/", "") == "/", f"there is no name in {given}", _EMPTY),
@@ -102,6 +106,10 @@ def of_target(text: str) -> UsageError | None:
     address = re.sub(r"^https?://", "", host)
     first, _, port = host.partition(":")
     domain = address.partition("/")[0]
+    if "/" in host and address == host and text.strip().startswith("ssh://"):
+        whole = f"ssh://{user}{at}{host.partition('/')[0]}"
+        form = f"Write {shown(whole)[1:-1]}; the engine there is found, or said as ?engine=NAME."
+        return UsageError(f"{shown(text)} is no target: it has a path", hint=form)
     return _first(
         (not rest.strip(":"), "a target is empty", _EMPTY),
         (at and not user, f"there is no user before the @ in {shown(text)}", _EMPTY),
@@ -111,13 +119,16 @@ def of_target(text: str) -> UsageError | None:
             f"{shown(text)} is no host: it has a path, as a registry has",
             f"Write registry://{address[:_SHOWN]}, with ?via=HOST where ssh leads there.",
         ),
-        ("/" in host, f"{shown(text)} is no host: it has a path, as an image has", _order(text)),
-        (
-            port and ":" not in port and not port.isdigit(),
-            f"{shown(text)} is no target: {port[:_SHOWN]!r} is no port",
-            _order(text),
-        ),
-    )
+    ) or _of_image_for_host(text, host)
+
+
+def _of_image_for_host(text: str, host: str) -> UsageError | None:
+    port = host.partition(":")[2]
+    if "/" in host:
+        return _misplaced(text, f"{shown(text)} is no host: it has a path, as an image has", _TARGET_FORM)
+    if port and ":" not in port and not port.isdigit():
+        return _misplaced(text, f"{shown(text)} is no target: {port[:_SHOWN]!r} is no port", _TARGET_FORM)
+    return None
 
 
 def _first(*rows: tuple[object, str, str]) -> UsageError | None:
@@ -125,5 +136,38 @@ def _first(*rows: tuple[object, str, str]) -> UsageError | None:
     return next((UsageError(message, hint=hint) for holds, message, hint in rows if holds), None)
 
 
-def _order(text: str) -> str:
-    return f"{_ORDER.format(image=shown(text)[1:-1], target='HOST')}. {_TARGET_FORM}"
+def _misplaced(text: str, message: str, hint: str) -> UsageError:
+    mistake = UsageError(message, hint=hint)
+    mistake.misplaced = text
+    return mistake
+
+
+def order(verb: str, words: Sequence[str], further: Sequence[str], word: str) -> str:
+    """In which order the words of a command come, one of which is misplaced, and how they would be right.
+
+    `further` are the values of --to. Nothing where the word is none of the words, or the command has one kind alone.
+    """
+    if verb not in _FIRST or word not in words:
+        return ""
+    hosts = list(further) or [one for one in words if is_host(one) or not set(one) & set(":/@")]
+    images = [one for one in words if one not in hosts] or ["IMAGE"]
+    first, *others = hosts or ["HOST"]
+    if verb == "rollback":
+        return f"{_FIRST[verb]}: {_command(verb, first, *others, images[0])}."
+    if verb == "pull":
+        start = "Images are pulled from one host, the last word" if others else _FIRST[verb]
+        return f"{start}: {_command(verb, *images, [first, *others][-1])}."
+    start = "The last word is a target, beside --to as well" if further else _FIRST[verb]
+    more = [part for other in others for part in ("--to", other)]
+    return f"{start}: {_command(verb, *images, first, *more)}."
+
+
+def _command(*words: str) -> str:
+    return " ".join(("layerferry", *(shown(word)[1:-1] for word in words)))
+
+
+def of_missing(word: str, images: Sequence[str], target: str, known: str) -> str:
+    """Advice where a word is no image of the daemon's, and may be a host; `known` says where it is the name of one."""
+    command = _command("push", *([one for one in images if one != word] or ["IMAGE"]), target, "--to", word)
+    start = f"{word} is a host of {known}, too" if known else f"If {word} is a host"
+    return f"{start}: each target but the last takes --to: {command}."

@@ -1,19 +1,24 @@
 """The mistakes that people make: each is told in one sentence, with what to write, before anything connects."""
 
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
 
+import layerferry.context
 import layerferry.targets.address
 from layerferry.ci.cures import without_daemon, without_image
 from layerferry.ci.ssh_identity import read_key, read_known_hosts
 from layerferry.cli import main
+from layerferry.cli.push_command import _advise
 from layerferry.errors import LayerferryError, SourceError, UsageError
 from layerferry.mistakes import of_image, of_target, shown
 from layerferry.push.delivery import Delivery
 from layerferry.push.fan_out import _failed
-from layerferry.push.request import Options, Wanted
-from layerferry.result import exit_code, failures
+from layerferry.push.request import NO_ROUTE, Options, Wanted
+from layerferry.report import QuietReport
+from layerferry.result import Result, exit_code, failures
+from layerferry.settings.values import Settings
 from layerferry.targets.address import Target
 from layerferry.targets.link import Link
 from layerferry.targets.ssh_failures import explain
@@ -26,7 +31,12 @@ PUSH = [
     ("deploy@prod app:2", "'deploy@prod' is a target, and stands before the image", "push app:2 deploy@prod"),
     ("ssh://prod app:2", "'ssh://prod' is a target, and stands before the image", "push app:2 ssh://prod"),
     ("prod app:latest", "'app:latest' is no target: 'latest' is no port", ORDER),
-    ("prod team/app:1", "'team/app:1' is no host: it has a path, as an image has", ORDER),
+    ("prod team/app:1", "'team/app:1' is no host: it has a path, as an image has",
+     f"{ORDER}: layerferry push team/app:1 prod. Write a host"),
+    ("team/app:1 team/web:1", "'team/web:1' is no host", f"{ORDER}: layerferry push team/app:1 team/web:1 HOST. Write"),
+    ("app:1 team/web:1 --to eu --to a@us", "'team/web:1' is no host",
+     "The last word is a target, beside --to as well: layerferry push app:1 team/web:1 eu --to a@us."),
+    ("app:1 registry://r.example.com --via team/web:1", "'team/web:1' is no host", "  Write a host as"),
     # a second host as a word
     ("app:2 deploy@a deploy@b", "'deploy@a' is a target, and stands where an image", "deploy@b --to deploy@a"),
     # a registry without registry://
@@ -35,7 +45,9 @@ PUSH = [
     ("app:2 registry.example.com:5000/team", "as a registry has", "registry://registry.example.com:5000/team"),
     ("app:2 localhost:5000/team", "as a registry has", "registry://localhost:5000/team"),
     ("app:2 https://registry.example.com/app", "as a registry has", "registry://registry.example.com/app"),
-    ("app:2 ssh://deploy@prod/srv", "it has a path", ORDER),
+    ("app:2 ssh://deploy@prod/srv", "is no target: it has a path", "Write ssh://deploy@prod; the engine"),
+    ("app:2 ssh://tgt/var/run/docker.sock", "is no target: it has a path", "Write ssh://tgt; the engine"),
+    ("app:2 ssh://10.0.0.5:22/run/docker.sock", "is no target: it has a path", "Write ssh://10.0.0.5:22; the"),
     # variables that nobody has expanded, or that are empty
     ("app:$CI_COMMIT_SHA prod", "the image 'app:$CI_COMMIT_SHA' holds $CI_COMMIT_SHA, which", "single quotes"),
     ("app:${TAG} prod", "holds ${TAG}, which nobody has expanded", "a CI leaves it as it is"),
@@ -57,6 +69,24 @@ PUSH = [
 ]  # fmt: skip
 
 
+#: The same of other commands.
+OTHERS = [
+    ("rollback team/app tgt", "'team/app' is no host: it has a path, as an image has",
+     "The targets come first, then the name: layerferry rollback tgt team/app. Write a host"),
+    ("rollback app:latest deploy@prod", "'deploy@prod' is a target, and stands where an image is wanted",
+     "The targets come first, then the name: layerferry rollback deploy@prod app:latest."),
+    ("rollback app:latest team/app", "'app:latest' is no target: 'latest' is no port",
+     "layerferry rollback HOST app:latest."),
+    ("rollback app a@one b@two", "is a target, and stands", "layerferry rollback app a@one b@two IMAGE."),
+    ("pull tgt team/app:1", "'team/app:1' is no host",
+     "The images come first, then the host: layerferry pull team/app:1 tgt. Write a host"),
+    ("pull app:1 root@a root@b", "'root@a' is a target, and stands where an image is wanted",
+     "Images are pulled from one host, the last word: layerferry pull app:1 root@b."),
+    ("pull root@a app:1", "'root@a' is a target, and stands", "then the host: layerferry pull app:1 root@a."),
+    ("gc team/app:1", "'team/app:1' is no host", "  Write a host as"),
+]  # fmt: skip
+
+
 @pytest.fixture(autouse=True)
 def unconnected(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(layerferry.targets.address, "SshConduit", lambda *_, **__: pytest.fail("it has connected"))
@@ -72,6 +102,94 @@ def test_a_mistake_in_the_words_of_a_push(words: str, says: str, hint: str, caps
     first, *rest = told.err.splitlines()
     assert says in first
     assert hint in " ".join(rest)
+
+
+@pytest.mark.parametrize(("words", "says", "hint"), OTHERS, ids=[words for words, _, _ in OTHERS])
+def test_a_mistake_in_the_words_of_another_command(
+    words: str, says: str, hint: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main(words.split())
+    assert ended.value.code == UsageError.exit_code
+    first, *rest = capsys.readouterr().err.splitlines()
+    assert says in first
+    assert hint in " ".join(rest)
+    assert "layerferry push" not in " ".join(rest)
+
+
+@pytest.mark.parametrize("targets", ["app:latest", "team/app:2", "deploy@prod/x"])
+def test_run_names_no_order_of_words(
+    targets: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("LAYERFERRY_IMAGES", "app:1")
+    monkeypatch.setenv("LAYERFERRY_TARGETS", targets)
+    with pytest.raises(SystemExit):
+        main(["run"])
+    told = capsys.readouterr()
+    assert "layerferry push" not in told.out + told.err
+
+
+# A second host that is taken for an image.
+
+
+def advised(word: str, images: list[str], error: LayerferryError, ssh_config: Path | None = None) -> str:
+    """The hint of an error for an image, once advice was added twice."""
+    error.image = word
+    target = Target("blobs", Link.__new__(Link))
+    results = _failed(Delivery([Wanted(image, ()) for image in images], Options(), lambda _: None), target, error)
+    for _ in range(2):
+        _advise(results, images=images, target="blobs", given={"config": None, "ssh_config": ssh_config})
+    return error.hint
+
+
+def missing(word: str, hint: str = "Build or pull it first.") -> SourceError:
+    return SourceError(f"the docker daemon at /x has no image {word}", hint=hint)
+
+
+def test_a_bare_word_that_is_no_image_may_be_a_host(tmp_path: Path) -> None:
+    images = ["lab/app:1", "tgt"]
+    takes = "each target but the last takes --to: layerferry push lab/app:1 blobs --to tgt. Build or pull it first."
+    assert advised("tgt", images, missing("tgt")) == f"If tgt is a host: {takes}"
+    config = tmp_path / "config"
+    config.write_text("Host tgt other\n  User deploy\n")
+    assert advised("tgt", images, missing("tgt"), config) == f"tgt is a host of ssh_config, too: {takes}"
+
+
+@pytest.mark.parametrize(
+    ("word", "images", "error"),
+    [
+        ("lab/app:1", ["lab/app:1", "tgt"], missing("lab/app:1")),
+        ("tgt", ["tgt"], missing("tgt")),
+        ("tgt", ["app", "tgt"], missing("tgt", "Say which: layerferry push tgt:1 ...")),
+        ("tgt", ["app", "tgt"], SourceError("the daemon does not answer")),
+        ("composed", ["app", "tgt"], missing("composed")),
+    ],
+)
+def test_what_is_no_bare_word_or_is_there_is_no_host(word: str, images: list[str], error: SourceError) -> None:
+    before = error.hint
+    assert advised(word, images, error) == before
+
+
+def test_errors_are_advised_before_anybody_is_told_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    result = Result("tgt", "blobs", NO_ROUTE, error=missing("tgt"))
+
+    def fan_out(*_: object, tell: Callable[[Sequence[Result]], None]) -> list[Result]:
+        tell([result])
+        return [result]
+
+    monkeypatch.setattr(layerferry.context, "fan_out", fan_out)
+    told: list[str] = []
+
+    class Hears(QuietReport):
+        def delivered(self, results: Sequence[Result]) -> None:
+            told.append("delivered")
+
+        def finish(self, results: Sequence[Result], seconds: float) -> None:
+            told.append("finished")
+
+    around = layerferry.context.Context.look(Settings(), {})
+    around.push([], [], Options(), Hears(told.append), lambda _: told.append("advised"))
+    assert told == ["advised", "delivered", "advised", "finished"]
 
 
 @pytest.mark.parametrize("text", ["u:hush@host", "ssh://u:hush@host", "u:hush@host/app", "u:hush@"])
@@ -90,7 +208,7 @@ def test_what_is_right_is_no_mistake() -> None:
 
 def test_an_image_that_was_taken_for_a_host_is_told_where_that_has_no_address() -> None:
     said = "ssh: Could not resolve hostname app: Name or service not known"
-    assert "If it is an image: the last word is a target" in explain("app:2", 255, said).hint
+    assert "If it is an image: a push and a pull end with the target" in explain("app:2", 255, said).hint
     assert "image" not in explain("app", 255, said).hint
 
 

@@ -50,6 +50,16 @@ def with_material(stack: contextlib.ExitStack, ssh: Ssh) -> Ssh:
     return replace(ssh, material=options, sudo_password=sudo_password(chosen))
 
 
+def refuse_hosts(images: Iterable[str]) -> None:
+    """Raise a `UsageError` for a host among words that are to be images, before anything connects."""
+    for image in images:
+        if "@" in image or "//" in image:
+            from layerferry.mistakes import of_image
+
+            if mistake := of_image(image):
+                raise mistake
+
+
 def warn_of_unknown() -> None:
     """Tell of variables that begin as ours do and are none, and of those that have a better way."""
     for sentence in (*settings.unknown(), *settings.discouraged()):

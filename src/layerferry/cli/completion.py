@@ -131,11 +131,24 @@ def _named(ctx: click.Context) -> tuple[list[str], list[str]]:
         return [], []
 
 
-def hosts(begun: str = "") -> Iterator[str]:
-    """The hosts that ssh_config names, without patterns; with the user that has been typed."""
+def where_named(word: str, config: Path | None, ssh_config: Path | None) -> str:
+    """The file that has a word for a host; nothing where none is known."""
+    from layerferry.named_targets import named  # noqa: PLC0415 - where it is wanted
+
+    with contextlib.suppress(LayerferryError, OSError):
+        if word in named(config)[0]:
+            return "layerferry.toml"
+    with contextlib.suppress(OSError):
+        if word in islice(hosts(files=[ssh_config] if ssh_config else ()), _MOST):
+            return "ssh_config"
+    return ""
+
+
+def hosts(begun: str = "", files: Sequence[Path] = ()) -> Iterator[str]:
+    """The hosts that ssh_config names, or `files`, without patterns; with the user that has been typed."""
     user, at, _ = begun.rpartition("@")
     home = settings.environment().get("HOME", "")
-    files = [Path(home, ".ssh", "config"), Path("/etc/ssh/ssh_config")]
+    files = files or [Path(home, ".ssh", "config"), Path("/etc/ssh/ssh_config")]
     seen: set[Path] = set()
     for file in files:
         for host in _hosts_of(file, seen, 0):

@@ -8,6 +8,8 @@ from typing import Any, TypeVar
 
 import click
 
+from layerferry.errors import UsageError
+
 WHAT = "What, and where to"
 HOW = "How"
 AFTER = "What follows"
@@ -46,6 +48,18 @@ class Command(click.Command):
     def settings(self) -> list[str]:
         """The names of the options that are settings."""
         return [str(option.name) for option in self.params if isinstance(option, Option) and option.is_setting]
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run the command. An error of a word in another one's place gets the command's own order."""
+        try:
+            return super().invoke(ctx)
+        except UsageError as error:
+            if error.misplaced:
+                from layerferry.mistakes import order  # noqa: PLC0415 - where there is one
+
+                words, further = (ctx.params.get(name) or () for name in ("words", "more"))
+                error.hint = f"{order(str(ctx.info_name), words, further, error.misplaced)} {error.hint}".strip()
+            raise
 
     def format_help_text(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         program = str(ctx.find_root().info_name)

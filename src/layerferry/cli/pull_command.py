@@ -11,7 +11,15 @@ import click
 
 from layerferry import settings
 from layerferry.cli import options
-from layerferry.cli.around import end_with, open_log, open_report, tell_names, warn_of_unknown, with_material
+from layerferry.cli.around import (
+    end_with,
+    open_log,
+    open_report,
+    refuse_hosts,
+    tell_names,
+    warn_of_unknown,
+    with_material,
+)
 from layerferry.cli.options import WHAT, option, values
 from layerferry.errors import UsageError
 from layerferry.named_targets import Job, Names
@@ -98,6 +106,7 @@ def _job(words: tuple[str, ...], config: Path | None) -> Job:
     Of its options those count that say how to pull, and not what a push does with the target.
     """
     *images, named = words
+    refuse_hosts(images)
     job = Names((named,), config).job(images, (named,))
     if len(job.targets) > 1:
         raise UsageError(

@@ -4,7 +4,8 @@ import contextlib
 import re
 import sys
 from collections.abc import Sequence
-from typing import Any
+from functools import partial
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -26,6 +27,9 @@ from layerferry.streams import stderr
 from layerferry.targets import is_registry
 from layerferry.targets.address import AnyTarget, Ssh, start
 from layerferry.targets.engine_choice import TargetEngine
+
+if TYPE_CHECKING:
+    from layerferry.result import Result
 
 # ssh is started first of all, and shakes hands while we load the rest: hence the imports inside functions.
 # ruff: noqa: PLC0415
@@ -241,5 +245,28 @@ def _push(job: Job, targets: Sequence[AnyTarget], ssh: Ssh, overrides: dict[str,
             offer=offer,
             **following,
         )
-        results, _ = around.push(pushed, targets, how, report)
+        advise = partial(_advise, images=images, target=targets[0].name, given=given)
+        results, _ = around.push(pushed, targets, how, report, advise)
     end_with(results)
+
+
+def _advise(results: "Sequence[Result]", *, images: Sequence[str], target: str, given: dict[str, Any]) -> None:
+    """Add to the error of a word that the daemon has no image for, and that may be a second host."""
+    from layerferry.result import failures
+
+    for error in failures(results):
+        word = error.image
+        # Where there are other tags of it, it is an image.
+        is_missing = f" has no image {word}" in error.message and not error.hint.startswith("Say which")
+        if (
+            word in images
+            and len(images) > 1
+            and is_missing
+            and not set(word) & set(":/@")
+            and "--to" not in error.hint
+        ):
+            from layerferry.cli.completion import where_named
+            from layerferry.mistakes import of_missing
+
+            known = where_named(word, given["config"], given["ssh_config"])
+            error.hint = f"{of_missing(word, images, target, known)} {error.hint}".strip()

@@ -10,7 +10,7 @@ import click
 
 from layerferry import settings
 from layerferry.cli import options
-from layerferry.cli.around import end, open_log, tell_names, with_material
+from layerferry.cli.around import end, open_log, refuse_hosts, tell_names, with_material
 from layerferry.cli.options import WHAT, option
 from layerferry.cli.push_command import PushCommand
 from layerferry.errors import UsageError
@@ -64,6 +64,7 @@ def rollback(ctx: click.Context, /, words: tuple[str, ...], tag: str, **given: A
     command = ctx.meta.get("layerferry.command", ())
     if len(words) < 2 - bool(command):
         raise UsageError("there must be a target and a name", hint="layerferry rollback deploy@host app:latest")
+    refuse_hosts(words[-1:])
     open_log(given["log"])
     begun = time.monotonic()
     ssh = Ssh(given["ssh_options"], given["ssh_config"], sys.stdin.isatty() and not given["as_json"])

@@ -150,7 +150,7 @@ def _hint(failure: _Failure, lines: Sequence[str], to: "Way | None", hop: str) -
 def _word(failure: _Failure, target: str) -> str:
     """More advice where an image may have been taken for a target: `app:2` is a host, and a port, as well."""
     if failure.pattern == _NO_SUCH_NAME and re.search(r"[^\]]:\d+$", target):
-        return " If it is an image: the last word is a target, beside --to as well."
+        return " If it is an image: a push and a pull end with the target, a rollback begins with it."
     return ""
 
 
