@@ -2,6 +2,7 @@
 
 import re
 import signal
+import socket
 import subprocess
 import time
 from pathlib import Path
@@ -18,6 +19,8 @@ from rig.ssh import free_port, start_sshd
 pytestmark = pytest.mark.kinds(target=NEWEST)
 OLD = "push-test/old:1"
 OTHER = "push-test/other:1"
+#: The rig's environment has none.
+DEFAULT_RETRIES = ("--retries", "3")
 #: Engines of each store, and dockers that are asked through their command and through curl.
 EACH_WAY = (*EACH_STORE, "docker26-overlay2", "docker26-containerd")
 
@@ -312,20 +315,26 @@ def test_a_connection_that_breaks_is_made_anew_and_the_push_is_done(scene: Scene
 
 
 def test_of_a_crowd_before_a_small_door_everybody_gets_through(scene: Scene, rig: Rig) -> None:
-    """sshd drops connections beyond its MaxStartups; six jobs deploy at the same time."""
+    """sshd drops connections beyond its MaxStartups; twenty jobs deploy at the same time."""
+    names = [f"push-test/crowd:{number}" for number in range(20)]
     sshd = start_sshd(scene.target.machine, rig.ssh, "crowded", options=["MaxStartups 2:100:2"])
+    log = scene.target.machine.run_folder / "sshd-crowded.log"
+    # Two that never log in stand in the door until somebody was turned away.
+    idle = [socket.create_connection((scene.target.machine.address, sshd.port)) for _ in range(2)]
     try:
         pushes = [
-            scene.layerferry.start(
-                "push", APP, "crowded", "--name", f"push-test/crowd:{number}", "--retries", "8", source=scene.source
-            )
-            for number in range(6)
+            scene.layerferry.start("push", APP, "crowded", "--name", name, *DEFAULT_RETRIES, source=scene.source)
+            for name in names
         ]
+        wait_until(lambda: "drop connection" in log.read_text(), "sshd lets all of them in", seconds=60)
+        for connection in idle:
+            connection.close()
         ends = [(push.communicate(timeout=300), push.returncode) for push in pushes]
     finally:
         sshd.stop()
-    assert [code for _, code in ends] == [0] * 6, ends
-    assert len({id_of(scene.target, f"push-test/crowd:{number}") for number in range(6)}) == 1
+    assert [code for _, code in ends] == [0] * len(names), ends
+    assert any(b"tried again in" in stdout for (stdout, _), _ in ends), "nobody was refused"
+    assert len({id_of(scene.target, name) for name in names}) == 1
 
 
 @pytest.mark.parametrize("moment", ["inspect", "load", "loaded"])

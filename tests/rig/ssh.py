@@ -38,7 +38,9 @@ Host *
   BatchMode yes
 """
 
+#: sshd takes the first value of a word, so what a test wants comes before the rest.
 _SERVER = f"""\
+{{options}}
 {_KEX}
 Port {{port}}
 ListenAddress {{address}}
@@ -51,7 +53,6 @@ UsePAM no
 StrictModes no
 PermitRootLogin yes
 MaxStartups 100
-{{options}}
 """
 
 
