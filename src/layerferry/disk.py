@@ -21,25 +21,38 @@ def is_there(path: Path, kind: Callable[[int], bool] = bool) -> bool:
     return False
 
 
-def no_room(folder: Path, needed: int, why: str = "") -> SourceError:
-    """The error for a folder that has no room for `needed` bytes more."""
+def no_room(folder: Path, needed: int, why: str = "", *, exact: bool = True) -> SourceError:
+    """The error for a folder that has no room for `needed` bytes more; where not `exact`, for a layer of so many.
+
+    Of 0 bytes it is not known how many they are.
+    """
     reason = f"{why}, " if why else ""
     with contextlib.suppress(OSError):  # it may be gone, and that is the reason then
         reason += f"{shutil.disk_usage(folder).free} bytes free, "
     return SourceError(
-        f"layers cannot be kept in {folder}: {reason}{needed} needed",
+        f"layers cannot be kept in {folder}: {reason}{_needed(needed, exact=exact)}",
         hint="TMPDIR names the folder for them: one with more room will do.",
     )
 
 
-def require(folder: Path, needed: int) -> None:
-    """Raise `SourceError` where a folder's disk has no room for `needed` bytes more."""
+def _needed(count: int, *, exact: bool) -> str:
+    if not count:
+        return "more needed"
+    return f"{count} needed" if exact else f"more needed for a layer of {count} bytes"
+
+
+def require(folder: Path, needed: int, layer: int | None = None) -> None:
+    """Raise `SourceError` where a folder's disk has no room for `needed` bytes more.
+
+    Where these are a part of a `layer` of so many bytes, that is what is told.
+    """
+    told, exact = (needed, True) if layer is None else (layer, False)
     try:
         free = shutil.disk_usage(folder).free
     except OSError as error:
-        raise no_room(folder, needed, error.strerror or "") from None
+        raise no_room(folder, told, error.strerror or "", exact=exact) from None
     if free < needed:
-        raise no_room(folder, needed)
+        raise no_room(folder, told, exact=exact)
 
 
 def write_all(file: IO[bytes], data: bytes | memoryview) -> None:
@@ -72,7 +85,7 @@ class KeptFile:
             path.unlink(missing_ok=True)  # whoever still reads one of that name goes on to do so
             self._file: IO[bytes] = path.open("xb", buffering=0)
         except OSError as error:
-            raise no_room(self._folder, size, error.strerror or "") from None
+            raise no_room(self._folder, size, error.strerror or "", exact=exact) from None
 
     def __enter__(self) -> Self:
         return self
@@ -88,14 +101,15 @@ class KeptFile:
                 f"{self._what} is refused: its {self._size} bytes unpack to more than {self._most}",
                 hint="Nothing that is made for use is packed so tightly.",
             )
-        left = max(self._size - self.written, len(data)) if self._exact else len(data)
+        left = max(self._size - self.written, len(data))
         if self.written >= self._looked + _LOOK_EVERY:
             self._looked = self.written
-            require(self._folder, left)
+            require(self._folder, *((left,) if self._exact else (len(data), self._size)))
         try:
             write_all(self._file, data)
         except OSError as error:
-            raise no_room(self._folder, left, error.strerror or os.strerror(error.errno or 0)) from None
+            why = error.strerror or os.strerror(error.errno or 0)
+            raise no_room(self._folder, left if self._exact else self._size, why, exact=self._exact) from None
         self.written += len(data)
         return len(data)
 

@@ -67,6 +67,27 @@ def test_a_full_disk_is_told_of_with_its_folder_and_its_room(short: Short, tmp_p
     assert "TMPDIR" in caught.value.hint
 
 
+@pytest.mark.parametrize(("size", "needed"), [(10, "more needed for a layer of 10 bytes"), (0, "more needed")])
+def test_of_a_layer_that_is_packed_meanwhile_its_size_is_told(
+    short: Short, tmp_path: Path, size: int, needed: str
+) -> None:
+    """And not what is written at the moment."""
+    with KeptFile(tmp_path / "layer", size, exact=False) as file, pytest.raises(SourceError, match=f"free, {needed}$"):
+        file.write(b"abcde")
+
+
+@pytest.mark.parametrize(("size", "needed"), [(10, "more needed for a layer of 10 bytes"), (0, "more needed")])
+def test_so_it_is_where_the_disk_is_looked_at_meanwhile(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, size: int, needed: str
+) -> None:
+    monkeypatch.setattr(disk, "_LOOK_EVERY", 1)
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: shutil._ntuple_diskusage(1000, 1000, 0))
+    with KeptFile(tmp_path / "other", size, exact=False) as file:
+        file.write(b"a")
+        with pytest.raises(SourceError, match=f"free, {needed}$"):
+            file.write(b"a")
+
+
 def test_what_the_disk_has_no_room_for_is_not_begun(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(shutil, "disk_usage", lambda _: shutil._ntuple_diskusage(1000, 900, 100))
     with pytest.raises(SourceError, match=f"cannot be kept in {tmp_path}: 100 bytes free, 101 needed"):

@@ -52,6 +52,27 @@ def test_blobs_are_seen_as_they_arrive_and_until_the_manifest_comes(repository: 
 
 
 @pytest.mark.parametrize(
+    ("expected", "length", "needed"), [(0, None, "more"), (5000, None, "4000"), (0, 3000, "3000"), (5000, 1, "4000")]
+)
+def test_where_there_is_no_room_what_is_needed_is_told_with_what_to_do(
+    repository: PushRepository, expected: int, length: int | None, needed: str
+) -> None:
+    """A daemon tells it as a text of its own; whoever waits for the manifest hears all of it."""
+    upload(repository, b"x" * 1000)
+    repository.expected = expected
+    with repository.borrow(repository.open_upload().id) as opened, pytest.raises(Refused):
+        repository.receive(opened, RequestBody(length, iter([b"y"])))
+    with pytest.raises(
+        SourceError, match=rf"^layers cannot be kept in \S+: 0 bytes are left .* {needed} needed$"
+    ) as told:
+        repository.manifest(1)
+    assert told.value is repository.failure
+    assert told.value.hint.startswith("TMPDIR names the folder")
+    repository.claim_all()
+    assert repository.failure is None
+
+
+@pytest.mark.parametrize(
     "end", [PushRepository.finish, PushRepository.abort, PushRepository.claim_all, PushRepository.close]
 )
 def test_whoever_waits_is_released_when_the_push_ends(

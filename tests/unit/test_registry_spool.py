@@ -67,8 +67,11 @@ def test_all_uploads_share_one_bound(spool: Spool) -> None:
     first, second = BlobUpload(spool), BlobUpload(spool)
     first.append(b"123456")
     second.append(b"1234")
-    with pytest.raises(SpoolFull, match="0 bytes are left for them, 1 needed"):
+    with pytest.raises(SpoolFull, match=r"0 bytes are left for them, \d+ bytes free, more needed") as caught:
         second.append(b"5")
+    assert caught.value.error.hint.startswith("TMPDIR names the folder")
+    with pytest.raises(SpoolFull, match=r"0 bytes are left for them, \d+ bytes free, 700 needed"):
+        second.append(b"5", 700)
     first.discard()
     second.append(b"567890")
     assert spool.used == 10
@@ -92,8 +95,8 @@ def test_a_full_disk_is_a_full_spool(spool: Spool, monkeypatch: pytest.MonkeyPat
 
     upload = BlobUpload(spool)
     monkeypatch.setattr(os, "write", no_space)
-    with pytest.raises(SpoolFull, match="No space left on device"):
-        upload.append(b"abc")
+    with pytest.raises(SpoolFull, match=r"No space left on device, \d+ bytes free, 300 needed"):
+        upload.append(b"abc", 300)
     upload.discard()
     assert (files(spool), spool.used) == ([], 0)
 

@@ -84,7 +84,9 @@ def test_nor_is_one_that_the_disk_has_no_room_for(tmp_path: Path, monkeypatch: p
     monkeypatch.setattr(disk, "_LOOK_EVERY", 1 << 20)
     monkeypatch.setattr(shutil, "disk_usage", lambda _: shutil._ntuple_diskusage(1000, 900, 100))
     frame = zstandard.ZstdCompressor().compress(bytes(1 << 20))
-    with pytest.raises(SourceError, match=rf"layers cannot be kept in {tmp_path}: 100 bytes free, \d+ needed"):
+    with pytest.raises(
+        SourceError, match=rf"layers cannot be kept in {tmp_path}: 100 bytes free, more needed for a layer of"
+    ):
         unpacked(frame * 100, tmp_path)
 
 

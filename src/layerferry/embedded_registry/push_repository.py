@@ -30,6 +30,7 @@ class _Push:
     top: PushedManifest | None = None
     once: bool = False
     refused: str = ""
+    failure: SourceError | None = None
     finished: bool = False
 
     @property
@@ -54,6 +55,8 @@ class PushRepository:
         self._borrowed: set[str] = set()
         self._blobs: dict[str, SpooledBlob] = {}
         self._push = _Push()
+        #: Bytes that the push is to upload, as far as that is known: told where there is no room for them.
+        self.expected = 0
         #: Called when bytes of a blob have come, from the thread that reads them.
         self.told: Callable[[], None] = lambda: None
 
@@ -95,7 +98,7 @@ class PushRepository:
         if push.top:
             return push.top
         if push.refused:
-            raise SourceError(f"the push into our registry was broken off: {push.refused}")
+            raise push.failure or SourceError(f"the push into our registry was broken off: {push.refused}")
         if push.finished:
             raise SourceError("the push into our registry ended without a manifest")
         raise SourceError(f"no manifest was pushed into our registry within {timeout:g} s")
@@ -154,6 +157,11 @@ class PushRepository:
         """Why this push was broken off, in one clause: over budget, spool full, aborted. Empty if it was not."""
         return self._push.refused
 
+    @property
+    def failure(self) -> SourceError | None:
+        """What broke this push off where there was no room here. A daemon tells it in a text, without the hint."""
+        return self._push.failure
+
     # -- the daemon's side: methods raise `Refused` --------------------------------------------------------------------
 
     def check(self) -> None:
@@ -176,7 +184,7 @@ class PushRepository:
             try:
                 upload = BlobUpload(self._spool)
             except SpoolFull as full:
-                raise self._break_off(self._push, str(full)) from full
+                raise self._break_off(self._push, str(full), full.error) from full
             self._uploads[upload.id] = upload
         return upload
 
@@ -200,16 +208,16 @@ class PushRepository:
         """Append `body` to `upload`; where that fails, the upload is gone."""
         push = self._push
         try:
-            self._admit(push, body.length or 0)
+            self._admit(push, body.length or 0, at_least=body.length or 0)
             for chunk in body:
                 self._admit(push, len(chunk))
-                upload.append(chunk)
+                upload.append(chunk, self._needed(push))
                 with self._changed:
                     push.received += len(chunk)
                 self.told()
         except SpoolFull as full:
             upload.discard()
-            raise self._break_off(push, str(full)) from full
+            raise self._break_off(push, str(full), full.error) from full
         except (BrokenRequest, error_answers.Refused):
             upload.discard()
             raise
@@ -269,16 +277,24 @@ class PushRepository:
             self._push = _Push(holdings, budget, once=once)
             self._changed.notify_all()
 
-    def _admit(self, push: _Push, size: int) -> None:
-        """Refuse `size` more bytes if the push was broken off, or where they would exceed a bound."""
+    def _admit(self, push: _Push, size: int, *, at_least: int = 0) -> None:
+        """Refuse `size` more bytes if the push was broken off, or where they would exceed a bound.
+
+        So many bytes are to come `at_least`, as far as that is known.
+        """
         if push.refused:
             raise error_answers.denied(push.refused)
         if push.budget is not None and push.received + size > push.budget:
             raise self._break_off(push, f"it uploads more than the {push.budget} bytes that it may cost")
-        self._spool.require(size)
+        self._spool.require(size, max(self._needed(push), at_least))
 
-    def _break_off(self, push: _Push, reason: str) -> error_answers.Refused:
+    def _needed(self, push: _Push) -> int:
+        """The bytes that are still to come; 0 where that is not known."""
+        return max(self.expected - push.received, 0)
+
+    def _break_off(self, push: _Push, reason: str, failure: SourceError | None = None) -> error_answers.Refused:
         with self._changed:
+            push.failure = push.failure or (None if push.refused else failure)
             push.refused = push.refused or reason
             push.finished = True
             self._changed.notify_all()

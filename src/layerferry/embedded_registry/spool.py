@@ -9,10 +9,15 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from layerferry.disk import no_room
+from layerferry.errors import SourceError
 
 
 class SpoolFull(Exception):  # noqa: N818  # becomes a refusal
-    """No room is left: the bound is reached, or the disk is full."""
+    """No room is left: the bound is reached, or the disk is full. `error` says so to the user."""
+
+    def __init__(self, error: SourceError) -> None:
+        super().__init__(error.message)
+        self.error = error
 
 
 class WrongDigest(Exception):  # noqa: N818  # becomes a refusal
@@ -42,23 +47,21 @@ class Spool:
         """The bytes that are in the folder."""
         return self._used
 
-    def reserve(self, size: int) -> None:
-        """Take `size` bytes of the bound. Raises `SpoolFull`."""
+    def reserve(self, size: int, needed: int = 0) -> None:
+        """Take `size` bytes of the bound. Raises `SpoolFull`, which tells how many are `needed`, if that is known."""
         with self._lock:
             if self._used + size > self.limit:
                 left = self.limit - self._used
-                raise SpoolFull(
-                    f"layers cannot be kept in {self.folder}: {left} bytes are left for them, {size} needed"
-                )
+                raise SpoolFull(no_room(self.folder, needed, f"{left} bytes are left for them"))
             self._used += size
 
     def release(self, size: int) -> None:
         with self._lock:
             self._used -= size
 
-    def require(self, size: int) -> None:
+    def require(self, size: int, needed: int = 0) -> None:
         """Raise `SpoolFull` if `size` more bytes would not fit now."""
-        self.reserve(size)
+        self.reserve(size, needed)
         self.release(size)
 
     def remove(self, blob: SpooledBlob) -> None:
@@ -80,7 +83,7 @@ class BlobUpload:
         try:
             self._file = os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
         except OSError as error:
-            raise SpoolFull(no_room(spool.folder, 1, error.strerror or "").message) from error
+            raise SpoolFull(no_room(spool.folder, 0, error.strerror or "")) from error
 
     @property
     def open(self) -> bool:
@@ -92,9 +95,12 @@ class BlobUpload:
         """The digest of all bytes so far."""
         return f"sha256:{self._hash.hexdigest()}"
 
-    def append(self, data: bytes) -> None:
-        """Write `data` at the end. Raises `SpoolFull`; the upload is then only good for `discard`."""
-        self._spool.reserve(len(data))
+    def append(self, data: bytes, needed: int = 0) -> None:
+        """Write `data` at the end. Raises `SpoolFull`; the upload is then only good for `discard`.
+
+        So many bytes are `needed`, and these among them; 0 where that is not known.
+        """
+        self._spool.reserve(len(data), needed)
         self.size += len(data)
         self._hash.update(data)
         try:
@@ -102,7 +108,7 @@ class BlobUpload:
             while view:
                 view = view[os.write(self._file, view) :]
         except OSError as error:
-            raise SpoolFull(no_room(self._spool.folder, len(data), error.strerror or "").message) from error
+            raise SpoolFull(no_room(self._spool.folder, needed, error.strerror or "")) from error
 
     def commit(self, digest: str) -> SpooledBlob:
         """Turn the upload into a blob. Raises `WrongDigest`, and then the file is gone."""
