@@ -117,7 +117,12 @@ def _source() -> Iterator[Cell]:
     yield from _cells("source stopped", "sending", (API,), 3)
     yield from _cells("source stopped, export", "sending", (API,), 3)
     yield from _cells("source stopped, export", "sending", (REGISTRY,), 0, 3)  # all may have been read by then
+    yield from _cells("source stopped and SIGTERM", "sending", (API, REGISTRY), 130, short=(API,))
+    yield from _cells("source stopped and SIGTERM, export", "sending", (API,), 130)
     yield from _cells("TMPDIR full", "none", (API, REGISTRY), 0, 3)
+    yield from _cells("TMPDIR full, two targets", "none", (API, REGISTRY), 3, short=(API,))
+    yield from _cells("TMPDIR full, pushed", "none", (API,), 7)
+    yield from _cells("TMPDIR full, two targets, pushed", "none", (API, REGISTRY), 7)
 
 
 def _registry() -> Iterator[Cell]:

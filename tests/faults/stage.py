@@ -68,6 +68,8 @@ class Stage:
         #: What stands before the command.
         self.before: list[str] = []
         self.retries = 0
+        #: Whether the push has a second target, which is the first by another name.
+        self.twice = False
         #: Whether ssh is to notice within seconds that its line is dead, and not within a minute.
         self.hurried = True
         self.process: Popen[bytes] | None = None
@@ -114,11 +116,12 @@ class Stage:
 
     def target_words(self) -> list[str]:
         hurried = ["ServerAliveInterval=1", "ServerAliveCountMax=3"] if self.hurried else []
-        return ["--to", self._alias(), *(word for option in hurried for word in ("--ssh-option", option))]
+        second = ["--to", self._alias("-too")] if self.twice else []
+        return ["--to", self._alias(), *second, *(word for option in hurried for word in ("--ssh-option", option))]
 
-    def _alias(self) -> str:
+    def _alias(self, more: str = "") -> str:
         assert self.line is not None
-        alias = f"line-{self.line.port}"
+        alias = f"line-{self.line.port}{more}"
         self.scene.rig.ssh.add_host(alias, "127.0.0.1", self.line.port)
         return alias
 
@@ -290,7 +293,8 @@ class RegistryEnd(Stage):
 
     def target_words(self) -> list[str]:
         assert self.line is not None
-        return ["--to", f"registry:http://127.0.0.1:{self.line.port}"]
+        hosts = ["127.0.0.1", *(["localhost"] if self.twice else [])]
+        return [word for host in hosts for word in ("--to", f"registry:http://{host}:{self.line.port}")]
 
     def old(self) -> None:
         shop = self.scene.rig.workshop

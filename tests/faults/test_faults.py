@@ -22,11 +22,23 @@ from rig.processes import RigError, wait_until
 
 #: Seconds in which a push that is broken has to end, and in which nothing of it may be left; many times what they take.
 ENDS = 90.0
+#: The same where somebody has told it to end; a CI kills it then after some ten.
+ENDS_AT_ONCE = 20.0
 GONE = 40.0
+#: The exit code where the source, or what is kept of it, fails.
+SOURCE = 3
 SLOW = "line of 64 kbit/s"
 FULL_ENGINE = "disk of the engine full"
 #: After these nobody was left who could tidy up: the next push has to.
-ORPHANED = ("SIGKILL", "script killed", "engine killed", "engine restarted", "source killed", "engine stopped")
+ORPHANED = (
+    "SIGKILL",
+    "script killed",
+    "engine killed",
+    "engine restarted",
+    "source killed",
+    "engine stopped",
+    "source stopped and SIGTERM",
+)
 
 
 def _parameters() -> Iterator[ParameterSet]:
@@ -105,6 +117,9 @@ def _push(stage: Stage, cell: Cell, before: dict[str, object], fault: str, how: 
     stage.retries = 2 if how == "tried again" else 0
     if how == "export":
         stage.words = ["--route", "export", "--whole-layers"]  # a recipe is made of all of the source
+    if "pushed" in how:
+        stage.words = ["--route", "registry"]
+    stage.twice = "two targets" in how
     if fault == "TMPDIR full":
         stage.before = ["sh", "-c", FULL, "sh"]
     rate = 8_000.0 if fault == SLOW else 0.0
@@ -115,15 +130,18 @@ def _push(stage: Stage, cell: Cell, before: dict[str, object], fault: str, how: 
         HAPPENINGS[fault](stage, process)
         if fault != "line dead" or cell.station not in {"connecting", "sending"}:
             held.go_on()
-        stdout, stderr = process.communicate(timeout=ENDS)
+        stdout, stderr = process.communicate(timeout=ENDS_AT_ONCE if "SIGTERM" in fault else ENDS)
         resume(stage)
         if fault == "line dead" and stage.line is not None:  # sshd itself waits for its kernel to give up
             _gone(stage, before, but="sshd")
             stage.line.close()
     text = stderr.decode()
     assert "Traceback" not in text + stdout.decode()
-    if process.returncode > 0:
+    if process.returncode > 0 and not stage.twice:
         assert_one_sentence(text, "")
+    if process.returncode > 0 and fault == "TMPDIR full":
+        assert re.search(r"layers cannot be kept in \S+: .* needed", text)
+        assert process.returncode != SOURCE or "TMPDIR names the folder" in text
     said = text.strip().splitlines() or stdout.decode().strip().splitlines()[-1:] or [""]
     return process.returncode, said[0].removeprefix("layerferry: ")
 
