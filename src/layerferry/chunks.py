@@ -254,13 +254,21 @@ class Ahead:
         threading.Thread(target=self._read, args=(chunks,), daemon=True).start()
 
     def __iter__(self) -> Iterator[bytes]:
-        while (item := _taken(self._line, Patience(self._told))) is not None:
+        while True:
+            item = _taken(self._line, Patience(self._told))
+            if self._stop.is_set():
+                raise SourceError("reading was broken off")
             if isinstance(item, BaseException):
                 raise item
+            if item is None:
+                return
             yield item
 
     def close(self) -> None:
+        """Stop reading; another thread that still waits for chunks gets an error."""
         self._stop.set()
+        with contextlib.suppress(queue.Full):  # then nobody waits
+            self._line.put_nowait(None)
 
     def _read(self, chunks: Iterable[bytes]) -> None:
         try:

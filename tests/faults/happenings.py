@@ -57,6 +57,11 @@ def _source(stage: Stage) -> list[Process]:
     return list(stage.scene.source.daemons)
 
 
+def _interrupt_stopped(stage: Stage, process: Popen[bytes]) -> None:
+    _stop(_source)(stage, process)
+    interrupt(process, signal.SIGTERM)
+
+
 def _registry(stage: Stage) -> list[Process]:
     assert isinstance(stage, RegistryEnd)
     return [stage.registry.process]
@@ -101,6 +106,7 @@ HAPPENINGS: Mapping[str, Happen] = {
     "disk of the engine full": _nothing,
     "source killed": _kill(_source),
     "source stopped": _stop(_source),
+    "source stopped and SIGTERM": _interrupt_stopped,
     "TMPDIR full": _nothing,
     "registry killed": _kill(_registry),
     "registry stopped": _stop(_registry),

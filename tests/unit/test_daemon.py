@@ -16,6 +16,7 @@ from layerferry.sources.daemon.api import Daemon
 from layerferry.sources.daemon.client import _api_version
 from layerferry.sources.daemon.export import Export
 from layerferry.sources.daemon.history import HistoryEntry, layer_entries
+from layerferry.sources.daemon.last_words import Aside, LastWords
 from packed import tar_of
 
 
@@ -78,6 +79,26 @@ def test_reading_ahead_stops_when_nobody_reads_on() -> None:
     assert threading.active_count() == before
 
 
+def test_who_waits_for_what_is_no_longer_read_hears_of_it() -> None:
+    asked, hangs = threading.Event(), threading.Event()
+
+    def chunks() -> Iterator[bytes]:
+        asked.set()
+        hangs.wait(60)
+        yield b"1"
+
+    stream = Ahead(chunks())
+    assert asked.wait(timeout=60)
+    waits = Aside(LastWords())
+    heard = waits.submit(lambda: list(stream))
+    stream.close()
+    try:
+        with pytest.raises(SourceError, match=r"^reading was broken off$"):
+            heard.result(30)
+    finally:
+        hangs.set()
+
+
 @pytest.mark.parametrize(
     ("error", "says"),
     [
@@ -124,14 +145,14 @@ def test_more_than_an_image_was_thought_to_have_is_not_all_of_it(tmp_path: Path)
 def test_an_image_that_has_lost_its_name_is_not_pushed() -> None:
     """The name that we take away at the end would be its last: a classic daemon removes the image with it."""
     image = Image("app:1", f"sha256:{'a' * 64}", Platform("linux", "amd64"), ())
-    daemon = Mock(host=None, _asking=lambda _: contextlib.nullcontext())
-    daemon._connect.return_value.inspect_image.return_value = b"{}"
+    daemon, client = Mock(host=None, _asking=lambda _: contextlib.nullcontext()), Mock()
+    client.inspect_image.return_value = b"{}"
     with (
         pytest.raises(SourceError, match=r"^app:1 has no name in the docker daemon, and would be lost$"),
-        Daemon.pushing(daemon, Mock(image=image), "r.example/app"),
+        Daemon._named(daemon, client, Mock(image=image), "r.example/app", None),
     ):
         pass
-    daemon._connect.return_value.tag.assert_not_called()
+    client.tag.assert_not_called()
 
 
 @pytest.mark.parametrize("version", ["latest", "1", "1.44.1", "1.44444"])

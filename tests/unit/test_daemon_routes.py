@@ -9,12 +9,13 @@ import pytest
 from layerferry.errors import ConnectError, SourceError
 from layerferry.events import Event, Warned
 from layerferry.routes.daemon_routes import DaemonRoutes
+from layerferry.sources.daemon.last_words import LastWords
 from layerferry.sources.daemon.source import DaemonSource
 
 
 def routes(events: list[Event]) -> tuple[DaemonRoutes, Any]:
     """Those of a daemon in which a killed run has left a name, and what stands around it."""
-    around: Any = SimpleNamespace(daemon=Mock(), reachability=Mock())
+    around: Any = SimpleNamespace(daemon=Mock(last_words=LastWords()), reachability=Mock())
     around.daemon.sweep.return_value = "removed a name"
     made = DaemonRoutes(around.daemon, around.reachability, "auto", events.append)
     made.endpoint = Mock()

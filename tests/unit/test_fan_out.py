@@ -306,8 +306,9 @@ def test_nobody_tries_again_after_the_push_has_ended(monkeypatch: pytest.MonkeyP
     ended.set()
     with contextlib.ExitStack() as stack:
         target = Target("host", Link(stack, False, lambda: pytest.fail("nothing connects")))
-        found = module.deliver(Delivery(WANTED, Options(), lambda _: None), target, tries.open, ended)
+        found = module.deliver(Delivery(WANTED, Options(), tries.events.append), target, tries.open, ended)
     assert [result.error for result in found] == [BROKE, BROKE]
+    assert not [event for event in tries.events if isinstance(event, Warned)], "nothing is tried again"
 
 
 # Exit codes.

@@ -1,7 +1,7 @@
 """A daemon that pushes something else than it was asked for, into a repository that tells what came."""
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -22,6 +22,12 @@ def manifest(**said: Any) -> Any:
     layers = (Descriptor(MEDIA_TYPE_LAYER, LAYER, 5),)
     of_image = {"config": CONFIGURED, "layers": layers, "children": (), "platforms": ()}
     return SimpleNamespace(media_type="a/b", data=b"{}", **of_image | said)
+
+
+class Letting(contextlib.nullcontext[Callable[[], None]]):
+    """A push that ends by itself."""
+
+    def break_off(self) -> None: ...
 
 
 class Repository:
@@ -56,7 +62,7 @@ def test_what_comes_is_told_with_all_that_will_as_soon_as_that_is_known() -> Non
     def tell(done: int, total: int) -> None:
         told.append((done, total))
 
-    pushing = contextlib.nullcontext(push)
+    pushing = Letting(push)
     with Pushed(IMAGE, repository, pushing, budget=1 << 20, classic=True, told=tell) as content:
         content.want(frozenset([LAYER]), 1 << 20)
         with pytest.raises(SourceError):
@@ -75,7 +81,7 @@ def test_of_how_much_will_come_nothing_is_told_where_the_daemon_gives_back_the_s
         for repository.received in next(pushes):
             repository.told()
 
-    pushing = contextlib.nullcontext(push)
+    pushing = Letting(push)
     with Pushed(
         IMAGE, repository, pushing, budget=1 << 20, classic=True, told=lambda done, total: told.append((done, total))
     ) as content:
@@ -95,7 +101,7 @@ def test_that_all_has_come_is_told_though_nobody_knew_how_much_that_is() -> None
     here[CONFIG].path = SimpleNamespace(read_bytes=lambda: b"config")
     repository: Any = Repository(manifest(), here)
     repository.received = 5
-    pushing = contextlib.nullcontext(lambda: None)
+    pushing = Letting(lambda: None)
     with Pushed(
         IMAGE, repository, pushing, budget=1 << 20, classic=True, told=lambda done, total: told.append((done, total))
     ) as content:
@@ -122,7 +128,7 @@ LARGE = SimpleNamespace(size=limits.DOCUMENT + 1, digest=CONFIG, path=Path("conf
 @pytest.mark.parametrize("classic", [True, False])
 def test_another_push_than_was_asked_for_is_told(pushed: Any, blobs: dict[str, Any], says: str, classic: bool) -> None:
     repository: Any = Repository(pushed, blobs)
-    pushing = contextlib.nullcontext(lambda: None)
+    pushing = Letting(lambda: None)
     with Pushed(IMAGE, repository, pushing, budget=1 << 20, classic=classic) as content:
         content.want(frozenset([LAYER]), 1 << 20)
         with pytest.raises(SourceError) as caught:

@@ -1,6 +1,7 @@
 """A repository of the embedded registry: the blobs that it claims to have, and those that a daemon has pushed."""
 
 import threading
+import time
 from collections.abc import Callable, Iterator, Mapping
 from collections.abc import Set as AbstractSet
 from contextlib import contextmanager
@@ -12,7 +13,7 @@ from layerferry.embedded_registry.claims import ClaimedBlobs
 from layerferry.embedded_registry.http_server import BrokenRequest, RequestBody
 from layerferry.embedded_registry.pushed_manifest import PushedManifest
 from layerferry.embedded_registry.spool import BlobUpload, Spool, SpooledBlob, SpoolFull, WrongDigest
-from layerferry.errors import SourceError
+from layerferry.errors import SIGNALS_WAIT, SourceError
 from layerferry.oci import limits
 
 
@@ -94,7 +95,9 @@ class PushRepository:
         """
         with self._changed:
             push = self._push
-            self._changed.wait_for(lambda: push.ended, timeout)
+            until = time.monotonic() + timeout
+            while not push.ended and (left := until - time.monotonic()) > 0:
+                self._changed.wait(min(SIGNALS_WAIT, left))
         if push.top:
             return push.top
         if push.refused:
@@ -108,7 +111,8 @@ class PushRepository:
         push, seen = self._push, 0
         while True:
             with self._changed:
-                self._changed.wait_for(lambda: len(push.arrived) > seen or push.ended)  # noqa: B023  # called at once
+                while not (len(push.arrived) > seen or push.ended):
+                    self._changed.wait(SIGNALS_WAIT)
                 fresh = list(push.arrived.values())[seen:]
             if not fresh:
                 return

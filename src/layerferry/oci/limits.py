@@ -164,6 +164,8 @@ NAMED = 1800.0
 #: For what a target said before it hung up.
 LAST_WORDS = 5.0
 LAST_WORDS_LINES = 1_000
+#: For all that the source's daemon is still told once a push was interrupted: a CI kills who is there 10 s later.
+FAREWELL = 8.0
 #: Between two signs of life of ours; the host script ends itself after 300 s without any.
 HEARTBEAT = 15.0
 #: Bytes of a command that follows a push, which is one argument there (Linux takes 128 KiB), and of a script.

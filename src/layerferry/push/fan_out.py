@@ -251,11 +251,13 @@ def _without(delivery: Delivery, target: AnyTarget, error: PatchError | ResumeEr
 def _pause(emit: Emit, target: AnyTarget, error: LayerferryError, number: int, ended: threading.Event | None) -> bool:
     """Tell why there is another try, and wait for its time; False where the push has ended meanwhile.
 
-    Of many that were refused together no two are to come again together: hence a pause by chance.
+    What fails after that end fails of our own hanging up. Of many that were refused together no two are to come again
+    together: hence a pause by chance.
     """
     seconds = _PAUSE * _LONGER**number * random.uniform(1 - _CHANCE, 1 + _CHANCE)  # noqa: S311 - nothing is kept secret by it
-    emit(Warned(target.name, f"{error.after(target.name)}; tried again in {seconds:.0f} s"))
     ended = ended or threading.Event()
+    if not ended.is_set():
+        emit(Warned(target.name, f"{error.after(target.name)}; tried again in {seconds:.0f} s"))
     while seconds > 0 and not ended.wait(min(seconds, SIGNALS_WAIT)):
         seconds -= SIGNALS_WAIT
     return not ended.is_set()

@@ -101,6 +101,8 @@ class SharedSource:
             self._closed = True
             self._news.notify_all()
             reading = self._reading
+        if self._source is not None:
+            self._source.break_off()
         if reading is not None:
             reading.close()
 

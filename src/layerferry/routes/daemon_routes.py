@@ -18,6 +18,7 @@ from layerferry.oci.store_kind import StoreKind
 from layerferry.routes.choose import RATES, Reached, choose, costs
 from layerferry.routes.reachability import Reachability, RegistryEndpoint, ServiceEndpoint
 from layerferry.sources.daemon.api import Daemon, Inspected
+from layerferry.sources.daemon.last_words import Aside
 from layerferry.sources.daemon.push_capture import Pushed
 
 if TYPE_CHECKING:
@@ -59,7 +60,11 @@ class DaemonRoutes:
         self._stack.close()
 
     def _sweep(self) -> None:
-        if self.endpoint is not None and (said := self.daemon.sweep()):
+        if self.endpoint is None:
+            return
+        aside = Aside(self.daemon.last_words)
+        swept = aside.submit(self.daemon.sweep)
+        if aside.wait(swept) and (said := swept.result()):
             self.emit(Warned("the docker daemon", said))
 
     def moved(self, done: int, total: int) -> None:
@@ -207,6 +212,7 @@ class RoutesOfImage:
             self._routes.daemon.pushing(self._inspected, f"{endpoint.address}/{repository.name}", endpoint.auth),
             budget=_SLACK,
             classic=self._store is StoreKind.CHAIN,
+            last_words=self._routes.daemon.last_words,
             told=self._routes.moved,
         )
 

@@ -90,5 +90,8 @@ class Source(ABC):
     def expect(self, plans: Sequence[tuple[SourceImage, Plan]]) -> None:  # noqa: B027
         """Hear of all that will be fetched, before the first `choose`."""
 
+    def break_off(self) -> None:  # noqa: B027
+        """Let whoever waits for the source, in whichever thread, hear at once that nothing more comes."""
+
     def close(self) -> None:  # noqa: B027
         """Let go of whatever is held."""

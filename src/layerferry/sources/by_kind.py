@@ -23,6 +23,10 @@ class Sources(Source):
         for source in self._opened.values():
             source.prepare()
 
+    def break_off(self) -> None:
+        for source in list(self._opened.values()):
+            source.break_off()
+
     def close(self) -> None:
         for source in self._opened.values():
             source.close()

@@ -4,6 +4,7 @@ Whoever answers there is not believed: an answer is bounded while it is read, an
 """
 
 import heapq
+import weakref
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager, nullcontext, suppress
 from dataclasses import dataclass, replace
@@ -23,8 +24,10 @@ from layerferry.oci.store_kind import StoreKind
 from layerferry.sources.daemon import push_tags
 from layerferry.sources.daemon.answers import members
 from layerferry.sources.daemon.client import FAULTS, DaemonClient, DaemonRefusal, check_progress, words_of
+from layerferry.sources.daemon.daemon_push import DaemonPush
 from layerferry.sources.daemon.export import Export, patience
 from layerferry.sources.daemon.history import HistoryEntry, layer_entries
+from layerferry.sources.daemon.last_words import LastWords
 from layerferry.sources.daemon.ssh_transport import with_own_hosts
 from layerferry.targets.address import Ssh
 
@@ -86,6 +89,10 @@ class Daemon:
         dials = not host and self._place.url.startswith("ssh://")
         self.ssh = with_own_hosts(self._place.url, ssh or Ssh()) if dials else Ssh()
         self._version = ""
+        self.last_words = LastWords()
+        #: Those that a push waits for; nobody does any more once it was `ended`.
+        self._clients = weakref.WeakSet[DaemonClient]()
+        self._ended = False
         self._client = self._connect(limits.DAEMON)
 
     def __enter__(self) -> Self:
@@ -97,6 +104,13 @@ class Daemon:
     def close(self) -> None:
         self._client.close()
 
+    def break_off(self) -> None:
+        """Let whatever waits for the daemon, in whichever thread, hear at once that nothing more comes."""
+        self.last_words.seconds()
+        self._ended = True
+        for client in list(self._clients):
+            client.break_off()
+
     @property
     def address(self) -> str:
         """Where it is, for people."""
@@ -107,6 +121,15 @@ class Daemon:
         return self._place.url
 
     def _connect(self, timeout: float, platform: Platform | None = None) -> DaemonClient:
+        """A client for what a push waits for."""
+        client = self._open(timeout, platform)
+        self._clients.add(client)
+        if self._ended:
+            client.break_off()
+        return client
+
+    def _open(self, timeout: float, platform: Platform | None = None) -> DaemonClient:
+        """A client that is not broken off: it is for what has to be done at the end."""
         with self._asking():
             words = self.host.words if self.host else ()
             client = DaemonClient(self._place, self.ssh, self._version, timeout, platform, words=words)
@@ -275,37 +298,43 @@ class Daemon:
             return words_of(error)
         return ""
 
-    @contextmanager
-    def pushing(
-        self, inspected: Inspected, repository: str, auth: Mapping[str, str] | None = None
-    ) -> Iterator[Callable[[], None]]:
-        """A call that lets the daemon push an image under a name in `repository`; afterwards it looks as it did before.
+    def pushing(self, inspected: Inspected, repository: str, auth: Mapping[str, str] | None = None) -> DaemonPush:
+        """A push of an image under a name in `repository`; afterwards the daemon looks as it did before.
 
         The credentials go with the request alone: nothing is logged in, no credential helper is asked. Any of it raises
         `SourceError`.
         """
+        client = self._connect(limits.DAEMON, inspected.variant)
+        return DaemonPush(client, self._named(client, inspected, repository, auth), self.last_words)
+
+    @contextmanager
+    def _named(
+        self, pushing: DaemonClient, inspected: Inspected, repository: str, auth: Mapping[str, str] | None
+    ) -> Iterator[Callable[[], None]]:
+        """Give an image a name as long as it is pushed; the name goes by a client of its own."""
         name, image = f"{repository}:{push_tags.PUSH_TAG}", inspected.image
+
+        def push() -> None:
+            pushing.timeout = patience(image)
+            with (
+                self._asking("could not push"),
+                closing(pushing.push(name, stream=True, auth_config=dict(auth or {}))) as said,
+            ):
+                for line in said:
+                    check_progress(line)
+
         with (
             self.host.guarding(name) if self.host else nullcontext(),
-            closing(self._connect(limits.DAEMON, inspected.variant)) as client,
-            closing(self._connect(patience(image), inspected.variant)) as pushing,
+            closing(self._open(limits.DAEMON, inspected.variant)) as client,
+            closing(pushing),
         ):
-
-            def push() -> None:
-                with (
-                    self._asking("could not push"),
-                    closing(pushing.push(name, stream=True, auth_config=dict(auth or {}))) as said,
-                ):
-                    for line in said:
-                        check_progress(line)
-
             with self._asking("could not push"):
-                shown = client.inspect_image(inspected.name)
+                shown = pushing.inspect_image(inspected.name)
                 found = Document.parse(shown, f"the daemon's answer about {image.reference}")
                 # It would go with the name that we take away.
                 if not (found.texts("RepoTags") or found.texts("RepoDigests")):
                     raise SourceError(f"{image.reference} has no name in the docker daemon, and would be lost")
-                client.tag(inspected.name, repository, push_tags.PUSH_TAG, force=True)
+                pushing.tag(inspected.name, repository, push_tags.PUSH_TAG, force=True)
             try:
                 yield push
             finally:
@@ -317,14 +346,15 @@ class Daemon:
 
         def shown() -> Iterator[str]:
             with self._asking("does not list its images"):
-                for data in members(self._client.images(filters={"reference": push_tags.PATTERN})):
+                for data in members(client.images(filters={"reference": push_tags.PATTERN})):
                     yield from Document.parse(data, "the daemon's list of images", most=limits.LISTED).texts("RepoTags")
 
         def remove(name: str) -> None:
             with self._asking("does not remove a name"):
-                self._client.remove_image(name, noprune=True)
+                client.remove_image(name, noprune=True)
 
-        return push_tags.sweep(shown, remove)
+        with closing(self._open(limits.DAEMON)) if self._ended else nullcontext(self._client) as client:
+            return push_tags.sweep(shown, remove)
 
 
 def _said_of(tags: Sequence[str]) -> str:

@@ -79,10 +79,15 @@ class DaemonClient(docker.APIClient):  # type: ignore[misc]
         self.hooks["response"].append(log.answered("daemon"))
         dialled = self.base_url != address.url
         adapter = DialAdapter(address.url, ssh, words) if dialled else TcpAdapter(address.tls)
+        self._sockets = adapter.sockets
         for scheme in ("http://", "https://"):
             self.mount(scheme, adapter)
         if not version:
             self._version = _api_version(self.version(api_version=False))
+
+    def break_off(self) -> None:
+        """End what the daemon is asked, in whichever thread, now and later on."""
+        self._sockets.shut_down(for_good=True)
 
     def is_at_least(self, *version: int) -> bool:
         """Whether the daemon's API has that version, or a later one."""

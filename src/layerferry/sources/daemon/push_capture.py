@@ -7,10 +7,9 @@ for twice the work here, and the target would hold a blob that no registry knows
 """
 
 from collections.abc import Callable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor, wait
-from contextlib import AbstractContextManager, ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager
 from types import TracebackType
-from typing import Self
+from typing import TYPE_CHECKING, Protocol, Self
 
 from layerferry.chunks import bytes_of
 from layerferry.embedded_registry import PushedManifest, PushRepository
@@ -19,23 +18,37 @@ from layerferry.events import so_far
 from layerferry.oci import limits
 from layerferry.oci.content import Blob, Summary
 from layerferry.oci.image import Descriptor, Image
+from layerferry.sources.daemon.last_words import Aside, LastWords
+
+if TYPE_CHECKING:
+    from concurrent.futures import Future
 
 #: Seconds. A push ends by itself, with a manifest or an error; the bound on its bytes ends it earlier.
 _ENDLESS = 24 * 3600.0
 
-#: While it is open, the daemon pushes whenever what it gives is called.
-Pushing = AbstractContextManager[Callable[[], None]]
+
+class Pushing(Protocol):
+    """While it is open, the daemon pushes whenever what it gives is called; `break_off` ends that from any thread."""
+
+    def __enter__(self) -> Callable[[], None]: ...
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None, /
+    ) -> None: ...
+
+    def break_off(self) -> None: ...
 
 
 class Pushed:
     """The content of one image, out of a daemon's pushes into `repository`.
 
-    `pushing` gives a call that lets the daemon push, and returns when it has; it raises `SourceError`. `budget` is in
-    bytes: what a push may upload. A `classic` store goes on to ask for a denied layer under other digests that it knows
-    it by, and must not be told that one of these is there; the containerd store may push more than this image (other
-    platforms, attestations), and must be told that those are. `told` hears from any thread how many bytes have come,
-    of how many, or of 0 where that is not known; both are the same where all has come. Raises `SourceError` when the
-    daemon does not do as it should: another route can go on from there with what is still `pending`.
+    `pushing` gives a call that lets the daemon push, and returns when it has; it raises `SourceError`. Its end is
+    waited for by `last_words`. `budget` is in bytes: what a push may upload. A `classic` store goes on to ask for a
+    denied layer under other digests that it knows it by, and must not be told that one of these is there; the
+    containerd store may push more than this image (other platforms, attestations), and must be told that those are.
+    `told` hears from any thread how many bytes have come, of how many, or of 0 where that is not known; both are the
+    same where all has come. Raises `SourceError` when the daemon does not do as it should: another route can go on from
+    there with what is still `pending`.
     """
 
     def __init__(
@@ -46,6 +59,7 @@ class Pushed:
         *,
         budget: int,
         classic: bool,
+        last_words: LastWords | None = None,
         told: Callable[[int, int], None] = lambda *_: None,
     ) -> None:
         self.pending: set[str] = set()
@@ -56,7 +70,8 @@ class Pushed:
         self._pushing = pushing
         self._push: Callable[[], None] | None = None
         #: Whatever the daemon does, it does in another thread, one thing after the other.
-        self._other = ThreadPoolExecutor(1)
+        self._last_words = last_words or LastWords()
+        self._aside = Aside(self._last_words)
         self._tidying: Future[None] | None = None
         self._stack = ExitStack()
         self._budget = budget
@@ -73,11 +88,16 @@ class Pushed:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._repository.abort()
-        tidying = self._tidying or self._other.submit(self._stack.close)
-        self._other.shutdown()
-        if kind is None:
+        self.break_off()
+        tidying = self._tidying or self._aside.submit(self._stack.close)
+        ended = self._aside.wait(tidying, error)
+        if ended and kind is None and self._last_words.seconds() is None:
             tidying.result()
+
+    def break_off(self) -> None:
+        """End the daemon's push, if it still pushes, in whichever thread that is waited for."""
+        self._repository.abort()
+        self._pushing.break_off()
 
     def learn(self) -> str:
         """Let the daemon push what it knows no digest for, and no more; the digest of the image's config."""
@@ -96,7 +116,7 @@ class Pushed:
         yield from self._take()
         if self._config is not None and (self.pending or self._data is None):
             yield from self._deny(self._config)
-        self._tidying = self._other.submit(self._stack.close)  # while the target loads
+        self._tidying = self._aside.submit(self._stack.close)  # while the target loads
 
     @property
     def received(self) -> int:
@@ -134,16 +154,18 @@ class Pushed:
     @contextmanager
     def _let_push(self) -> Iterator[None]:
         """Let the daemon push meanwhile; what it says went wrong counts more than what we miss."""
-        pushed = self._other.submit(self._push_once)
+        pushed = self._aside.submit(self._push_once)
         try:
-            yield
-        except SourceError as missed:
-            raise (pushed.exception() or missed) from None
-        except BaseException:
-            self._repository.abort()
+            try:
+                yield
+            except SourceError as missed:
+                raise (pushed.exception() if self._aside.wait(pushed) else None) or missed from None
+            self._aside.wait(pushed)
+        except SourceError:
             raise
-        finally:
-            wait([pushed])
+        except BaseException:
+            self.break_off()
+            raise
 
     def _push_once(self) -> None:
         try:

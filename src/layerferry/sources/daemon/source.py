@@ -86,6 +86,9 @@ class DaemonSource(Source):
         self._routes = self._routes or self._open_routes(self._daemon)
         return self._routes
 
+    def break_off(self) -> None:
+        self._daemon.break_off()
+
     def close(self) -> None:
         with closing(self._daemon):
             if self._routes is not None:

@@ -8,7 +8,9 @@ import http.client
 import shlex
 import socket
 import ssl
+import weakref
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from typing import Any
 
@@ -51,6 +53,27 @@ def with_own_hosts(url: str, ssh: Ssh) -> Ssh:
     return replace(ssh, material=beside_own(ssh.material, own_of(ssh_target(url), ssh.config)))
 
 
+class Sockets:
+    """The sockets of an adapter's connections. To close one wakes nobody who waits for it in another thread."""
+
+    def __init__(self) -> None:
+        self._open = weakref.WeakSet[socket.socket]()
+        self._ended = False
+
+    def add(self, sock: socket.socket) -> None:
+        """Take a connected socket in."""
+        self._open.add(sock)
+        if self._ended:
+            self.shut_down()
+
+    def shut_down(self, *, for_good: bool = False) -> None:
+        """End what goes on over them: who waits for it hears of that. `for_good`: over later ones, too."""
+        self._ended = self._ended or for_good
+        for sock in list(self._open):
+            with suppress(OSError):  # it has been closed
+                socket.socket.shutdown(sock, socket.SHUT_RDWR)  # a TLS socket's own would take its state away
+
+
 class DialAdapter(HTTPAdapter):
     """Sends every request to the daemon at `url`, unix:// or ssh://, whatever host the request names.
 
@@ -58,7 +81,8 @@ class DialAdapter(HTTPAdapter):
     """
 
     def __init__(self, url: str, ssh: Ssh, words: Sequence[str] = ()) -> None:
-        self._pool = _Pool(_connection(url, ssh, words))
+        self.sockets = Sockets()
+        self._pool = _Pool(_connection(url, ssh, words, self.sockets))
         super().__init__()
 
     def get_connection_with_tls_context(self, *_: Any, **__: Any) -> urllib3.HTTPConnectionPool:
@@ -70,6 +94,7 @@ class DialAdapter(HTTPAdapter):
         return request.path_url
 
     def close(self) -> None:
+        self.sockets.shut_down()  # what another thread reads from cannot be closed
         self._pool.close()
         super().close()
 
@@ -79,11 +104,12 @@ class TcpAdapter(HTTPAdapter):
 
     def __init__(self, tls: DaemonTls | None) -> None:
         self._context = None if tls is None else _context(tls)
+        self.sockets = Sockets()
         super().__init__()
 
     def init_poolmanager(self, *arguments: Any, **options: Any) -> None:
         super().init_poolmanager(*arguments, **options, ssl_context=self._context)
-        self.poolmanager.pool_classes_by_scheme = pools(Bounded, BoundedTls)
+        self.poolmanager.pool_classes_by_scheme = _pools(self.sockets)
 
     def get_connection_with_tls_context(
         self, request: requests.PreparedRequest, *_: Any, **__: Any
@@ -92,6 +118,24 @@ class TcpAdapter(HTTPAdapter):
 
     def cert_verify(self, *_: Any) -> None:
         """The context knows what to trust; requests would have it trust its own bundle, too."""
+
+    def close(self) -> None:
+        self.sockets.shut_down()
+        super().close()
+
+
+def _pools(sockets: Sockets) -> dict[str, Any]:
+    class PlainWatched(Bounded):
+        def connect(self) -> None:
+            super().connect()
+            sockets.add(self.sock)
+
+    class TlsWatched(BoundedTls):
+        def connect(self) -> None:
+            super().connect()
+            sockets.add(self.sock)
+
+    return pools(PlainWatched, TlsWatched)
 
 
 def _context(tls: DaemonTls) -> ssl.SSLContext:
@@ -122,28 +166,32 @@ def _words(error: OSError | ValueError) -> str:
 
 
 class _UnixConnection(Bounded):
-    def __init__(self, path: str, **options: Any) -> None:
+    def __init__(self, path: str, sockets: Sockets, **options: Any) -> None:
         super().__init__("localhost", **options)
         self._path = path
+        self._sockets = sockets
 
     def connect(self) -> None:
         self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         self.sock.settimeout(self.timeout)
         self.sock.connect(self._path)
+        self._sockets.add(self.sock)
 
 
 class _SshConnection(Bounded):
     """One ssh process."""
 
-    def __init__(self, argv: Sequence[str], **options: Any) -> None:
+    def __init__(self, argv: Sequence[str], sockets: Sockets, **options: Any) -> None:
         super().__init__("localhost", **options)
         self._argv = argv
+        self._sockets = sockets
         self._piped: Piped | None = None
         self._last = ""
 
     def connect(self) -> None:
         self._piped = Piped(self._argv, self.timeout)
         self.sock = self._piped.socket
+        self._sockets.add(self.sock)
 
     def getresponse(self) -> urllib3.response.HTTPResponse:  # type: ignore[override]
         try:
@@ -159,13 +207,13 @@ class _SshConnection(Bounded):
             self._last = last_line(piped.end())
 
 
-def _connection(url: str, ssh: Ssh, words: Sequence[str]) -> Callable[..., Bounded]:
-    """What makes a connection to `url`."""
+def _connection(url: str, ssh: Ssh, words: Sequence[str], sockets: Sockets) -> Callable[..., Bounded]:
+    """What makes a connection to `url`, and puts its socket among the others."""
     if url.startswith("ssh://"):
         argv = words or command(url, ssh)
-        return lambda **options: _SshConnection(argv, **options)
+        return lambda **options: _SshConnection(argv, sockets, **options)
     path = url.removeprefix("unix://")
-    return lambda **options: _UnixConnection(path, **options)
+    return lambda **options: _UnixConnection(path, sockets, **options)
 
 
 class _Pool(urllib3.HTTPConnectionPool):
