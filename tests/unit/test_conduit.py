@@ -3,6 +3,7 @@
 import contextlib
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 
@@ -10,7 +11,7 @@ from layerferry.errors import ConnectError, TargetError, UsageError
 from layerferry.oci import limits
 from layerferry.targets import ssh_way
 from layerferry.targets.bastion import Bastion
-from layerferry.targets.conduit import BOOTSTRAP
+from layerferry.targets.conduit import BOOTSTRAP, SshConduit
 from layerferry.targets.link import Link
 from layerferry.targets.ssh_failures import explain, explain_forward
 from layerferry.targets.ssh_target import SshTarget
@@ -190,8 +191,15 @@ def test_a_forward_that_a_jump_host_did_not_make_is_told_as_such() -> None:
 
 def test_a_session_that_broke_is_no_failure_to_connect() -> None:
     error = explain("host", 255, "client_loop: send disconnect: Broken pipe", 4711)
-    assert error.message.startswith("the connection to host broke after 4711 bytes: it closed the connection")
+    assert error.message.startswith("the connection to host broke after about 4711 bytes: it closed the connection")
     assert explain("host", 255, "", 4711).transient
+
+
+def test_what_ssh_has_read_ahead_had_not_gone_when_the_line_broke() -> None:
+    conduit: Any = object.__new__(SshConduit)
+    conduit.name, conduit._way, conduit._heard = "host", None, True
+    conduit.sent, conduit._backlog = 11_000_000, Mock(held=lambda sent: sent - 9_000_000)
+    assert "broke after about 9000000 bytes" in str(conduit._explain(255, ""))
 
 
 @pytest.mark.parametrize(

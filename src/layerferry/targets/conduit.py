@@ -354,7 +354,7 @@ class SshConduit(Conduit):
             self._control.cleanup()
 
     def _explain(self, code: int, text: str) -> Exception:
-        return explain(self.name, code, text, self.sent if self._heard else None, to=self._way)
+        return explain(self.name, code, text, self.taken if self._heard else None, to=self._way)
 
 
 def command_name(argv: Sequence[str]) -> str:

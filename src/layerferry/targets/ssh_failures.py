@@ -123,7 +123,7 @@ def _told_a_secret(failure: _Failure, lines: Sequence[str], to: "Way | None") ->
 
 
 def _what(place: str, sent: int | None) -> str:
-    return f"cannot connect to {place}" if sent is None else f"the connection to {place} broke after {sent} bytes"
+    return f"cannot connect to {place}" if sent is None else f"the connection to {place} broke after about {sent} bytes"
 
 
 def _failed_hop(lines: Sequence[str], hops: Sequence[str], target: str) -> tuple[str, str]:
