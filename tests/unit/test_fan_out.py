@@ -1,13 +1,18 @@
 """Several targets: each one's results are there as soon as it is done, and stay, whatever becomes of the others."""
 
 import contextlib
+import json
 import signal
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from pathlib import Path
 from types import FrameType
 from typing import Any, cast
+from unittest.mock import Mock
 
+import jsonschema
 import pytest
 
 from layerferry.errors import (
@@ -20,12 +25,16 @@ from layerferry.errors import (
     ResumeError,
     TargetError,
 )
-from layerferry.events import Event, Warned
+from layerferry.events import Event, Greeted, Warned
+from layerferry.oci.content import Route
+from layerferry.oci.image import Image, Layer, Platform, digest_of
+from layerferry.oci.plan import Action, Inventory, plan
 from layerferry.push import fan_out as module
-from layerferry.push.delivery import Delivery
+from layerferry.push.delivery import Delivery, Item
 from layerferry.push.fan_out import fan_out
 from layerferry.push.request import NO_ROUTE, Options, Wanted
-from layerferry.result import Result, exit_code, failures
+from layerferry.report import document
+from layerferry.result import Bytes, Result, exit_code, failures
 from layerferry.targets.address import AnyTarget, Target
 from layerferry.targets.link import Link
 
@@ -33,7 +42,10 @@ WANTED = [Wanted("app:1", ("docker.io/library/app:1",)), Wanted("web:2", ("docke
 
 
 def results(target: str, error: LayerferryError | None = None) -> list[Result]:
-    return [Result(item.reference, target, NO_ROUTE, verified=error is None, error=error) for item in WANTED]
+    return [
+        Result(item.reference, target, NO_ROUTE, names=item.names, verified=error is None, error=error)
+        for item in WANTED
+    ]
 
 
 class Hosts:
@@ -309,6 +321,91 @@ def test_nobody_tries_again_after_the_push_has_ended(monkeypatch: pytest.MonkeyP
         found = module.deliver(Delivery(WANTED, Options(), tries.events.append), target, tries.open, ended)
     assert [result.error for result in found] == [BROKE, BROKE]
     assert not [event for event in tries.events if isinstance(event, Warned)], "nothing is tried again"
+
+
+# What is known of a push that has failed.
+
+ROUTE = Route("registry", "the daemon reaches 127.0.0.1:1")
+LAYERS = Layer.chain([digest_of(b"base"), digest_of(b"new")], [5, 7])
+IMAGE = Image("app:1", digest_of(b"config"), Platform("linux", "amd64"), LAYERS)
+
+
+class Failing:
+    """A destination that has a plan for each image, and fails while it is sent to."""
+
+    has_platform = True
+    follow = None
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, *fails: tuple[int, BaseException]) -> None:
+        self.fails = list(fails)
+        self.sent = 0
+        self.greets: list[Greeted] = [Greeted("host", "docker 28.5.2 (overlay2)", "linux/amd64")]
+        monkeypatch.setattr(module, "_PAUSE", 0.0)
+        monkeypatch.setattr(module, "_connect", lambda *_: contextlib.nullcontext(self))
+
+    def ask(self, *_: object) -> None: ...
+
+    def greet(self) -> Greeted:
+        if not self.greets:
+            raise self.fails.pop(0)[1]
+        return self.greets[0]
+
+    def plan(self, wanted: Sequence[Wanted], _: object) -> list[Item]:
+        source: Any = Mock(image=IMAGE, choose=lambda _: ROUTE)
+        return [Item(one, source, plan(IMAGE, Inventory()), one.names) for one in wanted]
+
+    def deliver(self, _: object) -> None:
+        self.sent, error = self.fails.pop(0)
+        raise error
+
+    def push(self, retries: int = 0) -> list[Result]:
+        with contextlib.ExitStack() as stack:
+            target = Target("host", Link(stack, False, lambda: pytest.fail("nothing connects")))
+            cast("Any", target.connect).renew = lambda: None
+            return fan_out(WANTED, [target], Options(retries=retries), lambda _: None, Mock)
+
+
+def test_a_failure_has_what_was_known_of_the_push_and_the_bytes_and_seconds_of_all_tries(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    disk = TargetError("host: its disk is full")
+    failing = Failing(monkeypatch, (100, BROKE), (50, disk))
+    clock = iter([100.0, *[107.0] * 99])
+    monkeypatch.setattr("time.monotonic", lambda: next(clock))
+    first, second = failing.push(1)
+    assert (first.error, second.error) == (disk, disk)
+    assert (first.bytes.image, first.bytes.delta) == (12, 12)
+    assert (first.bytes.sent, second.bytes.sent) == (150, 0)
+    assert (first.seconds, first.route, first.engine) == (7.0, ROUTE, "docker 28.5.2 (overlay2)")
+    assert [(step.layer.diff_id, step.action) for step in first.steps] == [
+        (layer.diff_id, Action.SEND) for layer in LAYERS
+    ]
+    assert (first.image_id, first.verified, first.platform) == ("", False, "linux/amd64")
+    schema = Path(__file__).parents[2] / "docs/report.schema.json"
+    jsonschema.Draft202012Validator(json.loads(schema.read_text())).validate(document([first, second], 7.0))
+
+
+def test_an_interruption_has_the_bytes_that_went(monkeypatch: pytest.MonkeyPatch) -> None:
+    first, second = Failing(monkeypatch, (17, Halt(Interrupted()))).push()
+    assert isinstance(first.error, Interrupted)
+    assert (first.bytes.sent, second.bytes.sent, first.route) == (17, 0, ROUTE)
+
+
+def test_a_failure_before_anything_is_known_has_no_route_and_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    failing = Failing(monkeypatch, (0, TargetError("host: its engine does not run")))
+    failing.greets = []
+    (first, _) = failing.push()
+    assert first.route == Route("none", "it failed before one was chosen")
+    assert (first.engine, first.steps, first.names) == ("", (), WANTED[0].names)
+
+
+def test_what_our_hanging_up_has_made_fail_keeps_what_is_known_of_it() -> None:
+    outcomes = module._Outcomes(lambda _: pytest.fail("it is not told"))
+    target: Any = Mock()
+    interrupted, sent = Interrupted(), [replace(one, bytes=Bytes(sent=9)) for one in results("host", BROKE)]
+    outcomes.break_off(interrupted)
+    outcomes.add(target, sent)
+    assert outcomes.of(target) == [replace(one, error=interrupted) for one in sent]
 
 
 # Exit codes.

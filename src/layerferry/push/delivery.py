@@ -8,7 +8,7 @@ import contextlib
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Protocol
 
 from layerferry.errors import LayerferryError
@@ -62,6 +62,15 @@ class Item:
         return self.source.image
 
 
+@dataclass(slots=True)
+class Tried:
+    """What is known of a push that may fail: who has answered, how each image goes there, the bytes of the last try."""
+
+    greeted: Greeted | None = None
+    items: Sequence[Item] = ()
+    sent: int = 0
+
+
 class Destination(Protocol):
     """What a kind of target does in the flow, in this order. Any of it raises `LayerferryError`."""
 
@@ -107,6 +116,8 @@ class Delivery:
     emit: Emit
     #: Waits until what follows may be done on this target; why it must not be, or nothing.
     turn: Callable[[], str] = str
+    #: Of one target; told while it is delivered to.
+    tried: Tried = field(default_factory=Tried)
 
     def run(
         self, connect: Callable[[], AbstractContextManager[Destination]], open_source: Callable[[], Source]
@@ -116,13 +127,14 @@ class Delivery:
         Raises `LayerferryError`; the target then has its old images under their old names, and nothing of ours.
         """
         start = time.monotonic()
-        with connect() as destination, _counting(destination), contextlib.closing(open_source()) as source:
+        self.tried.sent = 0
+        with connect() as destination, self._counting(destination), contextlib.closing(open_source()) as source:
             candidates = [self._open(source, wanted.reference, destination) for wanted in self.wanted]
             destination.ask(self.wanted, candidates)
             source.prepare()
-            greeted = destination.greet()
+            greeted = self.tried.greeted = destination.greet()
             self.emit(greeted)
-            items = destination.plan(self.wanted, candidates)
+            items = self.tried.items = destination.plan(self.wanted, candidates)
             for item in items:
                 if not item.names:
                     raise nameless(item.wanted.reference)
@@ -140,7 +152,7 @@ class Delivery:
             followed = self._follow(destination, items, greeted.target)
             if self.options.prune is not None and not (followed and followed.error):
                 destination.prune(items)
-        results = [self._result(greeted, item, time.monotonic() - start) for item in items]
+        results = [self.result(greeted, item, time.monotonic() - start) for item in items]
         if not followed:
             return results
         return [replace(result, ran=followed.ran, up=followed.up, error=followed.error) for result in results]
@@ -157,6 +169,17 @@ class Delivery:
         why_not = self.turn()
         return not_done(target, why_not) if why_not else destination.follow(self.options.follow_up, items)
 
+    @contextlib.contextmanager
+    def _counting(self, destination: Destination) -> Iterator[None]:
+        """Where it fails, keep how much had been sent; an error tells that, too."""
+        try:
+            yield
+        except BaseException as error:
+            self.tried.sent = destination.sent
+            if isinstance(error, LayerferryError):
+                error.sent = destination.sent
+            raise
+
     def _open(self, source: Source, reference: str, destination: Destination) -> tuple[SourceImage, ...]:
         """The image; where it is there for several platforms, and the target will say which, one for each."""
         try:
@@ -170,7 +193,8 @@ class Delivery:
             error.image = reference
             raise
 
-    def _result(self, greeted: Greeted, item: Item, seconds: float) -> Result:
+    def result(self, greeted: Greeted, item: Item, seconds: float) -> Result:
+        """The result of one image, as far as it is known."""
         route, received = item.route, 0
         if item.summary is not None:
             route, received = item.summary.route or route, item.summary.received
@@ -194,16 +218,6 @@ class Delivery:
             before=item.before,
             source=self.options.source,
         )
-
-
-@contextlib.contextmanager
-def _counting(destination: Destination) -> Iterator[None]:
-    """An error tells how much had been sent."""
-    try:
-        yield
-    except LayerferryError as error:
-        error.sent = destination.sent
-        raise
 
 
 def _share(items: Sequence[Item]) -> None:

@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING
 from layerferry import log
 from layerferry.errors import SIGNALS_WAIT, LayerferryError, PatchError, ResumeError, interruption
 from layerferry.events import Connecting, Emit, Warned
-from layerferry.push.delivery import Delivery, Destination
+from layerferry.oci.content import Route
+from layerferry.push.delivery import Delivery, Destination, Tried
 from layerferry.push.request import NO_ROUTE, Options, Wanted
 from layerferry.result import Result
 from layerferry.sources import Source
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
 _PAUSE = 2.0
 _LONGER = 3.0
 _CHANCE = 0.5
+_NOT_CHOSEN = Route("none", "it failed before one was chosen")
 
 
 def fan_out(
@@ -176,11 +178,13 @@ class _Outcomes:
             self._lock.wait_for(lambda: not self._underway)
 
     def add(self, target: AnyTarget, results: list[Result]) -> None:
-        """Keep and tell them, unless it is our own hanging up that has made them failures."""
+        """Keep and tell them; where it is our own hanging up that has made them failures, they fail of its reason."""
         with self._lock:
             if self.error is None or not any(result.error for result in results):
                 self._results[id(target)] = results
                 self._tell(results)
+            else:
+                self._results[id(target)] = [replace(result, error=self.error) for result in results]
 
     def break_off(self, error: LayerferryError | None) -> None:
         with self._lock:
@@ -203,6 +207,7 @@ def deliver(
     """
     log.note("step", f"begun: {target.name}")
     began, sent, tries = time.monotonic(), 0, 0
+    delivery = replace(delivery, tried=Tried())
     while True:
         delivery.emit(Connecting(target.name))
         try:
@@ -220,7 +225,8 @@ def deliver(
                 or not error.transient
                 or not _pause(delivery.emit, target, error, tries, ended)
             ):
-                return _failed(delivery, target, error)
+                sent += max(error.sent, delivery.tried.sent)
+                return _failed(delivery, target, error, sent, time.monotonic() - began)
             else:
                 tries += 1
             sent += error.sent
@@ -274,19 +280,38 @@ def _connect(delivery: Delivery, target: AnyTarget) -> AbstractContextManager[De
     return connect_registry(target, delivery.options, delivery.emit)
 
 
-def _failed(delivery: Delivery, target: AnyTarget, error: LayerferryError | None) -> list[Result]:
+def _failed(
+    delivery: Delivery, target: AnyTarget, error: LayerferryError | None, sent: int = 0, seconds: float = 0.0
+) -> list[Result]:
+    """The results of a push that has failed, with all that is known of it; the first has what `sent` no other has."""
     others = error
     if error is not None and error.image:
         others = type(error)(f"not pushed, for {error.image} could not be")
         others.because = error
+    results = [
+        replace(result, error=error if error is None or error.image in {"", result.image} else others)
+        for result in _known(delivery, target, seconds)
+    ]
+    first = results[0].bytes
+    left = max(0, sent - sum(result.bytes.sent for result in results))
+    return [replace(results[0], bytes=replace(first, sent=first.sent + left)), *results[1:]]
+
+
+def _known(delivery: Delivery, target: AnyTarget, seconds: float) -> list[Result]:
+    """What is known of the images when a push fails."""
+    greeted, items, source = delivery.tried.greeted, delivery.tried.items, delivery.options.source
+    engine = greeted.engine if greeted else ""
+    if greeted is None or not items:
+        return [
+            Result(one.reference, target.name, _NOT_CHOSEN, engine, seconds=seconds, names=one.names, source=source)
+            for one in delivery.wanted
+        ]
     return [
-        Result(
-            image=item.reference,
-            target=target.name,
-            route=NO_ROUTE,
-            names=item.names,
-            source=delivery.options.source,
-            error=error if error is None or error.image in {"", item.reference} else others,
+        replace(
+            delivery.result(greeted, item, seconds),
+            route=_NOT_CHOSEN if item.route is NO_ROUTE and not item.present else item.route,
+            image_id="",
+            verified=False,
         )
-        for item in delivery.wanted
+        for item in items
     ]
