@@ -12,7 +12,7 @@ from types import FrameType
 from typing import Any, cast
 from unittest.mock import Mock
 
-import jsonschema
+import jsonschema  # type: ignore[import-untyped]
 import pytest
 
 from layerferry.errors import (
