@@ -309,7 +309,9 @@ def test_a_connection_that_breaks_is_made_anew_and_the_push_is_done(scene: Scene
         gate.open()
         stdout, stderr = process.communicate(timeout=120)
         assert process.returncode == 0, stderr.decode()
-    assert re.search(rf"the connection to {scene.target.ssh_alias} broke after about \d+ bytes.*tried again", stdout.decode())
+    assert re.search(
+        rf"the connection to {scene.target.ssh_alias} broke after about \d+ bytes.*tried again", stdout.decode()
+    )
     assert scene.target.diff_ids(APP) == scene.source.diff_ids(APP)
     assert not [name for name in scene.target.images() if "layerferry" in name]
 
