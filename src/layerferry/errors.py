@@ -25,7 +25,8 @@ class LayerferryError(Exception):
 
     `transient` tells that the same may well work in a moment: a line that broke, not a key that was refused. `image` is
     the one that it is about, where it is about one of several; `because` the error that has kept us from this one.
-    `sent` is in bytes: what had gone to the target when it ended a push.
+    `sent` is in bytes: what had gone to the target when it ended a push. `named` is a sentence: which names had the new
+    image by then; `hint` has it too.
     """
 
     exit_code: ClassVar[int] = 1
@@ -37,6 +38,7 @@ class LayerferryError(Exception):
         self.transient = transient
         self.image = ""
         self.sent = 0
+        self.named = ""
         self.because: LayerferryError | None = None
 
     def after(self, name: str) -> str:

@@ -311,6 +311,17 @@ def test_what_goes_on_failing_or_cannot_pass_fails(
     assert tries.renewed == renewed
 
 
+def test_the_names_that_an_earlier_try_gave_are_told_with_what_ends_the_last(monkeypatch: pytest.MonkeyPatch) -> None:
+    stopped = TargetError("host: its engine does not run", hint="Start it.", transient=True)
+    stopped.named = "The new image is already under app:1."
+    stopped.hint += f" {stopped.named}"
+    tries = Tries(monkeypatch, stopped, TargetError("host: its engine cannot be used", hint="Or choose another."))
+    monkeypatch.setattr(Delivery, "run", lambda _, *arguments: tries.run(*arguments))
+    (error, _) = [result.error for result in tries.push(3, "host")]
+    assert error is not None
+    assert error.hint == "Or choose another. The new image is already under app:1."
+
+
 def test_nobody_tries_again_after_the_push_has_ended(monkeypatch: pytest.MonkeyPatch) -> None:
     tries = Tries(monkeypatch, BROKE)
     monkeypatch.setattr(Delivery, "run", lambda _, *arguments: tries.run(*arguments))

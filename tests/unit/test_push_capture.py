@@ -34,6 +34,7 @@ class Repository:
     """What a daemon has pushed: a manifest, or none, and blobs."""
 
     received = 0
+    failure: SourceError | None = None
 
     def __init__(self, pushed: Any, blobs: dict[str, Any]) -> None:
         self.pushed, self.blobs, self.manifests = pushed, blobs, dict[str, Any]()
@@ -134,3 +135,15 @@ def test_another_push_than_was_asked_for_is_told(pushed: Any, blobs: dict[str, A
         with pytest.raises(SourceError) as caught:
             list(content.blobs())
     assert caught.value.message == says
+
+
+def test_what_went_wrong_here_is_told_and_not_what_the_daemon_made_of_it() -> None:
+    full = SourceError("layers cannot be kept in /tmp: 9 bytes free, 30 needed", hint="TMPDIR names the folder")
+    repository: Any = Repository(None, {})
+    repository.failure = full
+    with Pushed(IMAGE, repository, Letting(lambda: None), budget=1 << 20, classic=True) as content:
+        content.want(frozenset([LAYER]), 1 << 20)
+        with pytest.raises(SourceError) as caught:
+            list(content.blobs())
+    assert caught.value is full
+    assert repository.expected == IMAGE.layers[0].size

@@ -206,7 +206,7 @@ def deliver(
     Each try asks anew what the target has. There is none after `ended`. Results count the bytes and seconds of all.
     """
     log.note("step", f"begun: {target.name}")
-    began, sent, tries = time.monotonic(), 0, 0
+    began, sent, tries, named = time.monotonic(), 0, 0, ""
     delivery = replace(delivery, tried=Tried())
     while True:
         delivery.emit(Connecting(target.name))
@@ -226,10 +226,13 @@ def deliver(
                 or not _pause(delivery.emit, target, error, tries, ended)
             ):
                 sent += max(error.sent, delivery.tried.sent)
+                if named and not error.named:  # an earlier try gave them, and this one came not so far
+                    error.hint = f"{error.hint} {named}".strip()
                 return _failed(delivery, target, error, sent, time.monotonic() - began)
             else:
                 tries += 1
             sent += error.sent
+            named = error.named or named
             target.connect.renew()
     return _of_all_tries(results, sent, time.monotonic() - began)
 

@@ -82,11 +82,13 @@ def verdict(target: str, line: str, names: Sequence[str] = ()) -> LayerferryErro
         text, where = _moved(text, names)
     else:
         where = _where(kind, names, given)
-    return error(
+    found = error(
         f"{target}: {message} ({cut(text, limits.SHOWN)})" if text else f"{target}: {message}",
         hint=f"{hint.replace(_UNTOUCHED, '').strip()} {where}".strip() if where else hint,
         transient=_passes(kind, text.lower()),
     )
+    found.named = where
+    return found
 
 
 def _so_far(text: str, names: Sequence[str]) -> tuple[int, str]:

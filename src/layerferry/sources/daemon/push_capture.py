@@ -110,6 +110,7 @@ class Pushed:
     def want(self, wanted: frozenset[str], budget: int) -> None:
         """Say which layers `blobs` is to yield, and what a push may upload for them."""
         self.pending, self._budget = set(wanted), budget
+        self._repository.expected = sum(layer.size for layer in self._image.layers if layer.diff_id in wanted)
 
     def blobs(self) -> Iterator[Blob]:
         self.learn()
@@ -137,6 +138,7 @@ class Pushed:
         sizes = [self.descriptors[diff_id].size for diff_id in self.pending]
         # A classic store knows a digest and no size: it tells the one that we have claimed, which is 0.
         self._expected = self._before + sum(sizes) if all(sizes) else 0
+        self._repository.expected = sum(sizes) if all(sizes) else self._repository.expected
         if self._classic:
             claimed = {blob.digest: blob.size for blob in known if blob.digest not in lacking}
             self._repository.claim_only(claimed, budget=self._budget)
@@ -153,13 +155,14 @@ class Pushed:
 
     @contextmanager
     def _let_push(self) -> Iterator[None]:
-        """Let the daemon push meanwhile; what it says went wrong counts more than what we miss."""
+        """Let the daemon push meanwhile; what went wrong here counts most, then what it says, then what we miss."""
         pushed = self._aside.submit(self._push_once)
         try:
             try:
                 yield
             except SourceError as missed:
-                raise (pushed.exception() if self._aside.wait(pushed) else None) or missed from None
+                ended = self._aside.wait(pushed)
+                raise self._repository.failure or (pushed.exception() if ended else None) or missed from None
             self._aside.wait(pushed)
         except SourceError:
             raise
