@@ -26,7 +26,7 @@ from typing import Any
 
 import pytest
 
-from rig import Engine, Layer, Noise, Rig
+from rig import Engine, Layer, Noise, Rig, RigError
 from rig.processes import Process, command_lines, wait_until
 
 INSIDE, ROUTER, PUBLIC = "10.214.7.1", "198.51.100.7", "203.0.113.10"
@@ -539,6 +539,7 @@ def virtual_machine(far: "Place") -> Iterator[None]:
     ip(machine.init.pid, "neighbour", "add", GATEWAY, "lladdr", mac, "dev", "job0")
     subprocess.run([*inside, "sh", "-c", f"echo 1 >/proc/sys/net/ipv4/conf/{device}/route_localnet"], check=True)
     subprocess.run([*inside, "iptables", "-A", *rule], check=True)
+    wait_until(lambda: resolves(far.daemon, DESKTOP), "the daemon does not read its hosts anew")
     try:
         yield
     finally:
@@ -546,6 +547,15 @@ def virtual_machine(far: "Place") -> Iterator[None]:
         ip(machine.init.pid, "neighbour", "del", GATEWAY, "dev", "job0")
         ip(machine.init.pid, "route", "del", DESKTOPS, "dev", "job0")
         hosts.write_text(before)
+
+
+def resolves(engine: Engine, name: str) -> bool:
+    """Whether a daemon finds a name; it looks into /etc/hosts again when 5 s have passed (Go, net/hosts.go)."""
+    try:
+        engine.api.get(f"/distribution/{name}:1/x/json")
+    except RigError as error:
+        return "lookup" not in str(error)
+    return True
 
 
 @contextlib.contextmanager
