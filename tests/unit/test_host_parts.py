@@ -55,6 +55,13 @@ def test_every_part_and_every_awk_program_is_sent_once() -> None:
     assert "@" not in re.sub(r'"\$@"', "", SENT)
 
 
+def test_a_node_gets_no_way_to_an_engine() -> None:
+    sent = script.script(script.ON_NODES).decode()
+    assert not [way for way in ways() if f"{way}_load()" in sent]
+    assert len(script.packed(script.ON_NODES)) < 7_300
+    assert len(sent) < len(script.script(script.FOLLOWING)) * 2 / 3
+
+
 def test_an_awk_program_stands_between_single_quotes_and_has_none() -> None:
     for name, text in TEXTS.items():
         if name.endswith(".awk"):

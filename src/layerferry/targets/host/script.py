@@ -16,8 +16,9 @@ UPKEEP = ("upkeep",)
 FOLLOWING = ("login", "follow")
 #: What goes along where the client has a password for sudo.
 SUDO = ("sudo",)
-#: The same on a host that gets no image, but runs what follows; it needs no engine.
+#: The same on a host that gets no image, but runs what follows; it needs no engine, and no way to one.
 ON_NODES = (*FOLLOWING, "node")
+_OF_ENGINES = frozenset({"cli", "api", "ctr", "nerdctl", "containerd", "patch"})
 #: What goes behind, where there is something to patch, or something large to send.
 PATCHING = "patching"
 RESUMING = "resuming"
@@ -43,7 +44,9 @@ _TIGHT = frozenset({"||", "&&", ";;", "|", ";", "()", ""})
 def assembled(also: Sequence[str] = ()) -> str:
     """The whole script for people and shellcheck, with its comments; `also` are parts that most pushes do without."""
     first = [part for part in also if part == FOLLOWING[0]]
-    order = (*first, *PARTS[:-1], *(part for part in also if part not in first), PARTS[-1])
+    left_out = _OF_ENGINES if also == ON_NODES else frozenset[str]()
+    needed = (part for part in PARTS[:-1] if part not in left_out)
+    order = (*first, *needed, *(part for part in also if part not in first), PARTS[-1])
     parts = (_PART.sub("", _read(f"{part}.sh"), count=1) for part in order)
     return _WHOLE + _INCLUDED.sub(lambda found: _tight(_read(found[1])), "\n".join(parts))
 
