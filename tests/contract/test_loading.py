@@ -20,8 +20,9 @@ from packed import Picture
 
 #: Modules of ours, packages included; three of them are the command line's, five (some 3 ms) those of a progress that
 #: is true, and of layers: push.progress, and activity, rate, steps and widths of the report.
-#: The conversation has three, a daemon's export one, and the names that words may have in a project's file three.
-MOST = 108
+#: The conversation has three, a daemon's export one, its end two, and the names that words may have in a project's file
+#: three.
+MOST = 109
 #: What other pushes, and other commands, are made of.
 NEEDLESS = (
     "layerferry.ci.dialects",

@@ -15,6 +15,7 @@ import pytest
 from layerferry.oci.image import Name
 from layerferry.oci.store_kind import StoreKind
 from layerferry.patch import target_program as program
+from layerferry.receive import old_files
 from layerferry.receive.archive_spool import ArchiveSpool
 from layerferry.receive.byte_limits import Meter
 from layerferry.receive.decompression import Expander
@@ -271,13 +272,28 @@ def test_verbs_have_their_time(session: Session, words: list[str]) -> None:
         session.say(*words)
 
 
-@pytest.mark.parametrize("words", [["program", "QUJD"], ["files", NEW, APP], ["match", "blocks"]])
+@pytest.mark.parametrize("words", [["program", "QUJD"], ["files", NEW, APP]])
 def test_what_costs_is_done_once(session: Session, words: list[str]) -> None:
     session.open()
-    if words[0] == "match":
-        session.say(*words, frames=[zlib.compress(b"x")])
     with pytest.raises(Refusal, match="has no place here"):
         session.say(*words, frames=[zlib.compress(b"x")])
+
+
+def test_files_are_compared_twice_for_each_layer(session: Session) -> None:
+    """By blocks and by pieces; a client may leave one of them out, and ask for the other twice."""
+    session.open()
+    for by in ("blocks", "blocks"):
+        session.say("match", by, frames=[zlib.compress(b"x")])
+    with pytest.raises(Refusal, match="has no place here"):
+        session.say("match", "pieces", frames=[zlib.compress(b"x")])
+
+
+def test_all_paths_together_have_a_bound(session: Session, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(old_files, "_PATHS", 10)
+    session.open()
+    session.say("match", "blocks", frames=[zlib.compress(b"app/li")])
+    with pytest.raises(Refusal, match="the paths have more than 10 bytes"):
+        session.say("match", "pieces", frames=[zlib.compress(b"app/li")])
 
 
 @pytest.mark.parametrize("words", [["match", "all"], ["match"], ["files"], ["files", NEW, *[APP] * 65]])

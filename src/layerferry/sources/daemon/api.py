@@ -24,10 +24,9 @@ from layerferry.oci.store_kind import StoreKind
 from layerferry.sources.daemon import push_tags
 from layerferry.sources.daemon.answers import members
 from layerferry.sources.daemon.client import FAULTS, DaemonClient, DaemonRefusal, check_progress, words_of
-from layerferry.sources.daemon.daemon_push import DaemonPush
 from layerferry.sources.daemon.export import Export, patience
 from layerferry.sources.daemon.history import HistoryEntry, layer_entries
-from layerferry.sources.daemon.last_words import LastWords
+from layerferry.sources.daemon.last_words import DaemonPush, LastWords
 from layerferry.sources.daemon.ssh_transport import with_own_hosts
 from layerferry.targets.address import Ssh
 

@@ -1,14 +1,19 @@
-"""What a daemon is still told when a push ends: how long that may take, and a thread for it that holds nobody up."""
+"""A daemon's push, and what it is still told when that ends: in what time, and in threads that hold nobody up."""
 
 import sys
 import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import Future, wait
-from typing import TypeVar
+from contextlib import AbstractContextManager
+from types import TracebackType
+from typing import TYPE_CHECKING, TypeVar
 
 from layerferry.errors import SIGNALS_WAIT, interruption
 from layerferry.oci import limits
+
+if TYPE_CHECKING:
+    from layerferry.sources.daemon.client import DaemonClient
 
 _Given = TypeVar("_Given")
 
@@ -84,3 +89,33 @@ class Aside:
                 return False
             wait([future], left)
         return True
+
+
+class DaemonPush:
+    """A context, which gives the call that lets the daemon push, and returns when it has. It raises `SourceError`.
+
+    What there is to be done at its end is waited for by `last_words`. `client` is the one that the daemon pushes for.
+    """
+
+    def __init__(
+        self, client: "DaemonClient", named: AbstractContextManager[Callable[[], None]], last_words: LastWords
+    ) -> None:
+        self._client = client
+        self._named = named
+        self._last_words = last_words
+
+    def __enter__(self) -> Callable[[], None]:
+        return self._named.__enter__()
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._last_words.seconds(error) is None:
+            self._named.__exit__(kind, error, trace)
+            return
+        aside = Aside(self._last_words)
+        aside.wait(aside.submit(lambda: self._named.__exit__(kind, error, trace)))
+
+    def break_off(self) -> None:
+        """End the push, in whichever thread it is, and what is asked before it."""
+        self._client.break_off()
