@@ -71,7 +71,7 @@ class Engine:
 class Session:
     """A session that has come as far as a client wants to go."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, layers: Sequence[str] = (f"sha256:{3:064}",)) -> None:
         (folder / "app/lib").mkdir(parents=True)
         (folder / "vault").mkdir()
         self.old = folder / "app/lib/f"
@@ -81,7 +81,7 @@ class Session:
         self.folder = folder
         self.client = Client()
         engine: Any = Engine(folder)
-        asks = [Ask(NEW, (f"sha256:{3:064}",))]
+        asks = [Ask(NEW, tuple(layers))]
         policy = Policy((Rules.read({"allow": ["app:*"]}),))
         visible = find_visible_images(engine, policy, asks)
         client: Any = self.client
@@ -286,6 +286,14 @@ def test_files_are_compared_twice_for_each_layer(session: Session) -> None:
         session.say("match", by, frames=[zlib.compress(b"x")])
     with pytest.raises(Refusal, match="has no place here"):
         session.say("match", "pieces", frames=[zlib.compress(b"x")])
+
+
+def test_who_asks_of_no_layer_compares_nothing_again_and_again(tmp_path: Path) -> None:
+    session = Session(tmp_path, layers=())
+    session.open()
+    session.say("match", "blocks", frames=[zlib.compress(b"x")])
+    with pytest.raises(Refusal, match="has no place here"):
+        session.say("match", "blocks", frames=[zlib.compress(b"x")])
 
 
 def test_all_paths_together_have_a_bound(session: Session, monkeypatch: pytest.MonkeyPatch) -> None:

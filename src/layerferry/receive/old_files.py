@@ -61,7 +61,7 @@ class OldFiles:
             raise Refusal(f"{words[0]!r} has no place here")
         if words[0] == Verb.MATCH:
             self._matches -= 1
-        if words[0] not in {Verb.PROBE, Verb.MATCH} or not self._matches:
+        if words[0] not in {Verb.PROBE, Verb.MATCH} or self._matches < 1:
             self._done.add(words[0])
         match words:
             case [Verb.PROGRAM, _]:
