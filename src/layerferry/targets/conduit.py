@@ -72,7 +72,8 @@ class Conduit:
         #: Lines, and at their end what has ended them: nothing, or more than we read.
         self._lines: queue.Queue[str | LayerferryError | None] = queue.Queue(limits.LINES_WAITING)
         self._stderr = bytearray()
-        self._closed = False
+        #: Set once nothing more is said.
+        self.closed = threading.Event()
         self._backlog: Backlog | None = None
         #: Whether the other side has said anything.
         self._heard = False
@@ -181,7 +182,7 @@ class Conduit:
     @property
     def ended(self) -> bool:
         """Whether it was hung up, or its command has ended."""
-        return self._closed or self._process.poll() is not None
+        return self.closed.is_set() or self._process.poll() is not None
 
     def reverse(self, port: int) -> int | None:
         """Make our loopback `port` reachable from the other side's; its port there, or None where it cannot be."""
@@ -210,7 +211,8 @@ class Conduit:
         In a hurry it is terminated first: another thread may be writing to it, and closing its input would wait for it.
         """
         assert self._process.stdin is not None
-        again, self._closed = self._closed, True
+        again = self.closed.is_set()
+        self.closed.set()
         if hurry:
             end(self._process)
         with contextlib.suppress(OSError, ValueError):
@@ -245,7 +247,7 @@ class Conduit:
 
     def _put(self, line: str | LayerferryError | None) -> bool:
         """Let a line wait to be read, once there is room; not any more once the conduit is closed."""
-        while not self._closed:
+        while not self.closed.is_set():
             with contextlib.suppress(queue.Full):
                 self._lines.put(line, timeout=0.2)
                 return True

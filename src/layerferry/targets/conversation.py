@@ -297,7 +297,7 @@ class Conversation:
     def _give_signs_of_life(self) -> None:
         """A target that hears nothing, while we wait for the source, takes us for gone."""
         with contextlib.suppress(LayerferryError):
-            while not threading.Event().wait(limits.HEARTBEAT):
+            while not self._conduit.closed.wait(limits.HEARTBEAT):
                 self._conduit.write(f"{SIGN_OF_LIFE}\n".encode())
 
     def _heed(self) -> None:
