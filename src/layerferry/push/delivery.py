@@ -124,7 +124,8 @@ class Delivery:
     ) -> list[Result]:
         """Push, and tell what came of it. The connection is made while the source is still looked at.
 
-        Raises `LayerferryError`; the target then has its old images under their old names, and nothing of ours.
+        Raises `LayerferryError`; the target then has its old images under their old names, and nothing of ours. Where
+        it failed while names were given, its hint says which of them have the new image, or may.
         """
         start = time.monotonic()
         self.tried.sent = 0

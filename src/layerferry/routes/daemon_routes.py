@@ -246,23 +246,23 @@ class RoutesOfImage:
 
 
 class Routed:
-    """A content, a push's for one; where the push fails, what is pending comes another way."""
+    """A content; where it fails, what is pending comes another way."""
 
     def __init__(
         self,
-        pushed: "Pushed | routes.Served | FolderContent",
+        content: "Pushed | routes.Served | FolderContent",
         explained: Callable[[SourceError], SourceError],
         instead: Callable[[SourceError, frozenset[str]], AbstractContextManager[Content]],
     ) -> None:
         self._stack = ExitStack()
-        self._pushed = pushed
+        self._content = content
         self._explained = explained
         self._instead = instead
         self._other: Content | None = None
         self._failure = ""
 
     def __enter__(self) -> Self:
-        self._stack.enter_context(self._pushed)
+        self._stack.enter_context(self._content)
         return self
 
     def __exit__(
@@ -272,21 +272,21 @@ class Routed:
 
     def blobs(self) -> Iterator[Blob]:
         try:
-            yield from self._pushed.blobs()
+            yield from self._content.blobs()
         except SourceError as failed:
             failure = self._explained(failed)
             self._failure = failure.message
-            self._other = self._stack.enter_context(self._instead(failure, frozenset(self._pushed.pending)))
+            self._other = self._stack.enter_context(self._instead(failure, frozenset(self._content.pending)))
         if self._other is not None:
             yield from self._other.blobs()
 
     def finish(self) -> Summary:
         if self._other is None:
-            return self._pushed.finish()
+            return self._content.finish()
         summary = self._other.finish()
         return replace(
             summary,
-            descriptors={**self._pushed.descriptors, **summary.descriptors},
-            received=self._pushed.received + summary.received,
+            descriptors={**self._content.descriptors, **summary.descriptors},
+            received=self._content.received + summary.received,
             route=Route("export", f"another route failed: {self._failure}"),
         )
