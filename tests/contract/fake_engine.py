@@ -60,6 +60,13 @@ class FakeEngine:
         shutil.copy(Path(__file__).with_suffix(".sh"), self.bin / program)
         (self.bin / program).chmod(0o755)
 
+    def alter(self, old: str, new: str) -> None:
+        """Let it do something else where its script has `old`."""
+        script = self.bin / self.program
+        text = script.read_text()
+        assert old in text
+        script.write_text(text.replace(old, new, 1))
+
     def say(self, name: str, text: str) -> None:
         """Set what it says, in $FAKE/`name`."""
         (self.state / name).write_text(text)

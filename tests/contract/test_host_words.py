@@ -295,9 +295,8 @@ def test_a_name_that_moved_during_the_session_is_given_again(engine: FakeEngine,
 def test_a_name_that_cannot_be_kept_is_not_told_as_given(tmp_path: Path, shell: list[str]) -> None:
     engine = FakeEngine(tmp_path)
     engine.hold({ONE: [A], TWO: [B]})
-    docker = engine.bin / "docker"
     moved = f'printf "%s %s\\n" "$3" {TWO} >>"$FAKE/named"'
-    docker.write_text(docker.read_text().replace("  load) cat", f"  tag) {moved} ;;\n  load) cat", 1))
+    engine.alter("  load) cat", f"  tag) {moved} ;;\n  load) cat")
     answer = engine.talk(shell, ask({ONE: [A]}) + commit({ONE: NAME}))
     assert answer.lines[-1] == f"failed verify after {NAME}: moved {NAME}={TWO}"
     assert answer.code == 1
@@ -307,9 +306,8 @@ def test_of_several_names_those_that_were_moved_are_told(tmp_path: Path, shell: 
     """Each time that one of them is given, somebody else moves it; it is the first, and the others stay."""
     engine = FakeEngine(tmp_path)
     engine.hold({ONE: [A], TWO: [B]})
-    docker = engine.bin / "docker"
     moved = f'case $3 in */app:1) set -- tag {TWO} "$3" ;; esac; printf "%s %s\\n" "$3" "$2" >>"$FAKE/named"'
-    docker.write_text(docker.read_text().replace("  load) cat", f"  tag) {moved} ;;\n  load) cat", 1))
+    engine.alter("  load) cat", f"  tag) {moved} ;;\n  load) cat")
     answer = engine.talk(shell, ask({ONE: [A]}) + f"tag {ONE} {NAME}\ntag {ONE} lab/y:1\ndone\n".encode())
     assert answer.lines[-1] == f"failed verify after lab/y:1: moved {NAME}={TWO}"
 
@@ -317,9 +315,8 @@ def test_of_several_names_those_that_were_moved_are_told(tmp_path: Path, shell: 
 def test_what_fails_after_some_names_tells_the_last_of_them(tmp_path: Path, shell: list[str]) -> None:
     engine = FakeEngine(tmp_path)
     engine.hold({ONE: [A]})
-    docker = engine.bin / "docker"
     refuses = "case $3 in */z:1) echo no >&2; exit 1 ;; esac"
-    docker.write_text(docker.read_text().replace("  tag) ", f"  tag) {refuses}; ", 1))
+    engine.alter("  tag) ", f"  tag) {refuses}; ")
     names = [f"tag {ONE} lab/{one}:1\n" for one in "xyz"]
     answer = engine.talk(shell, (ask({ONE: [A]}).decode() + "".join(names) + "done\n").encode())
     assert answer.lines[-1] == "failed tag after lab/y:1: no"
@@ -339,9 +336,8 @@ def test_a_containerds_name_that_moved_is_not_told_as_given(tmp_path: Path, shel
 @pytest.mark.parametrize("verb", ["load", "inspect", "tag"])
 def test_an_engine_that_died_is_told_as_such(tmp_path: Path, shell: list[str], verb: str) -> None:
     engine = FakeEngine(tmp_path)
-    docker = engine.bin / "docker"
     dies = f'[ $verb != {verb} ] || : >"$FAKE/dead"\n[ ! -e "$FAKE/dead" ] || {{ echo EOF >&2; exit 1; }}\n'
-    docker.write_text(docker.read_text().replace("case $verb in\n  info)", f"{dies}case $verb in\n  info)", 1))
+    engine.alter("case $verb in\n  info)", f"{dies}case $verb in\n  info)")
     answer = engine.talk(shell, loading(engine) + commit({INCOMING: NAME}))
     if verb == "tag":
         engine.hold({ONE: [A]})

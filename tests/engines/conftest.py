@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from engines.test_push_scene import Scene
+from engines.test_push_scene import EACH_STORE, Scene
 from rig import Engine, Rig
 from rig.command import Layerferry
 
@@ -24,3 +24,12 @@ def scene(
     scene = Scene(rig, layerferry, source, target, request.node.name)
     yield scene
     scene.close()
+
+
+@pytest.fixture
+def others(scene: Scene, rig: Rig) -> Iterator[list[Engine]]:
+    """One engine of each store beside the scene's target."""
+    engines = [rig.engine(kind) for kind in EACH_STORE if kind != scene.target.kind.name]
+    yield engines
+    for engine in engines:
+        engine.clear()

@@ -1,26 +1,16 @@
 """Layers that root reads where the source's daemon keeps them, on the same machine."""
 
 import time
-from collections.abc import Iterator
 
 import pytest
 
 from engines.test_push_many import events, to
-from engines.test_push_scene import APP, EACH_STORE, NEWEST, Scene, actions, assert_arrived, assert_complete
-from rig import OVERLAY2, Engine, Rig
+from engines.test_push_scene import APP, NEWEST, Scene, actions, assert_arrived, assert_complete
+from rig import OVERLAY2, Engine
 
 pytestmark = pytest.mark.kinds(target=NEWEST)
 
 LARGE = 40_000_000
-
-
-@pytest.fixture
-def others(scene: Scene, rig: Rig) -> Iterator[list[Engine]]:
-    """One engine of each store beside the scene's target."""
-    engines = [rig.engine(kind) for kind in EACH_STORE if kind != scene.target.kind.name]
-    yield engines
-    for engine in engines:
-        engine.clear()
 
 
 @pytest.mark.kinds(source=OVERLAY2)

@@ -1,24 +1,14 @@
 """Many targets and many images in one command: what is read once, what is sent once, and what one failure costs."""
 
 import time
-from collections.abc import Iterator
 
 import pytest
 
-from engines.test_push_scene import APP, EACH_STORE, Scene, assert_complete, look, our_ssh, running
-from rig import Engine, Rig
+from engines.test_push_scene import APP, Scene, assert_complete, look, our_ssh, running
+from rig import Engine
 from rig.processes import wait_until
 
 pytestmark = pytest.mark.kinds(source=("docker28-overlay2",), target=("docker28-overlay2",))
-
-
-@pytest.fixture
-def others(scene: Scene, rig: Rig) -> Iterator[list[Engine]]:
-    """One engine of each store beside the scene's target."""
-    engines = [rig.engine(kind) for kind in EACH_STORE if kind != scene.target.kind.name]
-    yield engines
-    for engine in engines:
-        engine.clear()
 
 
 def to(engines: list[Engine]) -> list[str]:
