@@ -2,8 +2,8 @@
 
 One session does everything. It is lines of text until an archive starts (`>` is the client, `<` the target):
 
-    > : layerferry 1 9012                     the preamble: version, bytes of script; a no-op where a sh reads it
-    > (9012 bytes of the host script)         packed by gzip for ssh; a receiver skips them
+    > : layerferry 1 3943                     the preamble: version, bytes of script; a no-op where a sh reads it
+    > (3943 bytes of the host script)         what a docker needs, packed by gzip for ssh; a receiver skips them
     < layerferry plain                        there is no gzip: preamble, script and all that was said come once more
     > engine ctr k8s.io root                  the engine, its namespace, whose, and `pin`; none where the
                                               target is to find one
@@ -11,7 +11,9 @@ One session does everything. It is lines of text until an archive starts (`>` is
     < layerferry 1 sh                         it is there; what a login shell prints before is skipped
     < sudo                                    where the script was sent with that part: sudo asks for a password, which
                                               goes in frames
+    < need engines                            it is another engine: the script is to have the parts for it
     > image sha256:… | layer sha256:… | end   the ask: an image ID and its diff IDs, for each image
+    > part 1618 gzip                          more of the script, before the first verb that needs it, or as asked
     < engine docker 28.5.2 overlay2           the greeting; words that we do not know are skipped
     < owner root                              whose images they are
     < store chain                             what it finds layers by: `layerferry.oci.store_kind`
@@ -108,6 +110,8 @@ class Verb(StrEnum):
     IMAGE = "image"
     LAYER = "layer"
     END = "end"
+    #: More of the host script, for that alone.
+    PART = "part"
     LEARN = "learn"
     PROGRAM = "program"
     PROBE = "probe"
@@ -184,6 +188,8 @@ class Reply(StrEnum):
     FAILED = "failed"
     #: Before the greeting, where the script was sent with the part for it: sudo asks for a password.
     SUDO = "sudo"
+    #: Before the greeting or within it: the host script wants more of itself.
+    NEED = "need"
 
 
 class Capability(StrEnum):

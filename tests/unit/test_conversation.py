@@ -1,5 +1,6 @@
 """Our end of the conversation, over a conduit that plays the target."""
 
+import re
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from types import SimpleNamespace
@@ -12,13 +13,13 @@ from layerferry.errors import ConnectError, LayerferryError, SourceError, Target
 from layerferry.oci import limits
 from layerferry.oci.image import Descriptor, Image, Layer, Platform
 from layerferry.oci.plan import Inventory, plan
-from layerferry.protocol import FRAME
+from layerferry.protocol import FRAME, Verb
 from layerferry.push.request import Options, Wanted
 from layerferry.push.to_host import HostDestination
 from layerferry.targets.conduit import Conduit, SilenceError
 from layerferry.targets.conversation import Conversation
 from layerferry.targets.greeting import Greeting, Holding, Place
-from layerferry.targets.host.script import packed, script
+from layerferry.targets.host.script import SentScript, script
 from layerferry.targets.inventory import Knowledge
 from layerferry.targets.named_images import look, resolve
 from layerferry.targets.verdict import verdict
@@ -63,8 +64,16 @@ class FakeConduit(Conduit):
     @property
     def said(self) -> bytes:
         """What was written after the script and the engine that it is to find."""
-        text = packed() if self.pipelined else script()
-        return self.written.partition(text)[2].removeprefix(b"engine\n")
+        preamble, _, said = bytes(self.written).partition(b"\n")
+        said = said[int(preamble.rpartition(b" ")[2]) :].removeprefix(b"engine\n")
+        while part := re.search(rb"^part (\d+)(?: gzip)?\n", said, re.MULTILINE):
+            said = said[: part.start()] + said[part.end() + int(part[1]) :]
+        return said
+
+
+def first(*, packed: bool) -> bytes:
+    """The script as far as every host gets it."""
+    return SentScript(packed=packed).first()
 
 
 def image(image_id: str, *diff_ids: str) -> Image:
@@ -118,12 +127,19 @@ def test_the_preamble_is_a_no_op_for_a_shell_and_tells_how_long_the_script_is() 
     conduit = FakeConduit()
     Conversation(conduit)
     first, _, rest = conduit.written.partition(b"\n")
-    assert first == b": layerferry 1 %d" % len(packed())
-    assert rest == packed() + b"engine\n"
+    text = SentScript(packed=True).first()
+    assert first == b": layerferry 1 %d" % len(text)
+    assert rest == text + b"engine\n"
 
 
 def test_the_script_is_sent_without_comments_and_is_small() -> None:
-    assert len(packed()) < 9_910, "it crosses the wire with each push"
+    assert len(first(packed=True)) < 4_000, "it crosses the wire with each push"
+    further = SentScript(packed=True)
+    assert len(further.before([Verb.TAG, Verb.DONE])) < 1_700, "for an image that is there"
+    assert len(further.before([Verb.EXPECT, Verb.LOAD])) < 1_300, "for one that is not"
+    assert further.before([Verb.EXPECT, Verb.LOAD, Verb.TAG, Verb.DONE]) == b""
+    assert len(further.needed("need engines")) < 4_600, "for what is no docker"
+    assert further.needed("need engines") == further.needed("need blobs") == further.needed("need rm -rf") == b""
     assert not [line for line in script().splitlines() if line.startswith(b"#") or not line.strip()]
     assert script().endswith(b"exit 0\n")
 
@@ -567,8 +583,12 @@ def test_a_host_without_gzip_gets_the_script_plain_and_all_that_was_said_once_mo
     conversation = Conversation(conduit)
     conversation.ask([image(ONE, A)])
     conversation.greeting()
-    again = f": layerferry 1 {len(script())}\n".encode() + script() + f"engine\nimage {ONE}\nlayer {A}\nend\n".encode()
+    plain = first(packed=False)
+    again = f": layerferry 1 {len(plain)}\n".encode() + plain + f"engine\nimage {ONE}\nlayer {A}\nend\n".encode()
     assert conduit.written.endswith(again)
+    conversation.tell(Verb.DONE)
+    assert conduit.written.partition(again)[2].startswith(b"part 3")
+    assert b"\nfinish(){\n" in conduit.written, "what comes later is plain, too"
     assert conduit.written.count(f"layer {A}".encode()) == 2
 
 
@@ -578,7 +598,7 @@ def test_a_host_that_asks_for_it_again_and_again_is_refused() -> None:
     conversation.ask([image(ONE)])
     with pytest.raises(TargetError, match="does not greet"):
         conversation.greeting()
-    assert conduit.written.count(script()) == 1
+    assert conduit.written.count(first(packed=False)) == 1
 
 
 def test_a_dry_run_is_told_before_any_word_of_the_source() -> None:

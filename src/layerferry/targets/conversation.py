@@ -4,13 +4,12 @@ The host script (`layerferry.targets.host`) or `layerferry.receive` is the other
 """
 
 import contextlib
-import re
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
 from layerferry import log
 from layerferry.compression.stream import in_blocks, in_frames
-from layerferry.errors import ConnectError, LayerferryError, SourceError, TargetError, VerificationError
+from layerferry.errors import ConnectError, LayerferryError, TargetError, VerificationError
 from layerferry.events import Patience
 from layerferry.oci import limits
 from layerferry.oci.content import Piece
@@ -19,15 +18,14 @@ from layerferry.protocol import FRAME, PLAIN, SIGN_OF_LIFE, VERSION, Capability,
 from layerferry.targets.conduit import Conduit, SilenceError
 from layerferry.targets.engine_choice import TargetEngine
 from layerferry.targets.greeting import Greeting, Reader
-from layerferry.targets.host.script import SUDO, packed, script
-from layerferry.targets.payloads import asking, decoded, framed
+from layerferry.targets.host.script import SUDO, SentScript
+from layerferry.targets.payloads import asking, decoded, framed, said
 from layerferry.targets.verdict import before, cut, is_verdict, no_script, other_version, verdict
 from layerferry.targets.waiting import Wait, now
 
 _DIGITS = 6
 #: Seconds from one look at the progress of an archive to the next.
 _LOOK = 0.1
-_WORD = re.compile(r"[!-~]+")
 
 
 class Conversation:
@@ -45,7 +43,6 @@ class Conversation:
         """`told` hears on what we wait, where that takes long; `also` are parts of the script that few pushes need."""
         self._conduit = conduit
         self.target = conduit.name
-        self._also = (*also, *(SUDO if conduit.sudo_password else ()))
         #: Whether something follows the push, which our script alone does, and no receiver.
         self.follows = "follow" in also
         self._patience = Patience(told, now)
@@ -63,12 +60,14 @@ class Conversation:
         self._capability: frozenset[str] = frozenset()
         #: Looks at the progress of an archive; whether it wants to look again soon.
         self._watch: Callable[[], bool] = bool
-        wanted = conduit.engine or engine
-        chosen = TargetEngine.parse(wanted) if wanted else None
+        chosen = TargetEngine.parse(wanted) if (wanted := conduit.engine or engine) else None
         #: Whether images are to stay where nothing uses them.
         self.pins = chosen is not None and chosen.pin
         self._opening = [(Verb.ENGINE, *(chosen.words if chosen else ())), *([(Verb.DRY_RUN,)] if dry_run else [])]
-        self._send_script((packed if conduit.pipelined else script)(self._also))
+        also = (*also, *(SUDO if conduit.sudo_password else ()))
+        engines = chosen is not None and chosen.words != ("docker",)
+        self._script = SentScript(also, engines=engines, packed=conduit.pipelined)
+        self._send_script(self._script.first())
         if conduit.pipelined:  # the target looks for its engine while we look at the source
             self._say(*self._opening)
 
@@ -96,11 +95,19 @@ class Conversation:
         """Read the greeting and the inventory."""
         self._hello()
         wait = Wait("what it has of the images", limits.ANSWER, limits.ANSWERS)
-        greeting = Reader(self.target, self._asked).read(self._answer_lines(wait, self._first))
+        greeting = Reader(self.target, self._asked).read(self._told(self._answer_lines(wait, self._first)))
         self._capability = frozenset(greeting.capability)
         if Capability.IDLE in self._capability:
             threading.Thread(target=self._give_signs_of_life, daemon=True).start()
         return greeting
+
+    def _told(self, lines: Iterable[str]) -> Iterator[str]:
+        """The lines of a greeting. A host that lacks parts of the script for it gets them."""
+        for line in lines:
+            if self._is_script and (parts := self._script.needed(line)):
+                self._write(parts)
+            else:
+                yield line
 
     def _hello(self) -> None:
         noise: list[str] = []
@@ -116,7 +123,7 @@ class Conversation:
                         raise no_script(self.target)
                 case words if words == PLAIN.split() and self._conduit.pipelined and not plain:
                     plain = True
-                    self._send_script(script(self._also))
+                    self._send_script(self._script.plainly())
                     self._say(*self._opening)
                     if not self._conduit.sudo_password:
                         self._say(*asking(self._announced, self._asked))
@@ -223,8 +230,7 @@ class Conversation:
         log.note(f"> {self.target}", f"(the archive, frames: {frames}, bytes: {sent})")
         if not self._early:
             self._say(("0",))
-        whole = limits.LOADED + loaded / limits.LOADED_RATE
-        wait = self._wait(f"its engine to load {loaded} bytes", whole)
+        wait = self._wait(f"its engine to load {loaded} bytes", limits.LOADED + loaded / limits.LOADED_RATE)
         shown: dict[str, str] = {}
         for line in self._answer_lines(wait, self._early):
             match line.split():
@@ -291,9 +297,6 @@ class Conversation:
                 raise
         return None
 
-    def _silence(self, otherwise: float) -> float:
-        return limits.ALIVE if Capability.ALIVE in self._capability else otherwise
-
     def _give_signs_of_life(self) -> None:
         """A target that hears nothing, while we wait for the source, takes us for gone."""
         with contextlib.suppress(LayerferryError):
@@ -327,12 +330,9 @@ class Conversation:
             raise TargetError(f"{self.target} says thousands of lines that nobody asked for")
 
     def _say(self, *lines: Sequence[str]) -> None:
-        for word in (word for line in lines for word in line):
-            if not _WORD.fullmatch(word):
-                raise SourceError(f"{word[:80]!r} cannot be said to {self.target}: it is not one word")
-        for line in lines:
-            log.note(f"> {self.target}", " ".join(line))
-        self._write("".join(f"{' '.join(line)}\n" for line in lines).encode("ascii"))
+        text = said(lines, self.target)
+        parts = self._script.before(line[0] for line in lines) if self._is_script else b""
+        self._write(parts + text)
 
     def _write(self, data: bytes, meanwhile: Callable[[], None] | None = None) -> None:
         try:
@@ -390,7 +390,7 @@ class Conversation:
 
     def _wait(self, what: str, whole: float) -> Wait:
         self._patience.moved()
-        return Wait(what, self._silence(whole), whole)
+        return Wait(what, limits.ALIVE if self.takes(Capability.ALIVE) else whole, whole)
 
     def _answer_lines(self, wait: Wait, line: str = "") -> Iterator[str]:
         """The lines up to `end`; the first may have been read."""

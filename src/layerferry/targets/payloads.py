@@ -1,11 +1,26 @@
-"""Longer parts of the conversation: the ask, frames that go to a target, and what it tells in base85."""
+"""What is said to a target, and what it tells: lines, the ask, frames, and bytes in base85."""
 
 import base64
+import re
 from collections.abc import Iterable, Mapping, Sequence
 
-from layerferry.errors import TargetError
+from layerferry import log
+from layerferry.errors import SourceError, TargetError
 from layerferry.oci.content import Piece
 from layerferry.protocol import Verb
+
+_WORD = re.compile(r"[!-~]+")
+
+
+def said(lines: Sequence[Sequence[str]], target: str) -> bytes:
+    """Lines as they are said, which the log gets, too. Raises `SourceError` where a word is none."""
+    for word in (word for line in lines for word in line):
+        if not _WORD.fullmatch(word):
+            raise SourceError(f"{word[:80]!r} cannot be said to {target}: it is not one word")
+    texts = [" ".join(line) for line in lines]
+    for text in texts:
+        log.note(f"> {target}", text)
+    return "".join(f"{text}\n" for text in texts).encode("ascii")
 
 
 def asking(names: Iterable[str], asked: Mapping[str, Sequence[str]]) -> list[tuple[str, ...]]:

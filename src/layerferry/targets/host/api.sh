@@ -5,9 +5,6 @@
 at=http://docker
 api() { curl -qgsS --noproxy '*' --unix-socket "$socket" "$@"; }
 
-# complain TEXT: the message of an error in docker's JSON, or all of what curl says.
-complain() { say "$1" | sed 's/.*"message":"//; s/"[,}].*//' >&2; }
-
 # tell names|layers: that of images in docker's JSON.
 tell() { sed 's/"Labels":{[^{}]*}//g' | awk -v what="$1" '@docker_images.awk@'; }
 
@@ -53,32 +50,3 @@ api_list() {
 }
 
 api_layers() { fetch layers; }
-
-api_folders() {
-  text=$(api -f "$at/images/$1/json") || return
-  for one in UpperDir LowerDir; do say "$text" | sed -n "s/.*\"$one\":\"\([^\"]*\)\".*/\1/p"; done
-}
-
-api_show() { printf '%s\n' "$@" | fetch layers; }
-
-# Where the load fails, the stream of what docker says has begun with a 200, and ends with a message.
-api_load() {
-  text=$(api -X POST -H Expect: -H 'Content-Type: application/x-tar' -T - "$at/images/load?quiet=1" 2>&1) &&
-    case $text in *'"message":'*) false ;; esac && return
-  complain "$text"
-  return 1
-}
-
-api_tag() {
-  text=$(api -X POST "$at/images/$1/tag?repo=${2%:*}&tag=${2##*:}" 2>&1) && [ -z "$text" ] || { complain "$text"; return 1; }
-}
-
-api_remove() { api -X DELETE "$at/images/$1"; }
-
-api_push() {
-  text=$(api -f -m 10 -X POST -K - "$at/images/${1%:*}/push?tag=${1##*:}" <<HEADER
-header = "X-Registry-Auth: $2"
-HEADER
-) || return
-  case $text in *'"error":'*) return 1 ;; esac
-}

@@ -14,6 +14,9 @@ cli_probe() {
   told=${ids##*told } ids=${ids%told *}
 }
 
+# is_sure: whether the kernel's word for this machine is its programs' too. A kernel of 64 bits runs those of 32.
+is_sure() { case $(uname -m) in *64*) [ "$(getconf LONG_BIT 2>/dev/null)" = 64 ] ;; esac; }
+
 # What `info` tells is the kernel's platform.
 own_platform() {
   side=Server

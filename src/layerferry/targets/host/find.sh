@@ -28,6 +28,14 @@ reach() {
   case $as:$owner in user:root) false ;; root:root | user:* | :*) ;; *) false ;; esac
 }
 
+# find_engine: docker's API is asked first, where nobody wants another engine, or another user's.
+find_engine() {
+  engine=docker
+  case "$wanted_engine $space$as$pin" in ' ' | 'docker ') has docker && reach api docker && return ;; esac
+  need engines find_others
+  find_others
+}
+
 # find_owner: whose images they are.
 find_owner() {
   owner=root
@@ -37,72 +45,8 @@ find_owner() {
   esac
 }
 
-# probe WAY COMMAND...: the same, and why not, in $trouble.
-probe() {
-  reach "$@" && return
-  if answers; then why="its images are those of $owner"; else why=$("${way}_info" 2>&1 | tail -n 1); fi
-  trouble="$trouble $cli: $why;"
-  return 1
-}
-
-# The first that is installed is the one that people here use. Where it does not run, or refuses this user, that is no reason
-# to put the image where nobody looks for it. Of a containerd that ctr does not reach, nerdctl may be the way.
-find_engine() {
-  trouble='' seen='' others='' runtime=${XDG_RUNTIME_DIR:-/run/user/$(id -u)}
-  [ "$wanted_engine" != - ] || wanted_engine=''
-  [ "$space" != - ] || space=''
-  case $space in -* | *[!A-Za-z0-9._-]*) refuse engine "$space" ;; esac
-  [ "$as" != - ] || as=''
-  case $as in '' | root | user) ;; *) refuse engine "$as" ;; esac
-  case $pin in '' | pin) ;; *) refuse engine "$pin" ;; esac
-  engines='docker podman k3s rke2 k0s microk8s ctr nerdctl'
-  case " $engines " in *" ${wanted_engine:-docker} "*) engines=${wanted_engine:-$engines} ;; *) engines= ;; esac
-  for engine in $engines; do
-    has "$engine" || continue
-    case $seen in '' | ' ctr') ;; *) others="$others $engine"; continue ;; esac
-    seen="$seen $engine" by=cli words=$engine
-    case $engine in
-      docker)
-        [ "$as" != root ] || export DOCKER_HOST=unix:///var/run/docker.sock
-        reach api docker && return ;;
-      k3s | k0s | microk8s) by=ctr words="$engine ctr" ;;
-      rke2) by=ctr words='/var/lib/rancher/rke2/bin/ctr -a /run/k3s/containerd/containerd.sock' ;;
-      ctr) by=ctr ;;
-      nerdctl) by=nerdctl words="nerdctl${space:+ -n $space}"; export XDG_RUNTIME_DIR="$runtime" ;;
-    esac
-    probe $by $words && return
-    [ "$engine" = docker ] && find_rootless && return
-    # Where the user has a containerd of his own, root's is not meant.
-    case $by$wanted_engine$as in ctr) ! [ -e "$runtime/containerd-rootless" ] || ! has nerdctl || continue ;; esac
-    if [ "$as" != user ] && has sudo; then
-      # sudo's own PATH may lack /usr/local/bin, where k3s is.
-      case $engine in docker | podman | rke2) ;; *) words=$(command -v "$engine")${words#"$engine"} ;; esac
-      { probe $by $root $words || { $unlock && probe $by $root $words; }; } && return
-    fi
-    # podman under docker's name.
-    [ "$engine$wanted_engine" != docker ] || case $(docker --version 2>/dev/null) in
-      podman* | 'docker version'*) seen='' trouble='' ;;
-    esac
-  done
-  [ "$seen" ] || { echo "PATH: $PATH" >&2; fail no-engine "looked for ${wanted_engine:-$engines}"; }
-  fail engine "${trouble# }${others:+ also here:$others}"
-}
-
-# A rootless docker, whose DOCKER_HOST stands in a .bashrc that nobody has read.
-find_rootless() {
-  rootless=$runtime
-  [ "${DOCKER_HOST-}" ] || ! [ -S "$rootless/docker.sock" ] || {
-    export DOCKER_HOST="unix://$rootless/docker.sock"
-    { reach api docker || probe cli docker; } && return
-    unset DOCKER_HOST
-  }
-  rootless=''
-  return 1
-}
-
 # describe: what the engine that was found can do.
 describe() {
-  [ -z "$pin" ] || [ "$way" = ctr ] || fail engine "$engine pins no images"
   set -- $told
   version=$1 platform=$2 driver=$3 root=${4-} ctr=''
   case $platform in */arm) platform=$platform/$(uname -m) ;; esac
@@ -110,11 +54,10 @@ describe() {
   # $takes: docker 23 (seen: 20.10 refuses it, 26.1 takes it), podman 4, ctr 2.0, which is also the first to take gzip (seen:
   # 1.7 refuses both, 2.1 takes them). containerd 1.5 knows layers of zstd.
   store=chain sure=yes since=23 accept='none gzip' expand='' takes='tar gzip'
-  case $engine in
-    docker) case "$*" in *io.containerd.snapshotter*) store=blob; find_containerd ;; esac ;;
-    podman) store=layer since=0 ;;
-    nerdctl) store=blob sure='' since=0 ctr=content ;;
-    *) store=blob sure='' since=2 takes='tar gzip zstd'; find_namespace ;;
+  case $engine$* in
+    docker*io.containerd.snapshotter*) store=blob; need blobs find_containerd; find_containerd ;;
+    docker*) ;;
+    *) describe_other ;;
   esac
   # Who builds an engine himself may call it `dev`, or by a commit: it is new, then.
   number=${version#v}
@@ -126,14 +69,14 @@ describe() {
     has zstd && accept="$accept zstd" expand="$expand zstd"
   fi
   find_patch
-  find_dd
 }
 
-# find_dd: sets $full to how dd here reads whole blocks of a pipe, or so many bytes of it.
-find_dd() {
-  # Older BSDs', and so macOS's, dd knows no fullblock; it tells how much it has read.
-  for full in iflag=fullblock,count_bytes iflag=fullblock ''; do ! : | dd bs=1 count=0 $full >/dev/null 2>&1 || break; done
-  [ "$full" ] || case $(: | dd bs=1 count=0 2>&1) in *bytes*) full=told ;; esac
+# find_patch: sets $patches to the compressions that a recipe may have, where there is a python3. Whether that may read the
+# layers is seen when a client sends the program.
+find_patch() {
+  patches=''
+  has python3 || return 0
+  for one in zstd gzip; do ! has $one || patches="$patches $one"; done
 }
 
 greet() {

@@ -10,7 +10,7 @@ list_ids() {
 # find_images: sets $ids to those images of the engine that were asked for, or may keep what was, and to more where it has
 # listed all.
 find_images() {
-  sift
+  [ -z "$ctr" ] || sift
   [ -z "$listed" ] || return 0
   set -- $roots
   # shellcheck disable=SC2046
@@ -43,7 +43,7 @@ answer() {
   shift
   say "image $asked"
   [ -z "$sure" ] || ! is_here "$asked" || { say present; offered="$offered $asked"; return; }
-  [ "$looked" ] || ask_containerd
+  [ -z "$ctr" ] || [ "$looked" ] || ask_containerd
   case "$same" in *"
 $asked "*)
     asked=${same#*"
@@ -84,55 +84,44 @@ LIST
   offered="$offered $holder"
 }
 
-# answer_loose DIFFID...: those beyond the chain's prefix that some image holds, each with one such image.
-answer_loose() {
-  shift "$depth"
-  missing=$*
-  [ "$missing" ] || return 0
-  while read -r id layers; do
-    left=''
-    for want in $missing; do
-      case " $layers " in
-        *" $want "*)
-          set -- ${layers%%"$want"*}
-          say "loose $want $# $id"
-          offered="$offered $id" ;;
-        *) left="$left $want" ;;
-      esac
-    done
-    missing=$left
-    [ "$missing" ] || break
-  done <<LIST
-$images
-LIST
+# hear: the next line of the ask, of which $asks gets a line "ID DIFFID DIFFID ..." for each image; or a part of this script.
+hear() {
+  read -r verb word method || exit 1
+  case $verb in
+    part) part "$word" "$method" ;;
+    image | layer) is_digest "$word" || refuse "$verb" "$word" ;;
+    dry-run) stage=dry ;;
+    end) ended=yes ;;
+  esac
+  case $verb in
+    image) asks="$asks$line
+" line=$word ;;
+    layer) line="$line $word" ;;
+  esac
 }
 
-# read_ask: sets $asks to a line "ID DIFFID DIFFID ..." for each image of the ask, and $only to its ID where it is one.
-read_ask() {
-  asks='' line=''
+# need PARTS FUNCTION: parts of this script that few hosts need, which have that function.
+need() {
+  ! has "$2" || return 0
+  say "need $1"
   mark wait "$self"
-  while read -r verb word _; do
-    case $verb in
-      image | layer) is_digest "$word" || refuse "$verb" "$word" ;;
-      dry-run) stage=dry ;;
-      end) break ;;
-    esac
-    case $verb in
-      image) asks="$asks$line
-" line=$word ;;
-      layer) line="$line $word" ;;
-    esac
-  done
-  [ "$verb" = end ] || exit 1
+  until has "$2"; do hear; done
   mark ask
-  only='' looked=''
+}
+
+# read_ask: hears the ask to its end. Sets $only to the ID of its image where it is one.
+read_ask() {
+  mark wait "$self"
+  until [ "$ended" ]; do hear; done
+  mark ask
+  only=''
   [ "${asks%?}" ] || only=${line%% *}
   asks=$asks$line
 }
 
 # inventory: what is here of the images of the ask. The engine is asked before that comes.
 inventory() {
-  images=''
+  images='' looked='' roots='' same='' known=''
   # Where a shell reads us from its stdin, our own last line comes first.
   mark wait "$self"
   while read -r verb wanted_engine space as pin && [ "$verb" != engine ]; do :; done

@@ -1,5 +1,53 @@
-# shellcheck shell=sh disable=SC2034,SC2086,SC2154 # parts share variables, and lists of words are split
-# The names: an image gets those that the client says, and the throw-away ones go.
+# shellcheck shell=sh disable=SC2034,SC2086,SC2154,SC2329 # parts share variables, and lists of words are split
+# The verbs, and the names: an image gets those that the client says, and the throw-away ones go.
+
+# obey: does what $verb says, at its time; in a dry run nothing that changes anything.
+obey() {
+  case $verb:$stage in
+    learn:ask | learn:dry | probe:program | files:program | match:program | resume:ask | resume:program | gc:ask) ;;
+    program:ask | expect:ask | expect:program | expect:expect | load:expect | tag:ask | tag:load | tag:tag | done:ask | done:load | done:tag) stage=$verb ;;
+    learn:* | program:* | files:* | match:* | probe:* | resume:* | gc:* | expect:* | load:* | tag:* | done:*) refuse "$verb" 'has no place here' ;;
+  esac
+  case $verb in
+    learn) learn "$one" $two ;;
+    program) prepare "$one" ;;
+    files | match | probe) [ "$program" ] || refuse "$verb" ;;
+  esac
+  case $verb in
+    files) sign "$one" $two ;;
+    match) compare "$one" ;;
+    probe) probe_line ;;
+    resume | gc) text=$(frames) && eval "$text" && $verb "$one" $two ;;
+    expect) expect "$one" "$two" ;;
+    load)
+      case " $accept " in *" ${one:--} "*) ;; *) { [ "$program" ] && is_patch "$one"; } || refuse load "$one" ;; esac
+      receive "$one" ;;
+    tag) give "$one" "$two" ;;
+    'done') finish ;;
+    resolve | keep | images | remove | was | copy | place | 'then') "late_$verb" "$one" $two ;;
+  esac
+}
+
+# is_name WORD: of the characters of a reference; it leads nowhere else as a part of a URL, and is no option.
+is_name() {
+  case $1 in -* | ..* | */..* | *../* | *//* | *[!][A-Za-z0-9._:/-]*) return 1 ;; ?*:?*) [ ${#1} -le 500 ] ;; *) return 1 ;; esac
+}
+
+# is_ours WORD: a throw-away name.
+is_ours() {
+  case $1 in
+    localhost/layerferry:*[!0-9a-f-]*) return 1 ;;
+    localhost/layerferry:[0-9a-f]?*) [ ${#1} -lt 150 ] ;;
+    *) return 1 ;;
+  esac
+}
+
+# blame KIND TEXT: fails, with KIND where the engine still answers. It tells the last name that was given.
+blame() {
+  told=$("${way}_info" 2>/dev/null)
+  answers || set -- stopped "$2"
+  fail "$1" "${given:+after ${given##* }: }$2"
+}
 
 # give IMAGE NAME: one that we have told to be here, or have loaded.
 give() {
@@ -57,21 +105,33 @@ drop() {
   incoming=''
 }
 
-# learn IMAGE NAME TOKEN BASIC: the daemon pushes IMAGE to a registry that claims to hold everything, and so tells its
-# blobs. The credentials are in no command line.
-learn() {
-  case $3$4 in '' | *[!A-Za-z0-9+/=_-]*) refuse learn ;; esac
-  { is_digest "$1" && is_name "$2"; } || refuse learn "$1 $2"
-  case " $offered  $2" in *" $1 "*\ 127.0.0.1:[1-9]*/?*:learn) ;; *) refuse learn "$1 $2" ;; esac
-  learning=$2 verdict=no
-  "${way}_tag" "$1" "$2" >/dev/null 2>&1 && "${way}_push" "$2" "$3" "$4" >/dev/null 2>&1 && verdict=yes
-  say "learned $verdict"
-  forget
+# lives MAKER: whether that session does, which was here.
+lives() {
+  made=${1#*-}
+  started "${1%%-*}" && [ $since = "${made%%-*}" ]
 }
 
-# forget: the name that was pushed, and the folder with the credentials.
-forget() {
-  [ -z "$learning" ] || "${way}_remove" "$learning" >/dev/null 2>&1
-  [ -z "$folder" ] || rm -rf "$folder"
-  folder='' learning=''
-}
+# sweep: what has arrived for dead sessions goes when it is too old (resuming.sh), and throw-away names of dead sessions go: those of this user's sessions here at once, others' when they are a day older
+# than ours. Sets $left to their number. Where nothing is loaded, those are looked at that are known anyway: an image that
+# is here may be here because a dead session has loaded it.
+sweep() {
+  old=${XDG_CACHE_HOME:-${HOME-}/.cache}/layerferry/arrived
+  [ ! -d "$old" ] || find "$old" -type f -mtime +1 -exec rm -f {} +
+  before=$ids left='' time=${one_name##*:}
+  [ "$listed" ] || [ -z "$names" ] || before=$("${way}_list" ours)
+  for name in $before; do
+    is_ours "$name" || continue
+    old=${name##*:}
+    case $old in ????????-*) ;; *) continue ;; esac
+    made=${old#*-*-}
+    case ${maker:+$made} in
+      *-*-"${maker#*-*-}") lives "$made" || left="$left $name" ;;
+      *) [ -z "$time" ] || [ $((0x${time%%-*} - 0x${old%%-*})) -lt 86400 ] || left="$left $name" ;;
+    esac
+  done
+  [ "$left" ] || return 0
+  incoming=$left seen=$before before=''
+  set -- $left
+  drop all
+  left=$# before=$seen
+} 2>/dev/null

@@ -6,7 +6,6 @@ inventory() {
   mark wait "$self"
   while read -r verb _ && [ "$verb" != engine ]; do :; done
   mark ask
-  find_dd
   read_ask
   stage='done'
   say 'engine none'

@@ -1,14 +1,6 @@
 # shellcheck shell=sh disable=SC2034,SC2086,SC2154 # parts share variables
 # Patches of layers: the client's program, run by python3, tells what the files of older images are, and expands a recipe.
 
-# find_patch: sets $patches to the compressions that a recipe may have, where there is a python3. Whether that may read the
-# layers is seen when a client sends the program.
-find_patch() {
-  patches=''
-  has python3 || return 0
-  for one in zstd gzip; do ! has $one || patches="$patches $one"; done
-}
-
 # prepare PROGRAM: takes what patching.sh and the target's program are, as base64 of what zlib made of both. It tells
 # something where python3 does, and reads the layers.
 prepare() {

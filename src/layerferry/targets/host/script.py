@@ -2,14 +2,24 @@
 
 import gzip
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from functools import cache
 from importlib.resources import files
 
-#: In the order in which they are sent: what starts all of it comes last.
+from layerferry.protocol import Reply, Verb
+
+#: All of it that has to do with images, in an order in which what is defined later counts; what starts it comes last.
 PARTS = (
-    "words", "cli", "api", "ctr", "nerdctl", "containerd", "find", "inventory", "archive", "patch", "names", "main",
+    "words", "api", "api_names", "api_load", "cli", "ctr", "nerdctl", "containerd", "layers", "find", "engines",
+    "inventory", "archive", "patch", "names", "learn", "main",
 )  # fmt: skip
+#: What a docker that answers on its socket needs to tell what it has.
+FIRST = ("words", "api", "find", "inventory", "main")
+#: What other hosts need besides, by the word with which they ask for it.
+NEEDED = {
+    "engines": ("cli", "ctr", "nerdctl", "containerd", "layers", "engines"),
+    "blobs": ("containerd", "layers"),
+}
 #: What goes along, before the last part, where a push asks about the images that were there before.
 UPKEEP = ("upkeep",)
 #: What goes along where something follows a push; `login` comes before all other parts, the rest before the last.
@@ -18,7 +28,16 @@ FOLLOWING = ("login", "follow")
 SUDO = ("sudo",)
 #: The same on a host that gets no image, but runs what follows; it needs no engine, and no way to one.
 ON_NODES = (*FOLLOWING, "node")
-_OF_ENGINES = frozenset({"cli", "api", "ctr", "nerdctl", "containerd", "patch"})
+_ON_A_NODE = ("words", "inventory", "archive", "names", "main")
+_NAMES = ("api_names", "names")
+_ARCHIVE = (*_NAMES, "api_load", "archive")
+#: The parts that each verb needs, but for those of the ask.
+_OF_VERBS: dict[str, Sequence[str]] = {
+    **dict.fromkeys((Verb.TAG, Verb.DONE, Verb.WAS, Verb.RESOLVE, Verb.KEEP, Verb.IMAGES, Verb.REMOVE), _NAMES),
+    Verb.LEARN: (*_NAMES, "api_load", "learn"),
+    **dict.fromkeys((Verb.EXPECT, Verb.LOAD, Verb.RESUME, Verb.GC, Verb.COPY, Verb.PLACE, Verb.THEN), _ARCHIVE),
+    **dict.fromkeys((Verb.PROGRAM, Verb.PROBE, Verb.FILES, Verb.MATCH), (*_ARCHIVE, "patch")),
+}
 #: What goes behind, where there is something to patch, or something large to send.
 PATCHING = "patching"
 RESUMING = "resuming"
@@ -43,41 +62,98 @@ _TIGHT = frozenset({"||", "&&", ";;", "|", ";", "()", ""})
 
 def assembled(also: Sequence[str] = ()) -> str:
     """The whole script for people and shellcheck, with its comments; `also` are parts that most pushes do without."""
+    return _assembled(PARTS, also)
+
+
+def _assembled(parts: Sequence[str], also: Sequence[str]) -> str:
     first = [part for part in also if part == FOLLOWING[0]]
-    left_out = _OF_ENGINES if also == ON_NODES else frozenset[str]()
-    needed = (part for part in PARTS[:-1] if part not in left_out)
-    order = (*first, *needed, *(part for part in also if part not in first), PARTS[-1])
-    parts = (_PART.sub("", _read(f"{part}.sh"), count=1) for part in order)
-    return _WHOLE + _INCLUDED.sub(lambda found: _tight(_read(found[1])), "\n".join(parts))
+    order = (*first, *parts[:-1], *(part for part in also if part not in first), *parts[-1:])
+    return _WHOLE + "\n".join(_part(name) for name in order)
+
+
+def _part(name: str) -> str:
+    text = _PART.sub("", _read(f"{name}.sh"), count=1)
+    return _INCLUDED.sub(lambda found: _tight(_read(found[1])), text)
 
 
 @cache
 def script(also: Sequence[str] = ()) -> bytes:
-    """The script as it is sent: without comments, blank lines, indents and blanks that a shell does not need."""
-    text = _AWK.sub(lambda found: f"{found[1]}'{_program(found[2])}'", _tight(assembled(also)))
-    return f"{_squeezed(text)}\n".encode()
+    """The whole script without comments, blank lines, indents and blanks that a shell does not need."""
+    return _sent(assembled(also))
+
+
+class SentScript:
+    """The script as one host gets it: first what every host needs, then the parts that turn out to be needed.
+
+    A part comes with its line, `part BYTES [gzip]`, and is packed where the host has unpacked the first.
+    """
+
+    def __init__(self, also: Sequence[str] = (), *, engines: bool = False, packed: bool = False) -> None:
+        """`engines`: it is known beforehand that what finds other engines than docker is needed."""
+        self._also = tuple(also)
+        self._packed = packed
+        first = _ON_A_NODE if also == ON_NODES else FIRST
+        if also != ON_NODES and (engines or SUDO[0] in also):
+            first = (*first[:-1], *NEEDED["engines"], *(("archive",) if SUDO[0] in also else ()), first[-1])
+        self._parts = first
+        self._there = frozenset((*first, *also, *(_ARCHIVE if also == ON_NODES else ())))
+
+    def first(self) -> bytes:
+        """What is sent before the host has said anything."""
+        return _first(self._parts, self._also, packed=self._packed)
+
+    def plainly(self) -> bytes:
+        """The same for a host that has no gzip."""
+        self._packed = False
+        return self.first()
+
+    def before(self, verbs: Iterable[str]) -> bytes:
+        """The line and the parts that must be there before such lines are said; nothing where all are."""
+        return self._further({part: None for verb in verbs for part in _OF_VERBS.get(verb, ())})
+
+    def needed(self, line: str) -> bytes:
+        """What a host asks for with a line, once; nothing where it asks for nothing."""
+        verb, _, word = line.partition(" ")
+        return self._further(NEEDED.get(word, ())) if verb == Reply.NEED else b""
+
+    def _further(self, parts: Iterable[str]) -> bytes:
+        missing = tuple(part for part in parts if part not in self._there)
+        if not missing:
+            return b""
+        self._there |= set(missing)
+        text = _late(missing, packed=self._packed)
+        return f"{Verb.PART} {len(text)}{' gzip' if self._packed else ''}\n".encode() + text
 
 
 @cache
-def packed(also: Sequence[str] = ()) -> bytes:
-    """The script as it is sent through ssh: `gzip -dc` is everywhere, nearly."""
-    return gzip.compress(script(also), 9, mtime=0)
+def _first(parts: Sequence[str], also: Sequence[str], *, packed: bool) -> bytes:
+    return _wrapped(_sent(_assembled(parts, also)), packed=packed)
+
+
+@cache
+def _late(parts: Sequence[str], *, packed: bool) -> bytes:
+    return _wrapped(_sent("\n".join(_part(name) for name in parts)), packed=packed)
+
+
+def _wrapped(text: bytes, *, packed: bool) -> bytes:
+    """As it goes through ssh: `gzip -dc` is everywhere, nearly."""
+    return gzip.compress(text, 9, mtime=0) if packed else text
 
 
 @cache
 def patching() -> bytes:
     """What the target runs beside the script to patch layers, as it is sent."""
-    return _late(PATCHING)
+    return _sent(_part(PATCHING))
 
 
 @cache
 def resuming() -> bytes:
     """What the target runs beside the script to keep what has arrived of large layers, as it is sent."""
-    return _late(RESUMING)
+    return _sent(_part(RESUMING))
 
 
-def _late(part: str) -> bytes:
-    text = _AWK.sub(lambda found: f"{found[1]}'{_program(found[2])}'", _tight(_read(f"{part}.sh")))
+def _sent(text: str) -> bytes:
+    text = _AWK.sub(lambda found: f"{found[1]}'{_program(found[2])}'", _tight(text))
     return f"{_squeezed(text)}\n".encode()
 
 

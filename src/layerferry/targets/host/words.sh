@@ -33,32 +33,13 @@ answers() {
   case ${2-} in *[!A-Za-z0-9_/]* | /* | */) false ;; */*) ;; *) false ;; esac
 }
 
-# blame KIND TEXT: fails, with KIND where the engine still answers. It tells the last name that was given.
-blame() {
-  told=$("${way}_info" 2>/dev/null)
-  answers || set -- stopped "$2"
-  fail "$1" "${given:+after ${given##* }: }$2"
-}
-
 has() { command -v "$1" >/dev/null 2>&1; }
-
-# is_sure: whether the kernel's word for this machine is its programs' too. A kernel of 64 bits runs those of 32.
-is_sure() { case $(uname -m) in *64*) [ "$(getconf LONG_BIT 2>/dev/null)" = 64 ] ;; esac; }
 
 is_digest() {
   case $1 in sha256:*[!0-9a-f]*) return 1 ;; sha256:*) [ ${#1} = 71 ] ;; *) return 1 ;; esac
 }
 
-# is_name WORD: of the characters of a reference; it leads nowhere else as a part of a URL, and is no option.
-is_name() {
-  case $1 in -* | ..* | */..* | *../* | *//* | *[!][A-Za-z0-9._:/-]*) return 1 ;; ?*:?*) [ ${#1} -le 500 ] ;; *) return 1 ;; esac
-}
-
-# is_ours WORD: a throw-away name.
-is_ours() {
-  case $1 in
-    localhost/layerferry:*[!0-9a-f-]*) return 1 ;;
-    localhost/layerferry:[0-9a-f]?*) [ ${#1} -lt 150 ] ;;
-    *) return 1 ;;
-  esac
-}
+# What further parts of this script do otherwise.
+obey() { refuse "$verb"; }
+drop() { :; }
+forget() { :; }
