@@ -1,15 +1,27 @@
 """What pushes that broke off have left on a target: the pieces of large layers, and how all of it is removed."""
 
+import base64
 import time
+import zlib
 from collections.abc import Iterable
+from functools import cache
+from importlib.resources import files
 
 from layerferry.oci import limits
 from layerferry.oci.piece import kept_content
 from layerferry.protocol import Reply, Verb
+from layerferry.targets import host
 from layerferry.targets.conversation import Conversation
 from layerferry.targets.host.script import resuming
 
 _DIGITS = 16
+
+
+@cache
+def program() -> bytes:
+    """What the target runs to keep pieces: a part of the host script, and what its python3 does of that."""
+    keeper = files(host).joinpath("keeper.py").read_bytes()
+    return b"keeper=%s\n" % base64.b64encode(zlib.compress(keeper, 9)) + resuming()
 
 
 def find_kept(conversation: Conversation, needed: int, diff_ids: Iterable[str]) -> tuple[dict[str, str], int]:
@@ -20,7 +32,7 @@ def find_kept(conversation: Conversation, needed: int, diff_ids: Iterable[str]) 
     kept: dict[str, str] = {}
     room = 0
     line = (Verb.RESUME, str(needed), *diff_ids)
-    for words in conversation.put(line, resuming(), "it to look at what an earlier push has left"):
+    for words in conversation.put(line, program(), "it to look at what an earlier push has left"):
         match words:
             case [Reply.KEPT, name] if len(kept) < limits.PIECES and (content := kept_content(name)):
                 kept[content] = name

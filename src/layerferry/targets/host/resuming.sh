@@ -84,10 +84,28 @@ claim() {
 }
 
 # frames: as before; "LENGTH NAME" is a piece to keep, "+ NAME" one that is here. What has come is over, unless it broke off.
+# An archive goes through python3, where there is one: a dd and a tee for each piece cost more than all else that we do.
 frames() {
   # shellcheck disable=SC2016
   me=$(exec sh -c 'echo $PPID')
-  over=''
+  over='' code=127
+  case $stage in
+    load)
+      ! has python3 || {
+        python3 -I -S -c "import base64,zlib;exec(zlib.decompress(base64.b64decode('$keeper')))" "$me" "$session" "$room" <&5 8>&3
+        code=$?
+      } ;;
+  esac
+  case $code in
+    0) over=yes ;;
+    1 | 2 | 126 | 127) pass ;;
+  esac
+  mark work
+  case $over,$arrived,$stage in yes,yes,load) : >"c.$session/over" ;; esac
+} 2>/dev/null
+
+# pass: the frames, where python3 has not read any.
+pass() {
   while mark wait "$me"; read -r length name; do
     case $length in
       -) continue ;;
@@ -98,9 +116,7 @@ frames() {
     esac
     if [ -z "$name" ]; then frame "$length"; else keep "$length" "$name"; fi || { over=yes; break; }
   done
-  mark work
-  case $over,$arrived,$stage in yes,yes,load) : >"c.$session/over" ;; esac
-} 2>/dev/null
+}
 
 # keep LENGTH NAME: a frame, of which a copy is left here. Where the disk is full, no further one is.
 keep() {
