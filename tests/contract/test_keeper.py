@@ -1,5 +1,6 @@
 """The program that keeps pieces on a target with a python3 does what the shell does without it."""
 
+import ast
 import hashlib
 import os
 import resource
@@ -49,6 +50,10 @@ def keep(folder: Path, said: bytes, *, room: str = "1000", most: int = -1) -> Ke
     marks.unlink()
     files = {path.name: path.read_bytes() for path in folder.iterdir() if path.is_file()}
     return Kept(done.returncode, done.stdout, told, rest, files)
+
+
+def test_it_is_of_python_3_6() -> None:
+    ast.parse(KEEPER.read_text(), feature_version=(3, 6))
 
 
 def test_frames_are_given_on_and_pieces_kept(tmp_path: Path) -> None:
