@@ -201,6 +201,8 @@ class Capability(StrEnum):
     IDLE = "idle"
     #: `learn` takes credentials.
     LOGIN = "login"
+    #: It is the host script, which lacks the parts that verbs after the ask need, and takes `part`.
+    PARTS = "parts"
     #: It keeps what has arrived of large layers: `resume`, `gc`, and frames with names.
     RESUME = "resume"
     #: A receiver gives names to signed images alone, and takes `signature`.

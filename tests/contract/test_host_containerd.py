@@ -97,7 +97,8 @@ def test_it_greets(containerd: FakeContainerd, shell: list[str]) -> None:
     machine = os.uname().machine
     assert lines[2:] == [
         "engine ctr 2.1.9 default", "owner root", "store blob", f"platform Linux/{machine}", "accept none gzip zstd",
-        "layers tar gzip zstd", *(line for line in lines if line[:6] == "patch "), "capability alive idle login resume",
+        "layers tar gzip zstd", *(line for line in lines if line[:6] == "patch "),
+        "capability alive idle login parts resume",
         *(line for line in lines if line[:6] == "maker "), "end",
     ]  # fmt: skip
     containerd.say("spaces", "default\nk8s.io\nmoby\n")

@@ -20,7 +20,7 @@ def settled(line: float, size: int = MB, threads: int = 2, pieces: int = 400, re
         sending = left / MB / line
         read = size / MB / reading
         waited = max(0.0, packing / threads - sending - read)
-        adaptive.passed(Passed(round(left), packing, waited, sending, waited + sending + read))
+        adaptive.passed(Passed(round(left), size, packing, waited, sending, waited + sending + read))
         levels.append(level)
     return levels
 
@@ -36,10 +36,21 @@ def test_a_line_that_was_never_the_slowest_changes_nothing() -> None:
     assert set(settled(90, reading=20)) == {3}
 
 
+def test_what_does_not_shrink_gets_the_first_level_and_what_follows_it_a_higher_one_again(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Half of a layer may be archives and pictures (seen at 100 mbit: 9 instead of 3 took a second in 18)."""
+    monkeypatch.setitem(LEFT, 9, 1.0)
+    assert set(settled(8)[8:]) == {3, 6, 9}, "it is left as soon as it is seen, and tried where data shrink again"
+    for level in LEFT:
+        monkeypatch.setitem(LEFT, level, 1.0)
+    assert set(settled(8)) == {3}
+
+
 def test_what_buffers_take_at_once_does_not_tell_that_a_line_is_quick() -> None:
     adaptive = AdaptiveLevel(2)
     for _ in range(12):
-        adaptive.passed(Passed(300_000, 0.01, 0.005, 0.0, 0.006))
+        adaptive.passed(Passed(300_000, MB, 0.01, 0.005, 0.0, 0.006))
     assert adaptive.of(MB) == 3
 
 

@@ -579,7 +579,9 @@ def test_what_is_not_one_word_is_not_said(bad: str) -> None:
 
 
 def test_a_host_without_gzip_gets_the_script_plain_and_all_that_was_said_once_more() -> None:
-    conduit = FakeConduit("Welcome", "layerferry plain", *GREETING, f"image {ONE}", "present", "end")
+    conduit = FakeConduit(
+        "Welcome", "layerferry plain", *GREETING, "capability parts", f"image {ONE}", "present", "end"
+    )
     conversation = Conversation(conduit)
     conversation.ask([image(ONE, A)])
     conversation.greeting()

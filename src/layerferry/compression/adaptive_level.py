@@ -17,6 +17,8 @@ _FIRST: Final = _LEVELS.index(3)
 _MEMORY: Final = 48 << 20
 #: Bytes a second from which on no line is slow: one that seems so waits for the target's engine.
 _QUICK: Final = 12e6
+#: What is left of data of which no level makes much less: what was compressed before.
+_DENSE: Final = 0.95
 #: How many times as quick as the line the compressors have to be.
 _AHEAD: Final = 1.3
 #: Pieces that are looked at together, and the bytes that ssh, the kernels and a tunnel may hold: before these have gone
@@ -27,12 +29,13 @@ _BUFFERED: Final = 8 << 20
 
 @dataclass(frozen=True, slots=True)
 class Passed:
-    """One piece on its way: bytes on the wire, and seconds: of the thread that packed it, and since the last piece.
+    """One piece on its way: bytes on the wire, and plain; and seconds: of its packing, and since the last piece.
 
     Of the latter are those that it was waited for, and those that the line took.
     """
 
     size: int
+    plain: int
     packing: float
     for_packer: float
     for_line: float
@@ -60,8 +63,13 @@ class AdaptiveLevel:
             self._window.clear()
 
     def _judge(self, window: Sequence[Passed]) -> int:
-        """One step up where even the next level would keep the line busy; one down where the line waits for us."""
+        """One step up where even the next level would keep the line busy; one down where the line waits for us.
+
+        The first again for what does not shrink: a higher one takes time, and brings nothing.
+        """
         size, took = sum(piece.size for piece in window), max(sum(piece.all for piece in window), 1e-6)
+        if size > _DENSE * sum(piece.plain for piece in window):
+            return min(self._index, _FIRST)
         if sum(piece.for_line for piece in window) > took / 2:
             able = self._threads * size / max(sum(piece.packing for piece in window), 1e-6)
             if self._index + 1 < len(_LEVELS) and (size / took < _QUICK or self._index < _FIRST):

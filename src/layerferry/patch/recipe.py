@@ -28,6 +28,9 @@ _WORTHWHILE = 256
 #: Its pieces are asked for where its blocks leave so many bytes of it to be sent, and more than a third: then something
 #: has moved in it. Elsewhere the digests of pieces, 1.4 bytes of a hundred, cost more than they find.
 _MOVED = 4 << 10
+#: Bytes of all that is new in such files, from which on they are worth one more round trip: a line of 10 mbit and 40 ms
+#: carries that much meanwhile (seen: 0.18 s with what both ends do for it).
+_A_ROUND = 96 << 10
 #: Bytes of the largest of which they are: in a file of so many there are 100,000, which take 20 MB to look them up.
 _SEARCHED = 64 << 20
 
@@ -150,7 +153,7 @@ class Recipe:
         if unknown:
             self._ask(ask, "blocks", unknown, found)
             moved = [part for part in unknown if _is_moved(part, found.get(part.start))]
-            if moved:
+            if sum(_kept(found[part.start]) for part in moved) > _A_ROUND:
                 self._ask(ask, "pieces", moved, found)
         parts, self._parts = self._parts, []
         for part in parts:

@@ -151,7 +151,9 @@ class ContentInPieces:
         given = time.monotonic()
         yield done.piece
         over = time.monotonic()
-        self._adaptive.passed(Passed(len(done.piece.data), done.seconds, given - asked, over - given, over - began))
+        size = len(done.piece.data)
+        passed = Passed(size, done.piece.size, done.seconds, given - asked, over - given, over - began)
+        self._adaptive.passed(passed)
         return over
 
     def _there(self, blob: Blob, content: str, size: int) -> Piece | None:

@@ -331,7 +331,7 @@ class Conversation:
 
     def _say(self, *lines: Sequence[str]) -> None:
         text = said(lines, self.target)
-        parts = self._script.before(line[0] for line in lines) if self._is_script else b""
+        parts = self._script.before(line[0] for line in lines) if self.takes(Capability.PARTS) else b""
         self._write(parts + text)
 
     def _write(self, data: bytes, meanwhile: Callable[[], None] | None = None) -> None:

@@ -19,7 +19,7 @@ import tarfile
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from pathlib import Path, PurePosixPath
-from typing import Final, Self
+from typing import TYPE_CHECKING, Final, Self
 
 from layerferry.chunks import CHUNK, Ahead, checked, damage
 from layerferry.disk import is_there
@@ -27,6 +27,9 @@ from layerferry.errors import SourceError
 from layerferry.oci import limits
 from layerferry.oci.content import Blob, Summary
 from layerferry.oci.image import MEDIA_TYPE_LAYER, Descriptor, Image, Layer, digest_of
+
+if TYPE_CHECKING:
+    from concurrent.futures import Future
 
 #: docker's storage driver whose layers are such folders.
 DRIVER: Final = "overlay2"
@@ -169,11 +172,19 @@ class FolderContent:
         self._folders = folders
         self._image = image
         self._ahead: Ahead | None = None
+        from concurrent.futures import ThreadPoolExecutor  # noqa: PLC0415 - few pushes read here
+
+        #: Sizes of tars, which are counted meanwhile: whoever takes the content may have something else to do first.
+        self._sizes: dict[str, Future[int]] = {}
+        self._counter = ThreadPoolExecutor(1)
 
     def __enter__(self) -> Self:
+        layers = [layer for layer in self._image.layers if layer.diff_id in self.pending]
+        self._sizes = {layer.diff_id: self._counter.submit(self._folders.size, layer) for layer in layers}
         return self
 
     def __exit__(self, *exception: object) -> None:
+        self._counter.shutdown(cancel_futures=True)
         if self._ahead is not None:
             self._ahead.close()
 
@@ -181,7 +192,7 @@ class FolderContent:
         for layer in self._image.layers:
             if layer.diff_id not in self.pending:
                 continue
-            descriptor = Descriptor(MEDIA_TYPE_LAYER, layer.diff_id, self._folders.size(layer))
+            descriptor = Descriptor(MEDIA_TYPE_LAYER, layer.diff_id, self._sizes[layer.diff_id].result())
             self.pending.discard(layer.diff_id)
             self.descriptors[layer.diff_id] = descriptor
             self.received += descriptor.size

@@ -87,7 +87,7 @@ greet() {
   say "accept $accept"
   say "layers $takes"
   [ -z "$patches" ] || say "patch$patches"
-  say "capability alive idle login resume$more"
+  say "capability alive idle login parts resume$more"
   [ -z "$maker" ] || say "maker $maker"
 }
 
