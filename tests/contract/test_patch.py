@@ -277,13 +277,13 @@ def test_a_recipe_that_is_none_is_refused(tmp_path: Path, recipe: bytes) -> None
 )
 @pytest.mark.parametrize("what", ["blocks", "pieces"])
 def test_an_answer_that_is_none_is_an_error_of_the_target(tmp_path: Path, what: str, answer: bytes) -> None:
-    target = Target(tmp_path, {"f": noise(50_000)})
+    target = Target(tmp_path, {"f": noise(150_000)})
 
     def ask(asked: str, paths: bytes) -> list[bytes]:
         return [answer] if asked == what else target.ask(asked, paths)
 
     recipe = Recipe(ToldFiles(()), tmp_path / "kept")
-    layer = tar({"f": noise(50_000)})
+    layer = tar({"f": noise(150_000)})
     recipe.read([layer], len(layer))
     with pytest.raises(TargetError):
         recipe.resolve(ask)
