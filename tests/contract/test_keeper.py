@@ -1,6 +1,7 @@
 """The program that keeps pieces on a target with a python3 does what the shell does without it."""
 
 import ast
+import errno
 import hashlib
 import os
 import resource
@@ -14,6 +15,7 @@ import pytest
 
 import layerferry.targets.host
 from contract.target_ends import KINDS, TargetEnd
+from layerferry.targets.host import keeper
 from packed import Picture, layer_tar
 
 KEEPER = Path(layerferry.targets.host.__file__).with_name("keeper.py")
@@ -114,6 +116,33 @@ def test_where_the_disk_is_full_all_goes_on(tmp_path: Path) -> None:
     done = keep(tmp_path, said, most=100_000)
     assert (done.code, done.given) == (0, b"abc" + large + b"abc")
     assert done.files == {f"{NAME}.1-2": b"abc"}, "and nothing further is kept"
+
+
+@pytest.mark.parametrize("removed", [False, True])
+def test_a_disk_that_is_full_at_a_piece_s_end_ends_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, removed: bool
+) -> None:
+    """close(2): a disk of the network's may tell no sooner. Another session may have removed the piece by then."""
+    given: list[bytes] = []
+    close = os.close
+
+    def fail(file: int) -> None:
+        close(file)
+        if removed:
+            (tmp_path / f"{NAME}.1-2").unlink()
+        raise OSError(errno.ENOSPC, "full")
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(keeper, "_MARKED", float("inf"))
+    monkeypatch.setattr(keeper, "_read", lambda count: b"x" * count)
+    one = keeper.Keeper("77", "1-2", "1000")
+    monkeypatch.setattr(one, "_pass", lambda *words: given.append(words[-1]))
+    with monkeypatch.context() as full:
+        full.setattr(os, "close", fail)
+        one._frame(3, NAME.encode())
+    one._frame(3, NAME.encode())
+    assert given == [b"xxx", b"xxx"]
+    assert not list(tmp_path.iterdir()), "nor is a further one kept"
 
 
 def test_without_room_nothing_is_kept(tmp_path: Path) -> None:

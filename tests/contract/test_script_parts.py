@@ -1,5 +1,6 @@
 """A host gets the parts of the script that it needs, when it needs them: in every POSIX shell, before a fake engine."""
 
+import gzip
 from pathlib import Path
 
 import pytest
@@ -102,6 +103,20 @@ def test_a_part_that_breaks_off_ends_the_session_and_changes_nothing(
     assert out.decode().splitlines()[-1] == "end", err
     assert process.returncode
     assert not [call for call in engine.calls if "tag" in call or "DELETE" in call]
+
+
+@pytest.mark.parametrize("info", [OVERLAY2, CONTAINERD], ids=["after the greeting", "within it"])
+def test_a_client_that_falls_silent_within_a_part_is_given_up(tmp_path: Path, shell: list[str], info: str) -> None:
+    engine = FakeEngine(tmp_path, info=info, api=True)
+    engine.hold({ONE: [A, B]})
+    said = SentScript(packed=True)
+    first = gzip.compress(gzip.decompress(said.first()).replace(b"sleep 10 >", b"sleep 0.02 >"))
+    part = said.before([Verb.TAG, Verb.DONE]) if info == OVERLAY2 else said.needed("need blobs")
+    with engine.start(shell) as process:
+        assert process.stdin is not None
+        process.stdin.write(b": layerferry %d %d\n" % (VERSION, len(first)) + first + ask({ONE: [A, B]}) + part[:400])
+        process.stdin.flush()
+        assert process.wait(timeout=60)
 
 
 @pytest.mark.parametrize("words", ["", "x", "-1", "1000000", "9 gzip", "$(id)"])

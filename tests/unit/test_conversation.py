@@ -19,7 +19,7 @@ from layerferry.push.to_host import HostDestination
 from layerferry.targets.conduit import Conduit, SilenceError
 from layerferry.targets.conversation import Conversation
 from layerferry.targets.greeting import Greeting, Holding, Place
-from layerferry.targets.host.script import SentScript, script
+from layerferry.targets.host.script import ON_NODES, SentScript, script
 from layerferry.targets.inventory import Knowledge
 from layerferry.targets.named_images import look, resolve
 from layerferry.targets.verdict import verdict
@@ -592,6 +592,18 @@ def test_a_host_without_gzip_gets_the_script_plain_and_all_that_was_said_once_mo
     assert conduit.written.partition(again)[2].startswith(b"part 3")
     assert b"\nfinish(){\n" in conduit.written, "what comes later is plain, too"
     assert conduit.written.count(f"layer {A}".encode()) == 2
+
+
+def test_a_host_that_gets_no_image_is_not_waited_for_before_its_ask_though_there_is_a_password_for_sudo() -> None:
+    """It hears the ask before it says anything (node.sh), and asks no sudo."""
+    conduit = FakeConduit("layerferry 1 sh", *GREETING[1:], "end")
+    conduit.sudo_password = b"secret"
+    conversation = Conversation(conduit, also=ON_NODES)
+    conversation.ask(())
+    assert conduit.said == b"end\n"
+    assert len(conduit.lines) == len(GREETING) + 1, "and nothing was read"
+    conversation.greeting()
+    assert b"secret" not in conduit.written
 
 
 def test_a_host_that_asks_for_it_again_and_again_is_refused() -> None:

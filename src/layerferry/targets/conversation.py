@@ -18,7 +18,7 @@ from layerferry.protocol import FRAME, PLAIN, SIGN_OF_LIFE, VERSION, Capability,
 from layerferry.targets.conduit import Conduit, SilenceError
 from layerferry.targets.engine_choice import TargetEngine
 from layerferry.targets.greeting import Greeting, Reader
-from layerferry.targets.host.script import SUDO, SentScript
+from layerferry.targets.host.script import ON_NODES, SUDO, SentScript
 from layerferry.targets.payloads import asking, decoded, framed, said
 from layerferry.targets.verdict import before, cut, is_verdict, no_script, other_version, verdict
 from layerferry.targets.waiting import Wait, now
@@ -64,9 +64,10 @@ class Conversation:
         #: Whether images are to stay where nothing uses them.
         self.pins = chosen is not None and chosen.pin
         self._opening = [(Verb.ENGINE, *(chosen.words if chosen else ())), *([(Verb.DRY_RUN,)] if dry_run else [])]
-        also = (*also, *(SUDO if conduit.sudo_password else ()))
+        #: What sudo is told. On a host that gets no image, no engine is looked for, and so none by sudo.
+        self._password = b"" if also == ON_NODES else conduit.sudo_password
         engines = chosen is not None and chosen.words != ("docker",)
-        self._script = SentScript(also, engines=engines, packed=conduit.pipelined)
+        self._script = SentScript((*also, *(SUDO if self._password else ())), engines=engines, packed=conduit.pipelined)
         self._send_script(self._script.first())
         if conduit.pipelined:  # the target looks for its engine while we look at the source
             self._say(*self._opening)
@@ -79,15 +80,14 @@ class Conversation:
         """Ask what the target has of `images`. A receiver refuses at once what its policy does not allow of `names`."""
         self._announced = tuple(names)
         self._asked = {image.id: image.diff_ids for image in images}
-        password = self._conduit.sudo_password
-        if not self._conduit.pipelined or password:
+        if not self._conduit.pipelined or self._password:
             self._hello()
         if not self._conduit.pipelined:
             self._say(*self._opening)
-        if password and self._is_script:
+        if self._password and self._is_script:
             self._first = self._answer("its engine", limits.ANSWER)
             if self._first == Reply.SUDO:
-                self._send((password,))
+                self._send((self._password,))
                 self._first = ""
         self._say(*asking(self._announced, self._asked))
 
@@ -125,7 +125,7 @@ class Conversation:
                     plain = True
                     self._send_script(self._script.plainly())
                     self._say(*self._opening)
-                    if not self._conduit.sudo_password:
+                    if not self._password:
                         self._say(*asking(self._announced, self._asked))
                     continue
                 case _ if len(noise) < limits.NOISE_LINES and size + len(line) <= limits.NOISE:

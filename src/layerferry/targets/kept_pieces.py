@@ -1,17 +1,15 @@
 """What pushes that broke off have left on a target: the pieces of large layers, and how all of it is removed."""
 
-import base64
 import time
-import zlib
 from collections.abc import Iterable
 from functools import cache
-from importlib.resources import files
 
 from layerferry.oci import limits
 from layerferry.oci.piece import kept_content
 from layerferry.protocol import Reply, Verb
 from layerferry.targets import host
 from layerferry.targets.conversation import Conversation
+from layerferry.targets.host import python_program
 from layerferry.targets.host.script import resuming
 
 _DIGITS = 16
@@ -20,8 +18,8 @@ _DIGITS = 16
 @cache
 def program() -> bytes:
     """What the target runs to keep pieces: a part of the host script, and what its python3 does of that."""
-    keeper = files(host).joinpath("keeper.py").read_bytes()
-    return b"keeper=%s\n" % base64.b64encode(zlib.compress(keeper, 9)) + resuming()
+    keeper = python_program.word(python_program.bare(host.__name__, "keeper.py").encode())
+    return f"keeper={keeper}\n".encode() + resuming()
 
 
 def find_kept(conversation: Conversation, needed: int, diff_ids: Iterable[str]) -> tuple[dict[str, str], int]:

@@ -165,6 +165,8 @@ class FolderContent:
     """The content of an image, read out of its daemon's folders. Close it when done."""
 
     def __init__(self, folders: LayerFolders, image: Image, wanted: frozenset[str]) -> None:
+        from concurrent.futures import ThreadPoolExecutor  # noqa: PLC0415 - few pushes read here
+
         self.pending = set(wanted)
         self.descriptors: dict[str, Descriptor] = {}
         #: Bytes of layers' tars.
@@ -172,8 +174,6 @@ class FolderContent:
         self._folders = folders
         self._image = image
         self._ahead: Ahead | None = None
-        from concurrent.futures import ThreadPoolExecutor  # noqa: PLC0415 - few pushes read here
-
         #: Sizes of tars, which are counted meanwhile: whoever takes the content may have something else to do first.
         self._sizes: dict[str, Future[int]] = {}
         self._counter = ThreadPoolExecutor(1)
@@ -184,9 +184,9 @@ class FolderContent:
         return self
 
     def __exit__(self, *exception: object) -> None:
-        self._counter.shutdown(cancel_futures=True)
         if self._ahead is not None:
             self._ahead.close()
+        self._counter.shutdown(cancel_futures=True)
 
     def blobs(self) -> Iterator[Blob]:
         for layer in self._image.layers:

@@ -60,13 +60,13 @@ ask_containerd() {
   chosen=''
   while read -r word manifest config whole roots; do
     [ "$word" = image ] || continue
-    for root in $roots; do
-      is_here "$root" || continue
+    for candidate in $roots; do
+      is_here "$candidate" || continue
       chosen="$chosen $manifest"
       [ "$whole" = 0 ] || same="$same
-$manifest $root
-$config $root
-$root $root
+$manifest $candidate
+$config $candidate
+$candidate $candidate
 "
       break
     done

@@ -48,7 +48,7 @@ find_owner() {
 # describe: what the engine that was found can do.
 describe() {
   set -- $told
-  version=$1 platform=$2 driver=$3 root=${4-} ctr=''
+  version=$1 platform=$2 driver=$3 data=${4-} ctr=''
   case $platform in */arm) platform=$platform/$(uname -m) ;; esac
   # $sure: an image that it lists is whole. $since: the version since when its load takes zstd, and with it the layers of
   # $takes: docker 23 (seen: 20.10 refuses it, 26.1 takes it), podman 4, ctr 2.0, which is also the first to take gzip (seen:
@@ -93,7 +93,7 @@ greet() {
 
 # tell_room: bytes that are free where the engine unpacks layers, for root too. Of other stores nobody tells where that is.
 tell_room() {
-  case $store$driver:$root in blob*) return ;; *overlay:/* | *overlay2:/* | *fuse-overlayfs:/* | *vfs:/*) ;; *) return ;; esac
-  room=$(df -Pk "$root" 2>/dev/null | awk 'NR == 2 && $2 > $3 { printf "%.0f", ($2 - $3) * 1024 }')
+  case $store$driver:$data in blob*) return ;; *overlay:/* | *overlay2:/* | *fuse-overlayfs:/* | *vfs:/*) ;; *) return ;; esac
+  room=$(df -Pk "$data" 2>/dev/null | awk 'NR == 2 && $2 > $3 { printf "%.0f", ($2 - $3) * 1024 }')
   [ -z "$room" ] || say "free $room"
 }

@@ -8,6 +8,7 @@ It ends with 0 where all has come, or the engine takes no more, and with 3 where
 does not get so far as to read, ends with another code.
 """
 
+import contextlib
 import os
 import re
 import sys
@@ -77,20 +78,18 @@ class Keeper:
                 data = _read(min(left, _BLOCK))
                 left -= len(data)
                 if file >= 0 and not _written(file, data):
-                    self._keeps = False
-                    os.close(file)
-                    file = -1
-                    os.unlink(path)
+                    _closed(file)
+                    file = self._lost(path)
                 self._pass(file, at, data)
                 at += len(data)
                 if time.monotonic() - self._marked > _MARKED:
                     self._wait()
         except BaseException:
             if file >= 0:
-                os.unlink(path)
+                self._lost(path)
             raise
-        if file >= 0:
-            os.close(file)
+        if file >= 0 and not _closed(file):
+            self._lost(path)
 
     def _opened(self, path: bytes) -> int:
         try:
@@ -98,6 +97,13 @@ class Keeper:
         except OSError:
             self._keeps = False
             return -1
+
+    def _lost(self, path: bytes) -> int:
+        """Keep nothing of a piece, and no further one; no descriptor. Another session may have removed it."""
+        self._keeps = False
+        with contextlib.suppress(OSError):
+            os.unlink(path)
+        return -1
 
     def _pass(self, file: int, at: int, data: bytes) -> None:
         """Give what has just been written there: out of the file, which spares a copy, where the system can do that."""
@@ -126,6 +132,15 @@ def _line() -> bytes:
     while not line.endswith(b"\n"):
         line += _read(1)
     return bytes(line)
+
+
+def _closed(file: int) -> bool:
+    """Close a file; whether all of it is kept, which some disks tell no sooner."""
+    try:
+        os.close(file)
+    except OSError:
+        return False
+    return True
 
 
 def _written(file: int, data: bytes) -> bool:

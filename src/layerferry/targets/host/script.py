@@ -92,11 +92,10 @@ class SentScript:
         """`engines`: it is known beforehand that what finds other engines than docker is needed."""
         self._also = tuple(also)
         self._packed = packed
-        first = _ON_A_NODE if also == ON_NODES else FIRST
-        if also != ON_NODES and (engines or SUDO[0] in also):
-            first = (*first[:-1], *NEEDED["engines"], *(("archive",) if SUDO[0] in also else ()), first[-1])
-        self._parts = first
-        self._there = frozenset((*first, *also, *(_ARCHIVE if also == ON_NODES else ())))
+        sudo = SUDO[0] in also
+        engine = (*(NEEDED["engines"] if engines or sudo else ()), *(("archive",) if sudo else ()))
+        self._parts = _ON_A_NODE if also == ON_NODES else (*FIRST[:-1], *engine, FIRST[-1])
+        self._there = frozenset((*self._parts, *also))
 
     def first(self) -> bytes:
         """What is sent before the host has said anything."""
