@@ -2,8 +2,8 @@
 
 One session does everything. It is lines of text until an archive starts (`>` is the client, `<` the target):
 
-    > : layerferry 1 3943                     the preamble: version, bytes of script; a no-op where a sh reads it
-    > (3943 bytes of the host script)         what a docker needs, packed by gzip for ssh; a receiver skips them
+    > : layerferry 1 4081                     the preamble: version, bytes of script; a no-op where a sh reads it
+    > (4081 bytes of the host script)         what a docker needs, packed by gzip for ssh; a receiver skips them
     < layerferry plain                        there is no gzip: preamble, script and all that was said come once more
     > engine ctr k8s.io root                  the engine, its namespace, whose, and `pin`; none where the
                                               target is to find one
@@ -24,7 +24,7 @@ One session does everything. It is lines of text until an archive starts (`>` is
     < maker 4711-90210-5eed…                  what its throw-away names are to end with, so that it knows them again
     < free 81604378624                        bytes that are free where it unpacks layers
     < image sha256:…                          and, for each image asked for, what is there of it:
-    < present                                 it is here; or
+    < present NAME...                         it is here, and may be told to have these names; or
     < same sha256:…                           it is, under this image ID; or
     < chain 7 sha256:…                        its first 7 layers are, in that image;
     < loose sha256:… 9 sha256:…               a further layer is, with 9 below it in that image
@@ -43,7 +43,8 @@ One session does everything. It is lines of text until an archive starts (`>` is
     < data BASE85 | end                       the digests of the parts of those that are here
     > signature STATEMENT SSHSIG              for a receiver that wants signed images (`signed`), in base64
     > tag IMAGE NAME                          an image ID, or a throw-away name, gets a name
-    > expect INCOMING sha256:… sha256:…       the header: a throw-away name, and the diff IDs that it must show
+    > expect INCOMING sha256:… sha256:…       the header: a throw-away name, and the diff IDs that it must show; or
+    > expect INCOMING of sha256:…             those of an image of the ask (`parts`)
     > load zstd | load patch-zstd             and the archive, or its recipe, follows: LENGTH, bytes, LENGTH, bytes, 0
     > -                                         a sign of life, between frames and between lines (`idle`)
     > resume 81604378 sha256:…                where much is to be sent (`resume`): so many bytes, in these layers; and
@@ -57,7 +58,8 @@ One session does everything. It is lines of text until an archive starts (`>` is
     > resolve NAME...                         what these names stand for now (`names`)
     < resolved NAME sha256:… | end            one line for each that is there
     > keep IMAGE NAME                         as `tag`, for the way back: nothing is run for it (`names`)
-    > tag INCOMING NAME | done                we agree: it gets its names, and loses the throw-away one
+    > tag INCOMING NAME | done                we agree: it gets its names, and loses the throw-away one; unsaid where
+                                              each image is here, and was told to have its names
     < done
     > images NAME... sha256:…                 the images of these repositories, and these images (`prune`)
     < named sha256:… NAME...                  one with all of its names

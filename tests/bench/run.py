@@ -156,8 +156,7 @@ class Benchmark:
         return names or list(aliases)
 
     def measured(self, script: str, targets: Sequence[Engine]) -> Measured:
-        environment = self.rig.environment | {"DOCKER_HOST": self.source.host}
-        return measure(script, environment, self.source, targets, self.options.longest * 4 + 300)
+        return measure(script, self.yard.environment, self.source, targets, self.options.longest * 4 + 300)
 
     def _wrong(
         self, way: Way, workload: Workload, took: Measured, targets: Sequence[Engine], names: Sequence[str]

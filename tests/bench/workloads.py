@@ -47,6 +47,12 @@ class Yard:
         self.base = ""
         self._registry = rig.registry()
 
+    @property
+    def environment(self) -> dict[str, str]:
+        """A user's who has set no variable of ours: what pydantic-settings reads takes 0.1 s to load (python 3.11)."""
+        ours = {name: value for name, value in self.rig.environment.items() if not name.startswith("LAYERFERRY_")}
+        return ours | {"DOCKER_HOST": self.source.host}
+
     def layers(self, name: str, size: int, count: int) -> list[Layer]:
         """So many layers of `size` MB in all."""
         part = size * MB // count // 2
@@ -94,9 +100,8 @@ class Yard:
     def quiet_push(self, way: Way, name: str, targets: Sequence[Engine]) -> None:
         """A push that is not measured, over the link without a limit."""
         for target in targets:
-            environment = self.rig.environment | {"DOCKER_HOST": self.source.host}
             command = ["bash", "-c", way.script([name], [target.ssh_alias])]
-            done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+            done = subprocess.run(command, env=self.environment, capture_output=True, text=True, check=False)
             if done.returncode:
                 raise RuntimeError(f"{way.label}: {shlex.join(command)}: {done.stderr[-500:]}")
 

@@ -62,7 +62,11 @@ def parsed(answer: Answer) -> dict[str, list[str]]:
 
 
 def asked(engine: FakeEngine, shell: list[str], wanted: Images) -> dict[str, list[str]]:
-    return parsed(engine.talk(shell, ask(wanted)))
+    """What it answers; where an image is here, without the names that it tells of that."""
+    said = parsed(engine.talk(shell, ask(wanted)))
+    return {
+        image: ["present" if line.startswith("present ") else line for line in lines] for image, lines in said.items()
+    }
 
 
 def test_the_shells_that_every_debian_has_are_among_those_that_are_tried() -> None:
@@ -257,14 +261,50 @@ def test_a_name_that_an_image_has_already_is_not_set_once_more(tmp_path: Path, s
         shown = [name.removeprefix("docker.io/").removeprefix("library/") for name in names] if short else names
         engine.say("ls", "".join(f"{ONE} {name}\n" for name in shown) + f"{TWO} other:1\n")
         for name in names:
-            assert engine.talk(shell, ask({ONE: [A]}) + commit({ONE: name})).lines[-3:] == ["present", "end", "done"]
+            answer = engine.talk(shell, ask({ONE: [A]}) + commit({ONE: name}))
+            assert answer.lines[-3:] == [f"present {' '.join(shown)}", "end", "done"]
         assert not [call for call in engine.calls if call.startswith("tag")]
         for image, name in ((TWO, names[0]), (ONE, f"{names[0]}0"), (ONE, "docker.io/library/pp:1")):
             engine.talk(shell, ask({image: [A]}) + commit({image: name}))
             assert engine.calls[-2] == f"tag {image} {name}"
 
 
+def test_names_are_told_only_where_they_may_stay_as_they_are(tmp_path: Path, shell: list[str]) -> None:
+    """Not where something of dead sessions may have to go, as it does when names are given."""
+    engine = FakeEngine(tmp_path)
+    engine.say("ls", f"{ONE} app:1\n{TWO} other:1\n{ONE} team/app:2\n")
+    assert parsed(engine.talk(shell, ask({ONE: [A]})))[ONE] == ["present app:1 team/app:2"]
+    engine.say("ls", f"{ONE} app:1\n{TWO} {INCOMING}\n")
+    assert parsed(engine.talk(shell, ask({ONE: [A]})))[ONE] == ["present"]
+    arrived = engine.folder / "cache" / "layerferry" / "arrived"
+    arrived.mkdir(parents=True)
+    engine.say("ls", f"{ONE} app:1\n")
+    engine.place["XDG_CACHE_HOME"] = str(engine.folder / "cache")
+    assert parsed(engine.talk(shell, ask({ONE: [A]})))[ONE] == ["present"]
+    arrived.rmdir()
+    engine.say("ls", "".join(f"{ONE} app:{number}\n" for number in range(5000)))
+    (line,) = parsed(engine.talk(shell, ask({ONE: [A]})))[ONE]
+    assert line.startswith("present app:0 app:1 ")
+    assert len(line) < 11_000, "a client reads no line of any length"
+
+
 # Load, verify, tag.
+
+
+def test_the_layers_to_expect_may_be_those_of_an_image_of_the_ask(engine: FakeEngine, shell: list[str]) -> None:
+    engine.show(INCOMING, ONE, (A, B))
+    said = ask({TWO: [C], ONE: [A, B]}) + load({INCOMING: [A, B]}, [b"archive"])
+    for expected, last in (
+        (f"of {ONE}", "end"),
+        (f"of {TWO}", "failed verify the engine shows other layers than were sent"),
+        (f"of {THREE}", "failed protocol expect of"),
+        ("of", "failed protocol expect of"),
+        (f"of {ONE} {B}", "failed protocol expect of"),
+        (f"of {A}", "failed protocol expect of"),
+    ):
+        words = said.replace(f"expect {INCOMING} {A} {B}\n".encode(), f"expect {INCOMING} {expected}\n".encode())
+        assert words != said
+        assert engine.talk(shell, words).lines[-1] == last
 
 
 def loading(engine: FakeEngine, *, layers: Sequence[str] = (A, B), shown: Sequence[str] | None = None) -> bytes:

@@ -145,6 +145,20 @@ def test_a_name_that_does_not_stay_is_not_told_as_given(end: TargetEnd) -> None:
     assert end.is_tidy()
 
 
+def test_an_image_that_is_there_under_its_names_gets_none(end: TargetEnd) -> None:
+    """And another name is given it all the same."""
+    app = end.layout(pictures("a", "b"))
+    assert end.push(app, "--name", "app:2").code == 0
+    for name, given in (("app:2", end.kind.receiver), ("app:3", True)):
+        before = end.calls
+        run = end.push(app, "--name", name)
+        assert run.code == 0, run.stderr
+        assert run.results[0]["verified"]
+        assert any("tag" in call for call in end.calls[len(before) :]) <= given
+        assert f"docker.io/library/{name}" in end.names or name in end.names
+    assert end.is_tidy()
+
+
 # Word by word.
 
 
@@ -180,7 +194,8 @@ def test_an_image_that_is_here_is_told_in_one_line(end: TargetEnd) -> None:
     end.hold(OLD, old)
     here = Reply.PRESENT if end.id(old) == old.id else f"{Reply.SAME} {end.id(old)}"
     lines = end.talk(*ask(old), "end", f"tag {end.id(old)} {NAME}", "done")
-    assert lines[-4:] == [f"image {old.id}", here, Reply.END, Reply.DONE]
+    assert lines[-4:] == [f"image {old.id}", lines[-3], Reply.END, Reply.DONE]
+    assert lines[-3].startswith(here)
     assert end.names == {**end.before, NAME: end.id(old)}
 
 

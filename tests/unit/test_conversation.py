@@ -133,7 +133,7 @@ def test_the_preamble_is_a_no_op_for_a_shell_and_tells_how_long_the_script_is() 
 
 
 def test_the_script_is_sent_without_comments_and_is_small() -> None:
-    assert len(first(packed=True)) < 4_000, "it crosses the wire with each push"
+    assert len(first(packed=True)) < 4_100, "it crosses the wire with each push"
     further = SentScript(packed=True)
     assert len(further.before([Verb.TAG, Verb.DONE])) < 1_700, "for an image that is there"
     assert len(further.before([Verb.EXPECT, Verb.LOAD])) < 1_300, "for one that is not"
@@ -213,12 +213,12 @@ def test_a_blob_store_is_called_by_its_name() -> None:
 
 def test_what_is_here_of_each_image() -> None:
     greeting = greeted(
-        f"image {ONE}", "present",
+        f"image {ONE}", f"present <none>:<none> app:1 ghcr.io/x/app ../x \x1b[31m app@{A} {'x' * 999}",
         f"image {TWO}", f"chain 2 {HOLDER}", f"loose {C} 9 {HOLDER}",
         f"image {A}", "chain 0 ",
     )  # fmt: skip
     assert greeting.holdings == {
-        ONE: Holding(present=True),
+        ONE: Holding(present=True, names=frozenset({"docker.io/library/app:1", "ghcr.io/x/app:latest"})),
         TWO: Holding(depth=2, holder=HOLDER, loose={C: Place(HOLDER, 9)}),
         A: Holding(),
     }
@@ -227,7 +227,7 @@ def test_what_is_here_of_each_image() -> None:
 @pytest.mark.parametrize(
     "line",
     [
-        "capability resume", "present and correct", "chain", "chain x y", "chain -1 sha256:1", "loose",
+        "capability resume", "presents", "chain", "chain x y", "chain -1 sha256:1", "loose",
         "loose nonsense 1 x", f"loose {C} x {HOLDER}", "", "   ", "\x00", "chain ² x", f"loose {C} ² {HOLDER}",
     ],
 )  # fmt: skip
@@ -627,7 +627,7 @@ def test_a_dry_run_is_told_before_any_word_of_the_source() -> None:
     [
         f"chain 11 {HOLDER}", "chain 2 not-a-digest", f"chain {'9' * 5000} {HOLDER}", f"chain \u0663 {HOLDER}",
         f"loose {HOLDER} 1 {HOLDER}", f"loose {C} 1001 {HOLDER}", f"loose {C} {'1' * 5000} {HOLDER}", f"loose {C} 1 x",
-        f"blob {HOLDER} {B} 1 application/vnd.oci.image.layer.v1.tar", f"present {'x' * 9}", "same ../volumes/prune",
+        f"blob {HOLDER} {B} 1 application/vnd.oci.image.layer.v1.tar", "same ../volumes/prune",
         f"blob {A} {B} {'9' * 5000} application/vnd.oci.image.layer.v1.tar", f"image {HOLDER}",
     ],
 )  # fmt: skip

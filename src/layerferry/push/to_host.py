@@ -173,10 +173,15 @@ class HostDestination:
         loading = HostLoad(self._conversation, self._conduit, self._greeting, self._options, self._emit)
         loaded = iter(loading.load(absent, method) if absent else ())
         names = [(item.image_id if item.present else next(loaded), item.names) for item in items]
-        self._before = self._conversation.commit(names, self._upkeep.keep(items) if self._upkeep else ())
+        if self._upkeep or self._options.follow_up or not all(map(self._is_named, items)):
+            self._before = self._conversation.commit(names, self._upkeep.keep(items) if self._upkeep else ())
         shares = _shares(self.sent, [item.plan.delta for item in items])
         for item, share in zip(items, shares, strict=True):
             item.sent = share
+
+    def _is_named(self, item: Item) -> bool:
+        """Whether the target has told, in this session, that it has the image under all of its names already."""
+        return item.present and self._greeting.holdings[item.image.id].names.issuperset(item.names)
 
     def prune(self, items: Sequence[Item]) -> None:
         if self._upkeep and self._options.follow_up and not self._options.dry_run:

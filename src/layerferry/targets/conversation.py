@@ -19,7 +19,7 @@ from layerferry.targets.conduit import Conduit, SilenceError
 from layerferry.targets.engine_choice import TargetEngine
 from layerferry.targets.greeting import Greeting, Reader
 from layerferry.targets.host.script import ON_NODES, SUDO, SentScript
-from layerferry.targets.payloads import asking, decoded, framed, said
+from layerferry.targets.payloads import asking, decoded, expecting, framed, said
 from layerferry.targets.verdict import before, cut, is_verdict, no_script, other_version, verdict
 from layerferry.targets.waiting import Wait, now
 
@@ -68,13 +68,12 @@ class Conversation:
         self._password = b"" if also == ON_NODES else conduit.sudo_password
         engines = chosen is not None and chosen.words != ("docker",)
         self._script = SentScript((*also, *(SUDO if self._password else ())), engines=engines, packed=conduit.pipelined)
-        self._send_script(self._script.first())
-        if conduit.pipelined:  # the target looks for its engine while we look at the source
-            self._say(*self._opening)
+        # the target looks for its engine while we look at the source
+        self._send_script(self._script.first(), self._opening if conduit.pipelined else ())
 
-    def _send_script(self, text: bytes) -> None:
+    def _send_script(self, text: bytes, lines: Sequence[Sequence[str]]) -> None:
         log.note(f"> {self.target}", f": layerferry {VERSION} {len(text)} (and the script, {len(text)} bytes)")
-        self._write(f": layerferry {VERSION} {len(text)}\n".encode() + text)
+        self._write(f": layerferry {VERSION} {len(text)}\n".encode() + text + said(lines, self.target))
 
     def ask(self, images: Iterable[Image], names: Iterable[str] = ()) -> None:
         """Ask what the target has of `images`. A receiver refuses at once what its policy does not allow of `names`."""
@@ -123,8 +122,7 @@ class Conversation:
                         raise no_script(self.target)
                 case words if words == PLAIN.split() and self._conduit.pipelined and not plain:
                     plain = True
-                    self._send_script(self._script.plainly())
-                    self._say(*self._opening)
+                    self._send_script(self._script.plainly(), self._opening)
                     if not self._password:
                         self._say(*asking(self._announced, self._asked))
                     continue
@@ -217,7 +215,8 @@ class Conversation:
         the target says is wrong, as soon as it says so.
         """
         self._watch = watch
-        self._say(*((Verb.EXPECT, name, *diff_ids) for name, diff_ids in expected.items()), (Verb.LOAD, method))
+        header = expecting(expected, self._asked, recalled=self.takes(Capability.PARTS))
+        self._say(*header, (Verb.LOAD, method))
         sent = frames = loaded = 0
         for frame in in_frames(stream, FRAME):
             self._heed()

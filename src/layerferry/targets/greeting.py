@@ -3,8 +3,9 @@
 What we do not know is skipped: a target of tomorrow says it. What is beyond what was asked counts for nothing.
 """
 
+import contextlib
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from layerferry.errors import LayerferryError, TargetError
@@ -15,6 +16,7 @@ from layerferry.oci.image import (
     MEDIA_TYPE_LAYER_GZIP,
     MEDIA_TYPE_LAYER_ZSTD,
     Descriptor,
+    Name,
     Platform,
     Word,
     is_digest,
@@ -49,6 +51,8 @@ class Holding:
     """What a target holds of one image: all of it, or its first `depth` layers in image `holder`, and `loose` ones."""
 
     present: bool = False
+    #: The full names that it has there, where it is present and the target tells.
+    names: frozenset[str] = frozenset()
     #: The target's image ID, where the image is there under another one than the source's.
     same: str = ""
     depth: int = 0
@@ -151,8 +155,8 @@ class Reader:
     def _hold(self, image: str, words: list[str]) -> None:
         diff_ids = self._asked[image]
         match words:
-            case [Reply.PRESENT]:
-                self._holdings[image] = Holding(present=True)
+            case [Reply.PRESENT, *names]:
+                self._holdings[image] = Holding(present=True, names=frozenset(_full_names(names)))
             case [Reply.SAME, image_id] if is_digest(image_id):
                 self._holdings[image] = Holding(same=image_id)
             case [Reply.CHAIN, depth] if _number(depth, len(diff_ids)) is not None:
@@ -208,6 +212,14 @@ class Reader:
 def _version(text: str) -> Word:
     """A version, which is only shown: who builds an engine himself may call it `(devel)` or `1:27.5`."""
     return Word(_ODD.sub("-", text).lstrip("._+~-").rstrip("-"))
+
+
+def _full_names(texts: Iterable[str]) -> Iterator[str]:
+    """As we write them; what an engine has under no name is `<none>`."""
+    for text in texts:
+        with contextlib.suppress(LayerferryError):
+            if not (name := Name.parse(text)).digest:
+                yield name.tagged
 
 
 def _words(facts: Mapping[str, list[str]], key: str) -> tuple[str, ...]:

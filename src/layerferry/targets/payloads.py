@@ -31,6 +31,17 @@ def asking(names: Iterable[str], asked: Mapping[str, Sequence[str]]) -> list[tup
     return [*lines, (Verb.END,)]
 
 
+def expecting(
+    expected: Mapping[str, Sequence[str]], asked: Mapping[str, Sequence[str]], *, recalled: bool
+) -> list[tuple[str, ...]]:
+    """The header of an archive: by throw-away name, the diff IDs to show.
+
+    `recalled`: the target knows those of the images that it was `asked` for, by image ID, which is less to say.
+    """
+    known = {tuple(diff_ids): ("of", image_id) for image_id, diff_ids in asked.items() if diff_ids and recalled}
+    return [(Verb.EXPECT, name, *known.get(tuple(diff_ids), diff_ids)) for name, diff_ids in expected.items()]
+
+
 def framed(frame: Piece) -> bytes:
     """A frame with its line before it; of a piece that the target has, that line alone."""
     if not frame.data:

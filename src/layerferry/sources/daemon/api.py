@@ -23,8 +23,7 @@ from layerferry.oci.manifest import full_name, pick
 from layerferry.oci.store_kind import StoreKind
 from layerferry.sources.daemon import push_tags
 from layerferry.sources.daemon.answers import members
-from layerferry.sources.daemon.client import FAULTS, DaemonClient, DaemonRefusal, check_progress, words_of
-from layerferry.sources.daemon.export import Export, patience
+from layerferry.sources.daemon.client import FAULTS, DaemonClient, DaemonRefusal, check_progress, patience, words_of
 from layerferry.sources.daemon.history import HistoryEntry, layer_entries
 from layerferry.sources.daemon.last_words import DaemonPush, LastWords
 from layerferry.sources.daemon.ssh_transport import with_own_hosts
@@ -32,6 +31,7 @@ from layerferry.targets.address import Ssh
 
 if TYPE_CHECKING:
     from layerferry.sources.daemon.daemon_host import DaemonHost
+    from layerferry.sources.daemon.export import Export
 
 #: docker's own storage drivers; with the containerd image store, an image shows a snapshotter, or nothing at all.
 _GRAPH_DRIVERS = {"overlay2", "fuse-overlayfs", "btrfs", "zfs", "vfs", "aufs", "devicemapper", "overlay"}
@@ -274,11 +274,13 @@ class Daemon:
         spool: Path,
         told: Callable[[str], None] = lambda _: None,
         moved: Callable[[int, int], None] = lambda *_: None,
-    ) -> Export:
+    ) -> "Export":
         """Stream the image out of the daemon (`docker save`), and pick the `wanted` layers.
 
         `told` hears where nothing comes for long, `moved` how many bytes have come.
         """
+        from layerferry.sources.daemon.export import Export  # noqa: PLC0415 - where something is fetched, and this way
+
         client = self._connect(patience(inspected.image), inspected.variant)
         return Export(client, inspected.image, inspected.name, wanted, spool, told=told, moved=moved)
 

@@ -18,7 +18,7 @@ from layerferry.ci.daemon_address import DaemonAddress
 from layerferry.errors import LayerferryError, SourceError
 from layerferry.oci import limits
 from layerferry.oci.documents import Document
-from layerferry.oci.image import Platform
+from layerferry.oci.image import Image, Platform
 from layerferry.registry_client.connections import BROKEN, chunks_of, whole
 from layerferry.sources.daemon.answers import lines
 from layerferry.sources.daemon.ssh_transport import DialAdapter, TcpAdapter
@@ -146,6 +146,11 @@ def _api_version(data: bytes) -> str:
     if not re.fullmatch(r"[0-9]{1,3}\.[0-9]{1,3}", version):
         raise told.damaged("its ApiVersion is none")
     return version
+
+
+def patience(image: Image) -> float:
+    """Seconds that a daemon may be silent over an image: before 25 it writes all of it to its own disk first."""
+    return limits.SAVED + image.size / limits.SAVED_RATE
 
 
 def words_of(error: Exception) -> str:

@@ -8,16 +8,10 @@ from layerferry.causes import cause_of
 from layerferry.chunks import Ahead
 from layerferry.errors import SourceError
 from layerferry.events import so_far
-from layerferry.oci import limits
 from layerferry.oci.content import Blob
 from layerferry.oci.image import Image
-from layerferry.sources.daemon.client import FAULTS, DaemonClient, DaemonRefusal, words_of
+from layerferry.sources.daemon.client import FAULTS, DaemonClient, DaemonRefusal, patience, words_of
 from layerferry.sources.daemon.save_stream import Save
-
-
-def patience(image: Image) -> float:
-    """Seconds that a daemon may be silent over an image: before 25 it writes all of it to its own disk first."""
-    return limits.SAVED + image.size / limits.SAVED_RATE
 
 
 class Export(Save):

@@ -58,11 +58,19 @@ load() {
   esac
 }
 
-# expect NAME DIFFIDS: what the archive has.
+# expect NAME DIFFIDS|of ID: what the archive has: an image with these layers, or with those of one that was asked for.
 expect() {
   is_ours "$1" || refuse expect "$1"
-  for word in $2; do is_digest "$word" || refuse expect "$word"; done
-  one_name=$1 names="$names $1" header="$header$1 $2
+  expected=$2
+  case "$2:
+$asks" in "of "*:*"
+${2#of } "*)
+    expected=${asks#*"${2#of } "}
+    expected=${expected%%
+*} ;;
+  esac
+  for word in $expected; do is_digest "$word" || refuse expect "$word"; done
+  one_name=$1 names="$names $1" header="$header$1 $expected
 "
 }
 

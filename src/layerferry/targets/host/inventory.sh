@@ -37,12 +37,27 @@ $ids" in *"
 $1 "*) ;; *) return 1 ;; esac
 }
 
+# named ID: sets $called to an image's names, each after a blank; to none where what dead sessions have left may have to go,
+# which it does when names are given.
+named() {
+  called='' rest=$ids
+  case $ids in *localhost/layerferry:*) return ;; esac
+  [ ! -d "$arrivals" ] || return 0
+  while case "
+$rest" in *"
+$1 "*) [ ${#called} -lt 9999 ] ;; *) false ;; esac; do
+    rest=${rest#*"$1 "}
+    called="$called ${rest%%
+*}"
+  done
+}
+
 # answer ID DIFFID...: what is here of one image that was asked for.
 answer() {
   asked=$1
   shift
   say "image $asked"
-  [ -z "$sure" ] || ! is_here "$asked" || { say present; offered="$offered $asked"; return; }
+  [ -z "$sure" ] || ! is_here "$asked" || { named "$asked"; say "present$called"; offered="$offered $asked"; return; }
   [ -z "$ctr" ] || [ "$looked" ] || ask_containerd
   case "$same" in *"
 $asked "*)
@@ -121,7 +136,7 @@ read_ask() {
 
 # inventory: what is here of the images of the ask. The engine is asked before that comes.
 inventory() {
-  images='' looked='' roots='' same='' known=''
+  images='' looked='' roots='' same='' known='' arrivals=${XDG_CACHE_HOME:-${HOME-}/.cache}/layerferry/arrived
   # Where a shell reads us from its stdin, our own last line comes first.
   mark wait "$self"
   while read -r verb wanted_engine space as pin && [ "$verb" != engine ]; do :; done

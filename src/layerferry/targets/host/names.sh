@@ -111,12 +111,12 @@ lives() {
   started "${1%%-*}" && [ $since = "${made%%-*}" ]
 }
 
-# sweep: what has arrived for dead sessions goes when it is too old (resuming.sh), and throw-away names of dead sessions go: those of this user's sessions here at once, others' when they are a day older
-# than ours. Sets $left to their number. Where nothing is loaded, those are looked at that are known anyway: an image that
-# is here may be here because a dead session has loaded it.
+# sweep: what has arrived for dead sessions goes when it is too old (resuming.sh), and throw-away names of dead sessions go:
+# those of this user's sessions here at once, others' when they are a day older than ours. Sets $left to their number. Where
+# nothing is loaded, those are looked at that are known anyway: an image that is here may be here because a dead session has
+# loaded it.
 sweep() {
-  old=${XDG_CACHE_HOME:-${HOME-}/.cache}/layerferry/arrived
-  [ ! -d "$old" ] || find "$old" -type f -mtime +1 -exec rm -f {} +
+  [ ! -d "$arrivals" ] || find "$arrivals" -type f -mtime +1 -exec rm -f {} +
   before=$ids left='' time=${one_name##*:}
   [ "$listed" ] || [ -z "$names" ] || before=$("${way}_list" ours)
   for name in $before; do
