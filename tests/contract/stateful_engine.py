@@ -67,6 +67,10 @@ class State:
         with open(f"{ROOT}/calls", "a") as file:
             file.write(f"{verb}\n")
 
+    def noted(self, verb: str) -> int:
+        with open(f"{ROOT}/calls") as file:
+            return file.read().split().count(verb)
+
     def find(self, name: str) -> str:
         """The ID of what goes by a name or an ID; empty where nothing does."""
         full = name if "/" in name else f"docker.io/library/{name}"
@@ -134,7 +138,7 @@ class State:
     def tag(self, image: str, name: str) -> None:
         self.note("tag")
         self.change()
-        if self.lie == "tag":
+        if self.lie == "tag" or (self.lie == "tag once" and self.noted("tag") == 1):
             raise EngineError("invalid reference format")
         found = self.find(image)
         if not found:

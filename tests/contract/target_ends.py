@@ -148,7 +148,7 @@ class TargetEnd:
         self._write(self._read() | {"moved": seconds})
 
     def lie(self, how: str) -> None:
-        """What the engine gets wrong: `fail`, `empty`, `nothing`, `tag`, `moves`, `keeps` (see stateful_engine.py)."""
+        """What the engine gets wrong; stateful_engine.py has the words, such as `fail`, `empty` and `tag once`."""
         self._write(self._read() | {"lie": how})
 
     @property

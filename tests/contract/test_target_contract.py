@@ -137,6 +137,16 @@ def test_a_name_that_is_refused_leaves_the_old_image(end: TargetEnd) -> None:
     assert "the engine refused the name" in failed_push(end, pictures("a", "b"), 5)
 
 
+def test_a_name_that_another_session_is_just_giving_is_given_once_more(end: TargetEnd) -> None:
+    """docker's containerd store tells one of two that it is there already."""
+    end.hold(OLD, pictures("a", "x"))
+    end.lie("tag once")
+    run = end.push(end.layout(pictures("a", "b")), "--name", NAME)
+    assert run.code == 0, run.stderr
+    assert end.names[NAME] == end.id(pictures("a", "b"))
+    assert end.is_tidy()
+
+
 def test_a_name_that_does_not_stay_is_not_told_as_given(end: TargetEnd) -> None:
     end.hold(OLD, pictures("a", "x"))
     end.lie("moves")

@@ -137,6 +137,10 @@ class Engine:
         self._say(self._run("load", kind=VerdictKind.LOAD, bounds=_LOAD, feed=archive), kind=VerdictKind.LOAD)
 
     def tag(self, image: str, name: str) -> None:
+        """Give an image a name. What fails is tried once more, as the host script does (names.sh); raises `Refusal`."""
+        with contextlib.suppress(Refusal):
+            self._ask("tag", image, name, kind=VerdictKind.TAG)
+            return
         self._ask("tag", image, name, kind=VerdictKind.TAG)
 
     def remove(self, name: str) -> bool:

@@ -58,7 +58,11 @@ give() {
   given="$given $1 $2"
 }
 
-put_name() { text=$(name_it "$1" "$2" 2>&1 && pin_it "$2" 2>&1) || blame tag "$text"; }
+# put_name IMAGE NAME: what fails is tried once more. Of sessions that give the same name at once, docker's containerd store
+# fails some with "AlreadyExists" (seen on 28.5).
+put_name() { text=$(set_name "$@" 2>&1) || text=$(set_name "$@" 2>&1) || blame tag "$text"; }
+
+set_name() { name_it "$1" "$2" && pin_it "$2"; }
 
 # pin_it NAME: Kubernetes' garbage collector is to leave it alone. It goes by names (containerd, pkg/cri/labels).
 pin_it() { [ -z "$pin" ] || $cli images label "$1" io.cri-containerd.pinned=pinned; }
