@@ -6,7 +6,8 @@ All of it on this machine, of tests/rig: a source, a target of each store of doc
 has a rate and a round trip that are measured before anything is. The ways take turns. After each push the target has to
 show the source's layers, under the source's image ID where both have it, and, once for each way and workload, a `docker
 save` with all of them in a containerd store; then a container is made. Bytes are those of the link's interface, TCP and
-ssh included. Last comes a fleet behind one uplink (`bench.fleet`), which `--fleet` measures by itself.
+ssh included. Last comes a fleet behind one uplink (`bench.fleet`), which `--fleet` measures by itself. `--workload levels`,
+which nothing else does, holds the compression that layerferry takes by itself against fixed ones.
 
 It writes results.json after each push, and tables and plots out of that: `--from FILE` makes only these.
 """
@@ -28,7 +29,7 @@ from bench.links import LINKS, Link, alias, joined, limited, seen
 from bench.meter import Measured, measure
 from bench.results import FLOORS, Results, Sample, duration, tables
 from bench.verify import create_seconds, failure, save_failure
-from bench.ways import Ours, ThroughRegistry, Way, found
+from bench.ways import FIXED, Ours, ThroughRegistry, Way, found
 from bench.workloads import Sizes, Workload, Yard, made
 from rig import Engine, Rig, cannot_run, packages
 
@@ -90,7 +91,7 @@ class Benchmark:
         chosen = self.options.workload or [*workloads.ALL, *workloads.FLEETS]
         for target in self.targets:
             for key in chosen:
-                if key in workloads.ALL:
+                if key not in workloads.FLEETS:
                     self._workload(made(self.yard, key), [target])
         for key in chosen:
             if key in workloads.FLEETS:
@@ -113,7 +114,9 @@ class Benchmark:
 
     @staticmethod
     def _fits(way: Way, workload: Workload) -> bool:
-        return way.key in workload.special or way.key not in {*FLOORS, "layerferry-whole"}
+        return way.key in workload.special or (
+            not workload.alone and way.key not in {*FLOORS, *FIXED, "layerferry-whole"}
+        )
 
     def _left(self, title: str, workload: Workload, link: Link, ways: Sequence[Way]) -> set[tuple[str, int]]:
         have = {
@@ -228,7 +231,7 @@ def parsed() -> argparse.Namespace:
     parser.add_argument("--quick", action="store_true", help="small images, two links, one run")
     parser.add_argument("--runs", type=int, help="how often each is measured (3; 1 with --quick)")
     parser.add_argument("--link", action="append", choices=LINKS)
-    parser.add_argument("--workload", action="append", choices=(*workloads.ALL, *workloads.FLEETS))
+    parser.add_argument("--workload", action="append", choices=workloads.KINDS)
     parser.add_argument("--way", action="append", default=[], help="such as layerferry, save-zstd, skopeo, registry")
     parser.add_argument("--source", default=SOURCE)
     parser.add_argument("--target", action="append")

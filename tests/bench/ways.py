@@ -82,6 +82,16 @@ class OursWhole(Ours):
     words = ("--whole-layers",)
 
 
+def _fixed(method: str) -> type[Ours]:
+    """Ours with a compression that a user has said, beside which the one that it takes by itself is held."""
+    words = ("--compression", method)
+    return type(f"Ours{method}", (Ours,), {"key": method, "label": f"layerferry {' '.join(words)}", "words": words})
+
+
+#: By key, which are those of `--compression`.
+FIXED = {method: _fixed(method) for method in ("none", "zstd:1", "zstd:3", "zstd:9", "zstd:19")}
+
+
 class SaveZstd(Way):
     key = "save-zstd"
     label = "save, zstd, load"
@@ -297,6 +307,7 @@ class LoadAlone(Way):
 ALL: tuple[type[Way], ...] = (
     *(Ours, OursWhole, SaveZstd, SaveBzip2, Skopeo, ThroughRegistry, DockerOverSsh, Pussh, Crane),
     *(Bare, LoadAlone),
+    *FIXED.values(),
 )
 
 #: What no target of this benchmark can take.

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bench import package_layers
-from bench.ways import LoadAlone, Ours, Way
+from bench.ways import FIXED, LoadAlone, Ours, Way
 from rig import Engine, Image, Layer, Noise, Rig, Text
 
 MB = 1_000_000
@@ -113,6 +113,8 @@ class Workload(ABC):
     title: str
     #: Ways of all that are for it alone, or for some others: floors, and whole layers.
     special: tuple[str, ...] = ()
+    #: Whether no other way than those is for it.
+    alone = False
     #: The links that tell something; all where it is empty.
     links: tuple[str, ...] = ()
     #: How many aliases lead to the targets, where there is more than one target.
@@ -293,6 +295,26 @@ class Packages(Workload):
         return [name]
 
 
+class Levels(Workload):
+    """A layer of `pip install` that a target lacks, as it goes by itself and in each fixed compression."""
+
+    key = "levels"
+    title = "a layer of pip, cold, by compression"
+    special = (Ours.key, *FIXED)
+    alone = True
+    _is_loaded = False
+
+    def ready(self, way: Way, targets: Sequence[Engine]) -> list[str]:
+        name = f"{self.key}:1"
+        if not self._is_loaded:
+            layer = self.yard.rig.workshop.raw_layer(package_layers.tar_of("pip", 0).read_bytes())
+            self.yard.load({f"docker.io/library/{name}": self.yard.rig.workshop.image([layer])}, self.yard.source)
+            self._is_loaded = True
+        for target in targets:
+            target.clear()
+        return [name]
+
+
 class ColdFleet(Cold):
     key = "fleet-cold"
     special = ("bare",)
@@ -329,6 +351,8 @@ class NextFleet(NextCode):
 
 ALL = ("unchanged", "code-first", "code", "dependencies", "cold", "eight", *package_layers.LAYERS)
 FLEETS = ("fleet-cold", "fleet-code")
+#: All that can be asked for.
+KINDS = (*ALL, Levels.key, *FLEETS)
 
 
 def made(yard: Yard, key: str) -> Workload:
@@ -341,6 +365,7 @@ def made(yard: Yard, key: str) -> Workload:
         Dependencies,
         Cold,
         Eight,
+        Levels,
         ColdFleet,
         NextFleet,
     )
