@@ -6,8 +6,8 @@ All of it on this machine, of tests/rig: a source, a target of each store of doc
 has a rate and a round trip that are measured before anything is. The ways take turns. After each push the target has to
 show the source's layers, under the source's image ID where both have it, and, once for each way and workload, a `docker
 save` with all of them in a containerd store; then a container is made. Bytes are those of the link's interface, TCP and
-ssh included. Last comes a fleet behind one uplink (`bench.fleet`), which `--fleet` measures by itself. `levels`, which is
-asked for alone, holds the compression that layerferry takes by itself against fixed ones.
+ssh included. Last comes a fleet behind one uplink (`bench.fleet`), which `--fleet` measures by itself. `levels`, to be
+asked for by its name, holds the compression that layerferry takes by itself against fixed ones.
 
 It writes results.json after each push, and tables and plots out of that: `--from FILE` makes only these.
 """
