@@ -2,8 +2,8 @@
 
 One session does everything. It is lines of text until an archive starts (`>` is the client, `<` the target):
 
-    > : layerferry 1 4081                     the preamble: version, bytes of script; a no-op where a sh reads it
-    > (4081 bytes of the host script)         what a docker needs, packed by gzip for ssh; a receiver skips them
+    > : layerferry 1 4193                     the preamble: version, bytes of script; a no-op where a sh reads it
+    > (4193 bytes of the host script)         what a docker needs, packed by gzip for ssh; a receiver skips them
     < layerferry plain                        there is no gzip: preamble, script and all that was said come once more
     > engine ctr k8s.io root                  the engine, its namespace, whose, and `pin`; none where the
                                               target is to find one
@@ -13,7 +13,7 @@ One session does everything. It is lines of text until an archive starts (`>` is
                                               goes in frames
     < need engines                            it is another engine: the script is to have the parts for it
     > image sha256:… | layer sha256:… | end   the ask: an image ID and its diff IDs, for each image
-    > part 1618 gzip                          more of the script, before the first verb that needs it, or as asked
+    > part 1514 gzip                          more of the script, before the first verb that needs it, or as asked
     < engine docker 28.5.2 overlay2           the greeting; words that we do not know are skipped
     < owner root                              whose images they are
     < store chain                             what it finds layers by: `layerferry.oci.store_kind`

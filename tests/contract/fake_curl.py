@@ -56,10 +56,28 @@ def tags() -> dict[str, list[str]]:
     return names
 
 
+#: Whoever has built an image says what it has.
+LABELS = {
+    "A": "[{",
+    "Id": f"sha256:{'e' * 64}",
+    "Containers": f'{{"Id":"sha256:{"e" * 64}"',
+    "RepoTags": "no",
+    "Type": "layers",
+    "text": 'a "Id":"sha256:1" {b}',
+    "z{": "{",
+}
+
+
 def images() -> list[dict[str, object]]:
-    labels = {"Id": "sha256:0", "text": 'a "Id":"sha256:1" {b}'}
     return [
-        {"Containers": -1, "Id": image, "Labels": labels, "RepoDigests": [], **({"RepoTags": names} if names else {})}
+        {
+            "Containers": -1,
+            "Created": 9,
+            "Id": image,
+            "Labels": LABELS,
+            "RepoDigests": [],
+            **({"RepoTags": names} if names else {}),
+        }
         for image, names in tags().items()
     ]
 
@@ -82,7 +100,7 @@ def inspected(name: str) -> dict[str, object] | None:
     if not row:
         return None
     layers = {"Layers": row[1:]} if row[1:] else {}
-    config = {"Env": ['a="Layers":["x"]'], "Labels": {"RepoTags": "no"}}
+    config = {"Env": ['a="Layers":["x"]'], "Labels": LABELS}
     return {
         "Id": row[0],
         "RepoTags": tags().get(row[0], []),

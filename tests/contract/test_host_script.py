@@ -269,6 +269,15 @@ def test_a_name_that_an_image_has_already_is_not_set_once_more(tmp_path: Path, s
             assert engine.calls[-2] == f"tag {image} {name}"
 
 
+def test_a_label_is_no_image(tmp_path: Path, shell: list[str]) -> None:
+    """Each image of the fake API has one with the ID of another; whoever has a name there is not told as that."""
+    engine, labelled = FakeEngine(tmp_path, api=True), f"sha256:{'e' * 64}"
+    engine.say("ls", f"{ONE} app:1\n")
+    engine.say("list", f"{ONE} {A}\n")
+    said = asked(engine, shell, {labelled: [A, B], ONE: [A]})
+    assert said == {labelled: [f"chain 1 {ONE}"], ONE: ["present"]}
+
+
 def test_names_are_told_only_where_they_may_stay_as_they_are(tmp_path: Path, shell: list[str]) -> None:
     """Not where something of dead sessions may have to go, as it does when names are given."""
     engine = FakeEngine(tmp_path)
@@ -283,9 +292,10 @@ def test_names_are_told_only_where_they_may_stay_as_they_are(tmp_path: Path, she
     assert parsed(engine.talk(shell, ask({ONE: [A]})))[ONE] == ["present"]
     arrived.rmdir()
     engine.say("ls", "".join(f"{ONE} app:{number}\n" for number in range(5000)))
-    (line,) = parsed(engine.talk(shell, ask({ONE: [A]})))[ONE]
-    assert line.startswith("present app:0 app:1 ")
-    assert len(line) < 11_000, "a client reads no line of any length"
+    assert parsed(engine.talk(shell, ask({ONE: [A]})))[ONE] == ["present"], "a client reads no line of any length"
+    engine.say("ls", f"{ONE} app:1\n")
+    engine.say("named", f"app:1 {TWO}\n")
+    assert parsed(engine.talk(shell, ask({ONE: [A]})))[ONE] == ["present"], "somebody has moved it since it was listed"
 
 
 # Load, verify, tag.
@@ -297,14 +307,14 @@ def test_the_layers_to_expect_may_be_those_of_an_image_of_the_ask(engine: FakeEn
     for expected, last in (
         (f"of {ONE}", "end"),
         (f"of {TWO}", "failed verify the engine shows other layers than were sent"),
-        (f"of {THREE}", "failed protocol expect of"),
-        ("of", "failed protocol expect of"),
-        (f"of {ONE} {B}", "failed protocol expect of"),
-        (f"of {A}", "failed protocol expect of"),
+        (f"of {THREE}", "failed protocol expect"),
+        ("of", "failed protocol expect"),
+        (f"of {ONE} {A}", "failed protocol expect"),
+        (f"of {A}", "failed protocol expect"),
     ):
         words = said.replace(f"expect {INCOMING} {A} {B}\n".encode(), f"expect {INCOMING} {expected}\n".encode())
         assert words != said
-        assert engine.talk(shell, words).lines[-1] == last
+        assert engine.talk(shell, words).lines[-1].startswith(last)
 
 
 def loading(engine: FakeEngine, *, layers: Sequence[str] = (A, B), shown: Sequence[str] | None = None) -> bytes:

@@ -291,14 +291,14 @@ class Name:
     def parse(cls, text: str) -> Self:
         """Read `[DOMAIN/]PATH[:TAG][@DIGEST]`; raises `UsageError` with the rule that `text` breaks."""
         match = _REFERENCE.fullmatch(text) if len(text) <= limits.TEXT else None
-        if match is None or len(f"{match['domain']}/{match['path']}") > _LONGEST_REPOSITORY:
-            hint = "Names are lower case." if text != text.lower() else "Write it as [HOST/]NAME[:TAG]."
-            raise UsageError(f"{text!r} is not an image name", hint=hint)
-        domain, path = match["domain"] or "", match["path"]
+        domain, path = (match["domain"] or "", match["path"]) if match else ("", "")
         if domain and not (set(domain) & set(".:[")) and domain != "localhost" and domain == domain.lower():
             domain, path = "", f"{domain}/{path}"
         if domain in {"", "docker.io", "index.docker.io"}:
             domain, path = "docker.io", path if "/" in path else f"library/{path}"
+        if match is None or len(f"{domain}/{path}") > _LONGEST_REPOSITORY:
+            hint = "Names are lower case." if text != text.lower() else "Write it as [HOST/]NAME[:TAG]."
+            raise UsageError(f"{text!r} is not an image name", hint=hint)
         return cls(domain, path, match["tag"] or "", match["digest"] or "")
 
     @property

@@ -6,7 +6,7 @@ at=http://docker
 api() { curl -qgsS --noproxy '*' --unix-socket "$socket" "$@"; }
 
 # tell names|layers: that of images in docker's JSON.
-tell() { sed 's/"Labels":{[^{}]*}//g' | awk -v what="$1" '@docker_images.awk@'; }
+tell() { awk -v what="$1" '@docker_images.awk@'; }
 
 # fetch names|layers: that of the images whose IDs or names stand on stdin.
 fetch() { sed "s|.*|url = \"$at/images/&/json\"|" | api -f -K - 2>/dev/null | tell "$1"; }
@@ -50,3 +50,5 @@ api_list() {
 }
 
 api_layers() { fetch layers; }
+
+api_show() { printf '%s\n' "$@" | fetch layers; }

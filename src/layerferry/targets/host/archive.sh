@@ -62,12 +62,10 @@ load() {
 expect() {
   is_ours "$1" || refuse expect "$1"
   expected=$2
-  case "$2:
-$asks" in "of "*:*"
-${2#of } "*)
-    expected=${asks#*"${2#of } "}
-    expected=${expected%%
-*} ;;
+  case $2 in "of "*)
+    is_digest "${2#of }" || refuse expect "$2"
+    expected=$(say "$asks" | sed -n "s/^${2#of } //p")
+    [ "$expected" ] || refuse expect "$2" ;;
   esac
   for word in $expected; do is_digest "$word" || refuse expect "$word"; done
   one_name=$1 names="$names $1" header="$header$1 $expected

@@ -1,4 +1,5 @@
 # Of images in docker's JSON, as `what` says: names: lines "ID ", "ID NAME", "ID NAME"...; layers: "ID DIFFID DIFFID...".
+# An image's object is no other's value, and has but numbers before its Id: what else has an Id may be anybody's label.
 BEGIN { RS = "{" }
 function list(key, n) {
   match($0, "\"" key "\":\\[[^]]*")
@@ -6,14 +7,15 @@ function list(key, n) {
   gsub(/"/, "", text)
   return split(text, item, ",")
 }
-match($0, /"Id":"sha256:[0-9a-f]+"/) && RLENGTH == 78 {
-  id = substr($0, RSTART + 6, 71)
+before !~ /:$/ && match($0, /^("[A-Za-z]+":-?[0-9]+,)*"Id":"sha256:[0-9a-f]+"/) {
+  id = substr($0, RLENGTH - 71, 71)
   if (what == "names") print id " "
 }
 what == "names" && /"RepoTags":\[/ { for (n = list("RepoTags"); n; n--) print id, item[n] }
-what == "layers" && /"Type":"layers"/ {
+what == "layers" && before ~ /"RootFS":$/ && /^"Type":"layers"/ {
   count = list("Layers")
   line = id
   for (n = 1; n <= count; n++) line = line " " item[n]
   print line
 }
+{ before = $0 }

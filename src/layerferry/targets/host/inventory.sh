@@ -37,19 +37,22 @@ $ids" in *"
 $1 "*) ;; *) return 1 ;; esac
 }
 
-# named ID: sets $called to an image's names, each after a blank; to none where what dead sessions have left may have to go,
-# which it does when names are given.
+# named ID: sets $called to an image's names, which are seen to be its now; to none where what dead sessions have left may have
+# to go, as it does when names are given.
 named() {
-  called='' rest=$ids
+  called='' pairs=''
   case $ids in *localhost/layerferry:*) return ;; esac
   [ ! -d "$arrivals" ] || return 0
-  while case "
-$rest" in *"
-$1 "*) [ ${#called} -lt 9999 ] ;; *) false ;; esac; do
-    rest=${rest#*"$1 "}
-    called="$called ${rest%%
-*}"
-  done
+  called=$(say "$ids" | sed -n "s/^$1 \([^<]\)/\1/p")
+  [ ${#called} -lt 9999 ] || called=''
+  for one in $called; do pairs="$pairs $1 $one"; done
+  confirm $pairs || called=''
+}
+
+# confirm IMAGE NAME...: whether each name is its image now, as the engine shows both.
+confirm() {
+  [ $# -gt 0 ] || return 0
+  "${way}_show" "$@" | awk -v all=$# 'NR % 2 { id = $1; next } $1 == id { same += 2 } END { exit same != all }'
 }
 
 # answer ID DIFFID...: what is here of one image that was asked for.
@@ -57,7 +60,7 @@ answer() {
   asked=$1
   shift
   say "image $asked"
-  [ -z "$sure" ] || ! is_here "$asked" || { named "$asked"; say "present$called"; offered="$offered $asked"; return; }
+  [ -z "$sure" ] || ! is_here "$asked" || { named "$asked"; say present $called; offered="$offered $asked"; return; }
   [ -z "$ctr" ] || [ "$looked" ] || ask_containerd
   case "$same" in *"
 $asked "*)

@@ -78,12 +78,6 @@ $1 $seen
 "*) ;; *) "${way}_tag" "$1" "$2" ;; esac
 }
 
-# confirm IMAGE NAME...: whether each name is its image now, as the engine shows both.
-confirm() {
-  [ $# -gt 0 ] || return 0
-  "${way}_show" "$@" | awk -v all=$# 'NR % 2 { id = $1; next } $1 == id { same += 2 } END { exit same != all }'
-}
-
 # finish: what is told as done was seen last. Somebody else may have moved a name since we listed them.
 finish() {
   # A load has done it.
@@ -120,7 +114,7 @@ lives() {
 # nothing is loaded, those are looked at that are known anyway: an image that is here may be here because a dead session has
 # loaded it.
 sweep() {
-  [ ! -d "$arrivals" ] || find "$arrivals" -type f -mtime +1 -exec rm -f {} +
+  [ ! -d "$arrivals" ] || find "$arrivals" -depth -mtime +1 \( -type f -exec rm -f {} + -o -type d -exec rmdir {} + \)
   before=$ids left='' time=${one_name##*:}
   [ "$listed" ] || [ -z "$names" ] || before=$("${way}_list" ours)
   for name in $before; do

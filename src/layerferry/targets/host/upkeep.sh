@@ -104,7 +104,7 @@ cli_discard() {
 }
 
 api_ages() {
-  api -f "$at/images/json" | sed 's/"Labels":{[^{}]*}//g' | awk '
+  api -f "$at/images/json" | awk '
     BEGIN { RS = "{" }
     match($0, /"Created":[0-9]+/) {
       time = substr($0, RSTART + 10, RLENGTH - 10)
