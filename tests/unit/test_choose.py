@@ -65,6 +65,16 @@ def test_regret_is_what_export_would_have_cost_more() -> None:
     assert costs(planned(10_000), StoreKind.CHAIN, KNOWN).regret >= 0
 
 
+def test_what_comes_with_another_image_is_uploaded_too_where_its_digest_is_unknown() -> None:
+    """Seen: of eight images that share 200 MB, seven were pushed, and the daemon gzipped all of them (8.9 s, not 3.0)."""
+    second = planned(200_000_000, 2_000_000).after([planned(200_000_000)])
+    assert second.delta == 2_000_000
+    assert choose("auto", second, StoreKind.CHAIN, KNOWN, HERE, folders="/docker").name == "registry"
+    unknown = KNOWN - {IDS[0]}
+    assert choose("auto", second, StoreKind.CHAIN, unknown, HERE, folders="/docker").name == "direct"
+    assert choose("auto", second, StoreKind.CHAIN, unknown, HERE).name == "export"
+
+
 def test_a_tunnel_is_told_apart_and_tells_why_nothing_nearer_would_do() -> None:
     reached = Reached("ngrok", "a.ngrok.app", "the daemon does not reach 127.0.0.1:5")
     route = choose("auto", planned(700_000_000), StoreKind.CHAIN, KNOWN, reached)

@@ -48,12 +48,15 @@ class Costs:
 def costs(plan: Plan, store: StoreKind, known: frozenset[str], *, whole: bool = False) -> Costs:
     """Estimate both routes for a daemon whose store is `CHAIN` or `BLOB`, and knows a digest for the layers `known`.
 
-    A registry that is not ours has nothing yet: the daemon pushes the `whole` image there.
+    A registry that is not ours has nothing yet: the daemon pushes the `whole` image there. To ours it uploads what is
+    sent, and what it knows no digest for, since it cannot ask about that: also what comes with another image.
     """
     rates = RATES[store]
     uploaded: float = plan.image.size
     if not whole:
-        uploaded = plan.delta + sum(layer.size for layer in plan.reused if layer.diff_id not in known)
+        new = plan.wanted - plan.shared
+        unknown = {layer.diff_id: layer.size for layer in plan.image.layers if layer.diff_id not in known | new}
+        uploaded = plan.delta + sum(unknown.values())
     return Costs(
         registry=2 * rates.push + uploaded / rates.upload,
         export=rates.push + plan.image.size / rates.save,
