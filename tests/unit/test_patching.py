@@ -47,6 +47,13 @@ def test_some_layers_of_an_image_may_be_packed_and_others_plain() -> None:
     assert both.whole == pytest.approx(70)
 
 
+def test_what_may_find_nothing_has_to_promise_more_than_it_costs() -> None:
+    even = Estimate.of([layer(40 * MB)], 12 * MB, 0)
+    assert even.patch < even.whole
+    assert not even.pays
+    assert Estimate.of([layer(40 * MB)], 8 * MB, 0).pays
+
+
 @pytest.mark.parametrize(("rate", "pays"), [(1.25 * MB, True), (0.25 * MB, True), (100 * MB, False)])
 def test_a_slow_line_pays_and_a_quick_one_does_not(rate: float, pays: bool) -> None:
     assert Estimate.of([layer(264 * MB)], rate, 0.04).pays is pays
