@@ -62,13 +62,16 @@ class Benchmark:
         """Machine, date and versions; and what the links carry."""
         versions = {way.label: way.version() for way in self.ways}
         engines = {engine.name: str(engine.api.get("/version")["Version"]) for engine in (self.source, *self.targets)}
-        self.results.made.update(about_machine() | {"versions": versions, "engines": engines})
+        made = self.results.made
+        known = {key: made.get(key, {}) | found for key, found in (("versions", versions), ("engines", engines))}
+        made.update((about_machine() if "date" not in made else {}) | known)
         print(*(f"{name}: {value}" for name, value in self.results.made.items()), sep="\n")
         print(*(f"not measured: {way}: {why}" for way, why in self.results.absent.items()), sep="\n", flush=True)
-        self.results.links[:] = [row for row in self.results.links if row["target"] == fleet.SITE]
         for target in self.targets:
             for link in self.links():
                 row = seen(target, link)
+                place = row["target"], row["name"]
+                self.results.links[:] = [old for old in self.results.links if (old["target"], old["name"]) != place]
                 self.results.links.append(row)
                 asked = f"{link.rate or 'no limit'}, {link.trip * 1000:.0f} ms"
                 print(
@@ -304,7 +307,8 @@ def main() -> None:
             results.made.update(about_machine())
         if options.fleet:
             fleet.measure_fleet(benchmark, options.fleet)
-    results.made["took"] = f"{(time.monotonic() - began) / 60:.0f} minutes"
+    goes = (results.made.get("took"), f"{(time.monotonic() - began) / 60:.0f} minutes")
+    results.made["took"] = ", then ".join(filter(None, goes))
     results.write(file)
     show(results, options.out)
 
