@@ -35,8 +35,8 @@ def test_streams_and_exit_code_are_the_same(tmp_path: Path, words: str) -> None:
 
 
 def test_environment_folder_files_and_groups_are_the_childs_own(start: Start, tmp_path: Path) -> None:
-    """Seen by what the command starts."""
-    tell = "env | sort; pwd; ls /proc/self/fd | wc -l; umask; cat /proc/$PPID/stat; exit 9"
+    """Seen by what the command starts, and ends when it finds no daemon: so that does not listen."""
+    tell = "trap '' TERM; env | sort; pwd; ls /proc/self/fd | wc -l; umask; cat /proc/$PPID/stat; exit 9"
     (tmp_path / "here").mkdir()
     env = ENVIRONMENT | {"ONLY": "here"}
     words = ["push", "app:1", "--", "sh", "-c", f"{{ {tell}; }} >told"]
