@@ -322,6 +322,16 @@ class Name:
         return self.tagged.removeprefix("docker.io/").removeprefix("library/")
 
 
+def engine_name(text: str) -> Name | None:
+    """The name that an engine writes so; None where it is no reference, but the engine's own word for an image."""
+    if is_digest(text):
+        return None
+    try:
+        return Name.parse(text)
+    except UsageError:
+        return None
+
+
 def may_be_image_id(text: str) -> bool:
     """Whether `text` may be the beginning of an image ID as well as a name: `cafe`, `9f2c41`, `sha256:9f2c`."""
     return _SHORT_ID.fullmatch(text) is not None

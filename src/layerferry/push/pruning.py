@@ -9,8 +9,8 @@ from collections.abc import Collection, Iterable, Mapping
 from collections.abc import Set as AbstractSet
 from datetime import UTC, datetime
 
-from layerferry.oci.image import Name, chain_ids, may_be_image_id
-from layerferry.targets.named_images import ImagesThere, TargetImage, parsed
+from layerferry.oci.image import Name, chain_ids, engine_name, may_be_image_id
+from layerferry.targets.named_images import ImagesThere, TargetImage
 
 #: RFC 3339 as engines write it, with up to nine digits of a second, of which Python reads six.
 _TIME = re.compile(r"(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d)(\.\d{1,6})?\d*(Z|[+-]\d\d:\d\d)")
@@ -76,12 +76,12 @@ def obsolete(
 
 def _names(image: TargetImage) -> Mapping[str, Name]:
     """By full name, those of the image that are references."""
-    return {name.tagged: name for text in image.names if (name := parsed(text)) is not None}
+    return {name.tagged: name for text in image.names if (name := engine_name(text)) is not None}
 
 
 def _is_of(image: TargetImage, repository: str) -> bool:
     """Whether it has names, all of them in that repository, but for what an engine calls it by itself."""
-    names = [parsed(text) for text in image.names if not _ALIAS.fullmatch(text)]
+    names = [engine_name(text) for text in image.names if not _ALIAS.fullmatch(text)]
     return bool(names) and all(name is not None and name.repository == repository for name in names)
 
 
@@ -105,4 +105,4 @@ class _Uses:
 
 
 def _full(words: Iterable[str]) -> set[str]:
-    return {name.tagged for word in words if not _ALIAS.fullmatch(word) and (name := parsed(word)) is not None}
+    return {name.tagged for word in words if not _ALIAS.fullmatch(word) and (name := engine_name(word)) is not None}

@@ -11,8 +11,8 @@ from layerferry.push.delivery import Item
 from layerferry.push.request import Options
 from layerferry.result import NamedImage
 from layerferry.targets.conversation import Conversation
-from layerferry.targets.greeting import Greeting
-from layerferry.targets.named_images import ImagesThere, TargetImage, look, parsed, remove, resolve
+from layerferry.targets.greeting import Greeting, full_names
+from layerferry.targets.named_images import ImagesThere, TargetImage, look, remove, resolve
 
 
 class Upkeep:
@@ -117,7 +117,7 @@ class Upkeep:
     def _remove(self, images: Iterable[TargetImage]) -> Iterator[NamedImage]:
         for image in images:
             why = "" if self._options.dry_run else remove(self._conversation, image)
-            told = tuple(name.tagged for text in image.names if (name := parsed(text)) is not None and not name.digest)
+            told = full_names(image.names)
             if why:
                 called = ", ".join(map(_familiar, told)) or image.id
                 self._emit(Warned(self._target, f"{called} stays: {why}"))

@@ -54,8 +54,8 @@ def costs(plan: Plan, store: StoreKind, known: frozenset[str], *, whole: bool = 
     rates = RATES[store]
     uploaded: float = plan.image.size
     if not whole:
-        new = plan.wanted - plan.shared
-        unknown = {layer.diff_id: layer.size for layer in plan.image.layers if layer.diff_id not in known | new}
+        counted = known | (plan.wanted - plan.shared)
+        unknown = {layer.diff_id: layer.size for layer in plan.image.layers if layer.diff_id not in counted}
         uploaded = plan.delta + sum(unknown.values())
     return Costs(
         registry=2 * rates.push + uploaded / rates.upload,

@@ -3,9 +3,8 @@
 What we do not know is skipped: a target of tomorrow says it. What is beyond what was asked counts for nothing.
 """
 
-import contextlib
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from layerferry.errors import LayerferryError, TargetError
@@ -16,9 +15,9 @@ from layerferry.oci.image import (
     MEDIA_TYPE_LAYER_GZIP,
     MEDIA_TYPE_LAYER_ZSTD,
     Descriptor,
-    Name,
     Platform,
     Word,
+    engine_name,
     is_digest,
 )
 from layerferry.oci.store_kind import StoreKind
@@ -156,7 +155,7 @@ class Reader:
         diff_ids = self._asked[image]
         match words:
             case [Reply.PRESENT, *names]:
-                self._holdings[image] = Holding(present=True, names=frozenset(_full_names(names)))
+                self._holdings[image] = Holding(present=True, names=frozenset(full_names(names)))
             case [Reply.SAME, image_id] if is_digest(image_id):
                 self._holdings[image] = Holding(same=image_id)
             case [Reply.CHAIN, depth] if _number(depth, len(diff_ids)) is not None:
@@ -214,12 +213,9 @@ def _version(text: str) -> Word:
     return Word(_ODD.sub("-", text).lstrip("._+~-").rstrip("-"))
 
 
-def _full_names(texts: Iterable[str]) -> Iterator[str]:
-    """As we write them; what an engine has under no name is `<none>`."""
-    for text in texts:
-        with contextlib.suppress(LayerferryError):
-            if not (name := Name.parse(text)).digest:
-                yield name.tagged
+def full_names(texts: Iterable[str]) -> tuple[str, ...]:
+    """Those of an engine's names that a client may give, in full: with a tag, and without a digest."""
+    return tuple(name.tagged for text in texts if (name := engine_name(text)) is not None and not name.digest)
 
 
 def _words(facts: Mapping[str, list[str]], key: str) -> tuple[str, ...]:

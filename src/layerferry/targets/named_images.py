@@ -3,9 +3,9 @@
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
-from layerferry.errors import LayerferryError, TargetError
+from layerferry.errors import TargetError
 from layerferry.oci import limits
-from layerferry.oci.image import Name, is_digest
+from layerferry.oci.image import is_digest
 from layerferry.protocol import Reply, Verb
 from layerferry.targets.conversation import Conversation
 from layerferry.targets.verdict import cut
@@ -88,13 +88,3 @@ def remove(conversation: Conversation, image: TargetImage) -> str:
 
 def _odd(conversation: Conversation, words: Sequence[str]) -> TargetError:
     return TargetError(f"{conversation.target} says {cut(' '.join(words), 200)!r} of its images, which has no meaning")
-
-
-def parsed(text: str) -> Name | None:
-    """The name that an engine writes so; None where it is no reference, but the engine's own word for an image."""
-    if is_digest(text):
-        return None
-    try:
-        return Name.parse(text)
-    except LayerferryError:
-        return None
