@@ -3,12 +3,14 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from layerferry import settings
 from layerferry.errors import UsageError
-from layerferry.settings.values import Placed, similar, variable_of
 from layerferry.targets import is_registry
+
+if TYPE_CHECKING:
+    from layerferry.settings.values import Placed
 
 # Where no word may be a name, nothing of all this is loaded: ssh is to start at once.
 # ruff: noqa: PLC0415
@@ -26,7 +28,7 @@ class Job:
 
     images: tuple[str, ...]
     targets: tuple[Word, ...]
-    filed: Mapping[str, Placed] = field(default_factory=dict)
+    filed: "Mapping[str, Placed]" = field(default_factory=dict)
     told: tuple[str, ...] = ()
 
     def filed_value(self, name: str, given: Any) -> Any:
@@ -93,7 +95,7 @@ class Names:
         registry = "registry:" if kind_of(known) == "registry" else ""
         return registry + Name.parse(known.removeprefix(registry)).with_tag(tag).familiar
 
-    def _options(self, targets: Sequence[Word], given: Mapping[str, Any]) -> dict[str, Placed]:
+    def _options(self, targets: Sequence[Word], given: Mapping[str, Any]) -> "dict[str, Placed]":
         """What the file says of all of the targets; what it says of some alone, they cannot be pushed to together."""
         told = [self._named[word].options if word in self._named else {} for word in targets]
         names = {name for options in told for name in options}
@@ -113,6 +115,8 @@ class Names:
         """A sentence on each word that is nearly a name of the file's."""
         if self._file is None:
             return []
+        from layerferry.settings.values import similar
+
         words = [word for word in targets if isinstance(word, str) and _may_be_name(word)]
         found = {word: similar(word, self._file.targets) for word in words if word not in self._file.targets}
         return [
@@ -132,6 +136,8 @@ def named(config: Path | None) -> tuple[list[str], list[str]]:
 
 
 def _variable(name: str) -> str:
+    from layerferry.settings.values import variable_of
+
     return "" if name == "engine" else variable_of(name, settings.environment())
 
 

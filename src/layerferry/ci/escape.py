@@ -1,6 +1,5 @@
 """The escaping of text for CI logs: foreign text must be no command to the CI, and our own must be escaped right."""
 
-import json
 import re
 from collections.abc import Collection
 from typing import Any
@@ -69,6 +68,12 @@ def cut(text: str, limit: int) -> str:
     return data[:half].decode(errors="ignore") + _ELLIPSIS + data[-half:].decode(errors="ignore")
 
 
+def beginning(text: str, limit: int) -> str:
+    """The text, or its beginning of `limit` bytes of UTF-8 and an ellipsis."""
+    data = text.encode(errors="replace")
+    return text if len(data) <= limit else data[:limit].decode(errors="ignore") + _ELLIPSIS
+
+
 def _shortened(text: str, limit: int) -> str:
     """The text, cut before it is neutralised: somebody may send megabytes."""
     return text if len(text) <= 2 * limit else text[:limit] + _ELLIPSIS + text[-limit:]
@@ -92,6 +97,8 @@ def json_text(document: object) -> str:
     It is ASCII, and of a command's opening one sign is written as an escape. Outside of strings, JSON has neither `##`
     nor `::`.
     """
+    import json  # noqa: PLC0415 - ssh is to start at once
+
     text = json.dumps(document, indent=2).replace("\x7f", "\\u007f")
     return _HASH_COMMAND.sub(r"#\\u0023", text).replace("::", r":\u003a")
 

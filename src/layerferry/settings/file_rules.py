@@ -69,6 +69,49 @@ class FilePlace:
         return UsageError(f"{self}: {what}", hint=hint)
 
 
+@dataclass(frozen=True, slots=True)
+class NamedTarget:
+    """Where to, as users write it, and what the file says of a push there, by the names of options."""
+
+    to: tuple[str, ...]
+    options: Mapping[str, Placed]
+
+
+@dataclass(frozen=True, slots=True)
+class ProjectFile:
+    """What the file says: `title` is what messages call it."""
+
+    title: str
+    images: Mapping[str, str]
+    targets: Mapping[str, NamedTarget]
+
+
+def typed(document: Mapping[str, Any], root: FilePlace) -> ProjectFile:
+    """All that a file says, checked. Raises `UsageError`, which names the first mistake and its place."""
+    common = dict(options(document, root, beside=(IMAGES, TARGETS)))
+    images = {name: image(value, place) for name, value, place in _named(document, IMAGES, root)}
+    targets = {}
+    for name, value, place in _named(document, TARGETS, root):
+        table = value if isinstance(value, dict) else {TO: value}
+        if not (to := words(table.get(TO, []), place.at(TO))):
+            raise place.mistake("it does not say where to", 'Write to = "deploy@host", or a list of hosts.')
+        targets[name] = NamedTarget(to, {**common, **dict(options(table, place, beside=(TO,)))})
+    return ProjectFile(root.title, images, targets)
+
+
+def _named(document: Mapping[str, Any], key: str, root: FilePlace) -> Iterator[tuple[str, Any, FilePlace]]:
+    """The rows of a table whose keys are names that users have chosen."""
+    table = document.get(key, {})
+    if not isinstance(table, dict):
+        raise root.at(key).mistake(f"it is no table, [{root.at(key).key}]")
+    for name, value in table.items():
+        if not NAME.fullmatch(name):
+            raise root.at(key).mistake(
+                f"{name[:100]!r} is not what something may be called", "A name has letters, digits, - and _."
+            )
+        yield name, value, root.at(key).at(name)
+
+
 def options(table: Mapping[str, Any], place: FilePlace, *, beside: Iterable[str]) -> Iterator[tuple[str, Placed]]:
     """The settings of a table, checked as far as types go. Raises `UsageError`; `beside` are keys that are none."""
     for key, value in table.items():

@@ -1,4 +1,4 @@
-"""The project's file: `layerferry.toml`, or `[tool.layerferry]` in pyproject.toml. Found, and turned into types.
+"""The project's file: `layerferry.toml`, or `[tool.layerferry]` in pyproject.toml. Found and read; `file_rules` checks it.
 
 It comes with a checkout, which may be a stranger's: it names images, hosts and what happens on those, as a Makefile
 does. It names no secret, no way to call ssh, no hosts to trust and no file out of its own folder.
@@ -6,14 +6,14 @@ does. It names no secret, no way to call ssh, no hosts to trust and no file out 
 
 import os
 import stat
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from layerferry.errors import UsageError
-from layerferry.settings.file_rules import IMAGES, NAME, TARGETS, TO, FilePlace, image, options, words
-from layerferry.settings.values import Placed
+
+if TYPE_CHECKING:
+    from layerferry.settings.file_rules import ProjectFile
 
 OWN_NAME: Final = "layerferry.toml"
 SHARED_NAME: Final = "pyproject.toml"
@@ -24,24 +24,7 @@ _LARGEST: Final = 256 << 10
 _ALL_THE_SAME: Final = "--config {path}, or LAYERFERRY_CONFIG, has it read all the same."
 
 
-@dataclass(frozen=True, slots=True)
-class NamedTarget:
-    """Where to, as users write it, and what the file says of a push there, by the names of options."""
-
-    to: tuple[str, ...]
-    options: Mapping[str, Placed]
-
-
-@dataclass(frozen=True, slots=True)
-class ProjectFile:
-    """What the file says: `title` is what messages call it."""
-
-    title: str
-    images: Mapping[str, str]
-    targets: Mapping[str, NamedTarget]
-
-
-def find(start: Path, home: Path | None) -> ProjectFile | None:
+def find(start: Path, home: Path | None) -> "ProjectFile | None":
     """The file of `start`, or of the nearest folder above it; None where there is none.
 
     The search ends at the repository's root, at `home`, and before a folder that others may write to. Raises
@@ -64,7 +47,7 @@ def find(start: Path, home: Path | None) -> ProjectFile | None:
     return None
 
 
-def read(path: Path, start: Path) -> ProjectFile:
+def read(path: Path, start: Path) -> "ProjectFile":
     """The file that the user has named, whoever may write to it. Raises `UsageError`."""
     path = start / path
     found = _read(path) if path.is_file() else None
@@ -130,28 +113,9 @@ def _read(path: Path) -> Mapping[str, Any] | None:
     return document if isinstance(document, dict) else None
 
 
-def _typed(document: Mapping[str, Any], path: Path, start: Path) -> ProjectFile:
-    """Check all of it. Raises `UsageError`, which names the first mistake and its place."""
-    root = FilePlace(os.path.relpath(path, start), path.parent, "tool.layerferry" if path.name == SHARED_NAME else "")
-    common = dict(options(document, root, beside=(IMAGES, TARGETS)))
-    images = {name: image(value, place) for name, value, place in _named(document, IMAGES, root)}
-    targets = {}
-    for name, value, place in _named(document, TARGETS, root):
-        table = value if isinstance(value, dict) else {TO: value}
-        if not (to := words(table.get(TO, []), place.at(TO))):
-            raise place.mistake("it does not say where to", 'Write to = "deploy@host", or a list of hosts.')
-        targets[name] = NamedTarget(to, {**common, **dict(options(table, place, beside=(TO,)))})
-    return ProjectFile(root.title, images, targets)
+def _typed(document: Mapping[str, Any], path: Path, start: Path) -> "ProjectFile":
+    """Check all of it: most folders have no such file, and ssh is to start at once."""
+    from layerferry.settings.file_rules import FilePlace, typed  # noqa: PLC0415 - see above
 
-
-def _named(document: Mapping[str, Any], key: str, root: FilePlace) -> Iterator[tuple[str, Any, FilePlace]]:
-    """The rows of a table whose keys are names that users have chosen."""
-    table = document.get(key, {})
-    if not isinstance(table, dict):
-        raise root.at(key).mistake(f"it is no table, [{root.at(key).key}]")
-    for name, value in table.items():
-        if not NAME.fullmatch(name):
-            raise root.at(key).mistake(
-                f"{name[:100]!r} is not what something may be called", "A name has letters, digits, - and _."
-            )
-        yield name, value, root.at(key).at(name)
+    key = "tool.layerferry" if path.name == SHARED_NAME else ""
+    return typed(document, FilePlace(os.path.relpath(path, start), path.parent, key))

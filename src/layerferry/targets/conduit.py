@@ -13,16 +13,15 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
 from layerferry import log
+from layerferry.ci.escape import beginning
 from layerferry.errors import ConnectError, LayerferryError, TargetError
 from layerferry.oci import limits
 from layerferry.processes import child_environment, end
 from layerferry.protocol import PLAIN
 from layerferry.settings import environment
-from layerferry.targets.ssh_failures import explain
 from layerferry.targets.ssh_settings import needed, shares
 from layerferry.targets.ssh_target import SshTarget
 from layerferry.targets.ssh_way import way
-from layerferry.targets.verdict import cut
 from layerferry.temporary import socket_folder
 
 if TYPE_CHECKING:
@@ -202,7 +201,7 @@ class Conduit:
 
     def _explain(self, code: int, text: str) -> Exception:
         last = next((line for line in reversed(text.splitlines()) if line.strip()), "it said nothing")
-        said = cut(last.strip(), limits.SHOWN)
+        said = beginning(last.strip(), limits.SHOWN)
         return TargetError(f"{self.name}: {self._argv[0]} ended with status {code}: {said}")
 
     def close(self, *, hurry: bool = False) -> None:
@@ -356,6 +355,8 @@ class SshConduit(Conduit):
             self._control.cleanup()
 
     def _explain(self, code: int, text: str) -> Exception:
+        from layerferry.targets.ssh_failures import explain  # noqa: PLC0415 - for one that fails
+
         return explain(self.name, code, text, self.taken if self._heard else None, to=self._way)
 
 

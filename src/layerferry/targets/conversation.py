@@ -8,6 +8,7 @@ import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
 from layerferry import log
+from layerferry.ci.escape import beginning
 from layerferry.compression.stream import in_blocks, in_frames
 from layerferry.errors import ConnectError, LayerferryError, TargetError, VerificationError
 from layerferry.events import Patience
@@ -20,7 +21,7 @@ from layerferry.targets.engine_choice import TargetEngine
 from layerferry.targets.greeting import Greeting, Reader
 from layerferry.targets.host.script import ON_NODES, SUDO, SentScript
 from layerferry.targets.payloads import asking, decoded, expecting, framed, said
-from layerferry.targets.verdict import before, cut, is_verdict, no_script, other_version, verdict
+from layerferry.targets.verdict import before, is_verdict, no_script, other_version, verdict
 from layerferry.targets.waiting import Wait, now
 
 _DIGITS = 6
@@ -127,11 +128,11 @@ class Conversation:
                         self._say(*asking(self._announced, self._asked))
                     continue
                 case _ if len(noise) < limits.NOISE_LINES and size + len(line) <= limits.NOISE:
-                    noise.append(cut(line, 200))
+                    noise.append(beginning(line, 200))
                     size += len(line)
                     continue
                 case _:
-                    raise TargetError(f"{self.target} does not greet, it says: {(noise or [cut(line, 200)])[0]}")
+                    raise TargetError(f"{self.target} does not greet, it says: {(noise or [beginning(line, 200)])[0]}")
             if version != str(VERSION):
                 raise other_version(self.target, version)
 
@@ -275,7 +276,7 @@ class Conversation:
                 case [Reply.ALIVE] | [Reply.WAS, _]:
                     self._skip()
                 case _:
-                    raise ConnectError(f"{self.target} says {cut(line, 200)!r} where 'done' should stand")
+                    raise ConnectError(f"{self.target} says {beginning(line, 200)!r} where 'done' should stand")
         self._named = ()
         return old
 

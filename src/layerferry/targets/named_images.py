@@ -3,12 +3,12 @@
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
+from layerferry.ci.escape import beginning
 from layerferry.errors import TargetError
 from layerferry.oci import limits
 from layerferry.oci.image import is_digest
 from layerferry.protocol import Reply, Verb
 from layerferry.targets.conversation import Conversation
-from layerferry.targets.verdict import cut
 
 
 @dataclass(slots=True)
@@ -80,11 +80,13 @@ def remove(conversation: Conversation, image: TargetImage) -> str:
             case [Reply.REMOVED, image_id] if image_id == image.id:
                 why = ""
             case [Reply.STAYS, image_id, *text] if image_id == image.id:
-                why = cut(" ".join(text), limits.SHOWN) or "the engine does not say why"
+                why = beginning(" ".join(text), limits.SHOWN) or "the engine does not say why"
             case _:
                 raise _odd(conversation, words)
     return why
 
 
 def _odd(conversation: Conversation, words: Sequence[str]) -> TargetError:
-    return TargetError(f"{conversation.target} says {cut(' '.join(words), 200)!r} of its images, which has no meaning")
+    return TargetError(
+        f"{conversation.target} says {beginning(' '.join(words), 200)!r} of its images, which has no meaning"
+    )

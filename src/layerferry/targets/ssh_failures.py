@@ -8,9 +8,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from layerferry.ci.escape import beginning
 from layerferry.errors import ConnectError, LayerferryError, TargetError, UnknownHostKeyError
 from layerferry.oci import limits
-from layerferry.targets.verdict import cut
 
 if TYPE_CHECKING:
     from layerferry.targets.ssh_way import Way
@@ -81,7 +81,7 @@ def explain(target: str, code: int, text: str, sent: int | None = None, *, to: "
     hop, next_one = _failed_hop(lines, to.hops if to else (), target)
     if hop and any(_FORWARD_FAILED in line.lower() for line in lines):
         return explain_forward(f"{hop}, a jump host on the way to {target},", next_one, text)
-    last = cut(lines[-1], limits.SHOWN) if lines else ""
+    last = beginning(lines[-1], limits.SHOWN) if lines else ""
     if code != _SSH_FAILED:
         said = f": {last}" if last else ""
         return TargetError(
@@ -93,7 +93,7 @@ def explain(target: str, code: int, text: str, sent: int | None = None, *, to: "
         detail = next((line for line in lines if re.search(failure.pattern, line)), None)
         if detail is not None:
             failure = _told_a_secret(failure, lines, to)  # noqa: PLW2901
-            why = f"{failure.message} ({cut(detail, limits.SHOWN)})"
+            why = f"{failure.message} ({beginning(detail, limits.SHOWN)})"
             hint = _hint(failure, lines, to, hop) + _word(failure, target)
             error = failure.error(f"{_what(place, sent)}: {why}", hint=hint, transient=failure.transient)
             if isinstance(error, UnknownHostKeyError):
@@ -189,9 +189,9 @@ def explain_forward(bastion: str, address: str, text: str) -> LayerferryError:
     last = next((line for line in reversed(lines) if "open failed:" in line), "").partition("open failed: ")[2]
     for pattern, message, hint in _FORWARD_FAILURES:
         if re.search(pattern, last):
-            return ConnectError(f"{bastion} {message} {address} ({cut(last, limits.SHOWN)})", hint=hint)
+            return ConnectError(f"{bastion} {message} {address} ({beginning(last, limits.SHOWN)})", hint=hint)
     if last or not lines or _SHARED_FORWARD_FAILED in lines[-1].lower():
-        why = cut(last or (lines[-1] if lines else "ssh ended without a word"), limits.SHOWN)
+        why = beginning(last or (lines[-1] if lines else "ssh ended without a word"), limits.SHOWN)
         return ConnectError(
             f"{bastion} did not connect us to {address}: {why}",
             hint=f"Somebody must listen there, and forwarding be allowed: `ssh -W {address} {bastion}` shows it.",

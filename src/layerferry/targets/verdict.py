@@ -3,6 +3,7 @@
 import re
 from collections.abc import Sequence
 
+from layerferry.ci.escape import beginning
 from layerferry.errors import ArchiveError, FollowError, LayerferryError, TargetError, UsageError, VerificationError
 from layerferry.oci import limits
 from layerferry.oci.image import Name, is_digest
@@ -70,9 +71,9 @@ def is_verdict(line: str) -> bool:
 
 def verdict(target: str, line: str, names: Sequence[str] = ()) -> LayerferryError:
     """The error that a `failed KIND TEXT` line tells; `names` are those that were being given, in that order."""
-    _, kind, text = (*cut(line, limits.SAID).split(" ", 2), "", "")[:3]
+    _, kind, text = (*beginning(line, limits.SAID).split(" ", 2), "", "")[:3]
     given, text = _so_far(text.strip(), names)
-    error, message, hint = _KINDS.get(kind, (TargetError, f"failed to {cut(kind, 40)}".rstrip(), ""))
+    error, message, hint = _KINDS.get(kind, (TargetError, f"failed to {beginning(kind, 40)}".rstrip(), ""))
     if issubclass(error, TargetError) and (better := _better(kind, text.lower())):
         error, message, hint = better
     if kind == VerdictKind.ENGINE:
@@ -83,7 +84,7 @@ def verdict(target: str, line: str, names: Sequence[str] = ()) -> LayerferryErro
     else:
         where = _where(kind, names, given)
     found = error(
-        f"{target}: {message} ({cut(text, limits.SHOWN)})" if text else f"{target}: {message}",
+        f"{target}: {message} ({beginning(text, limits.SHOWN)})" if text else f"{target}: {message}",
         hint=f"{hint.replace(_UNTOUCHED, '').strip()} {where}".strip() if where else hint,
         transient=_passes(kind, text.lower()),
     )
@@ -177,16 +178,10 @@ def _is_gone(text: str) -> bool:
     return any(word in text for word in _GONE)
 
 
-def cut(text: str, most: int) -> str:
-    """The beginning of `text`, of at most `most` bytes in UTF-8."""
-    data = text.encode(errors="replace")
-    return text if len(data) <= most else data[:most].decode(errors="ignore") + "…"
-
-
 def other_version(target: str, version: str) -> TargetError:
     """The error for a target that greets with another protocol than ours."""
     return TargetError(
-        f"{target} speaks protocol {cut(version, 40)}, we speak {VERSION}",
+        f"{target} speaks protocol {beginning(version, 40)}, we speak {VERSION}",
         hint="Install the same version of layerferry on both sides.",
     )
 
@@ -201,4 +196,4 @@ def no_script(target: str) -> UsageError:
 
 def before(line: str) -> str:
     """A hint with the last line that was printed before."""
-    return f"Before that, it printed: {cut(line, 200)}"
+    return f"Before that, it printed: {beginning(line, 200)}"
