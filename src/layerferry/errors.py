@@ -3,6 +3,7 @@
 LayerferryError
 ├── UsageError          2  usage or settings
 ├── SourceError         3  daemon, image, archive
+│   └── MissingImageError
 ├── ConnectError        4  name, refused, host key, authentication, no ssh client
 │   ├── UnknownHostKeyError
 │   └── DeadlineError
@@ -17,6 +18,7 @@ LayerferryError
 └── Interrupted       130  Ctrl-C, SIGTERM
 """
 
+from collections.abc import Sequence
 from typing import ClassVar, Final
 
 
@@ -74,6 +76,12 @@ class UsageError(LayerferryError):
 
 class SourceError(LayerferryError):
     exit_code = 3
+
+
+class MissingImageError(SourceError):
+    """A daemon has no image of that name; `tags` are the familiar names that it has with other tags."""
+
+    tags: Sequence[str] = ()
 
 
 class ConnectError(LayerferryError):

@@ -21,7 +21,7 @@ from layerferry.cli.around import (
     with_material,
 )
 from layerferry.cli.options import WHAT, option, values
-from layerferry.errors import UsageError
+from layerferry.errors import MissingImageError, UsageError
 from layerferry.named_targets import Job, Names
 from layerferry.streams import stderr
 from layerferry.targets import is_registry
@@ -257,11 +257,11 @@ def _advise(results: "Sequence[Result]", *, images: Sequence[str], target: str, 
     for error in failures(results):
         word = error.image
         # Where there are other tags of it, it is an image.
-        is_missing = f" has no image {word}" in error.message and not error.hint.startswith("Say which")
+        is_missing = isinstance(error, MissingImageError) and not error.tags
         if (
-            word in images
+            is_missing
+            and word in images
             and len(images) > 1
-            and is_missing
             and not set(word) & set(":/@")
             and "--to" not in error.hint
         ):

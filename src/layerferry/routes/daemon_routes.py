@@ -156,7 +156,7 @@ class RoutesOfImage:
             with self._begun:
                 self._begun = None
         except LayerferryError as error:
-            self._routes.emit(Warned("the docker daemon", error.message))
+            self._routes.emit(Warned("this machine", error.message))
 
     def choose(self, plan: Plan) -> Route:
         reached = self._routes.reach(self._image.reference)

@@ -1,4 +1,4 @@
-"""The project's file: `layerferry.toml`, or `[tool.layerferry]` in pyproject.toml. Found and read; `file_rules` checks it.
+"""The project's file, `layerferry.toml` or `[tool.layerferry]` in pyproject.toml, as it is found and read.
 
 It comes with a checkout, which may be a stranger's: it names images, hosts and what happens on those, as a Makefile
 does. It names no secret, no way to call ssh, no hosts to trust and no file out of its own folder.

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Self
 
 from layerferry import ci
 from layerferry.ci.daemon_address import DaemonAddress, find_address
-from layerferry.errors import LayerferryError, SourceError
+from layerferry.errors import LayerferryError, MissingImageError, SourceError
 from layerferry.oci import limits
 from layerferry.oci.documents import Document, load
 from layerferry.oci.image import Digest, Image, Layer, Name, Platform, is_image_id, may_be_image_id
@@ -221,10 +221,12 @@ class Daemon:
             tags = self._tags_beside(client, reference)
             there = "`docker image ls` there shows what it has."
             verb, cure = ("pull", there) if self.host else ("push", ci.without_image(self._environ))
-            raise SourceError(
+            missing = MissingImageError(
                 f"the docker daemon at {self.address} has no image {reference}{_said_of(tags)}",
                 hint=f"Say which: layerferry {verb} {tags[0]} ..." if tags else cure,
-            ) from None
+            )
+            missing.tags = tags
+            raise missing from None
         return shown
 
     def _tags_beside(self, client: DaemonClient, reference: str) -> list[str]:
