@@ -334,6 +334,19 @@ def test_nobody_tries_again_after_the_push_has_ended(monkeypatch: pytest.MonkeyP
     assert not [event for event in tries.events if isinstance(event, Warned)], "nothing is tried again"
 
 
+def test_a_signal_while_the_next_try_is_waited_for_leaves_a_result(monkeypatch: pytest.MonkeyPatch) -> None:
+    broke = ConnectError("the line broke", hint="Push again.", transient=True)
+    broke.sent, broke.named = 70, "The new image may be under app:1."
+    tries = Tries(monkeypatch, broke)
+    monkeypatch.setattr(Delivery, "run", lambda _, *arguments: tries.run(*arguments))
+    over = DeadlineError("gave up after 5 s", hint="--timeout sets it.")
+    monkeypatch.setattr(module, "_pause", Mock(side_effect=Halt(over)))
+    first, second = tries.push(3, "host")
+    assert first.error is second.error is over
+    assert over.hint == "--timeout sets it. The new image may be under app:1."
+    assert (first.bytes.sent, second.bytes.sent, tries.renewed) == (70, 0, 0)
+
+
 # What is known of a push that has failed.
 
 ROUTE = Route("registry", "the daemon reaches 127.0.0.1:1")

@@ -71,8 +71,9 @@ def _followed_on_nodes(
         return results
     from layerferry.push.nodes import Nodes
 
-    nodes = Nodes(options, options.follow_up, emit, lambda node, error, number: _pause(emit, node, error, number, None))
-    followed = dict(zip(map(id, pushed), nodes.follow(pushed), strict=True))
+    nodes = Nodes(options, options.follow_up, emit, partial(_pause, emit))
+    hosts = [result for result in results if result.target not in registries]
+    followed = dict(zip(map(id, pushed), nodes.follow(pushed, hosts), strict=True))
     return [followed.get(id(result), result) for result in results]
 
 
@@ -208,33 +209,48 @@ def deliver(
     log.note("step", f"begun: {target.name}")
     began, sent, tries, named = time.monotonic(), 0, 0, ""
     delivery = replace(delivery, tried=Tried())
+    error: LayerferryError | None = None
     while True:
-        delivery.emit(Connecting(target.name))
         try:
+            if error is not None:
+                if (again := _again(delivery, target, error, tries, ended)) is None:
+                    if named and not error.named:  # an earlier try gave them, and this one came not so far
+                        error.hint = f"{error.hint} {named}".strip()
+                    return _failed(delivery, target, error, sent, time.monotonic() - began)
+                tries += again is delivery
+                delivery = again
+            delivery.emit(Connecting(target.name))
             results = delivery.run(partial(_connect, delivery, target), open_source)
-            break
-        except BaseException as raised:
+            return _of_all_tries(results, sent, time.monotonic() - began)
+        except BaseException as raised:  # a signal may come while we wait for the next try, too
             log.failure("error", raised)
-            error = interruption(raised) or raised
-            if not isinstance(error, LayerferryError):
+            failure = interruption(raised) or raised
+            if not isinstance(failure, LayerferryError):
                 raise
-            if isinstance(error, (PatchError, ResumeError)):
-                delivery = _without(delivery, target, error)
-            elif (
-                tries == delivery.options.retries
-                or not error.transient
-                or not _pause(delivery.emit, target, error, tries, ended)
-            ):
-                sent += max(error.sent, delivery.tried.sent)
-                if named and not error.named:  # an earlier try gave them, and this one came not so far
-                    error.hint = f"{error.hint} {named}".strip()
-                return _failed(delivery, target, error, sent, time.monotonic() - began)
-            else:
-                tries += 1
-            sent += error.sent
-            named = error.named or named
-            target.connect.renew()
-    return _of_all_tries(results, sent, time.monotonic() - began)
+            error, named = failure, failure.named or named
+            sent += max(error.sent, delivery.tried.sent)
+            delivery.tried.sent = 0
+
+
+def _again(
+    delivery: Delivery, target: AnyTarget, error: LayerferryError, tries: int, ended: threading.Event | None
+) -> Delivery | None:
+    """The next try, when it is time for it, and with a new connection; None where there is to be none.
+
+    One that leaves out what did not do is another delivery, and does not count as a further try.
+    """
+    if isinstance(error, (PatchError, ResumeError)):
+        again = _without(delivery, target, error)
+    elif (
+        tries == delivery.options.retries
+        or not error.transient
+        or not _pause(delivery.emit, target, error, tries, ended)
+    ):
+        return None
+    else:
+        again = delivery
+    target.connect.renew()
+    return again
 
 
 def _of_all_tries(last: Sequence[Result], sent: int, seconds: float) -> list[Result]:
