@@ -13,6 +13,7 @@ from layerferry.errors import ConnectError, LayerferryError, SourceError, Target
 from layerferry.oci import limits
 from layerferry.oci.image import Descriptor, Image, Layer, Platform
 from layerferry.oci.plan import Inventory, plan
+from layerferry.oci.store_kind import StoreKind
 from layerferry.protocol import FRAME, Verb
 from layerferry.push.request import Options, Wanted
 from layerferry.push.to_host import HostDestination
@@ -20,7 +21,6 @@ from layerferry.targets.conduit import Conduit, SilenceError
 from layerferry.targets.conversation import Conversation
 from layerferry.targets.greeting import Greeting, Holding, Place
 from layerferry.targets.host.script import ON_NODES, SentScript, script
-from layerferry.targets.inventory import Knowledge
 from layerferry.targets.named_images import look, resolve
 from layerferry.targets.verdict import verdict
 
@@ -870,18 +870,23 @@ def test_what_a_target_says_of_its_images_has_a_meaning_and_an_end(monkeypatch: 
 LINUX = Platform("linux", "amd64")
 
 
+@pytest.mark.parametrize("store", StoreKind)
 @pytest.mark.parametrize(
     ("greeting", "says"),
     [
-        ({"platform": Platform("linux", "arm64")}, "app:1 is for linux/amd64, host runs linux/arm64"),
-        ({"platform": LINUX}, "host does not say what it has of app:1"),
+        (
+            {"platform": Platform("linux", "arm64"), "holdings": {ONE: Holding(present=True)}},
+            "app:1 is for linux/amd64, host runs linux/arm64",
+        ),
+        ({"platform": LINUX, "holdings": {}}, "host does not say what it has of app:1"),
+        ({"platform": LINUX, "holdings": {TWO: Holding()}}, "host does not say what it has of app:1"),
     ],
 )
-def test_a_host_must_fit_the_image_and_know_what_it_has(greeting: dict[str, Any], says: str) -> None:
-    host = host_of(SimpleNamespace(**greeting, store=None, holdings={}))
+def test_a_host_must_fit_the_image_and_know_what_it_has(store: StoreKind, greeting: dict[str, Any], says: str) -> None:
+    host = host_of(SimpleNamespace(**greeting, store=store, blobs={}))
     source: Any = SimpleNamespace(image=image(ONE, A), names=())
     with pytest.raises(TargetError) as caught:
-        host._plan(Wanted.of("app:1", ()), source, Knowledge())
+        host.plan([Wanted.of("app:1", ())], [[source]])
     assert caught.value.message == says
 
 

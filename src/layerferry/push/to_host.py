@@ -100,6 +100,9 @@ class HostDestination:
         platform = self._greeting.platform
         images = [_for(platform, choices) for choices in candidates]
         chosen = [source.image for source in images]
+        for image in chosen:
+            if image.id not in self._greeting.holdings:
+                raise TargetError(f"{self._target} does not say what it has of {image.reference}")
         knowledge = learn(self._conversation, self._conduit, self._greeting, chosen, self._fault)
         items = [self._plan(*pair, knowledge) for pair in zip(wanted, images, strict=True)]
         self._check_room(items)
@@ -119,9 +122,7 @@ class HostDestination:
         image, store = source.image, self._greeting.store
         self._check_platform(image)
         names = wanted.names or source.names
-        holding = self._greeting.holdings.get(image.id)
-        if holding is None:
-            raise TargetError(f"{self._target} does not say what it has of {image.reference}")
+        holding = self._greeting.holdings[image.id]
         there = image.id if holding.present else knowledge.same(image, holding)
         if there or (store is not StoreKind.BLOB and (there := _under_another_id(source, holding))):
             return Item(wanted, source, complete(image), names, present=True, image_id=there)
