@@ -139,6 +139,10 @@ class Interrupted(LayerferryError):  # noqa: N818 - what happened is no error
         super().__init__(message)
 
 
+#: The errors of what ends all that is not done yet: a signal, and the time that is over.
+HALTED: Final = (Interrupted, DeadlineError)
+
+
 def interruption(error: BaseException | None) -> LayerferryError | None:
     """The error of a signal, if `error` comes from one; Python may wrap it while a module is being loaded."""
     while error is not None and not isinstance(error, (Halt, KeyboardInterrupt)):

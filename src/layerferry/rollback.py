@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from layerferry.errors import LayerferryError, TargetError, UsageError
+from layerferry.errors import LayerferryError, TargetError, UsageError, interruption
 from layerferry.events import Emit
 from layerferry.oci.image import Name, digest_of
 from layerferry.oci.manifest import media_type_of
@@ -26,6 +26,11 @@ from layerferry.targets.conversation import Conversation
 from layerferry.targets.host.script import FOLLOWING, UPKEEP
 from layerferry.targets.named_images import resolve
 from layerferry.targets.registry_address import RegistryTarget
+
+#: A second exchange would bring back what the first has taken away.
+_UNKNOWN = (
+    "Whether {name} has gone back is not known: look there first, for to do it again exchanges the two once more."
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,15 +84,21 @@ def exchange(target: AnyTarget, names: tuple[str, str], how: How) -> Exchange:
     """Exchange the images of two names on a target; what fails is told. A command may follow, as after a push."""
     begun = time.monotonic()
     try:
-        if isinstance(target, Target):
-            done = _on_host(target, names, how)
-        elif how.follow_up:
-            raise UsageError(f"{target.name} is a registry, which runs nothing", hint="Leave --then out.")
-        else:
-            done = _in_registry(target, names, dry_run=how.dry_run)
-    except LayerferryError as error:
+        done = _exchange(target, names, how)
+    except BaseException as raised:
+        error = interruption(raised) or raised
+        if not isinstance(error, LayerferryError):
+            raise
         done = Exchange(target.name, names[0], error=error)
     return replace(done, seconds=time.monotonic() - begun)
+
+
+def _exchange(target: AnyTarget, names: tuple[str, str], how: How) -> Exchange:
+    if isinstance(target, Target):
+        return _on_host(target, names, how)
+    if how.follow_up:
+        raise UsageError(f"{target.name} is a registry, which runs nothing", hint="Leave --then out.")
+    return _in_registry(target, names, dry_run=how.dry_run)
 
 
 def _on_host(target: Target, names: tuple[str, str], how: How) -> Exchange:
@@ -112,7 +123,12 @@ def _on_host(target: Target, names: tuple[str, str], how: How) -> Exchange:
         done = Exchange(target.name, name, str(greeting), back, moved, verified=not how.dry_run)
         if how.dry_run:
             return done
-        conversation.commit([(back, [name])], kept)
+        try:
+            conversation.commit([(back, [name])], kept)
+        except LayerferryError as error:
+            if error.named:
+                error.hint = error.hint.replace(error.named, _UNKNOWN.format(name=Name.parse(name).familiar))
+            raise
         if how.follow_up is None:
             return done
         forward = f"Forward again: {rollback_command(target.name, name, Name.parse(keeper).tag)}"

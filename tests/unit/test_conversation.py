@@ -402,8 +402,27 @@ def test_what_ends_the_naming_tells_the_names_that_were_given_before() -> None:
 def test_anything_but_the_expected_word_is_an_error(line: str) -> None:
     conversation = Conversation(FakeConduit("layerferry 1 sh", line))
     conversation._hello()
-    with pytest.raises(ConnectError, match="where 'done' should stand"):
+    with pytest.raises(ConnectError, match="where 'done' should stand") as caught:
         conversation.commit({INCOMING: ["app:1"]}.items())
+    assert caught.value.hint == "The new image may be under app:1."
+
+
+def test_a_line_that_breaks_while_names_are_given_tells_which_may_have_been() -> None:
+    conduit = FakeConduit("layerferry 1 sh", "was docker.io/library/app:1")
+    conversation = Conversation(conduit, also=("follow",))
+    conversation._hello()
+    with pytest.raises(TargetError) as caught:
+        conversation.commit({INCOMING: ["app:1", "app:2"]}.items())
+    assert caught.value.named == "The new image may be under app:1, app:2."
+    assert caught.value.hint.endswith(caught.value.named)
+
+
+def test_a_line_that_breaks_before_says_nothing_of_names() -> None:
+    conversation = Conversation(FakeConduit("layerferry 1 sh"))
+    conversation._hello()
+    with pytest.raises(TargetError) as caught:
+        conversation.load({INCOMING: [A]}, "none", [bytes(FRAME)])
+    assert "new image" not in caught.value.hint
 
 
 @pytest.mark.parametrize(("line", "expected"), [("learned yes", True), ("learned no", False), ("what?", False)])

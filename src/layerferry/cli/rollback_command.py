@@ -13,7 +13,7 @@ from layerferry.cli import options
 from layerferry.cli.around import end, open_log, refuse_hosts, tell_names, with_material
 from layerferry.cli.options import WHAT, option
 from layerferry.cli.push_command import PushCommand
-from layerferry.errors import UsageError
+from layerferry.errors import HALTED, UsageError
 from layerferry.named_targets import Names
 from layerferry.streams import stderr, stdout
 from layerferry.targets.address import AnyTarget, Ssh, start
@@ -90,20 +90,23 @@ def rollback(ctx: click.Context, /, words: tuple[str, ...], tag: str, **given: A
 def _exchange(
     targets: Sequence[AnyTarget], name: str, tag: str, chosen: "Settings", given: dict[str, Any]
 ) -> list["Exchange"]:
-    """Exchange on one target after the other, and tell of each."""
+    """Exchange on one target after the other, and tell of each. A signal ends it for those that come after."""
     from layerferry.context import bounded
     from layerferry.push.follow_up import FollowUp
     from layerferry.push.way_back import PREVIOUS
-    from layerferry.rollback import How, exchange, wanted
+    from layerferry.rollback import Exchange, How, exchange, wanted
 
     names = wanted(name, tag or PREVIOUS)
     engine = str(TargetEngine.parse(given["engine"])) if given["engine"] else ""
     follow_up = FollowUp.read(chosen.then, chosen.then_file, (), after="each", on=(), seconds=chosen.then_timeout)
     say = stderr().line if given["as_json"] else stdout().line
     how = How(engine, follow_up, lambda event: _hear(event, say), given["dry_run"])
-    done = []
+    done: list[Exchange] = []
     with bounded(chosen.timeout):
         for target in targets:
+            if done and isinstance(done[-1].error, HALTED):
+                done.append(Exchange(target.name, names[0], error=done[-1].error))
+                continue
             done.append(exchange(target, names, how))
             if done[-1].error:
                 stderr().complain(done[-1].error)

@@ -7,7 +7,7 @@ from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from layerferry.errors import DeadlineError, FollowError, Interrupted, LayerferryError, TargetError, interruption
+from layerferry.errors import HALTED, FollowError, LayerferryError, TargetError, interruption
 from layerferry.events import Emit, Following, Said
 from layerferry.oci import limits
 from layerferry.oci.image import Name
@@ -162,7 +162,7 @@ class _Step:
 
 def _told(error: LayerferryError, target: str, step: _Step) -> LayerferryError:
     """The error for what went wrong meanwhile: it must not look as if nothing had been done."""
-    if isinstance(error, (FollowError, Interrupted, DeadlineError)):
+    if isinstance(error, (FollowError, *HALTED)):
         return error
     if step.begun:
         what, hint = "the command after it may have done some of its work, or all", f"See what it has done on {target}."

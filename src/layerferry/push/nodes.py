@@ -5,14 +5,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field, replace
 
-from layerferry.errors import (
-    SIGNALS_WAIT,
-    DeadlineError,
-    FollowError,
-    Interrupted,
-    LayerferryError,
-    interruption,
-)
+from layerferry.errors import HALTED, SIGNALS_WAIT, FollowError, LayerferryError, interruption
 from layerferry.events import Emit, Stalled
 from layerferry.push.follow_up import After, FollowUp
 from layerferry.push.following import Followed, Named, follow, foresee, not_done
@@ -58,7 +51,7 @@ class Nodes:
     def _why_not(self, registries: Sequence[Result], hosts: Sequence[Result]) -> str:
         """Why nothing may follow, or nothing. How hosts fared counts where the nodes wait for others, as hosts do."""
         failed = {result.target: result.error for result in (*registries, *hosts) if result.error}
-        if any(isinstance(error, (Interrupted, DeadlineError)) for error in failed.values()):
+        if any(isinstance(error, HALTED) for error in failed.values()):
             return "the push was broken off"
         if missing := next((result.target for result in registries if result.error), ""):
             return f"{missing} has not got the image"

@@ -21,7 +21,7 @@ from layerferry.targets.engine_choice import TargetEngine
 from layerferry.targets.greeting import Greeting, Reader
 from layerferry.targets.host.script import ON_NODES, SUDO, SentScript
 from layerferry.targets.payloads import asking, decoded, expecting, framed, said
-from layerferry.targets.verdict import before, is_verdict, no_script, other_version, verdict
+from layerferry.targets.verdict import before, is_verdict, no_script, other_version, unanswered, verdict
 from layerferry.targets.waiting import Wait, now
 
 _DIGITS = 6
@@ -48,9 +48,8 @@ class Conversation:
         self.follows = "follow" in also
         self._patience = Patience(told, now)
         self._gone = self._skipped = 0
-        self._greeted = False
-        #: Whether the host script is the other end, which reads lines of any length.
-        self._is_script = False
+        #: Whether the other end has greeted, and whether it is the host script, which reads lines of any length.
+        self._greeted = self._is_script = False
         #: Throw-away names of dead sessions that the target has taken away.
         self.swept = 0
         #: The first lines of the greeting, and of the answer to an archive, where they were read before their time.
@@ -276,7 +275,8 @@ class Conversation:
                 case [Reply.ALIVE] | [Reply.WAS, _]:
                     self._skip()
                 case _:
-                    raise ConnectError(f"{self.target} says {beginning(line, 200)!r} where 'done' should stand")
+                    odd = ConnectError(f"{self.target} says {beginning(line, 200)!r} where 'done' should stand")
+                    raise unanswered(odd, self._named)
         self._named = ()
         return old
 
@@ -352,15 +352,15 @@ class Conversation:
                 last = line.strip() or last
         if last and not self._greeted:
             error.hint = before(last)
-        return error
+        return unanswered(error, self._named)
 
     def _read(self, wait: Wait, noise: Sequence[str] = ()) -> str:
         try:
             line = self._line(wait)
-        except TargetError as error:
-            if noise:
+        except LayerferryError as error:
+            if noise and isinstance(error, TargetError):
                 error.hint = before(noise[-1])
-            raise
+            raise unanswered(error, self._named) from None
         if line.startswith(f"{Reply.FAILED} ") and (self._greeted or is_verdict(line)):
             raise verdict(self.target, line, self._named)
         return line

@@ -92,6 +92,14 @@ def verdict(target: str, line: str, names: Sequence[str] = ()) -> LayerferryErro
     return found
 
 
+def unanswered(error: LayerferryError, names: Sequence[str]) -> LayerferryError:
+    """The error that came in the place of an answer, with what is known of `names`, which were being given."""
+    if names and not error.named:
+        error.named = _told((), names)
+        error.hint = f"{error.hint} {error.named}".strip()
+    return error
+
+
 def _so_far(text: str, names: Sequence[str]) -> tuple[int, str]:
     """How many of the names had been given, and the text without that."""
     found = _AFTER.match(text)
