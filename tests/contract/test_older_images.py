@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from contract.target_ends import KINDS, TargetEnd, ask, pictures
+from layerferry.oci.store_kind import StoreKind
 from layerferry.protocol import Reply, VerdictKind
 
 APP, KEPT, OTHER = "docker.io/library/app:2", "docker.io/library/app:previous", "docker.io/library/app:stable"
@@ -190,6 +191,42 @@ def test_a_push_keeps_a_way_back_and_a_command_follows(tmp_path: Path) -> None:
     assert run.code == 0, run.stderr
     assert host.names == {APP: host.id(new), KEPT: host.id(old)}
     assert f"was {host.id(old)}" in run.stderr
+
+
+# A line that breaks when the names are given, before that is heard. The next try finds the image under its names.
+
+
+@pytest.mark.parametrize("kind", HOSTS)
+@pytest.mark.parametrize("losing", ["was", "done"])
+def test_what_was_there_before_all_tries_is_kept_and_told(kind: str, losing: str, tmp_path: Path) -> None:
+    host = TargetEnd(KINDS[kind], tmp_path)
+    oldest, old, new = pictures("a", "o"), pictures("a", "b"), pictures("a", "c")
+    host.hold(APP, old)
+    host.hold(KEPT, oldest)
+    words = ("--keep-previous", "previous", "--prune", "1", "--then", 'echo "was $LAYERFERRY_PREVIOUS_ID"')
+    run = host.push_by_ssh(host.layout(new), "--name", "app:2", *words, losing=losing)
+    assert run.code == 0, run.stderr
+    assert "tried again" in run.stderr
+    assert host.names == {APP: host.id(new), KEPT: host.id(old)}
+    assert run.results[0]["kept"] == [{"image_id": host.id(old), "names": [KEPT]}]
+    assert f"was {host.id(old)}" in run.stderr
+    if host.kind.store is not StoreKind.BLOB:  # a containerd collects by itself what has no name
+        assert [image["image_id"] for image in run.results[0]["pruned"]] == [host.id(oldest)]
+
+
+@pytest.mark.parametrize("losing", ["was", "done"])
+def test_the_way_back_is_told_or_that_nobody_knows_it(losing: str, tmp_path: Path) -> None:
+    host = TargetEnd(KINDS["docker's command"], tmp_path)
+    old, new = pictures("a", "b"), pictures("a", "c")
+    host.hold(APP, old)
+    run = host.push_by_ssh(host.layout(new), "--name", "app:2", "--then", "exit 3", losing=losing)
+    assert run.code == 8, run.stderr
+    assert host.names == {APP: host.id(new)}
+    told = {
+        "done": f"The way back, on host: docker tag {host.id(old)} app:2",
+        "was": "What app:2 stood for before, on host, is not known: an earlier try broke off there.",
+    }
+    assert told[losing] in run.stderr
 
 
 # Removal.

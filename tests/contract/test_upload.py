@@ -18,6 +18,7 @@ from layerferry.oci.image import digest_of
 from layerferry.push.delivery import Delivery
 from layerferry.push.request import Options, Wanted
 from layerferry.push.to_registry import connect_registry
+from layerferry.push.way_back import NamesBefore
 from layerferry.registry_client import endpoint
 from layerferry.result import Result
 from layerferry.sources import Source, kind_of
@@ -77,7 +78,7 @@ def push(
     with contextlib.ExitStack() as stack:
         target = RegistryTarget(str(address), address, Link(stack, False, lambda: direct or Direct()), environ)
         delivery = Delivery(wanted, options or Options(), emit)
-        return delivery.run(lambda: connect_registry(target, delivery.options, emit), opened)
+        return delivery.run(lambda: connect_registry(target, delivery.options, emit, NamesBefore()), opened)
 
 
 def layers(registry: FakeRegistry, name: str) -> list[dict[str, Any]]:

@@ -85,6 +85,24 @@ def test_each_repository_keeps_its_own() -> None:
     assert kept == [NamedImage(A, (f"{APP}:before",)), NamedImage(B, ("r.example/app:before",))]
 
 
+def test_what_names_stood_for_before_all_tries_is_remembered() -> None:
+    seen, names = way_back.NamesBefore(), ["latest", "stable", "new", "same"]
+    first = {"latest": A, "stable": B, "same": C}
+    assert seen.of(names, C, first) == first
+    seen.broke_off(names)
+    assert seen.of(names, C, {"latest": C, "stable": B, "new": C, "same": C}) == first, "one was given, one was not yet"
+    assert seen.of(["stable"], C, {"stable": A}) == {"stable": A}, "somebody else has moved it meanwhile"
+    assert seen.of(["stable"], C, {}) == {}, "or removed it"
+    assert not seen.unknown
+
+
+def test_what_was_never_heard_is_not_known() -> None:
+    seen = way_back.NamesBefore()
+    seen.broke_off(["latest", "stable"])
+    assert seen.of(["latest", "stable"], C, {"latest": C, "stable": B}) == {"stable": B}
+    assert seen.unknown == {"latest"}
+
+
 @pytest.mark.parametrize(
     ("kept", "tag", "engine", "expected"),
     [

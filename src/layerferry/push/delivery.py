@@ -19,6 +19,7 @@ from layerferry.oci.manifest import SeveralPlatformsError
 from layerferry.oci.plan import Plan
 from layerferry.push.progress import wire_bytes
 from layerferry.push.request import NO_ROUTE, Options, Wanted, nameless
+from layerferry.push.way_back import NamesBefore
 from layerferry.result import Bytes, NamedImage, Result, WireEstimate
 from layerferry.sources import Source, SourceImage
 
@@ -69,6 +70,7 @@ class Tried:
     greeted: Greeted | None = None
     items: Sequence[Item] = ()
     sent: int = 0
+    before: NamesBefore = field(default_factory=NamesBefore)
 
 
 class Destination(Protocol):

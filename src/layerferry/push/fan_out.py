@@ -293,10 +293,10 @@ def _connect(delivery: Delivery, target: AnyTarget) -> AbstractContextManager[De
     if isinstance(target, Target):
         from layerferry.push.to_host import connect_host
 
-        return connect_host(target, delivery.options, delivery.emit)
+        return connect_host(target, delivery.options, delivery.emit, delivery.tried.before)
     from layerferry.push.to_registry import connect_registry
 
-    return connect_registry(target, delivery.options, delivery.emit)
+    return connect_registry(target, delivery.options, delivery.emit, delivery.tried.before)
 
 
 def _failed(

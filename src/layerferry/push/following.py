@@ -223,6 +223,14 @@ def _status(line: str) -> int | None:
     return None
 
 
+def not_known(target: str, names: Collection[str]) -> str:
+    """A line that says of which names nobody knows what they stood for; nothing where there are none."""
+    listed = ", ".join(Name.parse(name).familiar for name in sorted(names))
+    return (
+        f"What {listed} stood for before, on {target}, is not known: an earlier try broke off there." if names else ""
+    )
+
+
 def way_back(target: str, engine: str, named: Sequence[Named], kept: Collection[str] = (), tag: str = "") -> str:
     """A line that says how the names get back to the images that had them before the push.
 

@@ -1,7 +1,7 @@
 """A host as the destination of a push: one conversation, one delta archive, a load, a look at what the engine shows."""
 
 import contextlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from layerferry import log
@@ -16,6 +16,7 @@ from layerferry.protocol import Capability
 from layerferry.push.delivery import Item
 from layerferry.push.host_load import HostLoad
 from layerferry.push.request import Options, Wanted
+from layerferry.push.way_back import NamesBefore
 from layerferry.result import NamedImage
 from layerferry.sources import SourceImage
 from layerferry.targets.address import Target
@@ -37,9 +38,10 @@ if TYPE_CHECKING:
 
 
 @contextlib.contextmanager
-def connect_host(target: Target, options: Options, emit: Emit) -> Iterator["HostDestination"]:
+def connect_host(target: Target, options: Options, emit: Emit, before: NamesBefore) -> Iterator["HostDestination"]:
+    """`before` is what earlier tries know of its names."""
     with target.connect() as conduit:
-        yield HostDestination(conduit, options, emit, target.connect)
+        yield HostDestination(conduit, options, emit, target.connect, before)
 
 
 class HostDestination:
@@ -47,11 +49,14 @@ class HostDestination:
 
     has_platform = True
 
-    def __init__(self, conduit: Conduit, options: Options, emit: Emit, link: Link[Conduit]) -> None:
+    def __init__(
+        self, conduit: Conduit, options: Options, emit: Emit, link: Link[Conduit], before: NamesBefore
+    ) -> None:
         self._conduit = conduit
         self._link = link
         self._options = options
         self._emit = emit
+        self._before = before
         self._conversation = Conversation(
             conduit,
             options.engine,
@@ -64,7 +69,7 @@ class HostDestination:
     def _open_upkeep(self) -> "Upkeep":
         from layerferry.push.upkeep import Upkeep
 
-        return Upkeep(self._conversation, self._options, self._emit)
+        return Upkeep(self._conversation, self._options, self._emit, self._before)
 
     def _open_up(self, wanted: "FollowUp | None") -> "ComposeUp | None":
         """What brings services up; raises `TargetError` where the target is none for it."""
@@ -175,10 +180,28 @@ class HostDestination:
         loaded = iter(loading.load(absent, method) if absent else ())
         names = [(item.image_id if item.present else next(loaded), item.names) for item in items]
         if self._upkeep or self._options.follow_up or not all(map(self._is_named, items)):
-            self._before = self._conversation.commit(names, self._upkeep.keep(items) if self._upkeep else ())
+            self._commit(names, items)
         shares = _shares(self.sent, [item.plan.delta for item in items])
         for item, share in zip(items, shares, strict=True):
             item.sent = share
+
+    def _commit(self, names: Sequence[tuple[str, Sequence[str]]], items: Sequence[Item]) -> None:
+        """Give the names. What they stood for is told meanwhile, and known to the next try where this one fails."""
+        try:
+            self._conversation.commit(names, self._upkeep.keep(items) if self._upkeep else ())
+        except BaseException:
+            self._learn(items, self._conversation.was)
+            self._before.broke_off(name for item in items for name in item.names)
+            raise
+
+    def _learn(self, items: Sequence[Item], told: Collection[str]) -> dict[str, str]:
+        """The image IDs that the names among `told` stood for before the push."""
+        found: dict[str, str] = {}
+        for item in items:
+            found |= self._before.of(
+                [name for name in item.names if name in told], item.image_id, self._conversation.was
+            )
+        return found
 
     def _is_named(self, item: Item) -> bool:
         """Whether the target has told, in this session, that it has the image under all of its names already."""
@@ -205,13 +228,16 @@ class HostDestination:
 
     def follow(self, wanted: "FollowUp", items: Sequence[Item]) -> "Followed":
         """In the same session, whose connection may break from now on without the push being tried again."""
-        from layerferry.push.following import Named, follow, way_back
+        from layerferry.push.following import Named, follow, not_known, way_back
 
-        named = [Named(name, item.image_id, self._before.get(name, "")) for item in items for name in item.names]
+        names = {name: item.image_id for item in items for name in item.names}
+        before = self._learn(items, names)
+        named = [Named(name, image_id, before.get(name, "")) for name, image_id in names.items()]
 
         def back() -> str:
             kept = {image.image_id for item in items for image in item.kept} if self._conduit.is_ssh else ()
-            return way_back(self._target, self._greeting.engine, named, kept, self._options.keep_previous)
+            told = way_back(self._target, self._greeting.engine, named, kept, self._options.keep_previous)
+            return not_known(self._target, self._before.unknown & names.keys()) or told
 
         return follow(self._conversation, wanted, named, self._emit, back, up=self._up)
 

@@ -50,11 +50,13 @@ def open_endpoint(
 
 
 @contextlib.contextmanager
-def connect_registry(target: RegistryTarget, options: Options, emit: Emit) -> Iterator["RegistryDestination"]:
+def connect_registry(
+    target: RegistryTarget, options: Options, emit: Emit, before: way_back.NamesBefore
+) -> Iterator["RegistryDestination"]:
     """Ssh shakes hands, where it leads there, while the source is still looked at."""
     with contextlib.ExitStack() as stack:
         stack.callback(target.connect().close)
-        yield RegistryDestination(target, options, emit, stack)
+        yield RegistryDestination(target, options, emit, stack, before)
 
 
 class RegistryDestination:
@@ -63,11 +65,19 @@ class RegistryDestination:
     has_platform = False
     follow = None
 
-    def __init__(self, target: RegistryTarget, options: Options, emit: Emit, stack: contextlib.ExitStack) -> None:
+    def __init__(
+        self,
+        target: RegistryTarget,
+        options: Options,
+        emit: Emit,
+        stack: contextlib.ExitStack,
+        before: way_back.NamesBefore,
+    ) -> None:
         self._target = target
         self._options = options
         self._emit = emit
         self._stack = stack
+        self._before = before
         self._memory = Memory(target.environ)
         self._uploads = UploadMemory(target.environ)
         self._pushers: dict[str, RepositoryPusher] = {}
@@ -150,11 +160,15 @@ class RegistryDestination:
             return ()
         there = {name.tagged: found for name in names if (found := self._pusher(name).named(name.tag)) is not None}
         ids = {name: digest_of(data) for name, (_, data) in there.items()}
-        kept, given_up = way_back.kept([name.tagged for name in names], coming, ids, tag)
+        tagged = [name.tagged for name in names]
+        kept, given_up = way_back.kept(tagged, coming, self._before.of(tagged, coming, ids), tag)
         for name, digest in given_up:
             self._emit(Warned(self._target.name, f"{name} was another image, {digest}: no tag keeps that"))
         for image in kept:
-            told, data = next(document for name, document in there.items() if ids[name] == image.image_id)
+            document = next((document for name, document in there.items() if ids[name] == image.image_id), None)
+            if document is None:  # an earlier try has moved the name, and before that kept its image
+                continue
+            told, data = document
             keeper = Name.parse(image.names[0])
             give_name(self._pusher(keeper), keeper, media_type_of(data, told, self._target.name), data)
         return tuple(kept)

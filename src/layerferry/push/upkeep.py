@@ -18,11 +18,12 @@ from layerferry.targets.named_images import ImagesThere, TargetImage, look, remo
 class Upkeep:
     """The images before, of one push to one host."""
 
-    def __init__(self, conversation: Conversation, options: Options, emit: Emit) -> None:
+    def __init__(self, conversation: Conversation, options: Options, emit: Emit, seen: way_back.NamesBefore) -> None:
         self._conversation = conversation
         self._options = options
         self._emit = emit
         self._engine = ""
+        self._seen = seen
         #: By item, the image IDs that its names, and those that keep them, pointed to before.
         self._before: list[set[str]] = []
 
@@ -67,14 +68,17 @@ class Upkeep:
         keepers = {name: way_back.previous_name(name, tag) for item in items for name in item.names} if tag else {}
         there = resolve(self._conversation, [*(name for item in items for name in item.names), *keepers.values()])
         for item in items:
-            names = {*item.names, *(keepers[name] for name in item.names if keepers)}
-            self._before.append({there[name] for name in names if name in there})
+            before = self._seen.of(item.names, item.image_id, there)
+            lost = set(before.values())
             if tag:
-                kept, given_up = way_back.kept(item.names, item.image_id, there, tag)
+                kept, given_up = way_back.kept(item.names, item.image_id, before, tag)
                 item.kept = tuple(kept)
+                for image in kept:
+                    lost |= set(self._seen.of(image.names, image.image_id, there).values())
                 for name, image_id in given_up:
                     text = f"{_familiar(name)} was another image, {image_id}: no tag keeps that"
                     self._emit(Warned(self._target, text))
+            self._before.append(lost)
         return [(image.image_id, name) for item in items for image in item.kept for name in image.names]
 
     def prune(self, items: Sequence[Item], conversation: Conversation | None = None) -> None:

@@ -1,7 +1,7 @@
 """The way back: what a name pointed to before a push keeps another tag in its repository."""
 
 import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from layerferry.errors import UsageError
 from layerferry.oci.image import Name
@@ -9,6 +9,34 @@ from layerferry.result import NamedImage
 
 #: The tag that `rollback` goes back to, where none is said.
 PREVIOUS = "previous"
+
+
+class NamesBefore:
+    """What names of a target stood for before a push, for all of its tries: one that broke off may have moved some."""
+
+    def __init__(self) -> None:
+        #: By full name, an image ID; nothing where there was none.
+        self._known: dict[str, str] = {}
+        self._given: set[str] = set()
+        #: Names of which it is not known: they may have been given before anything was heard of them.
+        self.unknown: set[str] = set()
+
+    def of(self, names: Iterable[str], image_id: str, there: Mapping[str, str]) -> dict[str, str]:
+        """What `names` stood for, which that image gets; `there` says what they stand for now.
+
+        One that shows the image already, and did not when it was looked at first, has got it by an earlier try.
+        """
+        for name in names:
+            now = there.get(name, "")
+            if now == image_id and name in self._given - self._known.keys():
+                self.unknown.add(name)
+            elif now != image_id or name not in self._known:
+                self._known[name] = now
+        return {name: before for name in names if (before := self._known.get(name))}
+
+    def broke_off(self, names: Iterable[str]) -> None:
+        """A try has ended while it gave `names`."""
+        self._given.update(names)
 
 
 def previous_name(name: str, tag: str) -> str:

@@ -47,11 +47,12 @@ class Conversation:
         #: Whether something follows the push, which our script alone does, and no receiver.
         self.follows = "follow" in also
         self._patience = Patience(told, now)
-        self._gone = self._skipped = 0
         #: Whether the other end has greeted, and whether it is the host script, which reads lines of any length.
         self._greeted = self._is_script = False
-        #: Throw-away names of dead sessions that the target has taken away.
-        self.swept = 0
+        #: `swept`: throw-away names of dead sessions that the target has taken away.
+        self._gone = self._skipped = self.swept = 0
+        #: By name, the image that it stood for before it was given another one, as far as that was told.
+        self.was: dict[str, str] = {}
         #: The first lines of the greeting, and of the answer to an archive, where they were read before their time.
         self._first = self._early = ""
         self._heard: LayerferryError | None = None
@@ -254,31 +255,27 @@ class Conversation:
             else:
                 yield line.split()
 
-    def commit(
-        self, names: Iterable[tuple[str, Iterable[str]]], kept: Iterable[tuple[str, str]] = ()
-    ) -> dict[str, str]:
+    def commit(self, names: Iterable[tuple[str, Iterable[str]]], kept: Iterable[tuple[str, str]] = ()) -> None:
         """Give images, by ID or throw-away name, their names, those that are `kept` for the way back first.
 
-        Where something follows, the IDs of the images that the names stood for before, as far as they did.
+        Where something follows, `was` has the IDs of the images that the names stood for before, as far as they did.
         """
         pairs = [(image, name) for image, wanted in names for name in wanted]
         self._named = tuple(name for _, name in pairs)
         asked = set(self._named) if self.follows else set()
         first = [*((Verb.WAS, name) for name in asked), *((Verb.KEEP, *pair) for pair in kept)]
         self._say(*first, *((Verb.TAG, *pair) for pair in pairs), (Verb.DONE,))
-        old: dict[str, str] = {}
         wait = self._wait("its engine to give the names", limits.NAMED)
         while (line := self._read(wait)) != Reply.DONE:
             match line.split():
                 case [Reply.WAS, name, image_id] if name in asked and is_digest(image_id):
-                    old[name] = image_id
+                    self.was[name] = image_id
                 case [Reply.ALIVE] | [Reply.WAS, _]:
                     self._skip()
                 case _:
                     odd = ConnectError(f"{self.target} says {beginning(line, 200)!r} where 'done' should stand")
                     raise unanswered(odd, self._named)
         self._named = ()
-        return old
 
     def tell(self, *words: str, payloads: Iterable[bytes] = ()) -> None:
         """Say a line, and what goes with it, each in frames of its own."""
