@@ -18,7 +18,7 @@ from layerferry.push.follow_up import FollowUp
 from layerferry.push.following import Named, follow
 from layerferry.push.host_load import throw_away_name
 from layerferry.push.to_registry import give_name, open_endpoint
-from layerferry.push.way_back import previous_name, rollback_command
+from layerferry.push.way_back import KEEPING, previous_name, rollback_command
 from layerferry.registry_client.pusher import RepositoryPusher
 from layerferry.result import NamedImage, Ran
 from layerferry.targets.address import AnyTarget, Target
@@ -116,7 +116,7 @@ def _on_host(target: Target, names: tuple[str, str], how: How) -> Exchange:
         there = resolve(conversation, names)
         before, back = there.get(name, ""), _found(target.name, there, names)
         kept = [(before, keeper)] if before else []
-        if greeting.engine not in {"docker", "podman"}:
+        if greeting.engine not in KEEPING:
             # Without a name, a containerd would collect it as soon as another image has that.
             kept.insert(0, (back, throw_away_name(greeting.maker)))
         moved = (NamedImage(before, (keeper,)),) if before else ()

@@ -320,6 +320,28 @@ def test_a_dry_run_tells_what_would_go_and_changes_nothing(host: TargetEnd) -> N
     assert not {"load", "tag", "remove"} & set(host.calls)
 
 
+@pytest.mark.parametrize("newest", ["1", "2", "9"])
+@pytest.mark.parametrize("keep", [(), ("--keep-previous", "previous")])
+def test_a_dry_run_names_what_the_push_then_removes(host: TargetEnd, newest: str, keep: tuple[str, ...]) -> None:
+    """Names move by the push: one image loses its last, another gets the tag that keeps it."""
+    grown(host)
+    host.hold("docker.io/library/app:latest", pictures("a", "latest"))
+    host.age(pictures("a", "latest"), "2026-02-15T00:00:00Z")
+    host.hold("docker.io/library/app:previous", pictures("a", "previous"))
+    host.age(pictures("a", "n"), "2026-11-01T00:00:00Z")
+    words = (host.layout(pictures("a", "n")), "--name", "app:latest", "--prune", newest, *keep)
+    foreseen = host.push(*words, "--dry-run")
+    assert foreseen.code == 0, foreseen.stderr
+    assert host.names == host.before
+    run = host.push(*words)
+    assert run.code == 0, run.stderr
+    found = [
+        {image["image_id"]: tuple(image["names"]) for image in one.results[0]["pruned"]} for one in (foreseen, run)
+    ]
+    assert found[0] == found[1]
+    assert foreseen.results[0]["kept"] == run.results[0]["kept"]
+
+
 def test_where_containers_cannot_be_listed_nothing_goes(tmp_path: Path) -> None:
     """A container of nerdctl's has the name that it was made of, which may have moved since."""
     host = TargetEnd(KINDS["nerdctl"], tmp_path)

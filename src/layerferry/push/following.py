@@ -14,7 +14,7 @@ from layerferry.oci.image import Name
 from layerferry.protocol import Reply, Verb
 from layerferry.push.follow_up import FollowUp
 from layerferry.push.request import Options
-from layerferry.push.way_back import rollback_command
+from layerferry.push.way_back import KEEPING, rollback_command
 from layerferry.result import BroughtUp, Ran
 from layerferry.targets.conversation import Conversation
 
@@ -24,8 +24,6 @@ if TYPE_CHECKING:
 #: A status of ksh's is this, and the signal's number.
 _KSH_SIGNALLED, _SIGNALLED = 256, 128
 _MOST_STATUS = 511
-#: Engines that keep an image that has lost its name.
-_KEEPING = frozenset({"docker", "podman"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -245,7 +243,7 @@ def way_back(target: str, engine: str, named: Sequence[Named], kept: Collection[
     left = [one for one in moved if one not in first.values()]
     if commands:
         commands = [f"The way back: {'; '.join(commands)}"]
-    if left and engine not in _KEEPING:
+    if left and engine not in KEEPING:
         before = ", ".join(f"{Name.parse(one.name).familiar} was {one.previous_id}" for one in left)
         commands.append(
             f"Before, on {target}, {before}; containerd keeps what has a name: push that image again, to go back."

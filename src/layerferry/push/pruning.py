@@ -74,6 +74,15 @@ def obsolete(
     ]
 
 
+def move(there: ImagesThere, names: Mapping[str, str]) -> None:
+    """Let full names stand for other images, by ID."""
+    for image in there.images.values():
+        image.names = [text for text in image.names if (name := engine_name(text)) is None or name.tagged not in names]
+    for moved, image_id in names.items():
+        if image_id in there.images:
+            there.images[image_id].names.append(moved)
+
+
 def _names(image: TargetImage) -> Mapping[str, Name]:
     """By full name, those of the image that are references."""
     return {name.tagged: name for text in image.names if (name := engine_name(text)) is not None}

@@ -94,10 +94,16 @@ class Upkeep:
 
     def _prune(self, items: Sequence[Item]) -> None:
         repositories = dict.fromkeys(Name.parse(name).repository for item in items for name in item.names)
+        kept = self.keep(items) if self._options.dry_run else []
         before = {image_id for ids in self._before for image_id in ids}
         there = look(self._conversation, [self._as_written(repository) for repository in repositories], before)
         keepers = {f"{repository}:{self._options.keep_previous or way_back.PREVIOUS}" for repository in repositories}
         coming = {item.image_id or item.source.image.id for item in items}
+        if self._options.dry_run:  # the names stand where the push would have put them
+            given = {name: item.image_id or item.source.image.id for item in items for name in item.names}
+            pruning.move(there, {name: image_id for image_id, name in kept} | given)
+            if self._engine not in way_back.KEEPING:
+                there.images = {image.id: image for image in there.images.values() if image.names}
         for number, item in enumerate(items):
             gone: dict[str, TargetImage] = {}
             for repository in dict.fromkeys(Name.parse(name).repository for name in item.names):

@@ -9,6 +9,8 @@ from layerferry.result import NamedImage
 
 #: The tag that `rollback` goes back to, where none is said.
 PREVIOUS = "previous"
+#: Engines that keep an image that has lost its name; a containerd collects it.
+KEEPING = frozenset({"docker", "podman"})
 
 
 class NamesBefore:
