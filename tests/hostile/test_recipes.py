@@ -238,10 +238,33 @@ def test_a_bomb_of_paths_is_refused(session: Session) -> None:
         session.say("match", "blocks", frames=[bomb])
 
 
-def test_paths_that_are_no_paths_are_refused(session: Session) -> None:
+def test_a_bomb_of_paths_in_many_frames_takes_no_memory(session: Session) -> None:
+    """A few frames of 32 kB unpack to 32 MiB each."""
+    session.open()
+    bomb = zlib.compressobj()
+    frames = (bomb.compress(bytes(32 << 20)) + bomb.flush(zlib.Z_FULL_FLUSH) for _ in itertools.count())
+    sent = [next(frames) for _ in range(8)]
+    tracemalloc.start()
+    with pytest.raises(Refusal, match=r"^the paths have more than 33554432 bytes$"):
+        session.say("match", "blocks", frames=sent)
+    assert tracemalloc.get_traced_memory()[1] < 128 << 20
+    tracemalloc.stop()
+
+
+def test_many_short_paths_take_little_memory(session: Session) -> None:
+    session.open()
+    sent = [zlib.compress(b"ab\0" * 1_000_000)]
+    tracemalloc.start()
+    assert session.say("match", "blocks", frames=sent) == bytes(1_000_001)
+    assert tracemalloc.get_traced_memory()[1] < 24 << 20
+    tracemalloc.stop()
+
+
+@pytest.mark.parametrize("frames", [[b"no zlib"], [zlib.compress(b"lib/f"), b"and more"]])
+def test_paths_that_are_no_paths_are_refused(session: Session, frames: list[bytes]) -> None:
     session.open()
     with pytest.raises(Refusal, match=r"^the paths are broken$"):
-        session.say("match", "pieces", frames=[b"no zlib"])
+        session.say("match", "pieces", frames=frames)
 
 
 def test_the_same_file_again_and_again_is_refused(session: Session) -> None:

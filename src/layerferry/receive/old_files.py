@@ -114,15 +114,23 @@ class OldFiles:
 
     def _match(self, by: str) -> None:
         """Tell of the parts of files under paths that the client has, each once."""
-        unpacked = zlib.decompressobj()
-        try:
-            paths = b"".join(unpacked.decompress(piece, _PATHS) for piece in self._client.frames())
-        except zlib.error:
-            raise Refusal("the paths are broken") from None
-        self._asked += len(paths)
-        if self._asked > _PATHS or unpacked.unconsumed_tail:
-            raise Refusal(f"the paths have more than {_PATHS} bytes")
-        self._tell(program.parts(self._here, self._bounded(paths.split(b"\0")), by))
+        self._tell(program.parts(self._here, self._bounded(_split(self._paths())), by))
+
+    def _paths(self) -> bytearray:
+        """The paths that come, unpacked: refused before there are too many in memory."""
+        unpacked, paths = zlib.decompressobj(), bytearray()
+        for frame in self._client.frames():
+            try:
+                piece = unpacked.decompress(frame, _PATHS - self._asked + 1)
+            except zlib.error:
+                raise Refusal("the paths are broken") from None
+            self._asked += len(piece)
+            if self._asked > _PATHS:
+                raise Refusal(f"the paths have more than {_PATHS} bytes")
+            if unpacked.unused_data:  # zlib would keep all that comes
+                raise Refusal("the paths are broken")
+            paths += piece
+        return paths
 
     def _bounded(self, paths: Iterable[bytes]) -> Iterator[bytes]:
         sizes = {path: _size(place) for path, place in reversed(self._here)}
@@ -143,6 +151,15 @@ class OldFiles:
             yield from program.Expansion(self._here, _Pieces(recipe)).expand()
         except ValueError as error:
             raise Refusal(str(error)) from None
+
+
+def _split(paths: bytearray) -> Iterator[bytes]:
+    """Paths one by one: as objects, all of them would take twenty times their bytes."""
+    start = 0
+    while (end := paths.find(b"\0", start)) >= 0:
+        yield bytes(paths[start:end])
+        start = end + 1
+    yield bytes(paths[start:])
 
 
 class OldFile:
