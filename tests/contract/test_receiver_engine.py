@@ -1,5 +1,6 @@
 """An engine that fails, says strange things, or does not end: none of it decides anything in a client's favour."""
 
+import contextlib
 import json
 import os
 import sys
@@ -144,6 +145,17 @@ def test_a_program_that_never_ends_is_ended() -> None:
 def test_a_program_that_never_reads_is_ended() -> None:
     with pytest.raises(OverrunError, match="takes too long"):
         command.run(["sleep", "600"], {"PATH": "/usr/bin:/bin"}, Bounds(seconds=0.2), feed=iter([bytes(1 << 20)] * 9))
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no file is always full")
+def test_a_program_that_writes_to_a_full_disk_is_ended(tmp_path: Path) -> None:
+    script = f"echo $$ >{tmp_path}/pid; echo some; sleep 0.1; exec yes"
+    with contextlib.suppress(OSError), Path("/dev/full").open("wb") as full:
+        with pytest.raises(OSError, match="No space left"):
+            command.write(["sh", "-c", script], {"PATH": "/usr/bin:/bin"}, full, 1 << 30, 60)
+        with pytest.raises(ProcessLookupError):
+            os.kill(int((tmp_path / "pid").read_text()), 0)
+    assert full.closed
 
 
 def test_a_child_that_keeps_the_output_open_holds_nobody_up() -> None:

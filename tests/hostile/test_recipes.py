@@ -4,11 +4,13 @@ import base64
 import hashlib
 import itertools
 import os
+import shutil
+import tarfile
 import tracemalloc
 import zlib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import pytest
 
@@ -57,6 +59,8 @@ class Engine:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
+        #: Whether its folders cannot be read.
+        self.exports = False
 
     def names(self) -> list[tuple[str, Name]]:
         return [(VAULT, Name.parse("vault:1")), (APP, Name.parse("app:1"))]
@@ -65,7 +69,15 @@ class Engine:
         return {image: LAYERS[image] for image in ids}
 
     def folders(self, image: str) -> list[str]:
-        return [str(self.folder / {APP: "app", VAULT: "vault"}[image])]
+        return [] if self.exports else [str(self.folder / {APP: "app", VAULT: "vault"}[image])]
+
+    def export(self, image: str, file: IO[bytes], room: int) -> bool:
+        assert image == APP
+        self.exported = file
+        with tarfile.open(fileobj=file, mode="w") as archive:
+            archive.add(self.folder / "app", "")
+        file.flush()
+        return file.tell() <= room
 
 
 class Session:
@@ -80,7 +92,8 @@ class Session:
         (folder / "outside").write_bytes(SECRET)
         self.folder = folder
         self.client = Client()
-        engine: Any = Engine(folder)
+        self.engine = Engine(folder)
+        engine: Any = self.engine
         asks = [Ask(NEW, tuple(layers))]
         policy = Policy((Rules.read({"allow": ["app:*"]}),))
         visible = find_visible_images(engine, policy, asks)
@@ -123,6 +136,24 @@ def test_an_honest_client_is_told_what_there_is_and_gets_it(session: Session) ->
     check = bytes((program.CHECK,)) + hashlib.sha256(content[5:90] + content).digest()
     recipe = bytes((program.BEGIN,)) + part(2, 5, 85) + bytes((program.WHOLE, 0)) + check + END
     assert b"".join(session.files.expand([recipe])) == content[5:90] + content
+
+
+@pytest.mark.parametrize(("free", "told"), [(400_000, True), (200_000, False)])
+def test_an_export_takes_half_of_what_is_free_or_no_room_at_all(
+    session: Session, monkeypatch: pytest.MonkeyPatch, free: int, told: bool
+) -> None:
+    """What could not be written would fill the disk for the whole layers that come then."""
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: shutil._ntuple_diskusage(1 << 40, 0, free))
+    session.engine.exports = True
+    assert session.open() == (digest(session.old.read_bytes()) if told else b"")
+    assert session.engine.exported.closed
+
+
+def test_where_there_is_no_place_for_an_export_whole_layers_may_come(session: Session) -> None:
+    session.engine.exports = True
+    session.say("program", "QUJD")
+    session.files._policy = Policy((Rules.read({"allow": ["app:*"], "spool": str(session.folder / "none")}),))
+    assert session.say("files", NEW, APP) == b""
 
 
 # What the policy does not show.

@@ -97,6 +97,7 @@ def write(argv: Sequence[str], environment: Mapping[str, str], file: IO[bytes], 
         while select.select([process.stdout], [], [], max(0.0, until - time.monotonic()))[0]:
             data = process.stdout.read(_STEP)
             if not data:
+                file.flush()
                 return not process.wait(_KILLED)
             count += len(data)
             if count > room:
@@ -105,7 +106,6 @@ def write(argv: Sequence[str], environment: Mapping[str, str], file: IO[bytes], 
     except subprocess.TimeoutExpired:
         return False
     finally:
-        file.flush()
         _end(process)
     return False
 

@@ -9,6 +9,7 @@ circles; what it makes is counted as an archive is, and its steps are bounded by
 import base64
 import errno
 import os
+import shutil
 import stat
 import tempfile
 import zlib
@@ -43,7 +44,6 @@ class OldFiles:
         self._visible = visible
         self._asks = {ask.id: ask.diff_ids for ask in asks}
         self._policy = policy
-        self._spool: IO[bytes] | None = None
         self._exports = False
         self._here: list[tuple[bytes, Any]] = []
         self._probes = 0
@@ -100,9 +100,7 @@ class OldFiles:
         """Find the files of images, but for the layers that they share with the new one from the bottom up."""
         images = list(dict.fromkeys(filter(None, map(self._visible.find, names))))
         if self._exports:
-            self._spool = tempfile.TemporaryFile(dir=self._policy.spool, prefix="layerferry-")  # noqa: SIM115 - all the session
-            if images and self._engine.export(images[0], self._spool, self._policy.max_bytes):
-                self._here = program.exported(self._spool.fileno())
+            self._here = self._exported(images[0]) if images else []
             return
         folders: list[str] = []
         for image in images:
@@ -111,6 +109,18 @@ class OldFiles:
             own = len(layers) - (min(len(layers), len(wanted)) if shared is None else shared)
             folders += self._readable(image)[:own]
         self._here = [(path, OldFile(place)) for path, place in program.files(folders)]
+
+    def _exported(self, image: str) -> list[tuple[bytes, Any]]:
+        """The files of an image as a tar, in a file that may take half of what is free; none where that will not do.
+
+        The views of it keep it open, all the session; what could not be written goes at once.
+        """
+        try:
+            with tempfile.TemporaryFile(dir=self._policy.spool, prefix="layerferry-") as spool:
+                room = min(self._policy.max_bytes, shutil.disk_usage(self._policy.spool).free // 2)
+                return program.exported(spool.fileno()) if self._engine.export(image, spool, room) else []
+        except OSError:
+            return []
 
     def _match(self, by: str) -> None:
         """Tell of the parts of files under paths that the client has, each once."""
