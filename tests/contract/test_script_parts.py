@@ -1,6 +1,7 @@
 """A host gets the parts of the script that it needs, when it needs them: in every POSIX shell, before a fake engine."""
 
 import gzip
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -13,7 +14,7 @@ from layerferry.oci.image import Image, Layer, Platform
 from layerferry.protocol import VERSION, Verb
 from layerferry.targets.conduit import BOOTSTRAP, CommandConduit
 from layerferry.targets.conversation import Conversation
-from layerferry.targets.host.script import SentScript
+from layerferry.targets.host.script import SentScript, patching
 
 COMMAND = BOOTSTRAP.removeprefix("exec sh -c '").removesuffix("'")
 
@@ -126,3 +127,15 @@ def test_a_part_of_no_length_or_of_none_of_ours_is_refused(tmp_path: Path, shell
     answer = engine.talk(shell, ask({ONE: [A, B]}) + f"part {words}\nnonsense\n".encode())
     assert answer.code
     assert any(line.startswith("present") for line in answer.lines)
+
+
+@pytest.mark.parametrize("status", ["0", "1"])
+def test_what_an_export_that_failed_has_written_makes_room(tmp_path: Path, shell: list[str], status: str) -> None:
+    """It has no name, and goes where nobody holds it open."""
+    engine = FakeEngine(tmp_path)
+    engine.show("app", "1000", [])
+    engine.say("status.export", status)
+    parts = SentScript().plainly().partition(b"\nmain(){")[0] + b"\n" + patching()
+    asked = b'cli=docker maker= self=1\nexport_image app\necho "$?"\n(echo x >&7) 2>/dev/null&&echo open\n'
+    done = subprocess.run([*shell, "-c", parts + asked], env=engine.environment(), capture_output=True, check=False)
+    assert done.stdout.decode().split() == (["0", "open"] if status == "0" else ["1"]), done.stderr

@@ -105,6 +105,8 @@ export_image() {
   container=layerferry-${maker:-$self}
   $cli create --name "$container" "$1" x >/dev/null && $cli export "$container" >&7
   code=$?
+  # What an export that failed has written is room for whole layers.
+  [ $code = 0 ] || exec 7>&-
   forget
   return $code
 }
