@@ -10,6 +10,7 @@ import subprocess
 import sys
 import tarfile
 import tempfile
+import tracemalloc
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
@@ -290,6 +291,21 @@ def test_an_answer_that_is_none_is_an_error_of_the_target(tmp_path: Path, what: 
 
 
 # The program.
+
+
+def test_files_of_an_export_that_are_not_worth_a_digest_take_no_memory(tmp_path: Path) -> None:
+    with tarfile.open(tmp_path / "tar", "w") as archive:
+        for number in range(10_000):
+            archive.addfile(tarfile.TarInfo(f"empty/{number}"))
+        info = tarfile.TarInfo("one")
+        info.size = program.SMALLEST
+        archive.addfile(info, io.BytesIO(bytes(info.size)))
+    tracemalloc.start()
+    with (tmp_path / "tar").open("rb") as file:
+        ((name, view),) = program.exported(file.fileno())
+    assert (name, bytes(view)) == (b"one", bytes(program.SMALLEST))
+    assert tracemalloc.get_traced_memory()[1] < 2 << 20
+    tracemalloc.stop()
 
 
 def test_the_program_is_of_python_3_6_and_small() -> None:

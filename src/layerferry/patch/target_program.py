@@ -135,6 +135,8 @@ def exported(descriptor: int) -> "list[tuple[bytes, Any]]":
                 if one.isreg() and one.size >= SMALLEST:
                     view = data[one.offset_data : one.offset_data + one.size]
                     found.append((os.fsencode(one.name), view))
+                # It would keep a kilobyte of each, of those too that are not worth a digest.
+                tar.members = []  # type: ignore[attr-defined]
     return found
 
 
