@@ -42,12 +42,16 @@ def sweep(state: Path) -> None:
 
 
 class ArrivedPieces:
-    """The pieces in `folder`, of which all may have `most` bytes. Use `close` when the session ends."""
+    """The pieces in `folder`, of which all may have `most` bytes. Use `close` when the session ends.
+
+    No more are kept than `limits.PIECES`, and of none but the layers that `resume` names.
+    """
 
     def __init__(self, folder: Path, most: int) -> None:
         self._folder = folder
         self._most = most
-        self._room = 0
+        #: Bytes, and pieces, that may still be kept.
+        self._room = self._left = 0
         self._keys: frozenset[str] = frozenset()
         self._session: Path | None = None
 
@@ -67,13 +71,15 @@ class ArrivedPieces:
         try:
             self._open()
             sweep(self._folder.parent)
-            found = [path.name for path in self._pieces() if path.name[:16] in self._keys and self._take(path)]
+            found = [path.name for path in self._pieces() if self._is_ours(path.name) and self._take(path)]
             free = shutil.disk_usage(self._folder).free - needed
+            here = self._pieces()
+            room = min(free, self._most - sum(map(_size, here)))
         except OSError:
             return [], 0
-        here = sum(path.stat().st_size for path in self._pieces())
-        self._room = max(0, min(free, self._most - here)) if free >= needed else 0
-        return found, self._room
+        self._left = max(0, limits.PIECES - len(here))
+        self._room = max(0, room) if free >= needed and self._left else 0
+        return found[: limits.PIECES], self._room
 
     def keep(self, name: str, pieces: Iterable[bytes]) -> Iterator[bytes]:
         """Pass a piece's bytes on, and leave a copy; raises `Refusal` where they are not what its name says."""
@@ -81,7 +87,7 @@ class ArrivedPieces:
             raise Refusal("a piece has a name that is none")
         digest = hashlib.sha256()
         with contextlib.ExitStack() as stack:
-            copy = self._copy(stack)
+            copy = self._copy(stack) if self._is_ours(name) else None
             for data in pieces:
                 digest.update(data)
                 copy = copy and self._write(copy, data)
@@ -107,7 +113,7 @@ class ArrivedPieces:
         """Remove what is here of the session's layers."""
         with contextlib.suppress(OSError):
             for path in self._pieces():
-                if path.name[:16] in self._keys:
+                if self._is_ours(path.name):
                     path.unlink(missing_ok=True)
 
     def collect(self) -> int:
@@ -116,8 +122,8 @@ class ArrivedPieces:
         with contextlib.suppress(OSError):
             self._check()
             for path in self._pieces():
-                freed += path.stat().st_size
-                path.unlink()
+                freed += _size(path)
+                path.unlink(missing_ok=True)
         return freed
 
     def close(self) -> None:
@@ -140,8 +146,12 @@ class ArrivedPieces:
             raise PermissionError
 
     def _pieces(self) -> list[Path]:
-        found = [Path(entry.path) for entry in os.scandir(self._folder) if _NAME.fullmatch(entry.name)]
-        return sorted(found)[: limits.PIECES]
+        with os.scandir(self._folder) as entries:
+            return sorted(Path(entry.path) for entry in entries if _NAME.fullmatch(entry.name))
+
+    def _is_ours(self, name: str) -> bool:
+        """Whether a piece is of a layer that `resume` has named."""
+        return name.partition(".")[0] in self._keys
 
     def _take(self, path: Path) -> bool:
         """Build on a piece, if it is what it was; else it goes."""
@@ -160,8 +170,9 @@ class ArrivedPieces:
 
     def _copy(self, stack: contextlib.ExitStack) -> Path | None:
         """A new file, which goes at the end unless it has been given a name."""
-        if self._room <= 0:
+        if self._room <= 0 or not self._left:
             return None
+        self._left -= 1
         try:
             descriptor, name = tempfile.mkstemp(dir=self._session, prefix=_NEW)
         except OSError:
@@ -180,3 +191,11 @@ class ArrivedPieces:
             self._room = 0
             return None
         return copy
+
+
+def _size(path: Path) -> int:
+    """The bytes of a piece; none of one that another session has just removed."""
+    try:
+        return path.stat().st_size
+    except FileNotFoundError:
+        return 0
