@@ -7,6 +7,7 @@ megabyte of, each of them takes the memory. So the loops are ours, and only its 
 Formats: POSIX.1-2017, pax, "ustar Interchange Format" and "pax Header Block"; GNU tar, "Basic Tar Format".
 """
 
+import re
 import tarfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
@@ -21,6 +22,7 @@ _LONG: Final = (tarfile.GNUTYPE_LONGNAME, tarfile.GNUTYPE_LONGLINK)
 _FILES: Final = (tarfile.REGTYPE, tarfile.AREGTYPE, tarfile.CONTTYPE)
 #: Digits of a decimal number that a header may have: 2^64 has 20.
 _DIGITS: Final = 20
+_OCTAL: Final = re.compile(rb"[ \0]*([0-7]*)(?:[ \0].*)?", re.DOTALL)
 
 Skip = Callable[[int], None]
 
@@ -112,7 +114,8 @@ class Headers:
         self._offset += _BLOCK
         has_bytes = info.type not in {tarfile.LNKTYPE, tarfile.SYMTYPE, tarfile.DIRTYPE, tarfile.FIFOTYPE,
                                       tarfile.CHRTYPE, tarfile.BLKTYPE}  # fmt: skip
-        return Header(info.name, info.type, info.linkname, _sized(info.size) if has_bytes else 0, self._offset)
+        size = _sized(number(data[124:136])) if has_bytes else 0
+        return Header(info.name, info.type, info.linkname, size, self._offset)
 
     def _payload(self, header: Header) -> bytes:
         self._extensions += header.size
@@ -140,6 +143,17 @@ class Headers:
             count -= len(data)
 
 
+def number(field: bytes) -> int | None:
+    """A number of a header; None where it is none, as one with a sign.
+
+    It has octal digits and a blank or NUL behind them, or, of GNU, a byte 128 and the number in big-endian bytes.
+    """
+    if field.startswith(b"\x80"):
+        return int.from_bytes(field[1:], "big")
+    found = _OCTAL.fullmatch(field)
+    return int(found[1] or b"0", 8) if found else None
+
+
 def _complete(header: Header, told: dict[str, str]) -> Header:
     if header.kind == tarfile.GNUTYPE_SPARSE or any(key.startswith("GNU.sparse.") for key in told):
         raise tarfile.ReadError("it has sparse files: write it without them")
@@ -154,8 +168,8 @@ def _complete(header: Header, told: dict[str, str]) -> Header:
     )
 
 
-def _sized(size: int) -> int:
-    if not 0 <= size <= limits.SIZE:
+def _sized(size: int | None) -> int:
+    if size is None or size > limits.SIZE:
         raise tarfile.ReadError("it has a size that is none")
     return size
 

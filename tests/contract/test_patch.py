@@ -26,6 +26,7 @@ from layerferry.patch.recipe import Recipe
 from layerferry.patch.tar_segments import segments
 from layerferry.patch.text import text
 from layerferry.push.patching import ToldFiles
+from ustar import header
 
 NOISE = random.Random(13)
 
@@ -158,6 +159,9 @@ def odd_tars() -> dict[str, bytes]:
         "more behind its end": plain + noise(3000),
         "no end": plain[:-10240],
         "a size that lies": plain[:124] + b"77777777777\0" + plain[136:],
+        "a size below 0": header(b"f", b"-0000000001\0") + plain[512:],
+        "a long name below 0": header(b"f", b"-0000000001\0", b"L") + plain,
+        "a size below 0 in base 256": header(b"f", b"\xff" * 12) + plain[512:],
         "sparse": bytes(sparse),
         "zeros": bytes(100_000),
     }
@@ -170,6 +174,7 @@ def test_every_tar_comes_back_byte_for_byte(tmp_path: Path, name: str) -> None:
     rest = io.BytesIO(layer)
     found = b""
     for segment, begun in segments(rest):
+        assert segment.size is None or segment.size >= len(begun)
         found += begun + rest.read(-1 if segment.size is None else segment.size - len(begun))
     assert found == layer
 

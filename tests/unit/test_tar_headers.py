@@ -9,7 +9,7 @@ import pytest
 
 from layerferry.chunks import chunks_of
 from layerferry.oci import limits
-from layerferry.tar_headers import Header, Headers
+from layerferry.tar_headers import Header, Headers, number
 from ustar import header, member, octal
 
 LONG = "a/" * 60 + "b" * 90
@@ -136,6 +136,8 @@ def test_there_is_an_end_to_headers(endless: bytes) -> None:
         header(b"a", b"\xff" * 12),
         header(b"a", b"\x80" + b"\xff" * 11),
         header(b"a", b"12x\x1b45678901"),
+        header(b"a", b"-0000000001\0"),
+        header(b"a", b"0_000000001\0"),
         member(b"a", b"x") + b"y" * 512,
         member(b"a", b"x") + b"y" * 100,
         member(b"a", b"x" * 600)[:-300],
@@ -145,6 +147,31 @@ def test_there_is_an_end_to_headers(endless: bytes) -> None:
 )
 def test_what_is_damaged_is_told_so(data: bytes) -> None:
     assert refused(io.BytesIO(data))
+
+
+@pytest.mark.parametrize(
+    ("field", "told"),
+    [
+        (b"00000000017\0", 15),
+        (b"  17 \0x", 15),
+        (b"17", 15),
+        (bytes(12), 0),
+        (b" " * 12, 0),
+        (b"\x80" + bytes(10) + b"\x0f", 15),
+        (b"\x80" + b"\xff" * 11, (1 << 88) - 1),
+        (b"-0000000017\0", None),
+        (b"+0000000017\0", None),
+        (b"0_000000017\0", None),
+        (b"0o17", None),
+        (b"18", None),
+        (b"\t17", None),
+        ("\u0661\u0667".encode(), None),
+        (b"\xff" * 12, None),
+        (b"\x81" + bytes(11), None),
+    ],
+)
+def test_a_number_is_what_every_reader_of_tars_takes_for_it(field: bytes, told: int | None) -> None:
+    assert number(field) == told
 
 
 @pytest.mark.parametrize(

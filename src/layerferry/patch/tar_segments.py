@@ -10,6 +10,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import IO
 
+from layerferry.tar_headers import number
+
 _BLOCK = 512
 #: Bytes of a pax header or a long name that is read for the path in it.
 _EXTENSION = 1 << 20
@@ -63,15 +65,8 @@ def _size(header: bytes) -> int | None:
     """What the header says of the bytes behind it; None where it is no header."""
     if len(header) < _BLOCK:
         return None
-    try:
-        told = int(header[148:156].strip(b" \0") or b"x", 8)
-        if told != 256 + sum(header[:148]) + sum(header[156:]):
-            return None
-        if header[124] & 128:
-            return int.from_bytes(header[124:136], "big") & ~(128 << 88)
-        return int(header[124:136].strip(b" \0") or b"0", 8)
-    except ValueError:
-        return None
+    whole = 256 + sum(header[:148]) + sum(header[156:])
+    return number(header[124:136]) if number(header[148:156]) == whole else None
 
 
 def _path(header: bytes) -> bytes:
