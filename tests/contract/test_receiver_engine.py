@@ -13,6 +13,8 @@ from fuzz.bench import BASE_ID, BEFORE, SECRET_ID, Bench
 from fuzz.shipment import INCOMING, NAME, Shipment, digest
 from layerferry.oci import limits
 from layerferry.oci.image import Platform
+from layerferry.oci.store_kind import StoreKind
+from layerferry.protocol import VerdictKind
 from layerferry.receive import command, engine
 from layerferry.receive.command import Bounds, Ended, OverrunError
 from layerferry.receive.engine import _is_absent, _own
@@ -124,6 +126,18 @@ def test_an_engine_that_answers_without_end_is_cut_short(bench: Bench, verb: str
     else:
         assert f"says more than {limits.ENGINE_ANSWER} bytes" in answer.failed
         assert NAME not in bench.names
+
+
+def test_an_engine_that_dies_while_it_loads_has_stopped(tmp_path: Path) -> None:
+    docker = tmp_path / "docker"
+    docker.write_text(f"#!/bin/sh\necho '{_DOWN.strip()}' >&2\nexit 1\n")
+    docker.chmod(0o755)
+    here = engine.Engine(
+        "docker", (str(docker),), {"PATH": os.defpath}, "28", Platform("linux", "amd64"), "overlay2", StoreKind.CHAIN
+    )
+    with pytest.raises(Refusal, match=r"^Cannot connect to the Docker daemon") as caught:
+        here.load(iter([b"archive"]))
+    assert caught.value.kind is VerdictKind.STOPPED
 
 
 def test_no_other_engine_stands_in_for_one_that_fails(bench: Bench) -> None:

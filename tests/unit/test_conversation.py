@@ -861,13 +861,39 @@ def test_a_verdict_of_any_length_is_one_short_sentence() -> None:
     [
         ("failed stopped Cannot connect", 5, "its engine does not run"),
         ("failed stopped EOF", 5, "its engine does not run (EOF)"),
-        ("failed load open /var/run/docker.sock: no such file or directory", 5, "its engine does not run"),
+        ("failed engine open /var/run/docker.sock: no such file or directory", 5, "its engine does not run"),
         ("failed protocol 'x' is no image ID", 5, "it does not take what we say"),
     ],
 )
 def test_a_verdict_of_an_engine_that_died(line: str, code: int, says: str) -> None:
     error = verdict("host", line)
     assert (error.exit_code, says in error.message) == (code, True)
+
+
+@pytest.mark.parametrize(
+    ("said", "message"),
+    [
+        ("refused the policy file /etc/layerferry/receive.toml cannot be read: [Errno 13] Permission denied",
+         "the receiver refuses this"),
+        ("refused the name daemon/running:1 is not allowed here; daemon running?", "the receiver refuses this"),
+        ("refused sudo: a password is required", "the receiver refuses this"),
+        ("load lchown /run/app: permission denied", "the engine refused the image"),
+        ("load open /run/app.sock: no such file or directory", "the engine refused the image"),
+        ("load dial tcp 127.0.0.1:5000: connection refused", "the engine refused the image"),
+    ],
+)  # fmt: skip
+def test_what_a_receiver_says_of_itself_or_an_engine_of_an_image_is_not_told_of_the_engine(
+    said: str, message: str
+) -> None:
+    """Nobody is sent into the docker group of a locked-down host."""
+    error = verdict("host", f"failed {said}")
+    assert error.message == f"host: {message} ({said.partition(' ')[2]})"
+    assert not re.search("docker group|sudo|Start it", error.hint)
+
+
+def test_a_receiver_whose_disk_is_full_is_told_so() -> None:
+    error = verdict("host", "failed refused the log cannot be written: No space left on device")
+    assert "its disk is full" in error.message
 
 
 def test_what_was_removed_meanwhile_is_told_with_what_to_do() -> None:

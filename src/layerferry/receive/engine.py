@@ -134,7 +134,16 @@ class Engine:
 
     def load(self, archive: Iterable[bytes]) -> None:
         """Load an archive; raises `Refusal` where the engine says that it failed. Success must be inspected."""
-        self._say(self._run("load", kind=VerdictKind.LOAD, bounds=_LOAD, feed=archive), kind=VerdictKind.LOAD)
+        done = self._run("load", kind=VerdictKind.LOAD, bounds=_LOAD, feed=archive)
+        self._say(done, kind=VerdictKind.LOAD if not done.status or self._answers() else VerdictKind.STOPPED)
+
+    def _answers(self) -> bool:
+        """Whether the engine does, still."""
+        try:
+            _probe(self.command, self.environment)
+        except Refusal:
+            return False
+        return True
 
     def tag(self, image: str, name: str) -> None:
         """Give an image a name. What fails is tried once more, as the host script does (names.sh); raises `Refusal`."""

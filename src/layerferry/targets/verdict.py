@@ -14,11 +14,15 @@ _MAY = (
     "Add the user to the docker group, or allow `sudo -n docker` (NOPASSWD). "
     "Where sudo must ask for a password, LAYERFERRY_SUDO_PASSWORD tells it."
 )
-#: An engine has one status, 1, for whatever fails. (alternatives, message, hint): of one alternative, all words occur.
-#: Each was seen on docker 20.10, 26.1 and 28.5, or podman 4.3.
-_ENGINE_FAILURES: tuple[tuple[tuple[tuple[str, ...], ...], str, str], ...] = (
+#: (alternatives, message, hint): of one alternative, all words occur.
+_Failures = tuple[tuple[tuple[tuple[str, ...], ...], str, str], ...]
+_FULL: _Failures = (
     ((("no space left on device",),),
      "its disk is full", "Free some space there, with `docker image prune` for one."),
+)  # fmt: skip
+#: An engine has one status, 1, for whatever fails. Each was seen on docker 20.10, 26.1 and 28.5, or podman 4.3.
+_ENGINE_FAILURES: _Failures = (
+    *_FULL,
     ((("sudo refused the password",),),
      "it refused the password of LAYERFERRY_SUDO_PASSWORD",
      "sudo was told it once, and is not told again. targetpw or rootpw in sudoers means another user's password."),
@@ -30,6 +34,8 @@ _ENGINE_FAILURES: tuple[tuple[tuple[tuple[str, ...], ...], str, str], ...] = (
     ((("pins no images",),),
      "its engine pins no images", "Leave `pin` out of the engine: k3s, rke2, k0s, microk8s and ctr have it."),
 )  # fmt: skip
+#: What is said of an image, or by a receiver of itself: files in it are told of in the same words as an engine.
+_NOT_OF_ENGINES = (VerdictKind.LOAD, VerdictKind.REFUSED)
 #: What a load says where an image that was built on has been removed since the greeting.
 _GONE = ("no such file or directory", "does not exist", "not found", "unknown parent image")
 #: What the host script and the receiver say where nothing goes by the throw-away name.
@@ -162,7 +168,7 @@ def _passes(kind: str, text: str) -> bool:
 
 
 def _better(kind: str, text: str) -> tuple[type[LayerferryError], str, str] | None:
-    for alternatives, message, advice in _ENGINE_FAILURES:
+    for alternatives, message, advice in _FULL if kind in _NOT_OF_ENGINES else _ENGINE_FAILURES:
         if any(all(word in text for word in words) for words in alternatives):
             return TargetError, message, advice
     if kind == VerdictKind.LOAD and _is_gone(text):
