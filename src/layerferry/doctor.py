@@ -11,6 +11,7 @@ from layerferry.ci.escape import cleaned
 from layerferry.ci.topology import Reach
 from layerferry.context import Context
 from layerferry.errors import LayerferryError, RouteError
+from layerferry.mistakes import without_password
 from layerferry.push.to_registry import open_endpoint
 from layerferry.routes import ngrok
 from layerferry.settings.values import Settings
@@ -136,7 +137,7 @@ def _advice(around: Context, *, reached: bool, has_token: bool, has_agent: bool)
 
 
 def _find_target(findings: Findings, target: str, ssh: Ssh, environ: Mapping[str, str]) -> None:
-    begin = time.monotonic()
+    begin, name = time.monotonic(), without_password(target)
     try:
         with ExitStack() as stack:
             started = start(stack, target, ssh, environ)
@@ -151,9 +152,9 @@ def _find_target(findings: Findings, target: str, ssh: Ssh, environ: Mapping[str
                 value = f"{greeting}, {greeting.platform}"
                 takes = f"takes {', '.join(greeting.accept)}; finds layers by {greeting.store}"
     except LayerferryError as error:
-        findings.fail(f"target {target}", error, time.monotonic() - begin)
+        findings.fail(f"target {name}", error, time.monotonic() - begin)
         return
-    findings.add(f"target {target}", value, takes, good=True, seconds=time.monotonic() - begin)
+    findings.add(f"target {name}", value, takes, good=True, seconds=time.monotonic() - begin)
 
 
 def show(findings: Findings, out: Stream, *, as_json: bool) -> None:

@@ -13,6 +13,10 @@ _VARIABLE = re.compile(
 )
 #: Characters of what a user wrote that are shown again.
 _SHOWN = 100
+#: What an address begins with, before the name of a user.
+_START = re.compile(r"\s*(?P<registry>registry:)?(?:[a-z]+:)?//|", re.IGNORECASE)
+#: A user, a colon, a password and an `@`, which a URI may have as %3A and %40. What stands before a digest is none.
+_LOGIN = re.compile(r"\A([^:]*?(?::|%3A)).*(@|%40)(?!sha\d+:)", re.DOTALL | re.IGNORECASE)
 _TARGET_FORM = "Write a host as [user@]host[:port] or an ssh_config alias, a registry as registry://HOST[/PREFIX]."
 _EMPTY = "A variable may be empty there."
 _ORDER = "The images come first, then the target: layerferry push {image} {target}"
@@ -23,10 +27,24 @@ _FIRST = {
 }
 
 
+def without_password(text: str) -> str:
+    """A target with `***` for what stands between a user's colon and the `@`: `deploy:***@prod`.
+
+    Of a registry's login nothing is left, for a token may stand there alone.
+    """
+    start = _START.match(text)
+    assert start  # it may be empty
+    rest = text[start.end() :]
+    if not start["registry"]:
+        return start[0] + _LOGIN.sub(r"\1***\2", rest)
+    place, *ways = re.split(r"(?<=[?&]via=)", rest)
+    shown_place = re.sub(r"\A.*(@|%40)", r"***\1", place, flags=re.DOTALL | re.IGNORECASE)
+    return start[0] + shown_place + "".join(_LOGIN.sub(r"\1***\2", way) for way in ways)
+
+
 def shown(text: str) -> str:
     """What the user wrote, quoted, and without a password before an `@`."""
-    head, at, host = text.rpartition("@")
-    return repr(f"***@{host}"[:_SHOWN] if at and ":" in head.removeprefix("ssh://") else text[:_SHOWN])
+    return repr(without_password(text)[:_SHOWN])
 
 
 def unexpanded(text: str) -> str:
@@ -62,7 +80,7 @@ def of_words(images: Sequence[str], target: str) -> UsageError | None:
     if not hosts:
         return None
     if len(hosts) == len(images) and not is_host(target):
-        hint = _ORDER.format(image=target[:_SHOWN], target=shown(hosts[0])[1:-1])
+        hint = _ORDER.format(image=shown(target)[1:-1], target=shown(hosts[0])[1:-1])
         return UsageError(f"{shown(hosts[0])} is a target, and stands before the image", hint=hint)
     further = f"layerferry push IMAGE {shown(target)[1:-1]} --to {shown(hosts[0])[1:-1]}"
     return UsageError(

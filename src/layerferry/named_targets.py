@@ -61,6 +61,8 @@ class Names:
         """Resolve the words; `given` are options of the command line, by the names of settings."""
         if self._file is None or not self._named:
             return Job(tuple(images), tuple(targets), told=tuple(self._strange(targets)))
+        from layerferry.mistakes import without_password
+
         given = {name: value for name, value in (given or {}).items() if value not in (None, "", ())}
         filed = self._options(targets, given)
         engine = "" if "engine" in given or "engine" not in filed else filed["engine"].value
@@ -71,7 +73,7 @@ class Names:
                 found.append(word)
                 continue
             to = [_with_engine(one, engine) for one in self._named[word].to]
-            told.append(f"{word} is {', '.join(to)} ({self._file.title})")
+            told.append(f"{word} is {', '.join(map(without_password, to))} ({self._file.title})")
             found += to
         read = [self.image(image) for image in images]
         told += [f"{a} is {b} ({self._file.title})" for a, b in zip(images, read, strict=True) if a != b]

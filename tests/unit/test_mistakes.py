@@ -11,15 +11,17 @@ from layerferry.ci.cures import without_daemon, without_image
 from layerferry.ci.ssh_identity import read_key, read_known_hosts
 from layerferry.cli import main
 from layerferry.cli.push_command import _advise
+from layerferry.doctor import Findings, _find_target
 from layerferry.errors import LayerferryError, SourceError, UsageError
-from layerferry.mistakes import of_image, of_target, shown
+from layerferry.mistakes import of_image, of_target, shown, without_password
+from layerferry.named_targets import Names
 from layerferry.push.delivery import Delivery
 from layerferry.push.fan_out import _failed
 from layerferry.push.request import NO_ROUTE, Options, Wanted
 from layerferry.report import QuietReport
 from layerferry.result import Result, exit_code, failures
 from layerferry.settings.values import Settings
-from layerferry.targets.address import Target
+from layerferry.targets.address import Ssh, Target
 from layerferry.targets.link import Link
 from layerferry.targets.ssh_failures import explain
 
@@ -197,6 +199,60 @@ def test_a_password_is_not_repeated(text: str) -> None:
     assert "hush" not in shown(text)
     for mistake in (of_image(text), of_target(text)):
         assert mistake is None or "hush" not in mistake.message + mistake.hint
+
+
+@pytest.mark.parametrize(
+    ("text", "seen"),
+    [
+        ("deploy:hush@prod", "deploy:***@prod"),
+        (" ssh://deploy:hush@prod:22?engine=k3s", " ssh://deploy:***@prod:22?engine=k3s"),
+        ("deploy:h@us/h?:@[::1]:22", "deploy:***@[::1]:22"),
+        ("ssh://deploy%3Ahush@prod", "ssh://deploy%3A***@prod"),
+        ("ssh://deploy:hush%40prod", "ssh://deploy:***%40prod"),
+        ("registry://anna:hush@r:5000/team", "registry://***@r:5000/team"),
+        ("registry:http://hush@r", "registry:http://***@r"),
+        ("registry://anna:h@u/sh@r", "registry://***@r"),
+        ("registry://r:5000/x?via=deploy:hush@b", "registry://r:5000/x?via=deploy:***@b"),
+        ("registry://anna:hush@r?via=deploy%3Ahush@b", "registry://***@r?via=deploy%3A***@b"),
+        ("https://anna:hush@r/app", "https://anna:***@r/app"),
+    ],
+)
+def test_of_a_login_the_user_alone_is_shown(text: str, seen: str) -> None:
+    assert without_password(text) == seen
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "prod",
+        "deploy@prod:22",
+        "ssh://user%40corp@prod:22",
+        "::1",
+        "deploy@[::1]:22?engine=podman&as=root",
+        "registry://r:5000/x?via=deploy@b:22",
+        "registry.example:5000/app",
+        "app:2@sha256:" + "a" * 64,
+    ],
+)
+def test_where_there_is_no_login_all_is_shown(text: str) -> None:
+    assert without_password(text) == text
+
+
+@pytest.mark.parametrize("target", ["deploy:hush@prod", "ssh://deploy%3Ahush@prod", "registry://anna:hush@r"])
+def test_neither_doctor_nor_the_name_of_a_target_nor_a_pull_shows_a_password(
+    target: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    findings = Findings()
+    _find_target(findings, target, Ssh(), {})
+    assert findings.exit_code == UsageError.exit_code
+    assert "hush" not in str(findings)
+    (tmp_path / "layerferry.toml").write_text(f'[targets]\nweb = "{target}"\n', encoding="utf-8")
+    monkeypatch.chdir(tmp_path)
+    assert "hush" not in Names(["web"]).job(["app"], ["web"]).told[0]
+    with pytest.raises(SystemExit):
+        main(["pull", "app", target])
+    assert "hush" not in capsys.readouterr().err
 
 
 def test_what_is_right_is_no_mistake() -> None:

@@ -1,5 +1,7 @@
 """A registry as a target: how it is written, what images are called there, and who leads there."""
 
+import traceback
+
 import pytest
 
 from layerferry.errors import ConnectError, UsageError
@@ -39,11 +41,22 @@ def test_what_is_no_address_is_refused(text: str) -> None:
         Address.parse(text)
 
 
-def test_a_password_in_an_address_is_refused_and_not_shown() -> None:
+@pytest.mark.parametrize("login", ["anna:hunter2", "hunter2", "anna:a/hunter2", "anna:a@hunter2", "anna:a?hunter2"])
+def test_a_password_in_an_address_is_refused_and_not_shown(login: str) -> None:
     with pytest.raises(UsageError) as caught:
-        Address.parse("registry://anna:hunter2@h/x")
-    assert "hunter2" not in caught.value.message + caught.value.hint
+        Address.parse(f"registry://{login}@h/x")
+    shown = caught.value.message + caught.value.hint + "".join(traceback.format_exception(caught.value))
+    assert "hunter2" not in shown
     assert "docker login" in caught.value.hint
+    assert caught.value.__context__ is None, "the log has it, too"
+
+
+@pytest.mark.parametrize("way", ["me:hunter2@b", "me%3Ahunter2@b", "ssh://me:hunter2@b"])
+def test_nor_is_the_password_of_a_bastion(way: str) -> None:
+    for text in (f"registry://h/x?via={way}", f"registry://h x?via={way}"):
+        with pytest.raises(UsageError) as caught:
+            Address.parse(text)
+        assert "hunter2" not in caught.value.message + caught.value.hint
 
 
 @pytest.mark.parametrize("text", ["registry", "registry:22", "me@registry:22", "registry.internal", "ssh://registry"])

@@ -203,6 +203,9 @@ def test_a_key_of_beginnings_alone_is_refused_without_being_gone_through_again_a
         f"deploy:{PASSWORD}/@host?engine=k3s",
         f"deploy:p@{PASSWORD}@host",
         f" ssh://:{PASSWORD}@[::1]:22",
+        f"ssh://deploy%3A{PASSWORD}@host",
+        f"ssh://deploy:{PASSWORD}%40host",
+        f"ssh://deploy%3a{PASSWORD}?%40host",
     ],
 )
 def test_a_password_in_a_target_is_refused_and_not_repeated(text: str) -> None:

@@ -83,6 +83,19 @@ def test_no_origin_shows_a_secret_or_a_second_line() -> None:
     assert not [value for value in shown.values() if "SECRET" in value or "\n" in value]
 
 
+def test_no_origin_shows_the_password_of_a_host(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is refused where the host is called, and that may come later, or never."""
+    monkeypatch.setenv("LAYERFERRY_TARGETS", "one deploy:SECRET@prod registry://r?via=me:SECRET@b")
+    monkeypatch.setenv("LAYERFERRY_VIA", "ssh://me:SECRET@b")
+    monkeypatch.setenv("LAYERFERRY_THEN_ON", "me:SECRET@node1, me@node2:22")
+    monkeypatch.setenv("LAYERFERRY_IMAGES", f"app:1@sha256:{'a' * 64}")
+    shown = {one.variable: one.value for one in origins(load(), {}, {}, {})}
+    assert shown["LAYERFERRY_TARGETS"] == "one deploy:***@prod registry://r?via=me:***@b"
+    assert shown["LAYERFERRY_VIA"] == "ssh://me:***@b"
+    assert shown["LAYERFERRY_THEN_ON"] == "me:***@node1 me@node2:22"
+    assert shown["LAYERFERRY_IMAGES"] == f"app:1@sha256:{'a' * 64}"
+
+
 @pytest.mark.parametrize("address", ["registry", "registry:5000", "http://registry:5000/", "[::1]:5000"])
 def test_a_registry_is_given_as_an_address(address: str) -> None:
     assert load({"registry": address}).registry == address

@@ -114,16 +114,23 @@ def _job(words: tuple[str, ...], config: Path | None) -> Job:
         )
     (host,) = job.targets
     if isinstance(host, str) and is_registry(host):
-        raise UsageError(f"{host} is a registry, and no host", hint="`docker pull` fetches out of registries.")
+        from layerferry.mistakes import without_password
+
+        raise UsageError(
+            f"{without_password(host)} is a registry, and no host", hint="`docker pull` fetches out of registries."
+        )
     return replace(job, filed={name: job.filed[name] for name in _HOW if name in job.filed})
 
 
 def _wanted(images: Sequence[str], names: Sequence[str]) -> "list[Wanted]":
+    from layerferry.mistakes import without_password
     from layerferry.push.request import wanted
     from layerferry.sources import in_our_words, kind_of
 
     if odd := next((image for image in images if kind_of(in_our_words(image)) != "daemon"), ""):
-        raise UsageError(f"{odd} is no image of a host's docker", hint="Write its name, name:tag or image ID.")
+        raise UsageError(
+            f"{without_password(odd)} is no image of a host's docker", hint="Write its name, name:tag or image ID."
+        )
     return wanted(images, names)
 
 

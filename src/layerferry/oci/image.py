@@ -297,8 +297,10 @@ class Name:
         if domain in {"", "docker.io", "index.docker.io"}:
             domain, path = "docker.io", path if "/" in path else f"library/{path}"
         if match is None or len(f"{domain}/{path}") > _LONGEST_REPOSITORY:
+            from layerferry.mistakes import shown  # noqa: PLC0415 - where there is one
+
             hint = "Names are lower case." if text != text.lower() else "Write it as [HOST/]NAME[:TAG]."
-            raise UsageError(f"{text!r} is not an image name", hint=hint)
+            raise UsageError(f"{shown(text)} is not an image name", hint=hint)
         return cls(domain, path, match["tag"] or "", match["digest"] or "")
 
     @property

@@ -19,9 +19,12 @@ RouteName = Literal["auto", "registry", "ngrok", "export"]
 SWITCHES = {"true": True, "yes": True, "1": True, "on": True, "false": False, "no": False, "0": False, "off": False}
 
 
-def _setting(default: Any, says: str, *older: str, secret: bool = False, **bounds: float) -> Any:
-    """A field. `older` are variables that mean the same, `bounds` are pydantic's (`ge`, `le`)."""
-    told = {"says": says, "older": older, "secret": secret, "bounds": bounds}
+def _setting(default: Any, says: str, *older: str, secret: bool = False, hosts: bool = False, **bounds: float) -> Any:
+    """A field. `older` are variables that mean the same, `bounds` are pydantic's (`ge`, `le`).
+
+    Of one that names `hosts` no password is shown, which people write there by mistake.
+    """
+    told = {"says": says, "older": older, "secret": secret, "hosts": hosts, "bounds": bounds}
     return dataclasses.field(default=default, repr=not secret, metadata=told)
 
 
@@ -30,7 +33,9 @@ class Settings:
     """The settings that a pipeline may have, each as LAYERFERRY_ and its name in capitals."""
 
     images: tuple[str, ...] = _setting((), "Images to push, separated by commas, spaces or newlines.")
-    targets: tuple[str, ...] = _setting((), "Where to: `[user@]host[:port]`, or `registry://host[/prefix][?via=host]`.")
+    targets: tuple[str, ...] = _setting(
+        (), "Where to: `[user@]host[:port]`, or `registry://host[/prefix][?via=host]`.", hosts=True
+    )
     compose: Path | None = _setting(
         None, "A compose file: the images that it names, and this job's daemon has, are pushed."
     )
@@ -45,9 +50,9 @@ class Settings:
     prune: int | None = _setting(
         None, "Images of the repository that stay there: the newest ones. Older, unused ones go.", ge=1, le=10_000
     )
-    via: str = _setting("", "The host, as ssh names it, that reaches the registries of the targets.")
+    via: str = _setting("", "The host, as ssh names it, that reaches the registries of the targets.", hosts=True)
     route: RouteName = _setting("auto", "`auto`, `registry`, `ngrok` or `export`.")
-    registry: str = _setting("", "A registry service of this job, host:port as the job reaches it.")
+    registry: str = _setting("", "A registry service of this job, host:port as the job reaches it.", hosts=True)
     local_docker_registry_port: int | None = _setting(
         None, "The same on 127.0.0.1, as older pipelines set it.", "LOCAL_DOCKER_REGISTRY_PORT", ge=1, le=65535
     )
@@ -86,7 +91,7 @@ class Settings:
     then: str = _setting("", "A command that runs on each target, in its login shell, when it has the images.")
     then_file: Path | None = _setting(None, "The same as a file: a script that is sent, and run by its `#!`, or `sh`.")
     then_after: AfterName = _setting("each", "When it runs: `each`, `all` or `one-by-one` (docs/after-the-push.md).")
-    then_on: tuple[str, ...] = _setting((), "The hosts that it runs on, where the targets are registries.")
+    then_on: tuple[str, ...] = _setting((), "The hosts that it runs on, where the targets are registries.", hosts=True)
     then_timeout: float = _setting(600.0, "Seconds that it may last.", ge=1, le=_YEAR)
     copy: tuple[str, ...] = _setting((), "Small files that go over before: `LOCAL[:REMOTE]`, from the home folder on.")
     platform: str = _setting("", "Which platform of a multi-platform image, such as `linux/arm64`.")
@@ -210,7 +215,7 @@ def variable_of(name: str, environ: Mapping[str, str]) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Origin:
-    """The origin of a setting, and its value, with secrets masked."""
+    """The origin of a setting, and its value, with secrets masked, and passwords of hosts too."""
 
     variable: str
     value: str
@@ -221,6 +226,8 @@ def origins(
     settings: Settings, environ: Mapping[str, str], overrides: Mapping[str, Any], filed: Mapping[str, Placed]
 ) -> Iterator[Origin]:
     """The origin of each setting: the command line, the environment, the project's file, or our default."""
+    from layerferry.mistakes import without_password  # noqa: PLC0415 - where they are shown
+
     for field in FIELDS:
         value = getattr(settings, field.name)
         names = variables(field.name)
@@ -232,7 +239,7 @@ def origins(
             shown = "***"
         else:
             words = map(str, value) if isinstance(value, tuple) else "" if value is None else str(value).splitlines()
-            shown = " ".join(words)
+            shown = " ".join(map(without_password, words) if field.metadata["hosts"] else words)
         yield Origin(names[0], shown, source)
 
 

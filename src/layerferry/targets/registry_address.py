@@ -4,7 +4,7 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Self
-from urllib.parse import parse_qsl, quote, urlsplit
+from urllib.parse import SplitResult, parse_qsl, quote, urlsplit
 
 from layerferry.errors import UsageError
 from layerferry.oci.image import Name
@@ -32,15 +32,13 @@ class Address:
     @classmethod
     def parse(cls, text: str) -> Self:
         """Read `registry:[http:|https:]//HOST[:PORT][/PREFIX][?via=BASTION]`; raises `UsageError`."""
-        try:
-            parts = urlsplit(text.strip().removeprefix("registry:"))
-            query = dict(parse_qsl(parts.query, keep_blank_values=True, strict_parsing=bool(parts.query)))
-            prefix = Name.parse(f"localhost{parts.path.rstrip('/')}/name").path.removesuffix("name").strip("/")
-        except (ValueError, UsageError):
-            raise UsageError(f"{_shown(text)} is no registry", hint=_HOW) from None
-        if parts.fragment or set(query) - {"via"} or not _DOMAIN.fullmatch(parts.netloc):
-            login = " `docker login` keeps the password." if "@" in parts.netloc else ""
-            raise UsageError(f"{_shown(text)} is no registry", hint=_HOW + login)
+        read = _read(text)
+        if read is None:
+            from layerferry.mistakes import shown  # noqa: PLC0415 - where there is one
+
+            login = " `docker login` keeps the password." if "@" in re.split("[?&]via=", text)[0] else ""
+            raise UsageError(f"{shown(text)} is no registry", hint=_HOW + login)
+        parts, prefix, query = read
         via = SshTarget.parse(query["via"]) if "via" in query else None
         return cls(parts.netloc, prefix, plain_http=parts.scheme == "http", via=via)
 
@@ -81,9 +79,16 @@ class RegistryTarget:
     environ: Mapping[str, str] = field(repr=False)
 
 
-def _shown(text: str) -> str:
-    """What the user wrote, without a password that stands before an `@`."""
-    return repr(re.sub(r"//[^/?@]*@", "//***@", text))
+def _read(text: str) -> tuple[SplitResult, str, dict[str, str]] | None:
+    """The parts of an address, the prefix and what its query says; None where it has not the form of one."""
+    try:
+        parts = urlsplit(text.strip().removeprefix("registry:"))
+        query = dict(parse_qsl(parts.query, keep_blank_values=True, strict_parsing=bool(parts.query)))
+        prefix = Name.parse(f"localhost{parts.path.rstrip('/')}/name").path.removesuffix("name").strip("/")
+    except (ValueError, UsageError):
+        return None
+    is_one = not parts.fragment and not set(query) - {"via"} and _DOMAIN.fullmatch(parts.netloc)
+    return (parts, prefix, query) if is_one else None
 
 
 def through(target: str, via: str) -> str:

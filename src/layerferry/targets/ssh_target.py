@@ -25,16 +25,16 @@ class SshTarget:
 
         The host may be an ssh_config alias, or an address such as `[::1]`.
         """
-        if ":" in text.strip().removeprefix("ssh://").rpartition("@")[0]:
-            host = text.rpartition("@")[2]
+        given = text.strip()
+        is_uri = given.startswith("ssh://")  # its user may be user%40corp, and its zone %25eth0 (RFC 6874)
+        login, _, host = (unquote(given.removeprefix("ssh://")) if is_uri else given).rpartition("@")
+        if ":" in login:
             raise UsageError(
                 f"the target at {host!r} has a password in it",
                 hint="ssh takes none there, and others would see it. Use a key: ssh-copy-id, or LAYERFERRY_SSH_KEY.",
             )
-        rest, _, query = text.strip().removeprefix("ssh://").partition("?")
-        rest = rest.rstrip("/")
-        if text.strip().startswith("ssh://"):  # a URI's user may be user%40corp, and its zone %25eth0 (RFC 6874)
-            rest = unquote(rest)
+        rest, _, query = given.removeprefix("ssh://").partition("?")
+        rest = unquote(rest.rstrip("/")) if is_uri else rest.rstrip("/")
         user, at, host = rest.rpartition("@")
         port = ""
         if host.startswith("["):
@@ -52,7 +52,6 @@ class SshTarget:
             or "/" in host
             or (at and not user)
             or user.endswith("\\")
-            or ":" in user
         )
         if not host or host.startswith("-") or user.startswith("-") or odd:
             raise _mistaken(text, f"{text!r} is not a target")
