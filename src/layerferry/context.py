@@ -54,7 +54,8 @@ class Context:
     @classmethod
     def look(cls, settings: Settings, environ: Mapping[str, str], ssh: Ssh | None = None) -> "Context":
         """Detect the topology; `ssh` is how to call it for a daemon. Raises `UsageError` on a variable's mistake."""
-        topology = detect(environ, gather(environ), registry=settings.registry, ci=settings.ci)
+        port = settings.local_docker_registry_port
+        topology = detect(environ, gather(environ), registry=settings.registry, port=port, ci=settings.ci)
         return cls(settings, environ, topology, ssh or Ssh())
 
     def daemon(self) -> "Daemon":

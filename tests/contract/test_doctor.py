@@ -97,10 +97,12 @@ def test_an_agent_that_cannot_be_run_is_not_blamed_on_the_daemon(stage: Stage) -
     assert document["route"]["name"] == "export"
 
 
+@pytest.mark.parametrize("variable", ["LOCAL_DOCKER_REGISTRY_PORT", "LAYERFERRY_LOCAL_DOCKER_REGISTRY_PORT"])
 @pytest.mark.parametrize(("status", "good"), [(200, True), (404, False)])
-def test_a_registry_service_is_probed(stage: Stage, status: int, good: bool) -> None:
+def test_a_registry_service_is_probed(stage: Stage, status: int, good: bool, variable: str) -> None:
     with registry(status) as port:
-        document = json.loads(stage.run("doctor", "--json", LOCAL_DOCKER_REGISTRY_PORT=str(port)).out)
+        stage.env[variable] = str(port)
+        document = json.loads(stage.run("doctor", "--json").out)
     service = found(document, "registry service")
     assert service["good"] is good
     assert service["value"].startswith(f"127.0.0.1:{port} ")

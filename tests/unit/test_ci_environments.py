@@ -153,6 +153,12 @@ def environment(name: str) -> dict[str, str]:
     return dict(line.split("=", 1) for line in lines if line and not line.startswith("#"))
 
 
+def detected(name: str, machine: Machine | None = None) -> topology.Topology:
+    env = environment(name)
+    port = int(env.get("LOCAL_DOCKER_REGISTRY_PORT", "0")) or None
+    return topology.detect(env, machine or EXPECTED[name].machine, port=port)
+
+
 @pytest.mark.parametrize("name", ENVIRONMENTS)
 def test_an_environment_names_its_provider_and_the_reason_its_variables(name: str) -> None:
     env = environment(name)
@@ -174,7 +180,7 @@ def test_every_provider_has_an_environment_and_every_environment_an_expectation(
 @pytest.mark.parametrize("name", EXPECTED)
 def test_topology(name: str) -> None:
     expected = EXPECTED[name]
-    found = topology.detect(environment(name), expected.machine)
+    found = detected(name)
     assert (found.container and found.container.runtime) == expected.container
     assert (found.daemon.reach, found.daemon.url) == expected.daemon
     assert tuple(service.address for service in found.services) == expected.services
@@ -193,7 +199,7 @@ def test_topology(name: str) -> None:
     ],
 )
 def test_a_daemon_behind_tls_keeps_its_certificates(name: str, certificates: str) -> None:
-    daemon = topology.detect(environment(name), EXPECTED[name].machine).daemon
+    daemon = detected(name).daemon
     assert daemon.environment == {
         "DOCKER_HOST": daemon.url,
         "DOCKER_TLS_VERIFY": "1",
@@ -215,7 +221,7 @@ def test_the_daemon_has_its_own_names_for_the_service(name: str, names: list[str
     machine = EXPECTED[name].machine
     if name == "gitlab-kubernetes":
         machine = Machine(mountinfo=machine.mountinfo, hosts=machine.hosts, addresses=IN_POD.addresses)
-    found = topology.detect(environment(name), machine)
+    found = detected(name, machine)
     assert [candidate.address for candidate in found.daemon_names(found.services[0])] == names
 
 
@@ -228,7 +234,7 @@ def test_the_user_knows_better_which_ci_it_is(name: str) -> None:
 
 def test_only_what_the_user_set_is_certain() -> None:
     certainty = {
-        name: topology.detect(environment(name), EXPECTED[name].machine).services[0].certainty
+        name: detected(name).services[0].certainty
         for name in ("circleci-classic", "gitlab-links", "azure-vm", "github-vm")
     }
     assert certainty == {

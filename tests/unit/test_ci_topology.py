@@ -8,11 +8,14 @@ from pathlib import Path
 
 import pytest
 
+from layerferry import settings
 from layerferry.ci import providers, topology
 from layerferry.ci.machine import Machine, gather, local_addresses
 from layerferry.ci.services import Certainty, read_address, split_address
 from layerferry.ci.topology import Container, Reach
+from layerferry.context import Context
 from layerferry.errors import UsageError
+from layerferry.settings.values import variables
 
 ID = "0123456789abcdef" * 4
 FIB_TRIE = """\
@@ -172,21 +175,26 @@ class TestDaemon:
 
 class TestService:
     def test_the_setting_is_the_only_one(self) -> None:
-        env = {"LAYERFERRY_REGISTRY": "http://registry:5001/", "LOCAL_DOCKER_REGISTRY_PORT": "5000", "GITLAB_CI": "1"}
-        services = topology.detect(env, Machine()).services
-        assert [(s.address, s.certainty) for s in services] == [("registry:5001", Certainty.SET)]
-        assert topology.detect(env, Machine(), registry="[::1]:5002").services[0].address == "[::1]:5002"
+        env = {"GITLAB_CI": "1"}
+        for registry, address in (("http://registry:5001/", "registry:5001"), ("[::1]:5002", "[::1]:5002")):
+            services = topology.detect(env, Machine(), registry=registry, port=5000).services
+            assert [(s.address, s.certainty) for s in services] == [(address, Certainty.SET)]
+
+    def test_so_is_the_port_where_there_is_no_address(self) -> None:
+        services = topology.detect({"GITLAB_CI": "1"}, Machine(), port=5001).services
+        assert [(s.address, s.certainty) for s in services] == [("127.0.0.1:5001", Certainty.SET)]
+
+    @pytest.mark.parametrize("variable", variables("local_docker_registry_port"))
+    def test_each_of_its_variables_counts(self, variable: str, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setenv(variable, "5001")
+        services = Context.look(settings.load(), settings.environment()).topology.services
+        assert [s.address for s in services] == ["127.0.0.1:5001"]
 
     @pytest.mark.parametrize("text", ["", ":5000", "a b:5000", "host:port", "host:70000", "u:p@host:1", "host:1/x"])
     def test_what_is_no_address_is_refused_without_being_shown(self, text: str) -> None:
         with pytest.raises(UsageError) as caught:
             read_address(text, "LAYERFERRY_REGISTRY")
         assert caught.value.message == "LAYERFERRY_REGISTRY is not an address of a registry"
-
-    @pytest.mark.parametrize("port", ["none", "0", "65536", "-1"])
-    def test_what_is_no_port_is_refused(self, port: str) -> None:
-        with pytest.raises(UsageError, match="LOCAL_DOCKER_REGISTRY_PORT"):
-            topology.detect({"LOCAL_DOCKER_REGISTRY_PORT": port}, Machine())
 
     @pytest.mark.parametrize(
         ("address", "parts"),
@@ -219,7 +227,7 @@ class TestService:
     )
     def test_the_daemons_names_for_it(self, address: str, docker_host: str, names: list[str]) -> None:
         machine = Machine(hosts="172.18.0.3 registry\n", addresses=("172.18.0.5",))
-        found = topology.detect({"LAYERFERRY_REGISTRY": address, "DOCKER_HOST": docker_host}, machine)
+        found = topology.detect({"DOCKER_HOST": docker_host}, machine, registry=address)
         assert [name.address for name in found.daemon_names(found.services[0])] == names
 
 

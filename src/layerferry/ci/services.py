@@ -68,22 +68,19 @@ def find_services(
     provider: Provider,
     *,
     registry: str = "",
+    port: int | None = None,
     in_container: bool = False,
     daemon_host: str = "",
 ) -> tuple[ServiceContainer, ...]:
-    """The registry services to probe, in order. One that the user named is the only one.
+    """The registry services to probe, in order. One that the user named, by its address or `port`, is the only one.
 
-    Raises `UsageError` on an address or a port that cannot be read.
+    Raises `UsageError` on an address that cannot be read.
     """
-    named = registry or env.get("LAYERFERRY_REGISTRY", "")
-    if named.strip():
-        address = read_address(named, "LAYERFERRY_REGISTRY")
+    if registry.strip():
+        address = read_address(registry, "LAYERFERRY_REGISTRY")
         host, _ = split_address(address)
         return (ServiceContainer(address, f"LAYERFERRY_REGISTRY={address}", Certainty.SET, machine.resolve(host)),)
-    port = env.get("LOCAL_DOCKER_REGISTRY_PORT", "").strip()
     if port:
-        if not port.isdecimal() or not 0 < int(port) <= _LARGEST_PORT:
-            raise UsageError(f"LOCAL_DOCKER_REGISTRY_PORT={port!r} is not a port", hint="Write a number, such as 5000.")
         return (ServiceContainer(f"127.0.0.1:{port}", f"LOCAL_DOCKER_REGISTRY_PORT={port}", Certainty.SET),)
     guessed = _guessed(env, provider, in_container=in_container, daemon_host=daemon_host)
     found: dict[str, ServiceContainer] = {}

@@ -158,10 +158,13 @@ class Topology:
         return tuple(near[:_MOST_ADDRESSES])
 
 
-def detect(env: Mapping[str, str], machine: Machine, *, registry: str = "", ci: str = "") -> Topology:
-    """The topology that `env` and `machine` show. `registry` (host:port) and `ci` (a provider's key) are settings.
+def detect(
+    env: Mapping[str, str], machine: Machine, *, registry: str = "", port: int | None = None, ci: str = ""
+) -> Topology:
+    """The topology that `env` and `machine` show.
 
-    Raises `UsageError` on a `registry`, a port or a `ci` that cannot be read.
+    `registry` (host:port), `port` (of a registry on 127.0.0.1) and `ci` (a provider's key) are settings. Raises
+    `UsageError` on a `registry` or a `ci` that cannot be read.
     """
     provider, provider_reason = providers.detect(env, override=ci, folders=machine.folders)
     container, container_reason = find_container(env, machine)
@@ -178,6 +181,7 @@ def detect(env: Mapping[str, str], machine: Machine, *, registry: str = "", ci: 
             machine,
             provider,
             registry=registry,
+            port=port,
             in_container=container is not None,
             daemon_host=daemon.host if daemon.reach is Reach.REMOTE else "",
         ),
