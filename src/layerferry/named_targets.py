@@ -101,7 +101,7 @@ class Names:
         """What the file says of all of the targets; what it says of some alone, they cannot be pushed to together."""
         told = [self._named[word].options if word in self._named else {} for word in targets]
         names = {name for options in told for name in options}
-        counts = {name for name in names if name not in given and not _variable(name)}
+        counts = {name for name in names if name not in given and not _is_given(name)}
         for name in sorted(counts):
             values = [options[name].value if name in options else None for options in told]
             if any(value != values[0] for value in values):
@@ -137,10 +137,11 @@ def named(config: Path | None) -> tuple[list[str], list[str]]:
     return ([*file.targets], [*file.images]) if file else ([], [])
 
 
-def _variable(name: str) -> str:
-    from layerferry.settings.values import variable_of
+def _is_given(name: str) -> bool:
+    """Whether a variable says it."""
+    from layerferry.settings.values import is_given
 
-    return "" if name == "engine" else variable_of(name, settings.environment())
+    return name != "engine" and is_given(name, settings.environment())
 
 
 def _may_be_name(word: Word) -> bool:

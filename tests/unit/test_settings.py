@@ -131,6 +131,46 @@ def test_our_own_name_goes_before_an_older_one(monkeypatch: pytest.MonkeyPatch) 
     assert settings.load().ngrok_token == SECRET
 
 
+@pytest.mark.parametrize("empty", ["", " ", "\n"])
+@pytest.mark.parametrize("field", [field for field in FIELDS if field.metadata["older"]], ids=lambda field: field.name)
+def test_an_empty_variable_hides_no_older_one(
+    monkeypatch: pytest.MonkeyPatch, field: "dataclasses.Field[object]", empty: str
+) -> None:
+    own, older = variables(field.name)
+    monkeypatch.setenv(own, empty)
+    monkeypatch.setenv(older, "5000")
+    chosen = settings.load()
+    assert str(getattr(chosen, field.name)) == "5000"
+    told = {origin.variable: origin.source for origin in origins(chosen, settings.environment(), {}, {})}
+    assert told[own] == older
+
+
+def test_with_an_older_token_behind_an_empty_one_a_tunnel_is_wanted(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LAYERFERRY_NGROK_AUTHTOKEN", "")
+    monkeypatch.setenv("NGROK_AUTHTOKEN", SECRET)
+    assert (settings.load().wants_ngrok, settings.load().ngrok_token) == (True, SECRET)
+
+
+def test_a_mistake_in_an_older_variable_is_told_by_its_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LAYERFERRY_LOCAL_DOCKER_REGISTRY_PORT", "")
+    monkeypatch.setenv("LOCAL_DOCKER_REGISTRY_PORT", "http")
+    with pytest.raises(UsageError, match=r"^LOCAL_DOCKER_REGISTRY_PORT: "):
+        settings.load()
+
+
+def test_an_empty_secret_alone_is_not_taken_for_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What needs it says so."""
+    monkeypatch.setenv("LAYERFERRY_SSH_KEY", "")
+    assert settings.load().ssh_key == ""
+
+
+def test_where_a_setting_in_small_letters_comes_from_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("layerferry_route", "export")
+    chosen = settings.load()
+    told = {origin.variable: origin.source for origin in origins(chosen, settings.environment(), {}, {})}
+    assert (chosen.route, told["LAYERFERRY_ROUTE"]) == ("export", "layerferry_route")
+
+
 def test_settings_do_not_change() -> None:
     with pytest.raises(dataclasses.FrozenInstanceError):
         settings.load().route = "export"  # type: ignore[misc]

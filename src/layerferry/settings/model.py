@@ -7,7 +7,14 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Annotated, Any
 
 from pydantic import AliasChoices, Field, ValidationError, create_model, field_validator
-from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+from pydantic.fields import FieldInfo
+from pydantic_settings import (
+    BaseSettings,
+    EnvSettingsSource,
+    NoDecode,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+)
 
 from layerferry.ci.escape import as_text
 from layerferry.ci.providers import named
@@ -15,7 +22,7 @@ from layerferry.ci.services import read_address
 from layerferry.compression.stream import Compression
 from layerferry.errors import LayerferryError, UsageError
 from layerferry.oci.image import Name, Platform
-from layerferry.settings.values import FIELDS, PREFIX, Placed, Settings, variable_of, variables
+from layerferry.settings.values import FIELDS, PREFIX, Placed, Settings, is_given, variable_of, variables
 
 if TYPE_CHECKING:
     from dataclasses import Field as Setting
@@ -42,6 +49,15 @@ _MISTAKES: Mapping[str, str] = {
 }
 
 
+class _Environment(EnvSettingsSource):
+    """The variables, of which that counts which `variable_of` says: pydantic takes the first that is there."""
+
+    def get_field_value(self, field: FieldInfo, field_name: str) -> tuple[Any, str, bool]:
+        del field
+        name = _setting_name(field_name)
+        return os.environ.get(variable_of(name, os.environ)), variables(name)[0], False
+
+
 class _Checks(BaseSettings):
     """The checks of a value, beyond its type.
 
@@ -56,6 +72,18 @@ class _Checks(BaseSettings):
         allow_inf_nan=False,
         hide_input_in_errors=True,
     )
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        del env_settings, dotenv_settings, file_secret_settings
+        return init_settings, _Environment(settings_cls)
 
     @field_validator("*", mode="before", check_fields=False)
     @classmethod
@@ -176,6 +204,11 @@ def _field_name(name: str) -> str:
     return "copy_" if name == "copy" else name
 
 
+def _setting_name(name: str) -> str:
+    """The name of a field's setting."""
+    return name.rstrip("_")
+
+
 def _field(setting: "Setting[Any]") -> tuple[Any, Any]:
     """A setting as a field of pydantic's. A list is no JSON in our variables."""
     kind = Annotated[setting.type, NoDecode] if setting.default == () else setting.type
@@ -189,7 +222,7 @@ _Variables = create_model("_Variables", __base__=_Checks, **_DEFINED)
 
 def load(given: Mapping[str, Any], filed: Mapping[str, Placed] = MappingProxyType({})) -> Settings:
     """The settings, as `layerferry.settings.load` describes them."""
-    counts = {name: found for name, found in filed.items() if not (name in given or variable_of(name, os.environ))}
+    counts = {name: found for name, found in filed.items() if not (name in given or is_given(name, os.environ))}
     values = {name: found.value for name, found in counts.items()} | dict(given)
     try:
         read = _Variables(**{_field_name(name): value for name, value in values.items()})
@@ -203,12 +236,12 @@ def load(given: Mapping[str, Any], filed: Mapping[str, Placed] = MappingProxyTyp
 
 def _origin(location: str, given: Mapping[str, Any], filed: Mapping[str, Placed]) -> str:
     """The option, variable or key that a mistake was made in. pydantic names a field by the first of its aliases."""
-    name = location.removeprefix(PREFIX).lower().rstrip("_")
+    name = _setting_name(location.removeprefix(PREFIX).lower())
     if name in given:
         return f"--{name.replace('_', '-')}"
     if name in filed:
         return filed[name].place
-    return next((variable for variable in variables(name) if variable in os.environ), variables(name)[0])
+    return variable_of(name, os.environ) or variables(name)[0]
 
 
 def _message(problem: Mapping[str, Any]) -> str:

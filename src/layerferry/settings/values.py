@@ -208,9 +208,18 @@ class Placed:
 
 
 def variable_of(name: str, environ: Mapping[str, str]) -> str:
-    """The variable that gives a setting its value, in whatever case; empty where none does, or an empty one."""
+    """The variable that counts for a setting, in whatever case; empty where none is set.
+
+    It is the first of its variables that says something, or else the first of those that are empty.
+    """
     known = variables(name)
-    return next((found for found in environ if found.upper() in known and environ[found]), "")
+    found = sorted((one for one in environ if one.upper() in known), key=lambda one: known.index(one.upper()))
+    return next((one for one in found if environ[one].strip()), found[0] if found else "")
+
+
+def is_given(name: str, environ: Mapping[str, str]) -> bool:
+    """Whether a variable says something for a setting."""
+    return bool(environ.get(variable_of(name, environ), "").strip())
 
 
 @dataclass(frozen=True, slots=True)
@@ -230,17 +239,18 @@ def origins(
 
     for field in FIELDS:
         value = getattr(settings, field.name)
-        names = variables(field.name)
-        given = overrides.get(field.name) not in (None, "", ())
-        source = "command line" if given else next((found for found in names if found in environ), "default")
-        if not given and field.name in filed and not variable_of(field.name, environ):
+        if overrides.get(field.name) not in (None, "", ()):
+            source = "command line"
+        elif field.name in filed and not is_given(field.name, environ):
             source = filed[field.name].place
+        else:
+            source = variable_of(field.name, environ) or "default"
         if field.metadata["secret"] and value is not None:
             shown = "***"
         else:
             words = map(str, value) if isinstance(value, tuple) else "" if value is None else str(value).splitlines()
             shown = " ".join(map(without_password, words) if field.metadata["hosts"] else words)
-        yield Origin(names[0], shown, source)
+        yield Origin(variables(field.name)[0], shown, source)
 
 
 def table() -> str:
