@@ -1,5 +1,6 @@
 """Words of a command line that a project's file has names for: targets, with their options, and images."""
 
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -157,7 +158,7 @@ def _here() -> Path:
 
 def _home() -> Path | None:
     home = settings.environment().get("HOME")
-    return Path(home).resolve() if home else None
+    return Path(os.path.realpath(home)) if home else None
 
 
 def _with_engine(target: str, engine: str) -> str:

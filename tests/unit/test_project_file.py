@@ -1,6 +1,10 @@
 """A project's file: how it is found, what it may say, and what of it counts."""
 
+import contextlib
+import errno
 import os
+import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -153,9 +157,77 @@ def test_a_folder_as_tmp_ends_the_search_without_a_word(folder: Path, monkeypatc
     assert Names(["prod"]).job(["app"], ["prod"]).targets == ("prod",)
 
 
+@contextlib.contextmanager
+def nobody() -> Iterator[None]:
+    """We are a user whom closed folders are closed to, as they are not to root."""
+    own = os.geteuid()
+    os.seteuid(own or 65534)
+    try:
+        yield
+    finally:
+        os.seteuid(own)
+
+
+@pytest.mark.parametrize("below", [".", "project"])
+def test_a_folder_that_cannot_be_looked_into_has_no_file(below: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As after `cd /root/project; sudo -u deploy layerferry push app prod`."""
+    with tempfile.TemporaryDirectory() as name:  # pytest's own are closed to others
+        root = Path(name)
+        start = root / "closed" / below
+        start.mkdir(parents=True)
+        for folder in (root, root / "closed", start):
+            folder.chmod(0o755)
+            write(folder, '[targets]\nprod = "evil.example"\n')
+        monkeypatch.chdir(start)
+        (root / "closed").chmod(0)
+        with nobody():
+            job = Names(["prod"]).job(["app"], ["prod"])
+        (root / "closed").chmod(0o700)
+        monkeypatch.chdir(root.parent)
+    assert job.targets == ("prod",)
+
+
+@pytest.mark.parametrize("number", [errno.EACCES, errno.ENOENT, errno.ELOOP, errno.ENAMETOOLONG, errno.ESTALE])
+def test_whatever_the_system_says_of_a_folder_is_no_fault(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    write(folder, '[targets]\nprod = "a.example"\n')
+
+    def stat(path: Path, **_: object) -> os.stat_result:
+        raise OSError(number, os.strerror(number), str(path))
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Path, "stat", stat)
+        names = Names(["prod"])
+    assert names.job(["app"], ["prod"]).targets == ("prod",)
+
+
+def test_a_folder_and_a_loop_of_its_name_are_no_file(folder: Path) -> None:
+    (folder / "layerferry.toml").symlink_to("layerferry.toml")
+    (folder / "pyproject.toml").mkdir()
+    assert Names(["prod"]).job(["app"], ["prod"]).targets == ("prod",)
+
+
+def test_a_home_that_is_a_loop_is_no_fault(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (folder / "home").symlink_to("home")
+    monkeypatch.setenv("HOME", str(folder / "home"))
+    assert Names(["prod"]).job(["app"], ["prod"]).targets == ("prod",)
+
+
+def test_a_named_file_counts_where_the_working_folder_has_gone(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write(folder, '[targets.prod]\nto = "a.example"\nthen-file = "run.sh"\n')
+    gone = folder / "gone"
+    gone.mkdir()
+    monkeypatch.chdir(gone)
+    gone.rmdir()
+    job = Names(["prod"], folder / "layerferry.toml").job(["app"], ["prod"])
+    assert job.filed["then_file"].value == folder / "run.sh"
+
+
 def test_a_file_that_is_named_has_to_be_one(folder: Path) -> None:
-    with pytest.raises(UsageError, match="is no file of layerferry"):
-        Names(["deploy@prod"], Path("nothing.toml"))
+    for name in ("nothing.toml", "x" * 300, ".git"):
+        with pytest.raises(UsageError, match=r"is no file of layerferry|cannot be read: File name too long"):
+            Names(["deploy@prod"], Path(name))
 
 
 @pytest.mark.parametrize(

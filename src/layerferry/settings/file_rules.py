@@ -212,7 +212,10 @@ def _inside(path: str, place: FilePlace) -> str:
         raise place.mistake(
             f"{path[:200]!r} is not in the folder of the file", "Files that go over lie beside it, or below."
         )
-    found = os.path.relpath(real)
+    try:
+        found = os.path.relpath(real)
+    except OSError:  # the working folder has gone
+        found = str(real)
     if ":" in found:
         raise place.mistake(f"{found[:200]!r} has a colon in it")
     return found

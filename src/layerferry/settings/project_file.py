@@ -4,6 +4,7 @@ It comes with a checkout, which may be a stranger's: it names images, hosts and 
 does. It names no secret, no way to call ssh, no hosts to trust and no file out of its own folder.
 """
 
+import contextlib
 import os
 import stat
 from collections.abc import Mapping
@@ -27,22 +28,26 @@ _ALL_THE_SAME: Final = "--config {path}, or LAYERFERRY_CONFIG, has it read all t
 def find(start: Path, home: Path | None) -> "ProjectFile | None":
     """The file of `start`, or of the nearest folder above it; None where there is none.
 
-    The search ends at the repository's root, at `home`, and before a folder that others may write to. Raises
-    `UsageError` where such a folder has one, or where the file is wrong.
+    The search ends at the repository's root, at `home`, before a folder that others may write to, and where a folder
+    cannot be looked into, as one below another user's home. Raises `UsageError` where a folder that others may write
+    to has one, or where the file is wrong.
     """
     for folder in (start, *start.parents):
-        trouble = _others(folder)
-        if trouble and folder.stat().st_mode & stat.S_ISVTX:  # /tmp is nobody's project
+        status = _status(folder)
+        if status is None or not os.access(folder, os.X_OK, effective_ids=os.access in os.supports_effective_ids):
+            return None
+        trouble = _others(status)
+        if trouble and status.st_mode & stat.S_ISVTX:  # /tmp is nobody's project
             return None
         for name in (OWN_NAME, SHARED_NAME):
-            if (found := _read(folder / name)) is None:
+            if (file := _status(folder / name)) is None or (found := _read(folder / name)) is None:
                 continue
-            if trouble := trouble or _others(folder / name):
+            if trouble := trouble or _others(file):
                 raise UsageError(
                     f"{folder / name} is not read: {trouble}", hint=_ALL_THE_SAME.format(path=folder / name)
                 )
             return _typed(found, folder / name, start)
-        if trouble or folder == home or any((folder / name).exists() for name in _REPOSITORY):
+        if trouble or folder == home or any(_status(folder / name) for name in _REPOSITORY):
             return None
     return None
 
@@ -50,16 +55,22 @@ def find(start: Path, home: Path | None) -> "ProjectFile | None":
 def read(path: Path, start: Path) -> "ProjectFile":
     """The file that the user has named, whoever may write to it. Raises `UsageError`."""
     path = start / path
-    found = _read(path) if path.is_file() else None
+    found = _read(path)
     if found is None:
-        hint = "A pyproject.toml has a table [tool.layerferry] for it." if path.is_file() else "Look at the path."
+        hint = "A pyproject.toml has a table [tool.layerferry] for it." if _status(path) else "Look at the path."
         raise UsageError(f"{path} is no file of layerferry", hint=hint)
     return _typed(found, path, start)
 
 
-def _others(path: Path) -> str:
+def _status(path: Path) -> os.stat_result | None:
+    """What the system says of a file or a folder; None where there is none, or where it cannot be looked at."""
+    with contextlib.suppress(OSError):
+        return path.stat()
+    return None
+
+
+def _others(status: os.stat_result) -> str:
     """Why somebody else may write there, in words; empty where only this user and root may."""
-    status = path.stat()
     what = "the folder" if stat.S_ISDIR(status.st_mode) else "it"
     if status.st_uid not in {0, os.geteuid()}:
         return f"{what} belongs to another user (uid {status.st_uid})"
@@ -73,9 +84,9 @@ def _is_private(gid: int) -> bool:
     import grp  # noqa: PLC0415 - for such a folder alone
     import pwd  # noqa: PLC0415
 
-    if gid == 0 and os.geteuid() != 0:
-        return not set(grp.getgrgid(0).gr_mem) - {"root"}
     try:
+        if gid == 0 and os.geteuid() != 0:
+            return not set(grp.getgrgid(0).gr_mem) - {"root"}
         user, group = pwd.getpwuid(os.geteuid()), grp.getgrgid(gid)
     except KeyError:
         return False
@@ -90,9 +101,10 @@ def _read(path: Path) -> Mapping[str, Any] | None:
         if isinstance(error, (FileNotFoundError, NotADirectoryError)) or path.name == SHARED_NAME:
             return None
         raise UsageError(f"{path} cannot be read: {error.strerror}") from None
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        return None
     with os.fdopen(descriptor, "rb") as file:
-        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-            return None
         data = file.read(_LARGEST + 1)
     if path.name == SHARED_NAME and b"layerferry" not in data:
         return None
