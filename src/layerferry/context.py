@@ -250,7 +250,7 @@ def ssh_options(settings: Settings) -> Iterator[tuple[str, ...]]:
 def sudo_password(settings: Settings) -> bytes:
     """What sudo is told where it asks; nothing where the user has given none. Raises `UsageError`."""
     given = settings.sudo_password
-    return b"" if given is None else ci.secret_line(given, "LAYERFERRY_SUDO_PASSWORD", "sudo").encode()
+    return b"" if given is None else ci.secret_line(given, "LAYERFERRY_SUDO_PASSWORD", "sudo")
 
 
 @contextlib.contextmanager

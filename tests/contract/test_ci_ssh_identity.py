@@ -10,8 +10,10 @@ from pathlib import Path
 import pytest
 
 from layerferry.ci import ssh_key
+from layerferry.ci.askpass import open_askpass
 from layerferry.ci.ssh_identity import open_identity, read_key
 from layerferry.errors import ConnectError, UsageError
+from layerferry.settings import load
 from rig.processes import wait_until
 
 KINDS = {
@@ -73,6 +75,21 @@ def test_ssh_understands_the_options(tmp_path: Path) -> None:
 def no_memfd(monkeypatch: pytest.MonkeyPatch) -> None:
     """As on a system that is not Linux."""
     monkeypatch.delattr(os, "memfd_create")
+
+
+@pytest.mark.parametrize("memory", [True, False])
+@pytest.mark.parametrize("secret", [b"correct horse", "caf\xe9".encode(), b"caf\xe9 \xff'$(id)\\n"])
+def test_ssh_is_told_a_password_in_the_very_bytes_of_its_variable(
+    secret: bytes, monkeypatch: pytest.MonkeyPatch, *, memory: bool
+) -> None:
+    """A variable need be no UTF-8, nor a password."""
+    if not memory:
+        monkeypatch.delattr(os, "memfd_create")
+    monkeypatch.setenv("LAYERFERRY_SSH_PASSWORD", os.fsdecode(secret))
+    with open_askpass(load().ssh_password, None) as asked:
+        program = dict(asked.variables)["SSH_ASKPASS"]
+        done = subprocess.run([program, "anna@host's password: "], check=True, capture_output=True)
+    assert done.stdout == secret + b"\n"
 
 
 @pytest.mark.usefixtures("no_memfd")

@@ -15,7 +15,9 @@ from rig import Engine, Rig
 from rig.command import Layerferry
 from rig.processes import pids
 
-PASSWORD = "correct horse 'battery\" staple $(id)"
+WORDS = "correct horse 'battery\" staple $(id)"
+#: It need be no UTF-8: a variable has bytes.
+PASSWORD = WORDS + os.fsdecode(b" caf\xe9")
 WRONG = "Tr0ub4dor&3 that is wrong"
 TARGET = "docker28-overlay2"
 
@@ -29,7 +31,7 @@ class Watch:
         self.found: set[str] = set()
         self.seen = 0
         self.but: set[int] = set()
-        self._secrets = [secret.encode() for secret in secrets]
+        self._secrets = [os.fsencode(secret) for secret in secrets]
         self._done = threading.Event()
         self._thread = threading.Thread(target=self._look, daemon=True)
 
@@ -77,7 +79,7 @@ def host(request: pytest.FixtureRequest, rig: Rig, target: Engine) -> Iterator[H
     user = f"anna-{request.param[:3]}"
     if user not in target.machine.path("/etc/passwd").read_text():
         target.machine.add_user(user, shell="/bin/sh")
-    target.machine.run("chpasswd", stdin=f"{user}:{PASSWORD}\n".encode())
+    target.machine.run("chpasswd", stdin=os.fsencode(f"{user}:{PASSWORD}\n"))
     alias = target.sshd.with_user(user, alias=f"{user}-{target.name}")
     pam = request.param == "keyboard-interactive"
     options = ["PasswordAuthentication yes", "PubkeyAuthentication no"]
@@ -104,9 +106,9 @@ def test_a_password_is_told_to_ssh_and_seen_by_nobody(
     assert watch.seen
     # The command's own environment, which the user made, is the only one that has it.
     assert all("layerferry" in line and "ssh" not in line.split()[0] for line in watch.found)
-    assert PASSWORD not in run.stdout + run.stderr + log.read_text()
+    assert WORDS not in run.stdout + run.stderr + log.read_text()
     assert "a key is safer" in run.stderr
-    assert not [file for file in rig.scratch.rglob("*") if file.is_file() and PASSWORD.encode() in file.read_bytes()]
+    assert not [file for file in rig.scratch.rglob("*") if file.is_file() and WORDS.encode() in file.read_bytes()]
 
 
 def test_a_wrong_one_is_tried_once_and_told_in_a_sentence(

@@ -13,7 +13,9 @@ from rig import Engine, Rig
 from rig.command import Layerferry
 
 #: Its own, since tests of ssh's may run at the same time, and are watched for theirs.
-PASSWORD = "sudo horse 'battery\" staple $(id)"
+WORDS = "sudo horse 'battery\" staple $(id)"
+#: It need be no UTF-8: a variable has bytes.
+PASSWORD = WORDS + os.fsdecode(b" caf\xe9")
 TARGET = "docker28-overlay2"
 
 pytestmark = pytest.mark.kinds(source=["docker28-containerd"], target=[TARGET])
@@ -45,7 +47,7 @@ def admin(target: Engine) -> Iterator[Admin]:
     name, machine = "sudo-asks", target.machine
     if name not in machine.path("/etc/passwd").read_text():
         machine.add_user(name, uid=2777)
-        machine.run("chpasswd", stdin=f"{name}:{PASSWORD}\n".encode())
+        machine.run("chpasswd", stdin=os.fsencode(f"{name}:{PASSWORD}\n"))
         target.sshd.with_user(name, alias=f"{name}-{target.name}")
         machine.run("chmod", "644", "/run/rig/authorized_keys")
     admin = Admin(name, f"{name}-{target.name}", target)
@@ -78,11 +80,11 @@ def test_it_is_told_to_sudo_and_seen_by_nobody(
     assert watch.seen
     # The command's own environment, which the user made, is the only one that has it.
     assert all("layerferry" in line and "ssh" not in line.split()[0] for line in watch.found)
-    assert PASSWORD not in run.stdout + run.stderr + log.read_text()
+    assert WORDS not in run.stdout + run.stderr + log.read_text()
     assert "SUDO_ASKPASS" not in run.stdout
     assert "(deleted)" not in run.stdout
     assert "NOPASSWD" in run.stderr
-    assert not [file for file in rig.scratch.rglob("*") if file.is_file() and PASSWORD.encode() in file.read_bytes()]
+    assert not [file for file in rig.scratch.rglob("*") if file.is_file() and WORDS.encode() in file.read_bytes()]
     assert not left(admin.engine)
     assert admin.asked() == 0
 

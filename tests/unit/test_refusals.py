@@ -1,5 +1,6 @@
 """What is refused in one sentence: errors of what a user has said, each by the function that looks at it."""
 
+import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import SimpleNamespace
@@ -10,7 +11,7 @@ import pytest
 from layerferry import image_signing, mistakes, rollback
 from layerferry.ci.askpass import secret_line
 from layerferry.cli import gc_command, main
-from layerferry.context import Context
+from layerferry.context import Context, sudo_password
 from layerferry.errors import LayerferryError, TargetError, UsageError
 from layerferry.oci import limits
 from layerferry.oci.image import Platform
@@ -21,6 +22,7 @@ from layerferry.push.upkeep import Upkeep
 from layerferry.receive.authorized_key import authorized_key
 from layerferry.receive.refusal import Refusal
 from layerferry.receive.strict_json import _list
+from layerferry.settings.values import Settings
 from layerferry.signing.statement import Statement, StatementError
 from layerferry.targets import conversation, verdict
 from layerferry.targets.payloads import decoded
@@ -165,6 +167,13 @@ def test_an_empty_image_is_told() -> None:
 @pytest.mark.parametrize(("secret", "says"), [("\n", "X is empty"), ("a\nb", "X is none that ssh can be told")])
 def test_a_password_is_one_line(secret: str, says: str) -> None:
     assert told(lambda: secret_line(secret, "X")).startswith(says)
+
+
+@pytest.mark.parametrize("secret", [b"hush", b"caf\xe9", "caf\u00e9".encode()])
+def test_a_password_is_told_in_the_bytes_of_its_variable(secret: bytes) -> None:
+    assert secret_line(os.fsdecode(secret), "X") == secret + b"\n"
+    assert sudo_password(Settings(sudo_password=os.fsdecode(secret))) == secret + b"\n"
+    assert told(lambda: secret_line(os.fsdecode(b"\xe9" * 1024), "X")).startswith("X is none that ssh can be told")
 
 
 def test_a_rule_of_a_key_has_no_control_characters(tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ either. Other questions, such as whether a host's key is right, get no answer.
 """
 
 import contextlib
+import os
 import shlex
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -55,42 +56,47 @@ def open_askpass(password: str | None, passphrase: str | None) -> Iterator[Askpa
         paths = {
             "password": keep(secret_line(password, PASSWORD)) if password is not None else "",
             "passphrase": keep(secret_line(passphrase, PASSPHRASE)) if passphrase is not None else "",
-            "told": keep(""),
+            "told": keep(b""),
         }
-        script = keep(_SCRIPT.format(**{name: shlex.quote(path) for name, path in paths.items()}), mode=0o700)
+        script = _SCRIPT.format(**{name: shlex.quote(path) for name, path in paths.items()})
+        program = keep(os.fsencode(script), mode=0o700)
         options = ["BatchMode=no", "NumberOfPasswordPrompts=1"]
         if password is None:  # nobody is there to answer what a server asks
             options += ["PasswordAuthentication=no", "KbdInteractiveAuthentication=no"]
         # An ssh before 8.4 knows no SSH_ASKPASS_REQUIRE: without a terminal, a display makes it ask the program.
-        yield Askpass(tuple(options), (("SSH_ASKPASS", script), ("SSH_ASKPASS_REQUIRE", "force"), ("DISPLAY", ":0")))
+        yield Askpass(tuple(options), (("SSH_ASKPASS", program), ("SSH_ASKPASS_REQUIRE", "force"), ("DISPLAY", ":0")))
 
 
 class _Files:
-    """Keeps texts as files: in memory, or in a private folder where that cannot be."""
+    """Keeps bytes as files: in memory, or in a private folder where that cannot be."""
 
     def __init__(self, stack: contextlib.ExitStack) -> None:
         self._stack = stack
         self._folder: Path | None = None
 
-    def __call__(self, text: str, *, mode: int = 0o600) -> str:
-        if path := keep_in_memory(self._stack, text, mode=mode):
+    def __call__(self, data: bytes, *, mode: int = 0o600) -> str:
+        if path := keep_in_memory(self._stack, data, mode=mode):
             return str(path)
         if self._folder is None:
             self._folder = Path(self._stack.enter_context(TemporaryFolder(error=ConnectError)))
         path = self._folder / str(len(list(self._folder.iterdir())))
         path.touch(mode=mode, exist_ok=False)
-        path.write_text(text, encoding="utf-8")
+        path.write_bytes(data)
         return str(path)
 
 
-def secret_line(secret: str, setting: str, reader: str = "ssh") -> str:
-    """A secret as the line that `reader` is told; raises `UsageError` for what is none."""
+def secret_line(secret: str, setting: str, reader: str = "ssh") -> bytes:
+    """A secret as the line that `reader` is told, in the bytes that the variable has, which need be no UTF-8.
+
+    Raises `UsageError` for what is none.
+    """
     text = secret.rstrip("\r\n")
     if not text:
         raise UsageError(
             f"{setting} is empty",
             hint="A secret that this job may not see is empty too: a fork's, another environment's, a protected one.",
         )
-    if "\n" in text or "\r" in text or "\0" in text or len(text.encode()) > _LONGEST:
+    data = os.fsencode(text)
+    if "\n" in text or "\r" in text or "\0" in text or len(data) > _LONGEST:
         raise UsageError(f"{setting} is none that {reader} can be told: it takes one line of {_LONGEST} bytes at most")
-    return f"{text}\n"
+    return data + b"\n"

@@ -85,7 +85,7 @@ def open_identity(
     with contextlib.ExitStack() as stack:
         agent = path = hosts_path = None
         if text is not None:
-            path = keep_in_memory(stack, text)
+            path = keep_in_memory(stack, text.encode())
             if path is None:
                 agent, path = keep_in_agent(stack, text, environ, folder)
         if hosts is not None:

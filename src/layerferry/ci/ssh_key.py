@@ -24,8 +24,8 @@ _PRIVATE = 0o600
 _AGENT = 'ssh-agent -D -a "$1" & read -r end; kill $!'
 
 
-def keep_in_memory(stack: contextlib.ExitStack, text: str, *, mode: int = _PRIVATE) -> Path | None:
-    """The path at which ssh, a child of ours, reads the text until `stack` is closed; None where there is none."""
+def keep_in_memory(stack: contextlib.ExitStack, data: bytes, *, mode: int = _PRIVATE) -> Path | None:
+    """The path at which ssh, a child of ours, reads `data` until `stack` is closed; None where there is none."""
     if not hasattr(os, "memfd_create"):
         return None
     try:
@@ -36,11 +36,11 @@ def keep_in_memory(stack: contextlib.ExitStack, text: str, *, mode: int = _PRIVA
     path = Path(f"/proc/{os.getpid()}/fd/{descriptor}")
     try:
         os.fchmod(descriptor, mode)  # else ssh finds a key too open
-        with open(descriptor, "w", encoding="utf-8", closefd=False) as file:
-            file.write(text)
+        with open(descriptor, "wb", closefd=False) as file:
+            file.write(data)
         # Opened anew, as ssh will: /proc may be missing, or another PID namespace's.
-        usable = path.read_text(encoding="utf-8") == text and (mode == _PRIVATE or os.access(path, os.X_OK))
-    except (OSError, UnicodeDecodeError):
+        usable = path.read_bytes() == data and (mode == _PRIVATE or os.access(path, os.X_OK))
+    except OSError:
         return None
     return path if usable else None
 

@@ -82,7 +82,7 @@ def open_key(value: str, environ: Mapping[str, str], *, setting: str) -> Iterato
         return
     with contextlib.ExitStack() as stack:
         # Of another form ssh-keygen would want the public key in a file beside it.
-        path = keep_in_memory(stack, text) if "OPENSSH PRIVATE KEY" in text else None
+        path = keep_in_memory(stack, text.encode()) if "OPENSSH PRIVATE KEY" in text else None
         if path is None:
             socket, key = keep_in_agent(stack, text, environ)
             path, environment = key.with_suffix(".pub"), {**environment, "SSH_AUTH_SOCK": str(socket)}
