@@ -49,6 +49,18 @@ def test_openssh_reads_what_was_mended(kind: str, newline: str, tmp_path: Path) 
         assert public(identity.key) == public(path)
 
 
+def test_openssh_reads_a_key_as_openssl_writes_it_behind_the_parameters_of_its_curve(tmp_path: Path) -> None:
+    command = ["openssl", "ecparam", "-name", "prime256v1", "-genkey"]
+    text = subprocess.run(command, check=True, capture_output=True, text=True).stdout
+    assert text.startswith("-----BEGIN EC PARAMETERS-----")
+    path = tmp_path / "key"
+    path.touch(mode=0o600)
+    path.write_text(text, encoding="utf-8")
+    with open_identity(os.environ, key=text) as identity:
+        assert identity.key is not None
+        assert public(identity.key) == public(path)
+
+
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_passphrase_is_recognised_without_running_anything(kind: str, tmp_path: Path) -> None:
     path = make(tmp_path, kind, "correct horse")

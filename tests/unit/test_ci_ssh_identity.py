@@ -27,6 +27,10 @@ def envelope(cipher: bytes = b"none", filler: int = 300) -> str:
 
 KEY = envelope()
 PEM = "-----BEGIN RSA PRIVATE KEY-----\n" + base64.b64encode(bytes(90)).decode() + "\n-----END RSA PRIVATE KEY-----\n"
+#: As `openssl ecparam -name prime256v1 -genkey` writes it, and a key behind its certificate.
+PARAMETERS = "-----BEGIN EC PARAMETERS-----\nBggqhkjOPQMBBw==\n-----END EC PARAMETERS-----\n"
+CERTIFICATE = "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n"
+EC = PEM.replace("RSA", "EC")
 MISHAPS: dict[str, Callable[[str], str]] = {
     "as it is": lambda text: text,
     "last newline lost": lambda text: text.rstrip("\n"),
@@ -54,6 +58,13 @@ class TestKey:
         assert mended.endswith("-----\n")
         assert "\r" not in mended
         assert all(len(line) <= 70 for line in mended.splitlines())
+
+    @pytest.mark.parametrize("mishap", MISHAPS)
+    @pytest.mark.parametrize("before", [PARAMETERS, CERTIFICATE, PARAMETERS + CERTIFICATE])
+    def test_what_stands_before_a_key_is_left_out(self, before: str, mishap: str) -> None:
+        for key in (KEY, EC):
+            mended = read_key(MISHAPS[mishap](before + key + CERTIFICATE), setting=SETTING)
+            assert "".join(mended.split()) == "".join(key.split())
 
     @pytest.mark.parametrize("mishap", MISHAPS)
     def test_a_path_serves_as_well(self, mishap: str, tmp_path: Path) -> None:
@@ -88,7 +99,11 @@ class TestKey:
             (KEY.replace(KEY.splitlines()[2], "not*base64"), "damaged"),
             (KEY.replace("OPENSSH", "DSA").replace("DSA PRIVATE KEY-----\nb3", "DSA PRIVATE KEY-----\n*3"), "damaged"),
             (PEM.replace("RSA", "OPENSSH"), "damaged"),
-            ("-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----", "no private key"),
+            (CERTIFICATE, "no private key"),
+            (PARAMETERS, "no private key"),
+            (PARAMETERS + EC[:100], "cut off"),
+            (PARAMETERS + EC.replace("\nAAAA", "\n*AAA"), "damaged"),
+            (CERTIFICATE + PEM.replace("RSA", "ENCRYPTED"), "passphrase"),
             ("correct horse battery staple", "neither"),
             ("two\nlines", "no private key"),
         ],

@@ -23,6 +23,7 @@ _HEADER = re.compile(r"^[A-Za-z][A-Za-z0-9-]*:[^\n]*\n", re.MULTILINE)
 _OPENSSH_MAGIC = b"openssh-key-v1\0"
 _OPENSSH = "OPENSSH PRIVATE KEY"
 _PRIVATE = frozenset({_OPENSSH, "RSA PRIVATE KEY", "EC PRIVATE KEY", "DSA PRIVATE KEY", "PRIVATE KEY"})
+_ENCRYPTED = "ENCRYPTED PRIVATE KEY"
 _PUBLIC = re.compile(r"(?:ssh-|ecdsa-sha2-|sk-ssh-|sk-ecdsa-)[a-z0-9@.-]+\s+AAAA")
 _HOST_LINE = re.compile(r"(?:@(?:cert-authority|revoked)\s+)?\S+\s+[a-z][a-z0-9@.-]+\s+AAAA[A-Za-z0-9+/]+=*(?:\s.*)?")
 #: Characters of an armour's lines, as ssh-keygen writes OpenSSH's.
@@ -104,7 +105,7 @@ def read_key(value: str, *, setting: str, home: Path | None = None, passphrase: 
         if _is_encrypted(kind, body) and not (passphrase and kind == _OPENSSH):
             raise _passphrase(setting)
         return _armour(kind, body, setting)
-    if kind == "ENCRYPTED PRIVATE KEY":
+    if kind == _ENCRYPTED:
         raise _passphrase(setting)
     if text.startswith("PuTTY-User-Key-File"):
         raise UsageError(
@@ -116,7 +117,7 @@ def read_key(value: str, *, setting: str, home: Path | None = None, passphrase: 
             f"{setting} holds a public key, and the private one is needed",
             hint="Give the file without .pub; the public key goes into authorized_keys on the target.",
         )
-    if _BEGIN.search(text) and not kind:
+    if any(not kind or begin["kind"] in _PRIVATE for begin in _BEGIN.finditer(text)):
         raise UsageError(
             f"{setting} holds a key that is cut off: its END line is missing",
             hint="Copy the whole file, from -----BEGIN to the end of the -----END line.",
@@ -143,12 +144,18 @@ def read_known_hosts(value: str, *, setting: str, home: Path | None = None) -> s
 
 
 def _block(text: str) -> tuple[str, str]:
-    """The kind and the body of the first armour that has an end; empty without one."""
+    """The kind and the body of the first armour of a private key, or else of the first; empty where none has an end.
+
+    `openssl ecparam -genkey` writes the curve's parameters before the key, and a certificate may stand there, too.
+    """
+    first = "", ""
     for begin in _BEGIN.finditer(text):
-        end = text.find(f"-----END {begin['kind']}-----", begin.end())
-        if end >= 0:
-            return begin["kind"], text[begin.end() : end]
-    return "", ""
+        kind, end = begin["kind"], text.find(f"-----END {begin['kind']}-----", begin.end())
+        if end >= 0 and kind in {*_PRIVATE, _ENCRYPTED}:
+            return kind, text[begin.end() : end]
+        if end >= 0 and not first[0]:
+            first = kind, text[begin.end() : end]
+    return first
 
 
 def _content(value: str, setting: str, home: Path | None, *, marks: tuple[str, ...]) -> str:
