@@ -28,6 +28,8 @@ HEAD = 6
 #: Layers that no engine is sure to unpack; no specification has a media type for them.
 LAYER_XZ = f"{MEDIA_TYPE_LAYER}+xz"
 LAYER_BZIP2 = f"{MEDIA_TYPE_LAYER}+bzip2"
+#: Their `packing`.
+UNSURE = frozenset(("xz", "bzip2"))
 #: RFC 1952, section 2.3.1; the xz file format, section 2.1.1.1; bzip2; RFC 8878, sections 3.1.1 and 3.1.2 (a skippable
 #: frame, as zstd:chunked layers may have one).
 _MAGIC = {
@@ -134,20 +136,21 @@ def packing(media_type: str) -> str:
 
 
 def unpacked(file: IO[bytes], media_type: str) -> IO[bytes]:
-    """`file` without its compression, which is the one of `media_type`.
+    """`file` without its compression, which is the `packing` of `media_type`.
 
     What is read of it at once is bounded, and so is the memory for it: a frame of zstd says itself how much it wants
     (RFC 8878, section 3.1.1.1.2).
     """
-    if media_type.endswith("gzip"):
-        return cast("IO[bytes]", gzip.GzipFile(fileobj=file, mode="rb"))
-    if media_type.endswith("zstd"):
-        unpacker = zstandard.ZstdDecompressor(max_window_size=limits.ZSTD_WINDOW)
-        return unpacker.stream_reader(file, read_size=CHUNK, read_across_frames=True)
-    if media_type == LAYER_XZ:
-        return io.BufferedReader(_Xz(file), CHUNK)
-    if media_type == LAYER_BZIP2:
-        return cast("IO[bytes]", bz2.BZ2File(file))
+    match packing(media_type):
+        case "gzip":
+            return cast("IO[bytes]", gzip.GzipFile(fileobj=file, mode="rb"))
+        case "zstd":
+            unpacker = zstandard.ZstdDecompressor(max_window_size=limits.ZSTD_WINDOW)
+            return unpacker.stream_reader(file, read_size=CHUNK, read_across_frames=True)
+        case "xz":
+            return io.BufferedReader(_Xz(file), CHUNK)
+        case "bzip2":
+            return cast("IO[bytes]", bz2.BZ2File(file))
     return file
 
 

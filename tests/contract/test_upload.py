@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import lzma
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -27,7 +28,18 @@ from layerferry.sources.files.layout import LayoutSource
 from layerferry.sources.registry import RemoteSource
 from layerferry.targets.link import Link
 from layerferry.targets.registry_address import Address, Direct, RegistryTarget
-from packed import ARCHIVES, Picture, layer_tar, layout_files, named_entry, packed, unpacked, write_folder
+from packed import (
+    ARCHIVES,
+    Picture,
+    descriptor,
+    dumps,
+    layer_tar,
+    layout_files,
+    named_entry,
+    packed,
+    unpacked,
+    write_folder,
+)
 from packed import Compression as How
 
 BASE, CHANGE = layer_tar("base", 30_000), layer_tar("change", 2_000)
@@ -134,6 +146,26 @@ def test_a_plain_layer_is_compressed_always_to_the_same_bytes(registry: FakeRegi
     assert layers(registry, "app:1")[0]["mediaType"].endswith("tar+gzip")
     push(registry, tmp_path, reference, names=["plain:1"], options=Options(Compression.parse("none")))
     assert layers(registry, "plain:1")[0]["digest"] == digest_of(BASE)
+
+
+@pytest.mark.parametrize("media_type", ["oci.image.layer.v1.tar+xz", "docker.image.rootfs.diff.tar.xz"])
+def test_what_no_engine_is_sure_to_unpack_goes_up_as_what_each_does(
+    registry: FakeRegistry, tmp_path: Path, media_type: str
+) -> None:
+    """Nor is it taken over where the registry has it, or mounted from where the source has it."""
+    picture, layer = Picture((BASE,), ("gzip",)), lzma.compress(BASE)
+    manifest = json.loads(picture.manifest) | {"layers": [descriptor(f"application/vnd.{media_type}", layer)]}
+    documents = picture.documents | {digest_of(data): data for data in (layer, dumps(manifest))}
+    entry = descriptor(picture.manifest_type, dumps(manifest))
+    reference = f"oci:{write_folder(tmp_path / 'xz', layout_files([entry], documents))}"
+    registry.repositories["app"] = {digest_of(layer): layer}
+    for name in ("app:1", "app:2"):
+        (result,) = push(registry, tmp_path, reference, names=[name])
+        assert [blob["mediaType"] for blob in layers(registry, name)] == ["application/vnd.oci.image.layer.v1.tar+gzip"]
+    assert actions(result) == ["reuse"]
+    registry.add("other:1", picture.manifest_type, dumps(manifest), documents)
+    push(registry, tmp_path, f"registry:{registry.address}/other:1", names=["third:1"])
+    assert layers(registry, "third:1") == layers(registry, "app:1")
 
 
 @pytest.mark.parametrize("tool", ["docker20", "podman", "kaniko", "nix", "oci-archive"])

@@ -1,8 +1,10 @@
 """Images in a repository that say what is not so: what is pushed is right all the same, and says how that is known."""
 
+import bz2
 import json
+import lzma
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -148,6 +150,21 @@ def test_a_plain_tar_is_known_by_its_digest(registry: FakeRegistry, tmp_path: Pa
     assert layer == descriptor("application/vnd.oci.image.layer.v1.tar", BASE)
     assert digest_of(BASE) not in read(registry)
     assert actions(result) == ["reuse"]
+
+
+@pytest.mark.parametrize(("pack", "how"), [(lzma.compress, "xz"), (bz2.compress, "bzip2")])
+def test_a_blob_that_not_every_engine_unpacks_is_sent_past(
+    registry: FakeRegistry, tmp_path: Path, pack: Callable[[bytes], bytes], how: str
+) -> None:
+    """One of an image that has nothing to do with ours, too: it is looked at where its config names our layer."""
+    large = layer_tar("large", 60_000)
+    plant(registry, [pack(BASE), pack(EVIL)], said=[BASE, large])
+    (result,) = push(registry, tmp_path, layout(tmp_path, (BASE, ""), (large, "")))
+    assert reasons(result) == [
+        f"the target has it as {how}, which not every engine unpacks",
+        f"another image there says that {digest_of(pack(EVIL))} is it, and it is not",
+    ]
+    assert pulled(registry) == [digest_of(BASE), digest_of(large)]
 
 
 def test_what_was_checked_once_is_not_read_again(registry: FakeRegistry, tmp_path: Path) -> None:

@@ -16,6 +16,7 @@ from layerferry.oci import limits
 from layerferry.oci.image import MEDIA_TYPE_LAYER, MEDIA_TYPE_LAYER_GZIP, MEDIA_TYPE_LAYER_ZSTD, Descriptor
 
 _TYPES = {"tar": MEDIA_TYPE_LAYER, "gzip": MEDIA_TYPE_LAYER_GZIP, "zstd": MEDIA_TYPE_LAYER_ZSTD}
+_KINDS = {media_type: kind for kind, media_type in _TYPES.items()}
 _LINE = re.compile(r"(sha256:[0-9a-f]{64}) (sha256:[0-9a-f]{64}) ([0-9]{1,15}) (tar|gzip|zstd)")
 _OTHERS_WRITE = stat.S_IWGRP | stat.S_IWOTH
 
@@ -39,8 +40,8 @@ class Memory:
         return self._all().get(digest)
 
     def add(self, seen: Seen) -> None:
-        """Remember a blob of one of our media types."""
-        if seen == self.get(seen.blob.digest):
+        """Remember a blob, if it is of one of our media types: no other is one that a registry would do with."""
+        if seen.blob.media_type not in _KINDS or seen == self.get(seen.blob.digest):
             return
         self._all()[seen.blob.digest] = seen
         if self._path:
@@ -105,8 +106,7 @@ def _append(path: Path, line: str) -> None:
 
 
 def _line(seen: Seen) -> str:
-    kind = next(kind for kind, media_type in _TYPES.items() if media_type == seen.blob.media_type)
-    return f"{seen.blob.digest} {seen.diff_id} {seen.blob.size} {kind}\n"
+    return f"{seen.blob.digest} {seen.diff_id} {seen.blob.size} {_KINDS[seen.blob.media_type]}\n"
 
 
 def _parse(text: str) -> dict[str, Seen]:

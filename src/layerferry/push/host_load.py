@@ -8,13 +8,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from layerferry.chunks import LAYER_BZIP2, LAYER_XZ
+from layerferry.chunks import UNSURE
 from layerferry.compression.stream import Method, compress
 from layerferry.errors import ArchiveError, PatchError, ResumeError, TargetError, VerificationError
 from layerferry.events import Emit, Warned
 from layerferry.oci.content import WORTH_KEEPING, Piece
 from layerferry.oci.delta_archive import Archive, ArchiveBytes, ArchivedImage, Manifest
-from layerferry.oci.image import MEDIA_TYPE_LAYER_ZSTD
 from layerferry.oci.plan import whole
 from layerferry.push.delivery import Item
 from layerferry.push.progress import Progress
@@ -187,8 +186,7 @@ class HostLoad:
             folder = spool / str(number)
             folder.mkdir()
             content = stack.enter_context(item.source.fetch(item.plan, item.route, wanted, folder))
-            zstd = set() if self._greeting.takes_zstd_layers else {MEDIA_TYPE_LAYER_ZSTD}
-            content = Unpacked(content, {LAYER_XZ, LAYER_BZIP2, *zstd}, folder)
+            content = Unpacked(content, UNSURE if self._greeting.takes_zstd_layers else UNSURE | {"zstd"}, folder)
             images.append(ArchivedImage(item.plan, content, throw_away_name(self._greeting.maker)))
         return images
 

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 
+from layerferry.chunks import UNSURE, packing
 from layerferry.errors import SourceError, TargetError
 from layerferry.oci import limits
 from layerferry.oci.documents import Document
@@ -152,11 +153,14 @@ class _Known:
             seen = proof.read(self._pusher, blob, self._how.check)
             if seen is not None:
                 self._how.memory.add(seen)
-            if seen is not None and seen.diff_id == layer.diff_id:
+            if seen is None or seen.diff_id != layer.diff_id:
+                self.why[layer.diff_id] = f"another image there says that {blob.digest} is it, and it is not"
+            elif (how := packing(seen.blob.media_type)) in UNSURE:
+                self.why[layer.diff_id] = f"the target has it as {how}, which not every engine unpacks"
+            else:
                 self.blobs[layer.diff_id] = [seen.blob]
                 self.why[layer.diff_id] = f"{blob.size} bytes were read to check"
                 return
-            self.why[layer.diff_id] = f"another image there says that {blob.digest} is it, and it is not"
 
     def _cost(self, layer: Layer) -> int:
         """Bytes to send at most; what is compressed on the way is not known yet."""

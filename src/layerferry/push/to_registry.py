@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from layerferry.chunks import LAYER_BZIP2, LAYER_XZ, checked, copied, exhaust
+from layerferry.chunks import UNSURE, checked, copied, exhaust
 from layerferry.disk import KeptFile
 from layerferry.errors import ConnectError, TargetError, UsageError, VerificationError
 from layerferry.events import SENDING_EVERY, Emit, Greeted, Loading, Sending, Warned
@@ -185,7 +185,7 @@ class RegistryDestination:
             wanted = item.plan.wanted - before
             found: dict[str, Descriptor] = {}
             with item.source.fetch(item.plan, item.route, wanted, spool) as opened:
-                content = Unpacked(opened, {LAYER_XZ, LAYER_BZIP2}, spool)
+                content = Unpacked(opened, UNSURE, spool)
                 for blob in content.blobs():
                     found |= self._put(item, home, blob, spool)
                 for diff_id in item.plan.wanted & before:

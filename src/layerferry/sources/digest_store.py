@@ -11,7 +11,7 @@ from itertools import chain
 from pathlib import Path
 from typing import Protocol
 
-from layerferry.chunks import HEAD, checked, layer_type, packing
+from layerferry.chunks import HEAD, UNSURE, checked, layer_type, packing
 from layerferry.errors import SourceError
 from layerferry.oci.content import Blob, Content, Route, Summary
 from layerferry.oci.image import Descriptor, Image
@@ -100,8 +100,9 @@ class DirectImage(SourceImage):
 
     @property
     def held(self) -> Mapping[str, Descriptor]:
-        """Every compressed blob: a plain tar is none that anybody else would have."""
-        return {diff_id: blob for diff_id, blob in self._found.descriptors.items() if blob.is_compressed}
+        """Every compressed blob that an engine takes: a plain tar is none that anybody else would have."""
+        packed = {diff_id: blob for diff_id, blob in self._found.descriptors.items() if blob.is_compressed}
+        return {diff_id: blob for diff_id, blob in packed.items() if packing(blob.media_type) not in UNSURE}
 
     def fetch_config_id(self) -> str:
         return self.image.id

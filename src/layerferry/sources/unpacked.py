@@ -8,7 +8,7 @@ from collections.abc import Collection, Iterator
 from dataclasses import replace
 from pathlib import Path
 
-from layerferry.chunks import Hashed, copied, damage, drain, exhaust, most_of, plain_chunks
+from layerferry.chunks import Hashed, copied, damage, drain, exhaust, most_of, packing, plain_chunks
 from layerferry.disk import KeptFile
 from layerferry.errors import SourceError
 from layerferry.oci.content import Blob, Content, Summary
@@ -16,17 +16,17 @@ from layerferry.oci.image import MEDIA_TYPE_LAYER, Descriptor
 
 
 class Unpacked:
-    """A content whose layers of the given media types come as plain tars."""
+    """A content whose layers of the given packings, in whoever's media types for them, come as plain tars."""
 
-    def __init__(self, content: Content, media_types: Collection[str], spool: Path) -> None:
+    def __init__(self, content: Content, packings: Collection[str], spool: Path) -> None:
         self._content = content
-        self._media_types = media_types
+        self._packings = packings
         self._spool = spool
         self._plain: dict[str, Descriptor] = {}
 
     def blobs(self) -> Iterator[Blob]:
         for blob in self._content.blobs():
-            yield self._unpack(blob) if blob.descriptor.media_type in self._media_types else blob
+            yield self._unpack(blob) if packing(blob.descriptor.media_type) in self._packings else blob
 
     def finish(self) -> Summary:
         summary = self._content.finish()
