@@ -52,6 +52,8 @@ class FakeRegistry:
     begun: dict[str, bytes] = field(default_factory=dict)
     #: What it tells of it: `nothing`, `too much`, `words`, `gone`, or that it has `another's bytes`; the truth without.
     lie: str = ""
+    #: How often the end of an upload is refused, which is kept.
+    refusals: int = 0
     #: What is in the query of an upload's location.
     state: str = "state=a%3D"
     #: By repository, its blobs; any repository has those of `blobs`.
@@ -110,7 +112,7 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         length = int(self.headers["Content-Length"])
         if registry.breaks:
             registry.breaks -= 1
-            self.rfile.read(registry.break_after)
+            self.rfile.read(min(length, registry.break_after))
             self.close_connection = True
             return
         if registry.stalls_after is not None:
@@ -134,6 +136,10 @@ class _Handler(http.server.BaseHTTPRequestHandler):
             parts = urlsplit(self.path)
             (digest,) = parse_qs(parts.query)["digest"]
             name = parse_qs(parts.query).get("name", ["app"])[0]
+            if registry.refusals:
+                registry.refusals -= 1
+                self._say(416, b"{}")
+                return
             data = registry.begun.pop(parts.path, b"") + data
             if _digest(data) != digest:
                 self._say(400, b'{"errors": [{"code": "DIGEST_INVALID"}]}')
@@ -160,12 +166,12 @@ class _Handler(http.server.BaseHTTPRequestHandler):
                 self._say(204, b"", {"Location": self.path, "Range": f"0-{len(registry.begun[path]) - 1}"})
 
     def do_PATCH(self) -> None:
-        """Bytes of an upload, from an offset on."""
+        """Bytes of an upload, from an offset on; none of it is no range to zot."""
         registry, path = self.registry, urlsplit(self.path).path
         registry.seen.append(("PATCH", self.path, dict(self.headers.items())))
         length, here = int(self.headers["Content-Length"]), registry.begun.get(path, b"")
         start = int(self.headers.get("Content-Range", "0-").partition("-")[0])
-        if start != len(here):
+        if start != len(here) or not length:
             self.rfile.read(length)
             self._say(416, b"")
             return

@@ -7,7 +7,7 @@ import pytest
 
 from contract.test_upload import layout, push
 from fake_registry import FakeRegistry, fake_registry
-from layerferry.errors import ConnectError
+from layerferry.errors import ConnectError, TargetError
 from layerferry.oci.image import digest_of
 from layerferry.registry_client import pusher, tries
 from layerferry.result import Result
@@ -69,10 +69,48 @@ def test_the_next_push_goes_on_with_an_upload_that_was_given_up(registry: FakeRe
     assert (tmp_path / ".cache" / "layerferry" / "uploads").read_text() == ""
 
 
+def test_an_upload_of_which_all_has_come_is_only_ended(registry: FakeRegistry, tmp_path: Path) -> None:
+    registry.breaks, registry.break_after = 1, len(LARGE)
+    (result,) = push(registry, tmp_path, layout(tmp_path, (TAR, "gzip")))
+    arrived(registry, result)
+    assert sent(registry) == len(LARGE)
+    assert registry.cancelled == 0
+
+
+def test_nor_does_the_next_push_send_more_of_it(registry: FakeRegistry, tmp_path: Path) -> None:
+    registry.breaks, registry.break_after = 1 + tries.TRIES, len(LARGE)
+    reference = layout(tmp_path, (TAR, "gzip"))
+    with pytest.raises(ConnectError):
+        push(registry, tmp_path, reference)
+    registry.seen.clear()
+    (result,) = push(registry, tmp_path, reference)
+    arrived(registry, result)
+    assert (sent(registry), result.bytes.resumed) == (0, len(LARGE))
+
+
+def test_an_upload_that_the_registry_does_not_end_is_cancelled_and_made_anew_once(
+    registry: FakeRegistry, tmp_path: Path
+) -> None:
+    registry.breaks, registry.break_after, registry.refusals = 1, len(LARGE), 1
+    reference = layout(tmp_path, (TAR, "gzip"))
+    (result,) = push(registry, tmp_path, reference)
+    arrived(registry, result)
+    assert (sent(registry), registry.cancelled) == (2 * len(LARGE), 1)
+    registry.repositories.clear()
+    registry.tags.clear()
+    registry.seen.clear()
+    registry.refusals = 100
+    with pytest.raises(TargetError, match=r" has not taken sha256:[0-9a-f]{12}: HTTP 416$"):
+        push(registry, tmp_path, reference)
+    assert sent(registry) == 2 * len(LARGE)
+    assert not registry.begun
+    assert (tmp_path / ".cache" / "layerferry" / "uploads").read_text() == "", "the next push begins anew"
+
+
 def test_a_registry_that_is_busy_for_long_is_told_with_its_status(
     registry: FakeRegistry, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(pusher.RepositoryPusher, "_patch", lambda *_: "HTTP 503")
+    monkeypatch.setattr(pusher.RepositoryPusher, "_patch", lambda *_: pusher._Trouble("HTTP 503"))
     with pytest.raises(ConnectError, match=r" has not taken sha256:[0-9a-f]{12}: HTTP 503$"):
         push(registry, tmp_path, layout(tmp_path, (TAR, "gzip")))
 

@@ -11,8 +11,10 @@ import re
 from collections.abc import Callable, Iterator, Sequence
 from http import HTTPStatus
 from pathlib import Path
-from typing import IO
+from typing import IO, NamedTuple, Self
 from urllib.parse import quote, urlsplit
+
+import requests
 
 from layerferry.causes import reason
 from layerferry.chunks import CHUNK
@@ -147,12 +149,11 @@ class RepositoryPusher(Repository):
         """Upload a file to a registry that tells how much of it has come, and go on there.
 
         A registry that has come to nothing in as many tries as there are is given up; each that has brought more counts
-        for none.
+        for none. Where it refuses to go on with what it has, that is cancelled, and all of it goes once more.
         """
-        tries = self._endpoint.tries()
+        tries, anew = self._endpoint.tries(), False
         key = self.unfinished.key(self._base, blob.digest)
-        offset = self._find_unfinished(key, blob.size)
-        self.resumed += offset
+        offset = earlier = self._find_unfinished(key, blob.size)
         while True:
             location = self._begun
             self.unfinished.note(key, location)
@@ -160,23 +161,32 @@ class RepositoryPusher(Repository):
                 file.seek(offset)
                 body = _Counted(file, blob.size - offset, self._count, told, before=offset)
                 trouble = self._patch(location, blob, offset, body)
-            if not trouble:
+            if trouble is None:
                 self._begun = ""
                 self.unfinished.forget(key)
+                self.resumed += earlier
                 return
-            if tries.last:
-                raise self._endpoint.blame.silence(
-                    f"{self.place} has not taken {blob.digest[:19]}: {trouble}",
-                    hint="Push again: it goes on where it broke off.",
-                    transient=True,
-                )
-            tries = self._endpoint.again(f"{blob.digest[:19]} could not be sent ({trouble})", tries)
+            if tries.last or (anew and trouble.refused):
+                raise self._given_up(blob, key, trouble)
+            tries = self._endpoint.again(f"{blob.digest[:19]} could not be sent ({trouble.why})", tries)
             before, offset = offset, self._offset(location, blob.size)
+            if trouble.refused and offset <= before:
+                anew, offset = True, 0
             if not offset:
-                self.cancel(location)
+                self.cancel()
                 self.begin()
+                earlier = 0
             elif offset - before >= CHUNK:
                 tries = self._endpoint.tries()
+
+    def _given_up(self, blob: Descriptor, key: str, trouble: "_Trouble") -> LayerferryError:
+        """The error of an upload that has come to nothing. One that the registry refuses is nothing to go on with."""
+        what = f"{self.place} has not taken {blob.digest[:19]}: {trouble.why}"
+        if trouble.refused:
+            self.cancel()
+            self.unfinished.forget(key)
+            return self._endpoint.blame.answer(what)
+        return self._endpoint.blame.silence(what, hint="Push again: it goes on where it broke off.", transient=True)
 
     def _find_unfinished(self, key: str, size: int) -> int:
         """Go on with an upload that an earlier push has begun, if there is one; the bytes that it has."""
@@ -201,20 +211,21 @@ class RepositoryPusher(Repository):
             return offset_of(answer.headers.get("Range", ""), size)
         return 0
 
-    def _patch(self, location: str, blob: Descriptor, offset: int, body: "_Counted") -> str:
-        """Send a blob's bytes from an offset on, and end its upload; why that failed, or an empty string."""
+    def _patch(self, location: str, blob: Descriptor, offset: int, body: "_Counted") -> "_Trouble | None":
+        """Send a blob's bytes from an offset on, if there are any, and end its upload; why that failed, if it did."""
         there = {"Content-Range": f"{offset}-{blob.size - 1}"} if offset else {}
         try:
-            sent = self._ask("PATCH", location, {**_BYTES, **there}, body, expect=_TAKEN | _AGAIN | _ELSEWHERE)
-            done(sent)
-            if sent.status_code not in _TAKEN:
-                return f"HTTP {sent.status_code}"
-            location = self._location(sent.url, sent.headers.get("Location", "") or location)
+            if offset < blob.size:
+                sent = self._ask("PATCH", location, {**_BYTES, **there}, body, expect=_TAKEN | _AGAIN | _ELSEWHERE)
+                done(sent)
+                if sent.status_code not in _TAKEN:
+                    return _Trouble.of(sent)
+                location = self._location(sent.url, sent.headers.get("Location", "") or location)
             ended = self._ask("PUT", _ending(location, blob), _BYTES, b"", expect=_STORED | _AGAIN | _ELSEWHERE)
             done(ended)
         except BROKEN as error:
-            return reason(error)
-        return "" if ended.status_code in _STORED else f"HTTP {ended.status_code}"
+            return _Trouble(reason(error))
+        return None if ended.status_code in _STORED else _Trouble.of(ended)
 
     def _put(self, url: str, body: "_Counted", *, last: bool) -> str:
         """Send a blob's bytes; why they have to be sent again, or an empty string. Raises where no try is left."""
@@ -292,6 +303,17 @@ class RepositoryPusher(Repository):
 def _ending(location: str, blob: Descriptor) -> str:
     """The URL that ends an upload."""
     return f"{location}{'&' if urlsplit(location).query else '?'}digest={quote(blob.digest)}"
+
+
+class _Trouble(NamedTuple):
+    """Why an upload did not come to its end; `refused` where the registry does not go on with what it has of it."""
+
+    why: str
+    refused: bool = False
+
+    @classmethod
+    def of(cls, response: requests.Response) -> Self:
+        return cls(f"HTTP {response.status_code}", response.status_code in _ELSEWHERE)
 
 
 class _Counted:
