@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 from urllib.parse import parse_qs, urlsplit
 
+_UNSUPPORTED = b'{"errors": [{"code": "UNSUPPORTED", "message": "The operation is unsupported."}]}'
 USER, PASSWORD, TOKEN = "anna", "sesame:1", "t0ken"
 
 
@@ -42,6 +43,8 @@ class FakeRegistry:
     forgets_tags: bool = False
     #: Whether it takes manifests of docker's media types; zot does not.
     takes_dockers: bool = True
+    #: What it refuses with HTTP 405, by the beginning of a method and a path: `POST` of one that is only read.
+    refuses: str = "none"
     #: How many bytes of an upload are read before nothing is heard of it any more, until this is set.
     stalls_after: int | None = None
     released: threading.Event = field(default_factory=threading.Event)
@@ -125,6 +128,8 @@ class _Handler(http.server.BaseHTTPRequestHandler):
             self._say(registry.statuses.pop(0), b'{"errors": [{"code": "DENIED", "message": "quota\\nexceeded"}]}')
         elif not self._admitted():
             self._challenge()
+        elif f"PUT {self.path}".startswith(registry.refuses):
+            self._say(405, _UNSUPPORTED)
         elif not registry.takes_dockers and "docker" in self.headers.get("Content-Type", ""):
             self._say(415, b'{"errors": [{"code": "MANIFEST_INVALID"}]}')
         elif match := re.fullmatch(r"/v2/(.+)/manifests/(.+)", self.path):
@@ -184,8 +189,16 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         self._say(202, b"", {"Location": self.path, "Range": f"0-{len(registry.begun[path]) - 1}"})
 
     def do_DELETE(self) -> None:
-        self.registry.cancelled += 1
-        self.registry.begun.pop(urlsplit(self.path).path, None)
+        registry, digest = self.registry, self.path.rpartition("/")[2]
+        registry.seen.append(("DELETE", self.path, dict(self.headers.items())))
+        if "/manifests/" in self.path:
+            registry.tags = {name: named for name, named in registry.tags.items() if _digest(named[1]) != digest}
+        elif "/blobs/sha256:" in self.path:
+            for blobs in registry.repositories.values():
+                blobs.pop(digest, None)
+        else:
+            registry.cancelled += 1
+            registry.begun.pop(urlsplit(self.path).path, None)
         self._say(204, b"")
 
     def _begin_upload(self, name: str) -> None:
@@ -205,6 +218,9 @@ class _Handler(http.server.BaseHTTPRequestHandler):
     def do_POST(self) -> None:
         if match := re.fullmatch(r"/v2/(.+)/blobs/uploads/(?:\?.*)?", self.path):
             self.registry.seen.append(("POST", self.path, dict(self.headers.items())))
+            if f"POST {self.path}".startswith(self.registry.refuses):
+                self._say(405, _UNSUPPORTED)
+                return
             self._begin_upload(match[1])
             return
         body = self.rfile.read(int(self.headers["Content-Length"])).decode()

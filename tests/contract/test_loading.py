@@ -41,6 +41,7 @@ NEEDLESS = (
     "layerferry.registry_client.repository",
     "layerferry.report.terminal",
     "layerferry.routes.ngrok.",
+    "layerferry.routes.service_proof",
     "layerferry.routes.service_registry",
     "layerferry.sources.registry",
     "pyngrok",

@@ -26,8 +26,9 @@ from typing import Any
 
 import pytest
 
-from rig import Engine, Layer, Noise, Rig, RigError
+from rig import DOCKERS, Engine, Layer, Noise, Rig, RigError
 from rig.processes import Process, command_lines, wait_until
+from rig.registry import Registry
 
 INSIDE, ROUTER, PUBLIC = "10.214.7.1", "198.51.100.7", "203.0.113.10"
 SERVICE_PORT = 5000
@@ -242,6 +243,7 @@ class Place:
     job: Job
     base: str
     name: str
+    rig: Rig
 
     def build(self, label: str = "", *, size: int = DELTA) -> str:
         """Build an image on the daemon: one new layer on the base, which the target holds."""
@@ -449,7 +451,7 @@ def far(request: pytest.FixtureRequest, world: World, environment: dict[str, str
     engine, base = world.fars[request.param]
     env = environment_of("circleci-classic") | environment | engine.env
     env["LOCAL_DOCKER_REGISTRY_PORT"] = str(SERVICE_PORT)
-    return Place(engine, world.host, world.job(folder, env), base, test_name(request))
+    return Place(engine, world.host, world.job(folder, env), base, test_name(request), world.rig)
 
 
 @pytest.fixture
@@ -477,12 +479,12 @@ def test_a_daemon_on_the_jobs_loopback_pushes_to_us(
 ) -> None:
     env = environment_of("circleci-machine") | environment | {"DOCKER_HOST": source.host}
     base = pull_base(world.rig, source, world.base)
-    place = Place(source, world.host, Job(folder, env), base, test_name(request))
+    place = Place(source, world.host, Job(folder, env), base, test_name(request), world.rig)
     outcome = place.deliver("registry")
     assert outcome.why.startswith("the daemon reaches 127.0.0.1:")
 
 
-@pytest.mark.kinds(source=STORES[1:])
+@pytest.mark.kinds(source=DOCKERS)
 def test_a_registry_service_that_both_reach_serves_what_is_missing(
     request: pytest.FixtureRequest, world: World, source: Engine, environment: dict[str, str], folder: Path
 ) -> None:
@@ -490,10 +492,12 @@ def test_a_registry_service_that_both_reach_serves_what_is_missing(
     base = pull_base(world.rig, source, world.base)
     env = environment_of("circleci-machine") | environment | {"DOCKER_HOST": source.host}
     env |= {"LOCAL_DOCKER_REGISTRY_PORT": str(registry.port), "LAYERFERRY_ROUTE": "registry"}
-    place = Place(source, world.host, Job(folder, env), base, test_name(request))
+    place = Place(source, world.host, Job(folder, env), base, test_name(request), world.rig)
     outcome = place.deliver("registry")
     assert outcome.why == f"the daemon reaches the registry service as {registry.address}"
-    assert len(registry.repositories) == 1
+    (repository,) = registry.repositories
+    (pushed,) = json.loads(registry.get(f"/v2/{repository}/tags/list"))["tags"]
+    assert pushed.startswith("layerferry-")
     registry.stop()
 
 
@@ -514,6 +518,31 @@ def test_a_registry_that_was_asked_for_and_is_not_reached_is_an_error(far: Place
     says = "the route registry cannot be taken: the daemon reaches no registry of this job"
     assert says in outcome.result["error"]["message"]
     assert "layerferry doctor" in outcome.stderr
+
+
+@contextlib.contextmanager
+def foreign_registry(far: Place) -> Iterator[Registry]:
+    """Somebody else's registry, at the address of the daemon's loopback where it would look for the job's service."""
+    registry = far.rig.hidden_registry(far.daemon.machine)
+    assert registry.port == SERVICE_PORT
+    try:
+        yield registry
+    finally:
+        registry.stop()
+
+
+def test_nothing_goes_into_another_registry_that_answers_in_place_of_the_service(far: Place) -> None:
+    """A service whose port is not published, and a host with a registry of its own."""
+    told = f"another registry than the job's service answers the daemon at 127.0.0.1:{SERVICE_PORT}"
+    with foreign_registry(far) as foreign:
+        outcome = far.deliver("export")
+        asked = far.job.run(env={"LAYERFERRY_IMAGES": far.build("-asked"), "LAYERFERRY_ROUTE": "registry"}, code=7)
+        assert not any(path.is_file() for path in (foreign.state / "data").rglob("*"))
+    assert outcome.why == told
+    error = asked.result["error"]
+    assert error["message"] == f"the route registry cannot be taken: {told}"
+    assert error["hint"].endswith("name it: LAYERFERRY_REGISTRY=HOST:PORT.")
+    assert error["hint"] in asked.stderr
 
 
 # back: an address of the job is reached.

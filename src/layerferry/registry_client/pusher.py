@@ -30,7 +30,7 @@ from layerferry.registry_client.unfinished_upload import WORTH_RESUMING, can_res
 _MOST_TAGS = 1000
 #: distribution-spec, "Pulling manifests".
 _TAG = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,127}")
-#: Seconds for the request that cancels an upload.
+#: Seconds for a request that takes something away, and that nothing depends on.
 _PARTING = 2
 _LONGEST_NUMBER = 20
 _BYTES = {"Content-Type": "application/octet-stream"}
@@ -275,9 +275,16 @@ class RepositoryPusher(Repository):
         """Cancel an upload that was begun; a registry drops it by itself, days later."""
         location, self._begun = location or self._begun, ""
         if location:
-            with contextlib.suppress(LayerferryError, *BROKEN):
-                parting = (_PARTING, _PARTING)
-                self._endpoint.request("DELETE", location, self._login(location), timeout=parting).close()
+            self._delete(location)
+
+    def remove(self, path: str) -> None:
+        """Take away a manifest or a blob, by its path in the repository, where the registry lets this login do so."""
+        self._delete(f"{self._base}/{path}")
+
+    def _delete(self, url: str) -> None:
+        with contextlib.suppress(LayerferryError, *BROKEN):
+            parting = (_PARTING, _PARTING)
+            self._endpoint.request("DELETE", url, self._login(url), timeout=parting).close()
 
     def _refused(self, status: int, said: str = "") -> LayerferryError:
         error = self._endpoint.blame.answer

@@ -68,6 +68,7 @@ def costs(plan: Plan, store: StoreKind, known: frozenset[str], *, whole: bool = 
 class Reached:
     """By which route the daemon reaches a registry, and at which address; `trouble` why by no better one.
 
+    `hint` is what the user can do about the trouble, where there is something.
     `whole` where it is the job's service registry, which gets the whole image; `far` where what is read of the daemon
     crosses a line, beside which its own pace counts for nothing.
     """
@@ -75,6 +76,7 @@ class Reached:
     route: str = ""
     address: str = ""
     trouble: str = ""
+    hint: str = ""
     whole: bool = False
     far: bool = False
 
@@ -91,7 +93,8 @@ def choose(
     if asked not in {"auto", reached.route}:
         raise RouteError(
             f"the route {asked} cannot be taken: {reached.trouble}",
-            hint="`layerferry doctor` shows what reaches what; --route auto takes the best way that works.",
+            hint=reached.hint
+            or "`layerferry doctor` shows what reaches what; --route auto takes the best way that works.",
         )
     cost = costs(plan, store, known, whole=reached.whole)
     others = min(cost.registry, cost.export) if reached.route else cost.export

@@ -89,7 +89,7 @@ class DaemonRoutes:
     def _reach(self, reference: str) -> Reached:
         if self.asked == "export":
             return Reached()
-        trouble = ""
+        told = Reached()
         if self.asked != "ngrok":
             ours_first = self.asked == "auto" or not self._reachability.service_is_set
             for find in (
@@ -98,13 +98,14 @@ class DaemonRoutes:
                 reached = find()
                 if reached.route:
                     return reached
-                trouble = trouble or reached.trouble
+                told = told if told.trouble else reached
+            told = told if told.trouble else Reached(trouble=_UNREACHED)
         if self.asked == "ngrok" or (self.asked == "auto" and self._reachability.has_ngrok):
-            return self._reach_through_ngrok(reference, trouble)
-        return Reached(trouble=trouble)
+            return self._reach_through_ngrok(reference, told.trouble)
+        return told
 
     def _reach_ours(self) -> Reached:
-        """What the user can mend is told, and else that there is no way."""
+        """What the user can mend is told, and what ssh forwards not."""
         trouble = mendable = ""
         for attempt in self._reachability.attempts():
             if attempt.endpoint:
@@ -115,11 +116,18 @@ class DaemonRoutes:
             if attempt.wants_tls and not mendable:
                 told = f"the daemon does not reach {attempt.name.address} ({attempt.trouble})"
                 mendable = f"{told}, so all of the image is read"
-        return Reached(trouble=mendable or trouble or _UNREACHED)
+        return Reached(trouble=mendable or trouble)
 
     def _reach_service(self) -> Reached:
-        self.endpoint = self._reachability.service()
-        return Reached("registry", self.endpoint.address, whole=True) if self.endpoint else Reached()
+        """What the user can mend is told."""
+        told = Reached()
+        for attempt in self._reachability.service_attempts():
+            if attempt.endpoint:
+                self.endpoint = attempt.endpoint
+                return Reached("registry", attempt.endpoint.address, whole=True)
+            if attempt.hint and not told.trouble:
+                told = Reached(trouble=attempt.trouble, hint=attempt.hint)
+        return told
 
     def _reach_through_ngrok(self, reference: str, trouble: str) -> Reached:
         try:

@@ -1,15 +1,15 @@
-"""The registries of ours that a daemon reaches: it is asked about each of their addresses."""
+"""The registries of this job that a daemon reaches: it is asked about each of their addresses."""
 
 import secrets
 import shutil
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from layerferry import ci, log
-from layerferry.ci.services import Certainty, split_address
+from layerferry.ci.services import Certainty, ServiceContainer, split_address
 from layerferry.ci.topology import DaemonName, Topology
 from layerferry.embedded_registry import Registry
 from layerferry.embedded_registry.credentials import Credentials
@@ -23,6 +23,8 @@ from layerferry.temporary import TemporaryFolder
 
 #: The realm of our registry's challenge; an edge that shows it has let a request without credentials through.
 _REALM = "layerferry"
+#: The tag that a daemon is asked for.
+_PROBE = "probe"
 #: What a daemon says of a registry that it has reached, and which is no insecure one to it (Go, net/http; docker 20.10
 #: to 28.5). Only of loopback addresses it asks no TLS by itself (moby, registry/config.go).
 _WANTS_TLS = "server gave HTTP response to HTTPS client"
@@ -64,14 +66,18 @@ class ServiceEndpoint:
 
 @dataclass(frozen=True, slots=True)
 class Attempt:
-    """An address that the daemon was asked about. `trouble` is why it does not reach us; empty where it does."""
+    """An address that the daemon was asked about. `trouble` is why it reaches no registry of this job there, if so.
+
+    `hint` is what the user can do about that, where the trouble does not tell it.
+    """
 
     name: DaemonName
     trouble: str
     seconds: float
-    endpoint: RegistryEndpoint | None = None
+    endpoint: RegistryEndpoint | ServiceEndpoint | None = None
     #: Whether the daemon would reach us there, if it were told that there is no TLS.
     wants_tls: bool = False
+    hint: str = ""
 
 
 class Reachability:
@@ -116,12 +122,8 @@ class Reachability:
         return self._ngrok is not None
 
     def attempts(self) -> Iterator[Attempt]:
-        """Ask the daemon about one address after the other, in the order to try them (layerferry.ci.topology)."""
-        for attempt in self._attempts():
-            outcome = f"not reached: {attempt.trouble}" if attempt.trouble else "reached"
-            name = attempt.name
-            log.note("route", f"registry at {name.address} ({name.reason}), {outcome}, {attempt.seconds:.3f} s")
-            yield attempt
+        """Ask the daemon about our addresses, one after the other in the order to try them (layerferry.ci.topology)."""
+        return map(_noted, self._attempts())
 
     def _attempts(self) -> Iterator[Attempt]:
         loopback = self._registry("127.0.0.1")
@@ -145,18 +147,52 @@ class Reachability:
         """Whether the user named a registry service."""
         return any(service.certainty is Certainty.SET for service in self._topology.services)
 
-    def service(self) -> ServiceEndpoint | None:
-        """The first registry service that both this job and the daemon reach, if there is one."""
+    def service_attempts(self) -> Iterator[Attempt]:
+        """Ask the daemon about the job's registry services, those that we reach, by each of their names."""
         for service in self._topology.services:
             answer = ci.probe(service.address)
             log.note("route", f"registry service at {service.address} ({service.reason}): {answer.answer}")
-            if not answer.answer.is_registry:
-                continue
-            repository = f"layerferry/{secrets.token_hex(8)}"
-            for name in self._topology.daemon_names(service):
-                if not name.forward and not self._daemon.reaches(f"{name.address}/{repository}:probe"):
-                    return ServiceEndpoint(name.address, answer.url, repository, self._environ)
-        return None
+            if answer.answer.is_registry:
+                names = [name for name in self._topology.daemon_names(service) if not name.forward]
+                yield from map(_noted, self._try_service(service, answer.url, names) if names else ())
+
+    def _try_service(self, service: ServiceContainer, url: str, names: Sequence[DaemonName]) -> list[Attempt]:
+        """Whatever has one of the names on the daemon's side counts as the service once it is proved to be that."""
+        from layerferry.routes.service_proof import open_proof  # noqa: PLC0415 - few jobs have a service
+
+        repository = f"layerferry/{secrets.token_hex(8)}"
+        made: list[Attempt] = []
+        start = time.monotonic()
+        try:
+            with open_proof(url, repository, _PROBE, self._environ) as digest:
+                for name in names:
+                    endpoint = ServiceEndpoint(name.address, url, repository, self._environ)
+                    made.append(self._try_service_name(name, endpoint, digest))
+                    if made[-1].endpoint:
+                        break
+        except RouteError as error:
+            name = DaemonName(service.address, service.reason)
+            made.append(Attempt(name, error.message, time.monotonic() - start, hint=error.hint))
+        return made
+
+    def _try_service_name(self, name: DaemonName, endpoint: ServiceEndpoint, digest: str) -> Attempt:
+        start = time.monotonic()
+        try:
+            trouble, hint = self._ask_for_proof(endpoint, digest), ""
+        except RouteError as error:
+            trouble, hint = error.message, error.hint
+        return Attempt(name, trouble, time.monotonic() - start, None if trouble else endpoint, hint=hint)
+
+    def _ask_for_proof(self, endpoint: ServiceEndpoint, digest: str) -> str:
+        """Why the daemon does not reach a service, or an empty string; raises `RouteError` where it reaches another."""
+        found, trouble = self._daemon.find(f"{endpoint.address}/{endpoint.repository}:{_PROBE}")
+        if not trouble and found != digest:
+            raise RouteError(
+                f"another registry than the job's service answers the daemon at {endpoint.address}",
+                hint="Let the service listen on a port that nothing else has on the daemon's machine, publish it there "
+                "under the same number, and name it: LAYERFERRY_REGISTRY=HOST:PORT.",
+            )
+        return trouble
 
     def tunnel(self) -> RegistryEndpoint:
         """Open an ngrok tunnel to our registry, and ask the daemon whether it reaches that. Raises `RouteError`."""
@@ -233,7 +269,14 @@ class Reachability:
         """Why the daemon does not reach a registry of ours, or an empty string. It must be ours that it has reached."""
         self._awaited, self._heard = endpoint.registry.repository().name, False
         name = self._awaited
-        trouble = self._daemon.reaches(f"{endpoint.address}/{name}:probe", endpoint.auth)
+        _, trouble = self._daemon.find(f"{endpoint.address}/{name}:{_PROBE}", endpoint.auth)
         if not trouble and not self._heard:
             return "another registry answers there"
         return trouble
+
+
+def _noted(attempt: Attempt) -> Attempt:
+    outcome = f"not reached: {attempt.trouble}" if attempt.trouble else "reached"
+    name = attempt.name
+    log.note("route", f"registry at {name.address} ({name.reason}), {outcome}, {attempt.seconds:.3f} s")
+    return attempt

@@ -286,20 +286,21 @@ class Daemon:
         client = self._connect(patience(inspected.image), inspected.variant)
         return Export(client, inspected.image, inspected.name, wanted, spool, told=told, moved=moved)
 
-    def reaches(self, name: str, auth: Mapping[str, str] | None = None) -> str:
-        """Ask the daemon for an image of a registry that has none; why it does not reach it, or an empty string.
+    def find(self, name: str, auth: Mapping[str, str] | None = None) -> tuple[str, str]:
+        """Ask the daemon for an image in a registry: its digest, if it is there, and why no registry is reached, if so.
 
-        An answer that tells the image unknown is the sign of success; a bare 404 is podman's for the whole endpoint.
+        An answer that tells the image unknown is a registry's; a bare 404 is podman's for the whole endpoint.
         """
         try:
             with closing(self._connect(limits.DAEMON_PROBED)) as client:
-                client.inspect_distribution(name, auth_config=dict(auth or {}))
+                shown = client.inspect_distribution(name, auth_config=dict(auth or {}))
+            found = Document.parse(shown, f"the daemon's answer about {name}").object("Descriptor")
+            return found.text("digest", ""), ""
         except DaemonRefusal as refusal:
             said = str(refusal)
-            return "" if "manifest unknown" in said or "name unknown" in said else said
+            return "", "" if "manifest unknown" in said or "name unknown" in said else said
         except (*FAULTS, LayerferryError) as error:
-            return words_of(error)
-        return ""
+            return "", words_of(error)
 
     def pushing(self, inspected: Inspected, repository: str, auth: Mapping[str, str] | None = None) -> DaemonPush:
         """A push of an image under a name in `repository`; afterwards the daemon looks as it did before.
