@@ -11,7 +11,7 @@ from layerferry import log
 from layerferry.ci import providers, summary
 from layerferry.ci.dialects import open_output
 from layerferry.ci.output import Output
-from layerferry.context import Context, offered, ssh_options, sudo_password
+from layerferry.context import Context, calls_ssh, offered, with_material
 from layerferry.errors import Halt, LayerferryError, UnknownHostKeyError, UsageError
 from layerferry.processes import child_environment
 from layerferry.push.request import wanted
@@ -19,6 +19,7 @@ from layerferry.report import JsonReport, PlainReport, QuietReport, Report, docu
 from layerferry.result import Result, exit_code, failures
 from layerferry.settings import discouraged, environment, unknown
 from layerferry.settings.values import Settings
+from layerferry.sources import wants_daemon
 from layerferry.streams import stderr, stdout
 from layerferry.targets.address import Ssh, host_of, start
 from layerferry.targets.ssh_settings import told_by_ssh
@@ -61,8 +62,7 @@ def run(settings: Settings, environ: Mapping[str, str], *, dry_run: bool, as_jso
                 "LAYERFERRY_IMAGES and LAYERFERRY_TARGETS must say what to push, and where",
                 hint="LAYERFERRY_IMAGES=app:1 LAYERFERRY_TARGETS=deploy@host layerferry run",
             )
-        with ssh_options(settings) as options, offered(settings) as offer:
-            ssh = Ssh(material=options, sudo_password=sudo_password(settings))
+        with with_material(settings, Ssh(), called=_calls_ssh(around)) as ssh, offered(settings) as offer:
             results, seconds = _push(replace(around, ssh=ssh), output, dry_run=dry_run, offer=offer)
             advised = [_advised(result, settings) for result in failures(results).values()]
     except (LayerferryError, Halt) as failed:
@@ -80,6 +80,12 @@ def run(settings: Settings, environ: Mapping[str, str], *, dry_run: bool, as_jso
         output.summary(summary.markdown(document(results, seconds)))
         output.outputs(summary.outputs(document(results, seconds)))
     return exit_code(results)
+
+
+def _calls_ssh(around: Context) -> bool:
+    chosen = around.settings
+    daemon = around.topology.daemon if chosen.compose or wants_daemon(chosen.images) else None
+    return calls_ssh((*_targets(chosen), *chosen.then_on), daemon)
 
 
 def _push(around: Context, output: Output, **how: Any) -> tuple[Sequence[Result], float]:

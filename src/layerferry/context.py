@@ -3,7 +3,7 @@
 import contextlib
 import signal
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import FrameType
@@ -23,7 +23,7 @@ from layerferry.settings import environment, with_variables
 from layerferry.settings.values import Settings
 from layerferry.sources import Source
 from layerferry.sources.by_kind import Sources
-from layerferry.targets.address import AnyTarget, Ssh, Target, start
+from layerferry.targets.address import AnyTarget, Ssh, Target, host_of, start
 
 if TYPE_CHECKING:
     from layerferry.push.compose_up import Project
@@ -224,6 +224,29 @@ class Context:
         output = ci.open_output(self.topology.provider, stream, self.environ, wishes=wishes)
         output.mask(*self.settings.known_secrets, *self.credentials.secrets)
         return output
+
+
+def calls_ssh(hosts: Iterable[str | Sequence[str]], daemon: DaemonLocation | None) -> bool:
+    """Whether ssh is called: for any of the hosts, which may be registries, or for the `daemon` that is asked.
+
+    The words of a command may call it, too.
+    """
+    if daemon is not None and daemon.reach is Reach.SSH:
+        return True
+    return any(not isinstance(host, str) or host_of(host)[1] is not None for host in hosts)
+
+
+@contextlib.contextmanager
+def with_material(settings: Settings, ssh: Ssh, *, called: bool) -> Iterator[Ssh]:
+    """How to call ssh, with all that the settings have for it, until the block ends.
+
+    Where it is not `called` nothing is read, which may well be empty there: a fork's job has no secret.
+    """
+    if not called:
+        yield ssh
+        return
+    with ssh_options(settings) as options:
+        yield replace(ssh, material=options, sudo_password=sudo_password(settings))
 
 
 @contextlib.contextmanager

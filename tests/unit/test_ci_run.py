@@ -1,5 +1,6 @@
 """What `ci_run` decides: which daemon, which secrets are masked and when, what ssh gets, what it advises."""
 
+import contextlib
 import io
 import subprocess
 import tempfile
@@ -16,11 +17,13 @@ import layerferry.sources.daemon.api
 from layerferry import ci_run
 from layerferry.ci.machine import Machine
 from layerferry.ci.topology import detect
+from layerferry.cli.around import with_material
 from layerferry.context import Context, ssh_options
 from layerferry.errors import ConnectError, UnknownHostKeyError, UsageError
 from layerferry.oci.content import Route
 from layerferry.result import Result
 from layerferry.settings.values import Settings
+from layerferry.targets.address import Ssh
 
 KNOWN = "web.example ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIKnownHostsOfTheseTests\n"
 
@@ -133,6 +136,68 @@ def test_ssh_takes_the_first_of_two_values_so_that_new_keys_are_accepted_and_cha
 def test_without_any_of_it_ssh_is_left_as_it_is() -> None:
     with ssh_options(chosen()) as options:
         assert options == ()
+
+
+#: What a job has, and whether ssh is called for it.
+JOBS: list[tuple[dict[str, Any], str, bool]] = [
+    ({"targets": ("registry://r",)}, "", False),
+    ({"targets": ("registry://r", "registry:http://s")}, "tcp://10.0.0.2:2375", False),
+    ({"targets": ("registry://r",), "images": ("oci:app",)}, "ssh://build.example", False),
+    ({"targets": ("registry://r", "web.example")}, "", True),
+    ({"targets": ("registry://r?via=me@bastion",)}, "", True),
+    ({"targets": ("registry://r",), "via": "me@bastion"}, "", True),
+    ({"targets": ("registry://r",), "then": "true", "then_on": ("node1",)}, "", True),
+    ({"targets": ("registry://r",)}, "ssh://build.example", True),
+    ({"targets": ("registry://r",), "images": ("oci:app", "web")}, "ssh://build.example", True),
+    ({"targets": ("registry://r",), "images": (), "compose": Path("compose.yaml")}, "ssh://build.example", True),
+]
+
+
+@pytest.mark.parametrize("secret", ["ssh_key", "ssh_known_hosts", "ssh_password", "ssh_passphrase", "sudo_password"])
+@pytest.mark.parametrize(("job", "docker_host", "called"), JOBS)
+def test_an_empty_secret_is_a_mistake_where_ssh_is_called_and_only_there(
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    *,
+    secret: str,
+    job: dict[str, Any],
+    docker_host: str,
+    called: bool,
+) -> None:
+    """A fork's job may see no secret, and a push to a registry needs none."""
+    environ = {"DOCKER_HOST": docker_host} if docker_host else {}
+    pushed: list[Context] = []
+
+    def push(around: Context, *_: object, **__: object) -> tuple[list[Result], float]:
+        pushed.append(around)
+        return [], 0.0
+
+    monkeypatch.setattr(ci_run, "_push", push)
+    code = ci_run.run(chosen(**{"images": ("app:1",), **job, secret: ""}), environ, dry_run=True, as_json=False)
+    assert code == (UsageError.exit_code if called else 0)
+    assert [around.ssh for around in pushed] == ([] if called else [Ssh()])
+    assert (f"LAYERFERRY_{secret.upper()} is empty" in capsys.readouterr().err) is called
+
+
+@pytest.mark.parametrize("name", ["LAYERFERRY_SSH_KEY", "layerferry_ssh_key"])
+def test_so_it_is_for_the_other_commands(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    monkeypatch.setenv(name, "")
+    stack, ssh = contextlib.ExitStack(), Ssh(("A=b",))
+    assert with_material(stack, ssh, ("registry://r",), images=("app",)) is ssh
+    hosts: list[tuple[str | tuple[str, ...], ...]] = [
+        ("registry://r", "web.example"),
+        (("kubectl", "exec", "pod", "--", "sh"),),
+    ]
+    for targets in hosts:
+        with pytest.raises(UsageError, match="LAYERFERRY_SSH_KEY is empty"):
+            with_material(stack, ssh, targets)
+    with pytest.raises(UsageError, match="LAYERFERRY_SSH_KEY is empty"):
+        with_material(stack, ssh, ("registry://r",), {"then_on": ("node1",)})
+    monkeypatch.setenv("DOCKER_HOST", "ssh://build.example")
+    assert with_material(stack, ssh, ("registry://r",), images=("oci:app",)) is ssh
+    for images, daemon in ((("app",), False), ((), True)):
+        with pytest.raises(UsageError, match="LAYERFERRY_SSH_KEY is empty"):
+            with_material(stack, ssh, ("registry://r",), images=images, daemon=daemon)
 
 
 # Advice on an unknown host.

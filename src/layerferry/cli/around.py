@@ -3,7 +3,6 @@
 import contextlib
 import sys
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from layerferry import log, settings
@@ -12,6 +11,7 @@ from layerferry.streams import stderr, stdout
 from layerferry.targets.address import Ssh
 
 if TYPE_CHECKING:
+    from layerferry.named_targets import Word
     from layerferry.report import Report
     from layerferry.result import Result
     from layerferry.settings.values import Placed, Settings
@@ -39,15 +39,30 @@ def log_to(chosen: "Settings") -> None:
                 log.note("settings", f"{origin.variable}={origin.value}")
 
 
-def with_material(stack: contextlib.ExitStack, ssh: Ssh) -> Ssh:
-    """How to call ssh, with the key and the known hosts that variables give."""
+def with_material(
+    stack: contextlib.ExitStack,
+    ssh: Ssh,
+    targets: "Iterable[Word]",
+    given: Mapping[str, Any] | None = None,
+    filed: "Mapping[str, Placed] | None" = None,
+    *,
+    images: Iterable[str] = (),
+    daemon: bool = False,
+) -> Ssh:
+    """How to call ssh, with the key and the known hosts that variables give, where it is called.
+
+    It is for the targets, for the hosts where something follows, and for the `daemon`, or one that has the images.
+    """
     if not settings.has_ssh_material():
         return ssh
-    from layerferry.context import ssh_options, sudo_password
+    from layerferry import context
+    from layerferry.sources import wants_daemon
 
-    chosen = settings.load()
-    options = stack.enter_context(ssh_options(chosen))
-    return replace(ssh, material=options, sudo_password=sudo_password(chosen))
+    chosen, asked = settings.load(given, filed), None
+    if daemon or wants_daemon(images):
+        asked = context.Context.look(chosen, settings.environment()).topology.daemon
+    called = context.calls_ssh((*targets, *chosen.then_on), asked)
+    return stack.enter_context(context.with_material(chosen, ssh, called=called))
 
 
 def refuse_hosts(images: Iterable[str]) -> None:

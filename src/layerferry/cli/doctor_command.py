@@ -42,7 +42,7 @@ def doctor(target: str | None, *, via: str, as_json: bool, **given: Any) -> None
         check_via(job.targets, "--via")
     targets = [through(str(one), via or chosen.via) for one in job.targets]
     with contextlib.ExitStack() as stack, bounded(chosen.timeout):
-        ssh_settings = with_material(stack, Ssh(given["ssh_options"], given["ssh_config"]))
+        ssh_settings = with_material(stack, Ssh(given["ssh_options"], given["ssh_config"]), targets, daemon=True)
         findings = examine(chosen, settings.environment(), targets, ssh_settings)
     show(findings, stdout(), as_json=as_json)
     end(findings.exit_code, asked=True)

@@ -49,7 +49,7 @@ def gc(ctx: click.Context, /, words: tuple[str, ...], **given: Any) -> None:
     open_log(given["log"])
     found, code = [], 0
     with contextlib.ExitStack() as stack:
-        ssh = with_material(stack, Ssh(given["ssh_options"], given["ssh_config"]))
+        ssh = with_material(stack, Ssh(given["ssh_options"], given["ssh_config"]), targets)
         for target in [start(stack, target, ssh, settings.environment()) for target in targets]:
             try:
                 swept, freed = _collect(target, given["engine"])

@@ -90,7 +90,7 @@ def pull(ctx: click.Context, /, words: tuple[str, ...], **given: Any) -> None:
     open_log(given["log"], verbose=given["verbose"])
     ssh = Ssh(given["ssh_options"], given["ssh_config"], sys.stdin.isatty() and not given["as_json"])
     with contextlib.ExitStack() as stack:
-        ssh = with_material(stack, ssh)
+        ssh = with_material(stack, ssh, job.targets)
         there = start(stack, job.targets[0], ssh, settings.environment())
         assert isinstance(there, Target)
         chosen = settings.load({name: given[name] for name in ctx.command.settings}, job.filed)

@@ -139,7 +139,8 @@ def push(ctx: click.Context, /, words: tuple[str, ...], more: tuple[str, ...], *
     ssh = Ssh(given["ssh_options"], given["ssh_config"], sys.stdin.isatty() and not given["as_json"])
     targets = _through(job, given["via"])
     with contextlib.ExitStack() as stack:
-        ssh = with_material(stack, ssh)
+        places, composed = {"then_on": given["then_on"]}, bool(given["compose"])
+        ssh = with_material(stack, ssh, targets, places, job.filed, images=job.images, daemon=composed)
         jobs = settings.load({"jobs": given["jobs"]}, job.filed).jobs if len(targets) > 1 else 1
         started = [
             start(stack, target, ssh, settings.environment(), now=number < jobs)

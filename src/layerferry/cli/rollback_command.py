@@ -75,9 +75,9 @@ def rollback(ctx: click.Context, /, words: tuple[str, ...], tag: str, **given: A
     chosen = settings.load(overrides, job.filed)
     tell_names(job.told, chosen)
     with contextlib.ExitStack() as stack:
-        ssh = with_material(stack, ssh)
         via = given["via"] or chosen.via
         targets = [*(through(str(target), via) for target in job.targets), *([command] if command else [])]
+        ssh = with_material(stack, ssh, targets)
         started = [start(stack, target, ssh, settings.environment()) for target in targets]
         name = names.image(words[-1]).removeprefix("registry:")
         done = _exchange(started, name, tag or chosen.keep_previous, chosen, given)

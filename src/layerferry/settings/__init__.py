@@ -84,4 +84,4 @@ def config_path(given: "Path | None") -> "Path | None":
 
 def has_ssh_material() -> bool:
     """Whether a variable is about ssh, or sudo there: ssh cannot be started before the settings are loaded, then."""
-    return any(name.startswith(("LAYERFERRY_SSH_", "LAYERFERRY_SUDO_")) for name in os.environ)
+    return any(name.upper().startswith(("LAYERFERRY_SSH_", "LAYERFERRY_SUDO_")) for name in os.environ)

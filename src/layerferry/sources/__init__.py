@@ -1,7 +1,7 @@
 """Where images come from: one file a source, behind one small contract. A source opens images, which give content."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Protocol
@@ -47,6 +47,11 @@ def in_our_words(reference: str) -> str:
         if reference.startswith(theirs):
             raise UsageError(f"images are not read out of {theirs[:-1]}", hint=hint)
     return reference
+
+
+def wants_daemon(references: Iterable[str]) -> bool:
+    """Whether any of the references is for a daemon; raises `UsageError` as `in_our_words` does."""
+    return any(kind_of(in_our_words(reference)) == "daemon" for reference in references)
 
 
 class SourceImage(Protocol):
