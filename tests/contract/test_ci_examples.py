@@ -133,7 +133,8 @@ def test_it_begins_with_what_it_shows(name: str) -> None:
 def test_every_variable_is_a_setting(name: str) -> None:
     used = set(re.findall(r"\bLAYERFERRY_[A-Z_]+", text_of(name)))
     outputs = {f"LAYERFERRY_OUTPUT_{output.upper().replace('-', '_')}" for output in summary.outputs({"results": []})}
-    own = {"LAYERFERRY_ACTION_VERSION", "LAYERFERRY_"} if name == ACTION else set()
+    inputs = {one.replace("LAYERFERRY_", "LAYERFERRY_ACTION_") for one in ("LAYERFERRY_VERSION", *SETTINGS)}
+    own = {"LAYERFERRY_", "LAYERFERRY_ACTION_", *inputs} if name == ACTION else set()
     assert used <= SETTINGS | outputs | own | FOLLOWING
 
 
@@ -155,10 +156,10 @@ def test_everything_that_it_fetches_is_pinned(name: str) -> None:
 
 @pytest.mark.parametrize("name", [*SCHEMAS, *JENKINS])
 def test_no_secret_stands_in_it(name: str) -> None:
-    """A secret's value is a reference, or not in the file at all."""
+    """A secret's value is a reference, or empty, or not in the file at all."""
     secret = r"(?:SSH_KEY|AUTHTOKEN|REGISTRY_NGROK)\b\"?'?\s*[:=]\s*(.*)"
     for value in re.findall(secret, text_of(name)):
-        assert re.match(r"\$\{\{ (?:secrets|inputs)\.|\{from_secret: |\$\(key\.", value), value
+        assert re.match(r"\$\{\{ (?:secrets|inputs)\.|\{from_secret: |\$\(key\.|\"\"$", value), value
 
 
 @pytest.mark.parametrize("name", WORKFLOWS)

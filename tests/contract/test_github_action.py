@@ -58,12 +58,12 @@ GIVEN = {
 VARIABLES = {variable for field in FIELDS for variable in variables(field.name)}
 
 
-def evaluate(expression: str, inputs: Mapping[str, str], job: Mapping[str, str]) -> str:
-    """`${{ inputs.x || env.Y }}` as GitHub evaluates it: what is not there is empty, and empty is false."""
-    match = re.fullmatch(r"\$\{\{ inputs\.([\w-]+)(?: \|\| env\.(\w+))? \}\}", expression)
+def evaluate(expression: str, inputs: Mapping[str, str]) -> str:
+    """`${{ inputs.x }}` as GitHub evaluates it: what is not given is empty."""
+    match = re.fullmatch(r"\$\{\{ inputs\.([\w-]+) \}\}", expression)
     assert match, expression
     assert match[1] in ACTION["inputs"]
-    return inputs.get(match[1], "") or job.get(match[2] or "", "")
+    return inputs.get(match[1], "")
 
 
 class Push:
@@ -75,8 +75,11 @@ class Push:
         stand_in(folder / "layerferry/bin/layerferry", f"printf '%s\\0' \"$@\"; /usr/bin/env -0; }} > '{self.notes}'")
 
     def run(self, inputs: Mapping[str, str], **job: str) -> dict[str, str]:
-        """The environment that layerferry was started with."""
-        own = {name: evaluate(value, inputs, job) for name, value in PUSH["env"].items()}
+        """The environment that layerferry was started with; `job` is what the step's process has of itself.
+
+        That is the job's `env:`, a container's, or the .env of a runner of one's own: the first alone is in `env.X`.
+        """
+        own = {name: evaluate(value, inputs) for name, value in PUSH["env"].items()}
         env = {"PATH": os.environ["PATH"], "RUNNER_TEMP": str(self.folder), **job, **own}
         subprocess.run(["sh", "-e", "-c", PUSH["run"]], env=env, check=True, timeout=30)
         argument, *pairs = self.notes.read_text().split("\0")[:-1]
@@ -133,6 +136,25 @@ def test_the_jobs_own_variable_counts_where_no_input_is_given(
     value, wanted = GIVEN[name]
     variable = f"LAYERFERRY_{name.upper().replace('-', '_')}"
     assert settings_of(push.run({}, **{variable: value}), monkeypatch)[name] == wanted
+
+
+@pytest.mark.parametrize("name", GIVEN)
+def test_an_input_goes_before_it_and_is_there_once(name: str, push: Push) -> None:
+    variable = f"LAYERFERRY_{name.upper().replace('-', '_')}"
+    env = push.run({name: "an input"}, **{variable: "the job's"})
+    assert [(found, value) for found, value in env.items() if value == "an input"] == [(variable, "an input")]
+    assert not [found for found in env if found.startswith("LAYERFERRY_ACTION_")]
+
+
+def test_what_the_job_has_as_empty_stays_so(push: Push) -> None:
+    assert push.run({}, LAYERFERRY_SUDO_PASSWORD="")["LAYERFERRY_SUDO_PASSWORD"] == ""
+    assert push.run({}, SSH_AUTH_SOCK="/agent").keys() & VARIABLES == set()
+
+
+def test_a_value_of_several_lines_is_no_other_input(push: Push) -> None:
+    env = push.run({"then": "echo\nLAYERFERRY_ACTION_ROUTE=export\nLAYERFERRY_ACTION_XYZ=1\n"})
+    assert env["LAYERFERRY_THEN"] == "echo\nLAYERFERRY_ACTION_ROUTE=export\nLAYERFERRY_ACTION_XYZ=1\n"
+    assert not {"LAYERFERRY_ROUTE", "LAYERFERRY_XYZ"} & set(env)
 
 
 def test_every_input_says_what_it_is() -> None:
