@@ -22,6 +22,8 @@ ROOT = os.environ.get("ENGINE", "")
 GC = "containerd.io/gc.ref.content"
 FOLDERS = "{{with .GraphDriver.Data}}{{.UpperDir}}{{with .LowerDir}}:{{.}}{{end}}{{end}}"
 
+NAMES = "{{range .RepoTags}}{{.}} {{end}}"
+
 
 def digest_of(text: bytes) -> str:
     return "sha256:" + hashlib.sha256(text).hexdigest()
@@ -147,22 +149,30 @@ class State:
         self.save()
 
     def discard(self, image: str) -> bool:
-        """Remove an image with all of its names, unless a container uses it."""
+        """Remove an image by its ID, with its name; not where it has several (moby, daemon/images/image_delete.go)."""
         self.change()
         if self.lie == "keeps":
             raise EngineError(f"conflict: unable to delete {image}, it is in use")
-        gone = self.images.pop(image, None)
-        for name in [name for name, held in self.names.items() if held == image]:
+        names = [name for name, held in self.names.items() if held == image]
+        if len(names) > 1:
+            why = "(must be forced) - image is referenced in multiple repositories"
+            raise EngineError(f"conflict: unable to delete {image[7:19]} {why}")
+        for name in names:
             del self.names[name]
+        gone = self.images.pop(image, None)
         self.save()
         return gone is not None
 
     def remove(self, name: str) -> bool:
+        """Remove a name, and with its last one the image."""
         self.note("remove")
         self.change()
+        name = name if "/" in name else f"docker.io/library/{name}"
         if self.lie == "keeps" and name in self.names and "layerferry" not in name:
             raise EngineError(f"conflict: unable to remove {name}, it is in use")
         gone = self.names.pop(name, "")
+        if gone not in self.names.values():
+            self.images.pop(gone, None)
         self.save()
         return bool(gone)
 
@@ -211,6 +221,12 @@ def _unix(time: str) -> int:
     return int(dt.datetime.fromisoformat(time).timestamp())
 
 
+def called(state: State, image: str, *, podman: bool = False) -> list[str]:
+    """The names of an image, as the engine writes them."""
+    names = [name for name, held in state.names.items() if held == image]
+    return names if podman else [name.removeprefix("docker.io/").removeprefix("library/") for name in names]
+
+
 def inspect(state: State, template: str, names: list[str], *, podman: bool) -> int:
     state.note("inspect")
     code = 0
@@ -222,6 +238,7 @@ def inspect(state: State, template: str, names: list[str], *, podman: bool) -> i
             continue
         layers = "".join(f" {layer}" for layer in state.shown(image))
         line = template.replace("{{range .RootFS.Layers}} {{.}}{{end}}", layers)
+        line = line.replace(NAMES, " ".join(called(state, image, podman=podman)))
         line = line.replace(FOLDERS, ":".join(state.folders(image)))
         created = state.created.get(image, "2026-01-01T00:00:00Z")
         line = line.replace("{{.Created}}", created).replace("{{.Created.Unix}}", str(_unix(created)))
@@ -303,15 +320,13 @@ def api(state: State, method: str, url: str) -> Any:  # noqa: C901, PLR0911 - on
         return ""
     state.note("inspect")
     image = state.find(name)
-    tags_of = [
-        tag.removeprefix("docker.io/").removeprefix("library/") for tag, held in state.names.items() if held == image
-    ]
     layers = {"Layers": shown} if (shown := state.shown(image) if image else []) else {}
     if not image:
         return None
     upper, *lower = state.folders(image) or [""]
     driver = {"GraphDriver": {"Data": {"LowerDir": ":".join(lower), "UpperDir": upper}, "Name": "overlay2"}}
-    return {"Id": image, "RepoTags": tags_of, **driver, "RootFS": {"Type": "layers", **layers}, "Metadata": {}}
+    filesystem = {"Type": "layers", **layers}
+    return {"Id": image, "RepoTags": called(state, image), **driver, "RootFS": filesystem, "Metadata": {}}
 
 
 def ctr(state: State, words: list[str]) -> int:  # noqa: C901 - one for each verb
@@ -395,8 +410,8 @@ def nerdctl(state: State, words: list[str]) -> int:
         for name in words[6:]:
             image = state.find(name)
             # By its digest, once under each of its names.
-            for _ in [held for held in state.names.values() if held == image]:
-                print(*native(state, image, words[5]), sep="\n")
+            for under in called(state, image, podman=True):
+                print(*([under] if words[5] == "{{.Image.Name}}" else native(state, image, words[5])), sep="\n")
         return 0
     return docker(state, words)
 

@@ -280,6 +280,15 @@ def test_what_has_a_name_elsewhere_stays(host: TargetEnd) -> None:
     assert left(host) == {"1", "2", "5"}
 
 
+def test_an_image_goes_with_all_of_its_names(host: TargetEnd) -> None:
+    ids = grown(host)
+    host.hold("docker.io/library/app:also", pictures("a", "1"))
+    run = host.push(host.layout(pictures("a", "5")), "--name", "app:5", "--prune", "4")
+    assert run.code == 0, run.stderr
+    assert left(host) == {"2", "3", "4", "5"}
+    assert [image["image_id"] for image in run.results[0]["pruned"]] == [ids["1"]]
+
+
 def test_of_images_of_one_time_none_is_older_than_another(host: TargetEnd) -> None:
     """As reproducible builds have it."""
     for number in "12345":
@@ -363,6 +372,30 @@ def test_a_receiver_removes_nothing(kind: str, tmp_path: Path) -> None:
 
 
 # Word by word.
+
+
+ONE, TWO = "docker.io/library/app:1", "docker.io/library/app:2"
+#: What the images had when they were told, and what they have when one is to go.
+MEANWHILE = {
+    "it has got a name": ([], [ONE]),
+    "it has got one more": ([ONE], [ONE, TWO]),
+    "it has lost one": ([ONE, TWO], [ONE]),
+    "it has lost all": ([ONE], []),
+}
+
+
+@pytest.mark.parametrize("what", MEANWHILE)
+def test_an_image_whose_names_have_changed_meanwhile_stays_with_all_of_them(host: TargetEnd, what: str) -> None:
+    """A name that it has lost may be another image's by now."""
+    told, has = MEANWHILE[what]
+    old = pictures("a")
+    for name in (ONE, TWO):
+        host.hold(name, old if name in has else pictures("b"))
+    short = host.kind.doors[0] == "docker"
+    words = [name.removeprefix("docker.io/library/") if short else name for name in told]
+    lines = host.talk(*ask(pictures("b")), "end", "done", " ".join(["remove", host.id(old), *words]), more=True)
+    assert lines[-2:] == [f"stays {host.id(old)} its names have changed", "end"]
+    assert host.names == host.before
 
 
 NO_PLACE = {

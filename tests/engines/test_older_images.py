@@ -99,6 +99,23 @@ def test_an_image_that_lost_its_last_name_goes_and_others_without_a_name_stay(sc
     assert target.images() == {**others, APP: result["image_id"]}
 
 
+@pytest.mark.kinds(target=(*ENGINES, *BARE))
+def test_an_old_image_that_has_two_tags_goes(scene: Scene) -> None:
+    """By its ID no docker takes it."""
+    first = release(scene, 1)
+    scene.push(APP, "--name", "push-test/app:also", "--name", "push-test/app:v1")
+    second = release(scene, 2)
+    third = release(scene, 3, "--prune", "1")
+    gone = {image["image_id"]: sorted(image["names"]) for image in third["pruned"]}
+    assert gone == {first["image_id"]: ["docker.io/push-test/app:also", "docker.io/push-test/app:v1"]}
+    assert tags(scene.target) == {
+        "v2": second["image_id"],
+        "previous": second["image_id"],
+        "v3": third["image_id"],
+        "latest": third["image_id"],
+    }
+
+
 @pytest.mark.kinds(target=("docker28-overlay2",))
 def test_a_dry_run_tells_what_would_go(scene: Scene) -> None:
     ids = [release(scene, number)["image_id"] for number in (1, 2, 3)]

@@ -48,7 +48,7 @@ def test_words_that_make_a_command_root_s_are_nothing_else() -> None:
 
 def test_each_way_tells_of_older_images_and_containers() -> None:
     for way in ways():
-        assert {f"{way}_{name}" for name in ("ages", "uses", "discard")} <= functions("upkeep"), way
+        assert {f"{way}_{name}" for name in ("ages", "uses", "tags", "discard")} <= functions("upkeep"), way
 
 
 def test_what_all_ways_have_in_common_calls_none_of_them_by_its_name() -> None:

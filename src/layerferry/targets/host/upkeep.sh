@@ -64,25 +64,34 @@ IDS
   say end
 }
 
-# late_remove ID NAME...: never by force. An image that a container uses stays.
+# late_remove ID NAME...: never by force. An image that a container uses stays, and one that another push has given a name
+# since it was told, or taken one.
 late_remove() {
   timely remove
   is_digest "$1" || refuse remove "$1"
   for word in "$@"; do case $word in -* | ..* | */..* | *[!A-Za-z0-9._:/@-]*) refuse remove "$word" ;; esac; done
-  if text=$("${way}_discard" "$@" 2>&1); then
-    say "removed $1"
+  id=$1 left=$#
+  for name in $("${way}_tags" "$id" 2>/dev/null); do
+    left=$((left - 1))
+    case " $* " in *" $name "*) ;; *) left=0 ;; esac
+  done
+  text='its names have changed'
+  [ $# = 1 ] || shift
+  if [ $left = 1 ] && text=$("${way}_discard" "$@" 2>&1); then
+    say "removed $id"
   else
-    say "stays $1 $(printf '%s' "$text" | tr -s '\000-\037' ' ' | cut -c 1-500)"
+    say "stays $id $(printf '%s' "$text" | tr -s '\000-\037' ' ' | cut -c 1-500)"
   fi
   say end
 }
 
-# Each way has three functions more:
+# Each way has four functions more:
 #
 #   ages ID...          lines "created ID TIME"; and "layers ID DIFFID DIFFID..." where `uses` has chain IDs
 #   uses                the images of all containers, by ID and by name, or the chain IDs that they stand on; fails where
 #                       that is not told
-#   discard ID NAME...  takes an image away, which has no other names; not by force
+#   tags ID             the names that an image has now
+#   discard ID|NAME...  takes an image away that has no name, or just these; not by force
 
 cli_ages() {
   id='{{.ID}} {{.Created}}'
@@ -98,10 +107,10 @@ cli_uses() {
   esac
 }
 
-# docker takes all names with an ID, and neither without the other; podman wants names.
-cli_discard() {
-  if [ "$engine" = docker ] || [ $# = 1 ]; then $cli image rm "$1"; else shift; $cli image rm "$@"; fi
-}
+cli_tags() { $cli image inspect --format '{{range .RepoTags}}{{.}} {{end}}' "$1"; }
+
+# An image goes with its last name. By its ID docker takes none that has two.
+cli_discard() { $cli image rm "$@"; }
 
 api_ages() {
   api -f "$at/images/json" | awk '
@@ -120,9 +129,13 @@ api_uses() {
     match($0, /"Image(ID)?":"[^"]*/) { text = substr($0, RSTART, RLENGTH); sub(/^"Image(ID)?":"/, "", text); print text }'
 }
 
+api_tags() { "${way}_list" "$1" | cut -d ' ' -f 2; }
+
 api_discard() {
-  text=$(api -X DELETE "$at/images/$1" 2>&1)
-  case $text in '['*) ;; *) complain "$text"; return 1 ;; esac
+  for name; do
+    text=$(api -X DELETE "$at/images/$name" 2>&1)
+    case $text in '['*) ;; *) complain "$text"; return 1 ;; esac
+  done
 }
 
 ctr_ages() {
@@ -157,7 +170,9 @@ ctr_uses() {
   done
 }
 
-ctr_discard() { shift; $cli images rm --sync "$@"; }
+ctr_tags() { api_tags "$@"; }
+
+ctr_discard() { $cli images rm --sync "$@"; }
 
 nerdctl_ages() {
   native_of() { $cli image inspect --mode native --format '{{.Image.Target.Digest}} {{with .ImageConfig.Created}}{{.Unix}}{{end}}' "$1" | uniq; }
@@ -179,5 +194,7 @@ nerdctl_uses() {
 $made
 MADE
 }
+
+nerdctl_tags() { say "$1" | native '{{.Image.Name}}'; }
 
 nerdctl_discard() { cli_discard "$@"; }
