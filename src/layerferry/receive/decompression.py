@@ -164,10 +164,13 @@ def _bound_memory(pid: int) -> None:
 
 
 class Expander:
-    """The maker of decoders. `zstd` is the path of a binary, or empty."""
+    """The maker of decoders. `zstd` is the path of a binary, or empty.
+
+    It is used where its memory can be bounded: macOS has no prlimit(2).
+    """
 
     def __init__(self, zstd: str, environment: Mapping[str, str]) -> None:
-        self._zstd = zstd
+        self._zstd = zstd if hasattr(resource, "prlimit") else ""
         self._environment = environment
 
     @property
