@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from contract.target_ends import KINDS, TargetEnd, ask, pictures
+from layerferry.oci import limits
 from layerferry.oci.store_kind import StoreKind
 from layerferry.protocol import Reply, VerdictKind
 
@@ -372,6 +373,21 @@ def test_a_receiver_removes_nothing(kind: str, tmp_path: Path) -> None:
 
 
 # Word by word.
+
+
+def test_an_image_with_many_names_is_told_in_lines_that_a_client_takes(host: TargetEnd) -> None:
+    names = [f"docker.io/library/app:{'x' * 100}{number}" for number in range(900)]
+    for name in names:
+        host.hold(name, pictures("a"))
+    short = host.kind.doors[0] == "docker"
+    place = "app" if short else "docker.io/library/app"
+    lines = host.talk(*ask(pictures("b")), "end", "done", f"images {place}", more=True)
+    told = [line.split() for line in lines if line.startswith("named ")]
+    assert {image for _, image, *_ in told} == {host.id(pictures("a"))}
+    assert sorted(name for _, _, *some in told for name in some) == sorted(
+        name.removeprefix("docker.io/library/") if short else name for name in names
+    )
+    assert max(map(len, lines)) < limits.LINE // 4
 
 
 ONE, TWO = "docker.io/library/app:1", "docker.io/library/app:2"

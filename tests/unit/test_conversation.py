@@ -1,6 +1,8 @@
 """Our end of the conversation, over a conduit that plays the target."""
 
+import itertools
 import re
+import tracemalloc
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from types import SimpleNamespace
@@ -910,6 +912,28 @@ def test_what_a_target_says_of_its_images_has_a_meaning_and_an_end(monkeypatch: 
     monkeypatch.setattr(limits, "IMAGES_TOLD", 0)
     with pytest.raises(TargetError, match=r"^host tells of more images than any host has$"):
         look(asked(["named", ONE, "app:1"], ["named", TWO, "app:2"]), [], [])
+
+
+@pytest.mark.parametrize("words", [["a"] * 30_000, ["a" * 60_000]])
+def test_many_words_of_a_target_about_its_images_take_little_memory(words: list[str]) -> None:
+    """A line has 64 KiB at most, and there may be 50,000."""
+    said = itertools.count()
+    lines = (["named", ONE, *map(str.upper, words)] for _ in said)
+    asked: Any = SimpleNamespace(target="host", question=lambda *_: lines)
+    tracemalloc.start()
+    with pytest.raises(TargetError, match=r"^host tells of more images than any host has$"):
+        look(asked, [], [])
+    assert tracemalloc.get_traced_memory()[1] < 100 << 20
+    tracemalloc.stop()
+
+
+def test_an_image_whose_names_come_in_several_lines_has_all_of_them() -> None:
+    lines = [["named", ONE, "app:1", "app:2"], ["named", TWO], ["named", ONE, "app:3"]]
+    asked: Any = SimpleNamespace(target="host", question=lambda *_: iter(lines))
+    assert {image.id: image.names for image in look(asked, [], []).images.values()} == {
+        ONE: ["app:1", "app:2", "app:3"],
+        TWO: [],
+    }
 
 
 LINUX = Platform("linux", "amd64")

@@ -159,6 +159,9 @@ DOCKER_ANSWER: Final = 4 * MIB
 COMPOSE_LINE: Final = 4 * KIB
 #: Lines of what a target tells of the images of some repositories, and of its containers: several for each.
 IMAGES_TOLD: Final = 50_000
+#: Bytes of memory that all of these lines may take: their words, and so many more for each.
+IMAGES_SAID: Final = 64 * MIB
+WORD_HELD: Final = 64
 #: For names: an engine takes less than a second; a receiver may run a command then, which has 5 minutes by default.
 NAMED = 1800.0
 #: For what a target said before it hung up.

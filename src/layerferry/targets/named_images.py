@@ -47,10 +47,11 @@ def resolve(conversation: Conversation, names: Iterable[str]) -> dict[str, str]:
 
 def look(conversation: Conversation, repositories: Iterable[str], ids: Iterable[str]) -> ImagesThere:
     """The images of repositories, as the engine writes these, and those of some IDs."""
-    there = ImagesThere()
+    there, size = ImagesThere(), 0
     words = (Verb.IMAGES, *dict.fromkeys([*repositories, *ids]))
     for number, line in enumerate(conversation.question(words, "its images and containers", limits.ANSWERS)):
-        if number > limits.IMAGES_TOLD:
+        size += sum(len(word) + limits.WORD_HELD for word in line)
+        if number > limits.IMAGES_TOLD or size > limits.IMAGES_SAID:
             raise TargetError(f"{conversation.target} tells of more images than any host has")
         _take(conversation, there, line)
     return there

@@ -45,9 +45,9 @@ late_images() {
   for word in "$@"; do is_name "$word:x" || refuse images "$word"; done
   ids=$("${way}_list") && [ "$ids" ] || blame engine 'it lists no images'
   names=$(awk -v wanted=" $* " '
-    { repository = $2; sub(/@.*/, "", repository); sub(/:[^:\/]*$/, "", repository) }
-    $2 != "" && $2 !~ /^<none>/ { name[$1] = name[$1] " " $2 }
-    index(wanted, " " $1 " ") || (repository != "" && index(wanted, " " repository " ")) { ours[$1] }
+    { place = $2; sub(/@.*/, "", place); sub(/:[^:\/]*$/, "", place) }
+    $2 != "" && $2 !~ /^<none>/ { name[$1] = name[$1] (++count[$1] % 99 ? " " : "\nnamed " $1 " ") $2 }
+    index(wanted, " " $1 " ") || (place != "" && index(wanted, " " place " ")) { ours[$1] }
     END { for (id in ours) print "named", id name[id] }' <<IDS
 $ids
 IDS
