@@ -21,7 +21,9 @@ from layerferry.events import Warned
 from layerferry.oci import limits
 from layerferry.oci.content import Route
 from layerferry.oci.plan import Inventory, plan
+from layerferry.routes.choose import Reached
 from layerferry.routes.daemon_routes import DaemonRoutes
+from layerferry.routes.near_registries import WayOut
 from layerferry.routes.reachability import RegistryEndpoint, ServiceEndpoint
 from layerferry.sources.daemon.api import Daemon
 from layerferry.sources.daemon.push_tags import PUSH_TAG
@@ -55,9 +57,13 @@ class Hanging:
         }
         self.daemon = Daemon(playing.environ)
         self.routes = DaemonRoutes(self.daemon, Mock(), "auto", self.events.append)
-        self.routes.endpoint = RegistryEndpoint(
-            "registry", registry, f"127.0.0.1:{registry.port}", Mock(user="u", password="p")
-        )
+        address = f"127.0.0.1:{registry.port}"
+        self.lead_to(RegistryEndpoint("registry", registry, address, Mock(user="u", password="p")))
+
+    def lead_to(self, endpoint: RegistryEndpoint | ServiceEndpoint) -> None:
+        way = WayOut(Reached("registry", endpoint.address), endpoint)
+        cast("Any", self.routes).reach = lambda *_: way
+        self.routes._pushes = True
 
     def hang(self, at: str, *said: bytes) -> None:
         def reply() -> Iterator[bytes]:
@@ -131,7 +137,6 @@ def test_a_daemon_that_hangs_in_its_push_is_waited_for_no_longer(hanging: Hangin
 
 def test_a_push_that_was_begun_for_the_config_and_hangs_is_waited_for_no_longer(hanging: Hanging) -> None:
     hanging.hang(hanging.pushes)
-    hanging.routes._reached = Mock()
     with interrupted(hanging.came), closing(hanging.routes):
         hanging.routes.of(hanging.daemon.inspect("app:1")).fetch_config_id()
 
@@ -161,7 +166,7 @@ def test_a_daemon_that_hangs_in_all_of_it_is_waited_for_no_longer(hanging: Hangi
 def test_a_daemon_that_pushes_to_a_service_and_hangs_is_waited_for_no_longer(hanging: Hanging) -> None:
     name = hanging.pushes.removesuffix("/push").removeprefix("/images/127.0.0.1:").partition("/")[2]
     address = f"127.0.0.1:{hanging.registry.port}"
-    hanging.routes.endpoint = ServiceEndpoint(address, f"http://{address}", name, {})
+    hanging.lead_to(ServiceEndpoint(address, f"http://{address}", name, {}))
     for at in (hanging.removes, hanging.pushes):
         hanging.hang(at)
     with interrupted(hanging.came):

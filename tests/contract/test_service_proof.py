@@ -22,7 +22,7 @@ from layerferry.oci.image import digest_of
 from layerferry.oci.plan import Plan
 from layerferry.oci.store_kind import StoreKind
 from layerferry.routes.choose import choose
-from layerferry.routes.daemon_routes import DaemonRoutes
+from layerferry.routes.near_registries import NearRegistries
 from layerferry.routes.reachability import Attempt, Reachability, ServiceEndpoint
 from layerferry.sources.daemon.api import Daemon
 
@@ -51,7 +51,7 @@ class Job:
         """What a push ends with that asks for the route `registry`, where none of our own is reached."""
         with closing(Daemon(self.environ)) as daemon, closing(self._reachability(daemon)) as reachability:
             reachability.attempts = lambda: iter(())  # type: ignore[method-assign]
-            reached = DaemonRoutes(daemon, reachability, "registry", Mock()).reach("app:1")
+            reached = NearRegistries(reachability, "registry").find(1, StoreKind.BLOB).reached
         with pytest.raises(RouteError) as refused:
             choose("registry", Mock(spec=Plan), StoreKind.BLOB, frozenset(), reached)
         return refused.value

@@ -4,7 +4,7 @@ from layerferry.errors import RouteError
 from layerferry.oci.image import Image, Layer, Platform
 from layerferry.oci.plan import Inventory, Plan, plan
 from layerferry.oci.store_kind import StoreKind
-from layerferry.routes.choose import Reached, choose, costs
+from layerferry.routes.choose import Reached, choose, costs, too_dear
 
 IDS = [f"sha256:{letter * 64}" for letter in "abcde"]
 
@@ -93,6 +93,33 @@ def test_layers_without_a_known_digest_would_be_uploaded_for_nothing() -> None:
     built_here = planned(700_000_000, 10_000, there=1)
     route = choose("auto", built_here, StoreKind.CHAIN, frozenset(), HERE)
     assert route.name == "export"
+
+
+@pytest.mark.parametrize(
+    ("store", "size", "dear"),
+    [
+        (StoreKind.CHAIN, 10_000, True),
+        (StoreKind.CHAIN, 700_000_000, True),
+        (StoreKind.BLOB, 3_000_000, True),
+        (StoreKind.BLOB, 7_000_000, False),
+        (StoreKind.BLOB, 700_000_000, False),
+        (StoreKind.CHAIN, 0, False),
+    ],
+)
+def test_a_service_which_gets_all_of_an_image_is_worth_it_for_a_containerd_store(
+    store: StoreKind, size: int, dear: bool
+) -> None:
+    """The route is the same, once it is known what the service is."""
+    assert bool(too_dear(size, store)) is dear
+    service = Reached("registry", "127.0.0.1:5000", whole=True)
+    built = planned(size, there=1) if size else planned()
+    assert choose("auto", built, store, KNOWN, service).name == ("export" if dear else "registry")
+    assert choose("registry", built, store, KNOWN, service).name == "registry"
+
+
+def test_what_a_service_would_cost_is_told() -> None:
+    told = "a registry service would get all of it: reading 700.0 MB takes about 7.1 s, a push 58.5 s"
+    assert too_dear(700_000_000, StoreKind.CHAIN) == told
 
 
 FOLDERS = "/var/lib/docker/overlay2"

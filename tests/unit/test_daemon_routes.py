@@ -18,7 +18,7 @@ def routes(events: list[Event]) -> tuple[DaemonRoutes, Any]:
     around: Any = SimpleNamespace(daemon=Mock(last_words=LastWords()), reachability=Mock())
     around.daemon.sweep.return_value = "removed a name"
     made = DaemonRoutes(around.daemon, around.reachability, "auto", events.append)
-    made.endpoint = Mock()
+    made._pushes = True
     return made, around
 
 

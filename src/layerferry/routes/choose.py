@@ -19,6 +19,14 @@ class Rates:
     upload: float
     push: float
 
+    def exporting(self, size: int) -> float:
+        """Seconds until all of an image of so many bytes is read."""
+        return self.push + size / self.save
+
+    def pushing(self, uploaded: float) -> float:
+        """Seconds for a push that tells what there is, and another that uploads so many bytes."""
+        return 2 * self.push + uploaded / self.upload
+
 
 #: A classic store reads fast and gzips what it uploads; the containerd store uploads blobs as they are.
 RATES = {
@@ -58,10 +66,19 @@ def costs(plan: Plan, store: StoreKind, known: frozenset[str], *, whole: bool = 
         unknown = {layer.diff_id: layer.size for layer in plan.image.layers if layer.diff_id not in counted}
         uploaded = plan.delta + sum(unknown.values())
     return Costs(
-        registry=2 * rates.push + uploaded / rates.upload,
-        export=rates.push + plan.image.size / rates.save,
+        registry=rates.pushing(uploaded),
+        export=rates.exporting(plan.image.size),
         direct=plan.delta / _DIRECT,
     )
+
+
+def too_dear(size: int, store: StoreKind) -> str:
+    """Why no image of so many bytes is pushed to a registry service: to read it is quicker. Empty where it is not."""
+    export, push = RATES[store].exporting(size), RATES[store].pushing(size)
+    if not size or push <= export:
+        return ""
+    seconds = f"reading {size / 1e6:.1f} MB takes about {export:.1f} s, a push {push:.1f} s"
+    return f"a registry service would get all of it: {seconds}"
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,9 +13,11 @@ from layerferry import routes
 from layerferry.errors import LayerferryError, RouteError, SourceError
 from layerferry.events import SENDING_EVERY, Emit, Receiving, Stalled, Warned
 from layerferry.oci.content import Blob, Content, Route, Summary
+from layerferry.oci.image import Image
 from layerferry.oci.plan import Plan
 from layerferry.oci.store_kind import StoreKind
 from layerferry.routes.choose import RATES, Reached, choose, costs
+from layerferry.routes.near_registries import NearRegistries, WayOut
 from layerferry.routes.reachability import Reachability, RegistryEndpoint, ServiceEndpoint
 from layerferry.sources.daemon.api import Daemon, Inspected
 from layerferry.sources.daemon.last_words import Aside
@@ -30,14 +32,10 @@ _SLACK = 4 << 20
 _NEVER = 24 * 3600.0
 
 
-#: What is told of a daemon that nothing leads back from; `doctor` and the log have each address, and what came of it.
-_UNREACHED = "the daemon reaches no registry of this job"
-
-
 class DaemonRoutes:
     """What leads out of a daemon. `asked` is `auto` or a route's name.
 
-    The endpoint that the daemon pushes to is found once, and serves all images.
+    What the daemon reaches is found once, and serves all images.
     """
 
     def __init__(self, daemon: Daemon, reachability: Reachability, asked: str, emit: Emit) -> None:
@@ -49,8 +47,11 @@ class DaemonRoutes:
         self._stack = ExitStack()
         self._stack.callback(self._sweep)
         self._stack.callback(reachability.close)
-        self.endpoint: RegistryEndpoint | ServiceEndpoint | None = None
-        self._reached: Reached | None = None
+        self._near = NearRegistries(reachability, asked)
+        self._tunnel: RegistryEndpoint | None = None
+        self._no_tunnel = False
+        #: Whether the daemon may push, as it may have done in earlier runs.
+        self._pushes = False
         self._told = -SENDING_EVERY
 
     def of(self, inspected: Inspected) -> "RoutesOfImage":
@@ -60,7 +61,7 @@ class DaemonRoutes:
         self._stack.close()
 
     def _sweep(self) -> None:
-        if self.endpoint is None:
+        if not self._pushes:
             return
         aside = Aside(self.daemon.last_words)
         swept = aside.submit(self.daemon.sweep)
@@ -74,70 +75,34 @@ class DaemonRoutes:
             self._told = now
             self.emit(Receiving(min(done, total or done), total))
 
-    def reach(self, reference: str) -> Reached:
-        """Find the best endpoint: a registry of ours, the job's service registry, a tunnel where one is allowed.
+    def reach(self, image: Image, store: StoreKind) -> WayOut:
+        """The best way for an image: a registry of ours, the job's service, a tunnel where one is allowed.
 
         Raises `RouteError` where a tunnel was asked for by name, and there is none.
         """
-        if self._reached is None:
-            self._reached = self._reach(reference)
-        return self._reached
+        if self.asked == "export":
+            return WayOut(Reached())
+        way = WayOut(Reached()) if self.asked == "ngrok" else self._near.find(image.size, store)
+        if self.asked == "ngrok" or (self.asked == "auto" and not way.endpoint and self._reachability.has_ngrok):
+            way = self._reach_through_ngrok(image.reference, way.reached.trouble)
+        self._pushes = self._pushes or way.endpoint is not None
+        return way
 
     def tunnel_trouble(self) -> RouteError | None:
         return self._reachability.trouble()
 
-    def _reach(self, reference: str) -> Reached:
-        if self.asked == "export":
-            return Reached()
-        told = Reached()
-        if self.asked != "ngrok":
-            ours_first = self.asked == "auto" or not self._reachability.service_is_set
-            for find in (
-                (self._reach_ours, self._reach_service) if ours_first else (self._reach_service, self._reach_ours)
-            ):
-                reached = find()
-                if reached.route:
-                    return reached
-                told = told if told.trouble else reached
-            told = told if told.trouble else Reached(trouble=_UNREACHED)
-        if self.asked == "ngrok" or (self.asked == "auto" and self._reachability.has_ngrok):
-            return self._reach_through_ngrok(reference, told.trouble)
-        return told
-
-    def _reach_ours(self) -> Reached:
-        """What the user can mend is told, and what ssh forwards not."""
-        trouble = mendable = ""
-        for attempt in self._reachability.attempts():
-            if attempt.endpoint:
-                self.endpoint = attempt.endpoint
-                return Reached("registry", attempt.endpoint.address, far=self.daemon.host is not None)
-            if attempt.name.forward and attempt.trouble:
-                trouble = trouble or f"{_UNREACHED}: {attempt.trouble}"
-            if attempt.wants_tls and not mendable:
-                told = f"the daemon does not reach {attempt.name.address} ({attempt.trouble})"
-                mendable = f"{told}, so all of the image is read"
-        return Reached(trouble=mendable or trouble)
-
-    def _reach_service(self) -> Reached:
-        """What the user can mend is told."""
-        told = Reached()
-        for attempt in self._reachability.service_attempts():
-            if attempt.endpoint:
-                self.endpoint = attempt.endpoint
-                return Reached("registry", attempt.endpoint.address, whole=True)
-            if attempt.hint and not told.trouble:
-                told = Reached(trouble=attempt.trouble, hint=attempt.hint)
-        return told
-
-    def _reach_through_ngrok(self, reference: str, trouble: str) -> Reached:
-        try:
-            self.endpoint = self._reachability.tunnel()
-        except RouteError as failure:
-            if self.asked == "ngrok":
-                raise
-            self.emit(Warned(reference, f"no tunnel: {failure.message}. {failure.hint}".strip()))
-            return Reached(trouble=f"{trouble}, and the tunnel failed")
-        return Reached("ngrok", self.endpoint.address, trouble)
+    def _reach_through_ngrok(self, reference: str, trouble: str) -> WayOut:
+        if self._tunnel is None and not self._no_tunnel:
+            try:
+                self._tunnel = self._reachability.tunnel()
+            except RouteError as failure:
+                if self.asked == "ngrok":
+                    raise
+                self._no_tunnel = True
+                self.emit(Warned(reference, f"no tunnel: {failure.message}. {failure.hint}".strip()))
+        if self._tunnel is None:
+            return WayOut(Reached(trouble=f"{trouble}, and the tunnel failed"))
+        return WayOut(Reached("ngrok", self._tunnel.address, trouble), self._tunnel)
 
 
 class RoutesOfImage:
@@ -167,7 +132,7 @@ class RoutesOfImage:
             self._routes.emit(Warned("this machine", error.message))
 
     def choose(self, plan: Plan) -> Route:
-        reached = self._routes.reach(self._image.reference)
+        reached = self._reach().reached
         self._folders = self._find_folders(plan)
         here = self._folders.shown if self._folders else ""
         route = choose(self._routes.asked, plan, self._store, self._known, reached, folders=here)
@@ -175,6 +140,9 @@ class RoutesOfImage:
             told = f"all of {self._image.reference} comes over the line, {self._image.size} bytes: {route.reason}"
             self._routes.emit(Warned(host.name, told))
         return route
+
+    def _reach(self) -> WayOut:
+        return self._routes.reach(self._image, self._store)
 
     def _find_folders(self, plan: Plan) -> "LayerFolders | None":
         if self._routes.asked != "auto" or not self._inspected.upper:
@@ -188,9 +156,8 @@ class RoutesOfImage:
         """The digest of the image's config, as a push of no layer tells it; empty where that does not work."""
         # What is wrong will be told when the image is fetched.
         with suppress(LayerferryError), ExitStack() as stack:
-            self._routes.reach(self._image.reference)
-            if isinstance(self._routes.endpoint, RegistryEndpoint):
-                pushed = stack.enter_context(self._pushed(self._routes.endpoint))
+            if isinstance(endpoint := self._reach().endpoint, RegistryEndpoint):
+                pushed = stack.enter_context(self._pushed(endpoint))
                 config = pushed.learn()
                 stack.pop_all()
                 self._begun = pushed
@@ -201,10 +168,9 @@ class RoutesOfImage:
         if route.name == "export":
             return self._export(wanted, spool)
         content: Pushed | routes.Served | FolderContent
-        endpoint = self._routes.endpoint
         if route.name == "direct" and self._folders is not None:
             content = self._folders.content(self._image, wanted)
-        elif isinstance(endpoint, ServiceEndpoint):
+        elif isinstance(endpoint := self._reach().endpoint, ServiceEndpoint):
             content = routes.Served(self._routes.daemon, endpoint, self._inspected, wanted, spool)
         else:
             assert endpoint is not None  # a route that nothing leads to was not chosen

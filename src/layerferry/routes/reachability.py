@@ -143,9 +143,19 @@ class Reachability:
                 yield Attempt(shown, trouble, time.monotonic() - start, None if trouble else endpoint, wants_tls)
 
     @property
+    def is_far(self) -> bool:
+        """Whether what is read of the daemon crosses a line."""
+        return self._daemon.host is not None
+
+    @property
     def service_is_set(self) -> bool:
         """Whether the user named a registry service."""
         return any(service.certainty is Certainty.SET for service in self._topology.services)
+
+    @property
+    def service_is_known(self) -> bool:
+        """Whether the job has a registry service, as far as that can be told without asking there."""
+        return any(service.certainty is not Certainty.GUESSED for service in self._topology.services)
 
     def service_attempts(self) -> Iterator[Attempt]:
         """Ask the daemon about the job's registry services, those that we reach, by each of their names."""

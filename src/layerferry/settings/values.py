@@ -58,7 +58,7 @@ class Settings:
     )
     ngrok_authtoken: str | None = _setting(
         None,
-        "ngrok's token: a tunnel is used where the daemon reaches no registry of this job.",
+        "ngrok's token: a tunnel is used where the daemon reaches no registry of this job that is worth a push.",
         "NGROK_AUTHTOKEN",
         secret=True,
     )
