@@ -49,8 +49,11 @@ HANDED_ON = {
     ("sources/daemon/api.py", "f'Id {error}'"),
     ("sources/daemon/daemon_host.py", "error.message"),
     ("tar_headers.py", "str(error)"),
-    ("targets/ssh_failures.py", "f'{bastion} {message} {address} ({cut(last, limits.SHOWN)})'"),
-    ("targets/verdict.py", "f'{target}: {message} ({cut(text, limits.SHOWN)})' if text else f'{target}: {message}'"),
+    ("targets/ssh_failures.py", "f'{bastion} {message} {address} ({beginning(last, limits.SHOWN)})'"),
+    (
+        "targets/verdict.py",
+        "f'{target}: {message} ({beginning(text, limits.SHOWN)})' if text else f'{target}: {message}'",
+    ),
 }
 
 

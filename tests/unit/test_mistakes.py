@@ -12,7 +12,7 @@ from layerferry.ci.ssh_identity import read_key, read_known_hosts
 from layerferry.cli import main
 from layerferry.cli.push_command import _advise
 from layerferry.doctor import Findings, _find_target
-from layerferry.errors import LayerferryError, SourceError, UsageError
+from layerferry.errors import LayerferryError, MissingImageError, SourceError, UsageError
 from layerferry.mistakes import of_image, of_target, shown, without_password
 from layerferry.named_targets import Names
 from layerferry.push.delivery import Delivery
@@ -144,8 +144,10 @@ def advised(word: str, images: list[str], error: LayerferryError, ssh_config: Pa
     return error.hint
 
 
-def missing(word: str, hint: str = "Build or pull it first.") -> SourceError:
-    return SourceError(f"the docker daemon at /x has no image {word}", hint=hint)
+def missing(word: str, *tags: str) -> SourceError:
+    error = MissingImageError(f"the docker daemon at /x has no image {word}", hint="Build or pull it first.")
+    error.tags = tags
+    return error
 
 
 def test_a_bare_word_that_is_no_image_may_be_a_host(tmp_path: Path) -> None:
@@ -162,7 +164,7 @@ def test_a_bare_word_that_is_no_image_may_be_a_host(tmp_path: Path) -> None:
     [
         ("lab/app:1", ["lab/app:1", "tgt"], missing("lab/app:1")),
         ("tgt", ["tgt"], missing("tgt")),
-        ("tgt", ["app", "tgt"], missing("tgt", "Say which: layerferry push tgt:1 ...")),
+        ("tgt", ["app", "tgt"], missing("tgt", "tgt:1")),
         ("tgt", ["app", "tgt"], SourceError("the daemon does not answer")),
         ("composed", ["app", "tgt"], missing("composed")),
     ],
