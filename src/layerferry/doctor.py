@@ -1,4 +1,7 @@
-"""The command `doctor`: where daemon, registry service and target are, what reaches what, and the route. Read only."""
+"""The command `doctor`: where daemon, registry service and target are, what reaches what, and the route.
+
+Nothing is changed, but that a registry service is given what proves that the daemon reaches it, as in a push.
+"""
 
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -12,14 +15,21 @@ from layerferry.ci.topology import Reach
 from layerferry.context import Context
 from layerferry.errors import LayerferryError, RouteError
 from layerferry.mistakes import without_password
+from layerferry.oci.store_kind import StoreKind
 from layerferry.push.to_registry import open_endpoint
 from layerferry.routes import ngrok
+from layerferry.routes.choose import Reached, check
+from layerferry.routes.near_registries import NearRegistries
+from layerferry.routes.reachability import Attempt, Reachability
 from layerferry.settings.values import Settings
 from layerferry.sources.daemon.api import Daemon
 from layerferry.streams import Stream
 from layerferry.targets.address import Ssh, start
 from layerferry.targets.conversation import Conversation
 from layerferry.targets.registry_address import RegistryTarget
+
+#: Bytes of an image, where the route depends on them.
+_SAMPLE = 100_000_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,12 +54,21 @@ class Findings:
     def add(self, *arguments: Any, **options: Any) -> None:
         self.items.append(Finding(*arguments, **options))
 
+    def tried(self, attempt: Attempt) -> None:
+        """Add what the daemon was asked about."""
+        value = f"{attempt.name.address} {attempt.trouble or 'reached'}"
+        what = "daemon reaches service" if attempt.of_service else "daemon reaches us"
+        self.add(what, value, attempt.name.reason, good=not attempt.trouble, seconds=attempt.seconds)
+
     def fail(self, what: str, error: LayerferryError, seconds: float | None = None) -> None:
         """Add a finding of what does not work, and the advice on it."""
         self.add(what, error.message, good=False, seconds=seconds)
         self.exit_code = self.exit_code or error.exit_code
-        if error.hint:
-            self.advice.append(error.hint)
+        self.advise(error.hint)
+
+    def advise(self, hint: str) -> None:
+        if hint and hint not in self.advice:
+            self.advice.append(hint)
 
 
 def examine(settings: Settings, environ: Mapping[str, str], targets: Sequence[str], ssh: Ssh) -> Findings:
@@ -69,9 +88,10 @@ def examine(settings: Settings, environ: Mapping[str, str], targets: Sequence[st
     try:
         start_time = time.monotonic()
         with closing(around.daemon()) as daemon:
-            findings.add("daemon answers", daemon.version(), good=True, seconds=time.monotonic() - start_time)
+            version, store = daemon.version()
+            findings.add("daemon answers", version, good=True, seconds=time.monotonic() - start_time)
             try:
-                _find_route(findings, around, daemon)
+                _find_route(findings, around, daemon, store)
             except LayerferryError as error:
                 findings.fail("daemon reaches us", error)
     except LayerferryError as error:
@@ -81,32 +101,44 @@ def examine(settings: Settings, environ: Mapping[str, str], targets: Sequence[st
     return findings
 
 
-def _find_route(findings: Findings, around: Context, daemon: Daemon) -> None:
-    """Ask the daemon which registries of ours it reaches. No tunnel is opened: it would cost, and be public."""
+def _find_route(findings: Findings, around: Context, daemon: Daemon, store: StoreKind) -> None:
+    """Ask the daemon what a push asks it, in the same order. No tunnel is opened: it would cost, and be public."""
     asked = around.settings.route
-    reached = ""
     with closing(around.reachability(daemon)) as reachability:
-        for attempt in reachability.attempts():
-            good = attempt.endpoint is not None
-            value = f"{attempt.name.address} {'reached' if good else attempt.trouble}"
-            findings.add("daemon reaches us", value, attempt.name.reason, good=good, seconds=attempt.seconds)
-            if good:
-                reached = attempt.name.address
-                break
+        near = NearRegistries(reachability, asked, findings.tried)
+        way = near.find(_SAMPLE, store) if asked in {"auto", "registry"} else near.ours
+        reached = way.reached
         has_token = reachability.has_ngrok
-    has_agent = _find_agent(findings, around, has_token=has_token)
-    if asked != "auto":
-        findings.route, findings.reason = asked, "LAYERFERRY_ROUTE says so"
-        if asked == "registry" and not reached:
-            findings.reason += "; unless a registry service of the job is reached, it will fail"
-    elif reached:
-        findings.route = "registry"
-        findings.reason = f"the daemon reaches {reached}; an image that is mostly new may come by direct or export"
-    elif has_token and has_agent:
-        findings.route, findings.reason = "ngrok", "the daemon reaches no registry of ours, and a token is given"
-    else:
-        findings.route, findings.reason = "export", "the daemon reaches no registry of ours"
-    findings.advice += _advice(around, reached=bool(reached), has_token=has_token, has_agent=has_agent)
+        has_agent = _find_agent(findings, around, has_token=has_token)
+        findings.route = asked
+        if asked != "auto":
+            findings.reason = "LAYERFERRY_ROUTE says so"
+            _foresee(findings, around, reachability, reached)
+        elif way.endpoint:
+            other = "small may come by another route" if reached.whole else "mostly new may come by direct or export"
+            findings.route, findings.reason = reached.route, f"{reached}; an image that is {other}"
+        elif has_token and has_agent:
+            findings.route, findings.reason = "ngrok", f"{reached.trouble}, and a token is given"
+        else:
+            findings.route, findings.reason = "export", reached.trouble
+    findings.advise(reached.hint)
+    if asked != "ngrok":
+        findings.advice += _advice(around, reached=way.endpoint is not None, has_token=has_token, has_agent=has_agent)
+
+
+def _foresee(findings: Findings, around: Context, reachability: Reachability, reached: Reached) -> None:
+    """Tell what becomes of a push that asks for a route by name, as far as that shows without a tunnel."""
+    try:
+        if findings.route == "ngrok":
+            ngrok.agent_path(around.environ, install=reachability.ngrok.install)
+        elif findings.route == "registry":
+            check(findings.route, reached)
+            findings.reason += f"; {reached}"
+    except RouteError as error:
+        findings.reason += f", and a push fails: {error.message}"
+        findings.exit_code = findings.exit_code or error.exit_code
+        if findings.route == "ngrok":  # for the other a push advises this command
+            findings.advise(error.hint)
 
 
 def _find_agent(findings: Findings, around: Context, *, has_token: bool) -> bool:

@@ -94,7 +94,7 @@ def encrypted(certificates: Path) -> Iterator[Tcp]:
 
 def ask(environ: Mapping[str, str]) -> str:
     with closing(Daemon(environ)) as daemon:
-        return daemon.version()
+        return daemon.version()[0]
 
 
 # TLS, as the variables ask for it.

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from contract.test_run import ENVIRONMENTS, IMAGE_ID, TOKEN, Stage, key, stage
+from fake_registry import fake_registry
 
 __all__ = ["key", "stage"]
 
@@ -55,7 +56,7 @@ def test_it_says_where_all_is_what_reaches_what_and_why(stage: Stage) -> None:
     assert "✗ daemon reaches us:   127.0.0.1:" in text
     assert "connection refused" in text
     assert "✓ target deploy@web.example: docker 28.5.2 (overlay2), linux/amd64" in text
-    assert "→ route: export, because the daemon reaches no registry of ours" in text
+    assert "→ route: export, because the daemon reaches no registry of this job" in text
     assert "LAYERFERRY_NGROK_AUTHTOKEN" in text
 
 
@@ -107,6 +108,61 @@ def test_a_registry_service_is_probed(stage: Stage, status: int, good: bool, var
     assert service["good"] is good
     assert service["value"].startswith(f"127.0.0.1:{port} ")
     assert service["reason"] == f"LOCAL_DOCKER_REGISTRY_PORT={port}"
+
+
+def asked_about(document: dict[str, Any]) -> list[str]:
+    """What the daemon was asked about, in order."""
+    asked = [item["what"] for item in document["findings"] if item["what"].startswith("daemon reaches")]
+    return [what for at, what in enumerate(asked) if asked[at - 1 : at] != [what]]
+
+
+def test_a_service_that_a_push_would_not_ask_is_left_alone(stage: Stage) -> None:
+    """The daemon's store is a classic one."""
+    del stage.env["LAYERFERRY_NGROK_AUTHTOKEN"]
+    with fake_registry() as service:
+        document = json.loads(stage.run("doctor", "--json", LAYERFERRY_REGISTRY=service.address).out)
+    assert asked_about(document) == ["daemon reaches us"]
+    assert document["route"]["name"] == "export"
+    assert document["route"]["reason"] == (
+        "the daemon reaches no registry of ours, and a registry service would get all of it: "
+        "reading 100.0 MB takes about 1.1 s, a push 8.5 s"
+    )
+    assert {path for _, path, _ in service.seen} == {"/v2/"}
+
+
+def test_a_service_that_was_asked_for_is_looked_for_first_as_in_a_push(stage: Stage) -> None:
+    route = {"LAYERFERRY_ROUTE": "registry"}
+    with fake_registry() as service:
+        document = json.loads(stage.run("doctor", "--json", LAYERFERRY_REGISTRY=service.address, code=7, **route).out)
+        assert not service.tags
+    assert asked_about(document) == ["daemon reaches service", "daemon reaches us"]
+    assert document["route"] == {
+        "name": "registry",
+        "reason": "LAYERFERRY_ROUTE says so, and a push fails: "
+        "the route registry cannot be taken: the daemon reaches no registry of this job",
+    }
+    assert not any("layerferry doctor" in advice for advice in document["advice"])
+
+
+def test_a_service_that_takes_nothing_is_told_with_what_to_do(stage: Stage) -> None:
+    route = {"LAYERFERRY_ROUTE": "registry"}
+    with fake_registry(refuses="POST") as service:
+        document = json.loads(stage.run("doctor", "--json", LAYERFERRY_REGISTRY=service.address, code=7, **route).out)
+    assert "nothing proves that the daemon reaches the job's registry service" in document["route"]["reason"]
+    assert "It has to take images without a login, as registry:2 does." in document["advice"]
+
+
+@pytest.mark.parametrize("lacks", ["token", "agent"])
+def test_a_tunnel_that_was_asked_for_and_cannot_be_opened_is_told(stage: Stage, lacks: str) -> None:
+    stage.env["PATH"] = f"{stage.folder / 'bin'}:/usr/bin:/bin"
+    if lacks == "token":
+        del stage.env["LAYERFERRY_NGROK_AUTHTOKEN"]
+    document = json.loads(stage.run("doctor", "--json", LAYERFERRY_ROUTE="ngrok", code=7).out)
+    assert document["route"]["name"] == "ngrok"
+    why = {"token": "the route ngrok has no token", "agent": "ngrok's agent is not installed here"}[lacks]
+    assert document["route"]["reason"] == f"LAYERFERRY_ROUTE says so, and a push fails: {why}"
+    (advice,) = document["advice"]
+    assert {"token": "LAYERFERRY_NGROK_AUTHTOKEN", "agent": "LAYERFERRY_NGROK_INSTALL"}[lacks] in advice
 
 
 def test_a_daemon_that_is_not_there_is_a_finding(stage: Stage) -> None:

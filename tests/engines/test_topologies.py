@@ -43,6 +43,9 @@ DELTA = 20_000
 #: Bytes beyond the layer itself that a delivery may cost: config, manifests, frames, the archive's headers.
 OVERHEAD = 40_000
 
+#: What a classic store would take for a push of all, and for an export.
+DEAR = "reading 30.0 MB takes about 0.4 s, a push 2.6 s"
+
 Json = dict[str, Any]
 
 
@@ -248,10 +251,9 @@ class Place:
     @property
     def unreached(self) -> str:
         """The reason where nothing leads back from the daemon; one with a classic store is asked about no service."""
-        dear = "reading 30.0 MB takes about 0.4 s, a push 2.6 s"
         if self.daemon.kind.store == "containerd":
             return "the daemon reaches no registry of this job"
-        return f"the daemon reaches no registry of ours, and a registry service would get all of it: {dear}"
+        return f"the daemon reaches no registry of ours, and a registry service would get all of it: {DEAR}"
 
     def build(self, label: str = "", *, size: int = DELTA) -> str:
         """Build an image on the daemon: one new layer on the base, which the target holds."""
@@ -259,6 +261,11 @@ class Place:
         content = b"".join(Noise(size, f"{self.name}{label}").chunks())
         self.daemon.build(name, f"FROM {self.base}\nCOPY new /new\n", {"new": content})
         return name
+
+    def foresee(self, code: int = 0, **env: str) -> tuple[str, str]:
+        """The route and its reason, as `doctor` tells them."""
+        route = json.loads(self.job.run("doctor", "--json", env=env, code=code).stdout)["route"]
+        return route["name"], route["reason"].replace("reading 100.0 MB takes about 1.1 s, a push 8.5 s", DEAR)
 
     def deliver(self, route: str, *, env: Mapping[str, str] | None = None) -> Outcome:
         """Build an image, push it with nothing but the environment; it must arrive by `route`, and only its delta."""
@@ -506,6 +513,7 @@ def test_a_registry_service_that_both_reach_serves_what_is_missing(
     (repository,) = registry.repositories
     (pushed,) = json.loads(registry.get(f"/v2/{repository}/tags/list"))["tags"]
     assert pushed.startswith("layerferry-")
+    assert place.foresee() == ("registry", f"LAYERFERRY_ROUTE says so; {outcome.why}")
     registry.stop()
 
 
@@ -528,6 +536,9 @@ def test_a_registry_that_was_asked_for_and_is_not_reached_is_an_error(far: Place
     assert "layerferry doctor" in outcome.stderr
 
 
+CANNOT = "the route registry cannot be taken: "
+
+
 @contextlib.contextmanager
 def foreign_registry(far: Place) -> Iterator[Registry]:
     """Somebody else's registry, at the address of the daemon's loopback where it would look for the job's service."""
@@ -545,10 +556,13 @@ def test_nothing_goes_into_another_registry_that_answers_in_place_of_the_service
     with foreign_registry(far) as foreign:
         outcome = far.deliver("export")
         asked = far.job.run(env={"LAYERFERRY_IMAGES": far.build("-asked"), "LAYERFERRY_ROUTE": "registry"}, code=7)
+        foreseen = far.foresee()
+        assert far.foresee(code=7, LAYERFERRY_ROUTE="registry")[1].endswith(f"a push fails: {CANNOT}{told}")
         assert not any(path.is_file() for path in (foreign.state / "data").rglob("*"))
     assert outcome.why == (told if far.daemon.kind.store == "containerd" else far.unreached)
+    assert foreseen == ("export", outcome.why)
     error = asked.result["error"]
-    assert error["message"] == f"the route registry cannot be taken: {told}"
+    assert error["message"] == f"{CANNOT}{told}"
     assert error["hint"].endswith("name it: LAYERFERRY_REGISTRY=HOST:PORT.")
     assert error["hint"] in asked.stderr
 
@@ -793,9 +807,12 @@ def test_a_tunnel_is_opened_where_a_service_would_take_longer_than_export(tunnel
     classic = tunnels.daemon.kind.store != "containerd"
     with registry_beside(tunnels) as registry:
         outcome = tunnels.deliver("ngrok" if classic else "registry")
+        foreseen, reason = tunnels.foresee()
         pushed = [path for path in (registry.state / "data").rglob("*") if path.is_file()]
     assert outcome.why.endswith(f"; {tunnels.unreached}" if classic else f"the registry service as {BESIDE}:5000")
     assert (pushed == []) is classic
+    assert foreseen == outcome.route
+    assert reason.startswith(tunnels.unreached if classic else outcome.why)
 
 
 FAILURES = {

@@ -97,6 +97,19 @@ class Reached:
     whole: bool = False
     far: bool = False
 
+    def __str__(self) -> str:
+        return f"the daemon reaches {'the registry service as ' if self.whole else ''}{self.address}"
+
+
+def check(asked: str, reached: Reached) -> None:
+    """Raise `RouteError` where a route that leads to a registry was asked for by name, and cannot be taken."""
+    if asked not in {"auto", reached.route}:
+        raise RouteError(
+            f"the route {asked} cannot be taken: {reached.trouble}",
+            hint=reached.hint
+            or "`layerferry doctor` shows what reaches what; --route auto takes the best way that works.",
+        )
+
 
 def choose(
     asked: str, plan: Plan, store: StoreKind, known: frozenset[str], reached: Reached, *, folders: str = ""
@@ -107,12 +120,7 @@ def choose(
     """
     if asked == "export":
         return Route("export", "as asked")
-    if asked not in {"auto", reached.route}:
-        raise RouteError(
-            f"the route {asked} cannot be taken: {reached.trouble}",
-            hint=reached.hint
-            or "`layerferry doctor` shows what reaches what; --route auto takes the best way that works.",
-        )
+    check(asked, reached)
     cost = costs(plan, store, known, whole=reached.whole)
     others = min(cost.registry, cost.export) if reached.route else cost.export
     if asked == "auto" and folders and others - cost.direct > _WORTH:
@@ -120,9 +128,8 @@ def choose(
     if not reached.route:
         return Route("export", reached.trouble)
     if reached.route == "ngrok":
-        return Route("ngrok", f"the daemon reaches {reached.address}; {reached.trouble or 'as asked'}")
+        return Route("ngrok", f"{reached}; {reached.trouble or 'as asked'}")
     # A graph driver's docker saves no image without layers ("empty export - not implemented", 20.10 to 28.5).
     if asked == "auto" and not reached.far and plan.image.layers and cost.export < cost.registry:
         return Route("export", f"reading it all takes about {cost.export:.1f} s, a push {cost.registry:.1f} s")
-    what = f"the registry service as {reached.address}" if reached.whole else reached.address
-    return Route("registry", f"the daemon reaches {what}")
+    return Route("registry", str(reached))

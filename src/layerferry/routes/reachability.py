@@ -78,6 +78,8 @@ class Attempt:
     #: Whether the daemon would reach us there, if it were told that there is no TLS.
     wants_tls: bool = False
     hint: str = ""
+    #: Whether it was asked about the job's service.
+    of_service: bool = False
 
 
 class Reachability:
@@ -120,6 +122,15 @@ class Reachability:
     @property
     def has_ngrok(self) -> bool:
         return self._ngrok is not None
+
+    @property
+    def ngrok(self) -> Ngrok:
+        """The settings of a tunnel. Raises `RouteError` where none is allowed."""
+        if self._ngrok is None:
+            raise RouteError(
+                "the route ngrok has no token", hint="Set LAYERFERRY_NGROK_AUTHTOKEN, or DOCKER_REGISTRY_NGROK=true."
+            )
+        return self._ngrok
 
     def attempts(self) -> Iterator[Attempt]:
         """Ask the daemon about our addresses, one after the other in the order to try them (layerferry.ci.topology)."""
@@ -182,7 +193,7 @@ class Reachability:
                         break
         except RouteError as error:
             name = DaemonName(service.address, service.reason)
-            made.append(Attempt(name, error.message, time.monotonic() - start, hint=error.hint))
+            made.append(Attempt(name, error.message, time.monotonic() - start, hint=error.hint, of_service=True))
         return made
 
     def _try_service_name(self, name: DaemonName, endpoint: ServiceEndpoint, digest: str) -> Attempt:
@@ -191,7 +202,8 @@ class Reachability:
             trouble, hint = self._ask_for_proof(endpoint, digest), ""
         except RouteError as error:
             trouble, hint = error.message, error.hint
-        return Attempt(name, trouble, time.monotonic() - start, None if trouble else endpoint, hint=hint)
+        reached = None if trouble else endpoint
+        return Attempt(name, trouble, time.monotonic() - start, reached, hint=hint, of_service=True)
 
     def _ask_for_proof(self, endpoint: ServiceEndpoint, digest: str) -> str:
         """Why the daemon does not reach a service, or an empty string; raises `RouteError` where it reaches another."""
@@ -206,20 +218,17 @@ class Reachability:
 
     def tunnel(self) -> RegistryEndpoint:
         """Open an ngrok tunnel to our registry, and ask the daemon whether it reaches that. Raises `RouteError`."""
-        if self._ngrok is None:
-            raise RouteError(
-                "the route ngrok has no token", hint="Set LAYERFERRY_NGROK_AUTHTOKEN, or DOCKER_REGISTRY_NGROK=true."
-            )
+        chosen = self.ngrok
         registry = self._registry("127.0.0.1")
         tunnel = self._tunnel = self._stack.enter_context(
             ngrok_tunnel.open_tunnel(
                 f"127.0.0.1:{registry.port}",
                 env=self._environ,
-                token=self._ngrok.token or None,
-                domain=self._ngrok.domain,
+                token=chosen.token or None,
+                domain=chosen.domain,
                 credentials=self._credentials,
                 own_realm=_REALM,
-                install=self._ngrok.install,
+                install=chosen.install,
             )
         )
         endpoint = RegistryEndpoint("ngrok", registry, tunnel.host, self._credentials)

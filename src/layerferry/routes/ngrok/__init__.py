@@ -7,11 +7,17 @@ from layerferry import lazy
 if TYPE_CHECKING:
     from layerferry.routes.ngrok.agent import find_agent
     from layerferry.routes.ngrok.edge_check import edge_trouble
-    from layerferry.routes.ngrok.tunnel import Tunnel, open_tunnel
+    from layerferry.routes.ngrok.tunnel import Tunnel, agent_path, open_tunnel
 else:
     __getattr__ = lazy.attributes(
         __name__,
-        {"find_agent": "agent", "edge_trouble": "edge_check", "Tunnel": "tunnel", "open_tunnel": "tunnel"},
+        {
+            "find_agent": "agent",
+            "edge_trouble": "edge_check",
+            "Tunnel": "tunnel",
+            "agent_path": "tunnel",
+            "open_tunnel": "tunnel",
+        },
     )
 
-__all__ = ["Tunnel", "edge_trouble", "find_agent", "open_tunnel"]
+__all__ = ["Tunnel", "agent_path", "edge_trouble", "find_agent", "open_tunnel"]

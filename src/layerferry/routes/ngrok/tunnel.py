@@ -90,7 +90,7 @@ def open_tunnel(
     which the user does not name, is too old. `tls` verifies the edge in place of the system's certificates. Raises
     `RouteError` with advice; then nothing is left of the tunnel either.
     """
-    agent = _agent_path(env, install=install)
+    agent = agent_path(env, install=install)
     credentials = credentials or Credentials.generate()
     token = token or env.get("NGROK_AUTHTOKEN", "")
     order = {
@@ -112,7 +112,7 @@ def open_tunnel(
         yield Tunnel(url, urlsplit(url).netloc, credentials)
 
 
-def _agent_path(env: Mapping[str, str], *, install: bool) -> str:
+def agent_path(env: Mapping[str, str], *, install: bool) -> str:
     """The agent's path, "" for one to be downloaded; raises `RouteError` where that is not allowed."""
     agent = ngrok_agent.find_agent(env)
     if agent is None and not install:

@@ -158,12 +158,13 @@ class Daemon:
             hint=ci.without_daemon(self._environ) or hint,
         )
 
-    def version(self) -> str:
-        """The daemon's version and storage driver, for people."""
+    def version(self) -> tuple[str, StoreKind]:
+        """The daemon's version and storage driver, for people, and how it stores images."""
         with self._asking():
             info = Document.parse(self._client.info(), "what the docker daemon says of itself")
         version, driver, system = (info.word(key, "") for key in ("ServerVersion", "Driver", "OSType"))
-        return f"docker {version} ({driver}), {system}"
+        store = StoreKind.CHAIN if driver in _GRAPH_DRIVERS else StoreKind.BLOB
+        return f"docker {version} ({driver}), {system}", store
 
     def inspect(self, reference: str, platform: Platform | None = None) -> Inspected:
         """Describe an image; nothing of its layers is read.
