@@ -23,6 +23,7 @@ from layerferry.push.way_back import NamesBefore
 from layerferry.registry_client import endpoint
 from layerferry.result import Result
 from layerferry.sources import Source, kind_of
+from layerferry.sources.digest_store import Stored
 from layerferry.sources.files.image_archive import ArchiveSource
 from layerferry.sources.files.layout import LayoutSource
 from layerferry.sources.registry import RemoteSource
@@ -408,6 +409,15 @@ def test_a_layer_that_is_not_its_diff_id_is_not_sent(registry: FakeRegistry, tmp
     blob.write_bytes(BASE.replace(BASE[2000:2010], bytes(10)))
     with pytest.raises(SourceError, match="damaged"):
         push(registry, tmp_path, reference)
+    assert puts(registry) == []
+
+
+def test_nor_is_an_image_whose_source_gives_too_little(
+    registry: FakeRegistry, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Stored, "blobs", lambda _: iter(()))
+    with pytest.raises(SourceError, match=f"has not given its layer {digest_of(BASE)}"):
+        push(registry, tmp_path, layout(tmp_path, (BASE, "gzip")))
     assert puts(registry) == []
 
 

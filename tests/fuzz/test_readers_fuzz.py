@@ -95,7 +95,7 @@ def test_manifests_indexes_and_configs(data: bytes) -> None:
     with refused():
         parse_index(data, "it")
     with refused():
-        parse_config(data, "app:1", [1])
+        parse_config(data, "app:1", [("base", 1)])
     with refused():
         parse_manifest(Document.parse(data, "it"), "it")
     with refused():

@@ -245,6 +245,7 @@ CASES = (
     bent("manifest.config.mediaType", "painted", PAINT, (0, 3)),
     bent("manifest.config.mediaType", "a list", [], (0, 3)),
     *each("manifest.layers", {**NO_LISTS, "null": None, "deep": DEEP, "taken-away": ...}),
+    bent("manifest.layers", "one blob for both", json.loads(PICTURE.manifest)["layers"][:1] * 2),
     bent("manifest.layers", "a hundred thousand", [{"mediaType": "x", "digest": DIGEST, "size": 1}] * 20_000),
     *each("manifest.layers.0.size", NO_SIZES, but="digits string null list object"),
     bent("manifest.layers.0.size", "huge", 1 << 70),

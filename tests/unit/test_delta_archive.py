@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from layerferry.errors import SourceError
 from layerferry.oci.content import Blob, Summary
 from layerferry.oci.delta_archive import Archive, ArchivedImage
 from layerferry.oci.image import MEDIA_TYPE_LAYER, MEDIA_TYPE_LAYER_GZIP, Descriptor, Image, Layer, Platform, digest_of
@@ -124,6 +125,12 @@ def test_two_images_share_what_the_first_one_sends() -> None:
 def test_the_same_content_makes_the_same_bytes() -> None:
     one, two = (b"".join(piece.data for piece in Archive([archived(Inventory())]).pieces()) for _ in range(2))
     assert one == two
+
+
+def test_a_layer_that_does_not_come_is_the_sources_failure() -> None:
+    image = ArchivedImage(archived(Inventory()).plan, Fixed(frozenset(IDS[:2])), INCOMING)
+    with pytest.raises(SourceError, match=f"^the source of app:1 has not given its layer {IDS[2]}$"):
+        unpack(Archive([image]))
 
 
 def test_a_blob_of_another_size_than_announced_is_an_error() -> None:

@@ -191,6 +191,14 @@ def test_a_manifest_that_is_none(tmp_path: Path, manifest: bytes) -> None:
         inspect(tmp_path, tar_of({"manifest.json": manifest}))
 
 
+@pytest.mark.parametrize("second", ["a", "./a", "link"])
+@pytest.mark.parametrize("pack", [bytes, gzip.compress])
+def test_one_file_is_no_two_layers(tmp_path: Path, second: str, pack: type[bytes]) -> None:
+    files = {"config.json": PICTURE.config, "a": PICTURE.tars[0], "manifest.json": records("a", second)}
+    with pytest.raises(SourceError, match=r"is damaged: it has one blob for two layers, "):
+        inspect(tmp_path, pack(tar_of(files, {"link": "a"})))
+
+
 def test_a_config_is_what_its_name_says(tmp_path: Path) -> None:
     name = f"{'0' * 64}.json"
     data = tar_of({name: PICTURE.config, "manifest.json": records("a", "b", config=name), "a": b"", "b": b""})

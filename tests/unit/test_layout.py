@@ -212,6 +212,23 @@ def test_a_config_that_names_other_layers_is_damaged(tmp_path: Path) -> None:
         LayoutSource().open(f"oci:{tmp_path}")
 
 
+def test_one_blob_is_no_two_layers(tmp_path: Path) -> None:
+    """Of a layer that is in an image twice it may well be."""
+    (layer,) = json.loads(ONE.manifest)["layers"]
+    for second, says in ((ONE.tars[0], ""), (TWO.tars[0], "it has one blob for two layers, ")):
+        twice = Picture.plain(ONE.tars[0], second)
+        layers = {"config": descriptor("", twice.config), "layers": [layer] * 2}
+        manifest = dumps(json.loads(ONE.manifest) | layers)
+        entry = descriptor(ONE.manifest_type, manifest)
+        documents = {digest_of(data): data for data in (*ONE.layers, twice.config, manifest)}
+        write_folder(tmp_path, layout_files([entry], documents))
+        if not says:
+            assert LayoutSource().open(f"oci:{tmp_path}").image.diff_ids == twice.diff_ids
+            continue
+        with pytest.raises(SourceError, match=f"is damaged: {says}{ONE.diff_ids[0]} and {TWO.diff_ids[0]}$"):
+            LayoutSource().open(f"oci:{tmp_path}")
+
+
 # What is no layout, or none that honest tools write: a sentence each.
 
 #: Is refused wherever it stands; any other document may well have it where nothing is read.

@@ -137,6 +137,17 @@ def test_another_push_than_was_asked_for_is_told(pushed: Any, blobs: dict[str, A
     assert caught.value.message == says
 
 
+def test_one_blob_that_is_pushed_for_two_layers_is_told() -> None:
+    layer, other = Descriptor(MEDIA_TYPE_LAYER, LAYER, 5), digest_of(b"other")
+    image = Image("app:1", CONFIG, Platform("linux", "amd64"), Layer.chain([LAYER, other], [5, 5]))
+    here: dict[str, Any] = {LAYER: SimpleNamespace(size=5, digest=LAYER, path=Path("x"))}
+    repository: Any = Repository(manifest(layers=(layer, layer)), here)
+    with Pushed(image, repository, Letting(lambda: None), budget=1 << 20, classic=True) as content:
+        content.want(frozenset([LAYER, other]), 1 << 20)
+        with pytest.raises(SourceError, match=f"^app:1 is damaged: it has one blob for two layers, {LAYER} and "):
+            list(content.blobs())
+
+
 def test_what_went_wrong_here_is_told_and_not_what_the_daemon_made_of_it() -> None:
     full = SourceError("layers cannot be kept in /tmp: 9 bytes free, 30 needed", hint="TMPDIR names the folder")
     repository: Any = Repository(None, {})

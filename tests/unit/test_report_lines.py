@@ -367,7 +367,7 @@ def test_a_history_is_read_as_far_as_it_can_be(history: Any, told: list[str]) ->
     config = {
         "os": "linux", "architecture": "amd64", "history": history, "rootfs": {"type": "layers", "diff_ids": IDS[:2]},
     }  # fmt: skip
-    found = parse_config(json.dumps(config).encode(), "app:1", [1, 2])
+    found = parse_config(json.dumps(config).encode(), "app:1", [("base", 1), ("top", 2)])
     assert [layer.created_by for layer in found.layers] == told
 
 

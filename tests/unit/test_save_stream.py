@@ -107,6 +107,21 @@ def test_a_layer_that_does_not_come_is_an_error(tmp_path: Path) -> None:
         read(Save(image(), frozenset(IDS), tar(files), tmp_path))
 
 
+@pytest.mark.parametrize(
+    ("blobs", "says"),
+    [
+        ([*LAYERS, b"one more" * 9], "its config names 3 layers, it has 4"),
+        (LAYERS[:2], "its config names 3 layers, it has 2"),
+        ([LAYERS[0], *LAYERS[:2]], f"it has one blob for two layers, {IDS[0]} and {IDS[1]}"),
+    ],
+)
+def test_a_manifest_of_other_layers_is_damaged(blobs: list[bytes], says: str, tmp_path: Path) -> None:
+    packed = [gzip.compress(data, mtime=0) for data in blobs]
+    files = layout(packed, "application/vnd.oci.image.layer.v1.tar+gzip")
+    with pytest.raises(SourceError, match=f"^the daemon's archive of app:1 is damaged: {says}$"):
+        read(Save(image("sha256:" + "9" * 64), frozenset(IDS), tar(files), tmp_path))
+
+
 def test_a_stream_that_breaks_off_is_an_error(tmp_path: Path) -> None:
     broken = b"".join(tar(legacy()))[:3000]
     with pytest.raises(SourceError):

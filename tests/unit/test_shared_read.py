@@ -214,6 +214,14 @@ def test_bytes_that_are_not_the_layer_go_to_nobody(tmp_path: Path) -> None:
         take(shared.reader(), lacking(DIFF_IDS[0]), tmp_path)
 
 
+def test_a_source_that_gives_too_little_is_not_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(FakeContent, "blobs", lambda _: iter(()))
+    with SharedSource(FakeSource, Compression(), 2) as shared, ThreadPoolExecutor(2) as pool:
+        for push in [pool.submit(take, shared.reader(), lacking(DIFF_IDS[0]), tmp_path) for _ in range(2)]:
+            with pytest.raises(SourceError, match=f"^the source of app:1 has not given its layer {DIFF_IDS[0]}$"):
+                push.result(timeout=10)
+
+
 def test_an_image_that_is_not_there_is_looked_for_once() -> None:
     source = FakeSource()
     with SharedSource(lambda: source, Compression(), 1) as shared:

@@ -1,9 +1,11 @@
 """The content of an image on its way: the blobs of its layers, and what is known of it when they have passed."""
 
 from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from typing import Protocol
 
+from layerferry.errors import SourceError
 from layerferry.oci.image import Descriptor
 
 #: Bytes that have to be sent from which on a target keeps what has arrived: less is as quickly sent again.
@@ -60,6 +62,12 @@ class Summary:
     manifest: tuple[str, bytes] | None = None
     received: int = 0
     route: Route | None = None
+
+
+def check_given(wanted: AbstractSet[str], given: AbstractSet[str], reference: str) -> None:
+    """Raise `SourceError` where a source has not given all that was wanted of an image: nothing more is waited for."""
+    if lacking := wanted - given:
+        raise SourceError(f"the source of {reference} has not given its layer {min(lacking)}")
 
 
 class Content(Protocol):

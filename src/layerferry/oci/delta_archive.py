@@ -11,7 +11,7 @@ import tarfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from layerferry.oci.content import Blob, Content, Summary
+from layerferry.oci.content import Blob, Content, Summary, check_given
 from layerferry.oci.image import (
     MEDIA_TYPE_CONFIG,
     MEDIA_TYPE_INDEX,
@@ -137,6 +137,7 @@ class Archive:
                     raise AssertionError(f"{blob.diff_id} comes twice")
                 yield from _blob(blob, blob.packed if self._packed else None)
                 self.sent[blob.diff_id] = blob.descriptor
+            check_given(image.plan.wanted, self.sent.keys(), image.plan.image.reference)
         self.summaries = tuple(image.content.finish() for image in self._images)
         self.manifests = tuple(
             describe(image.plan, summary, self.sent, image.incoming)

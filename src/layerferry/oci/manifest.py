@@ -5,7 +5,7 @@ other media types (https://distribution.github.io/distribution/spec/manifest-v2-
 """
 
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Protocol, Self, TypeVar
 
@@ -277,7 +277,8 @@ class _Search:
             raise manifest.damaged("it is an index as well")
         stated, descriptors = parse_manifest(manifest, place)
         config = self._read(stated)
-        image = parse_config(config, reference, [blob.size for blob in descriptors], kind=stated.media_type)
+        stored = [(blob.digest, blob.size) for blob in descriptors]
+        image = parse_config(config, reference, stored, kind=stated.media_type)
         image = image.as_stored(blob.media_type != MEDIA_TYPE_LAYER for blob in descriptors)
         by_diff_id = dict(reversed(tuple(zip(image.diff_ids, descriptors, strict=True))))
         return Found(image, config, by_diff_id, (media_type, data), entry.names)
@@ -306,8 +307,8 @@ def parse_manifest(manifest: Document, place: str) -> tuple[Descriptor, list[Des
     return parse_descriptor(manifest.object("config"), place), [_layer(layer, place) for layer in layers]
 
 
-def parse_config(config: bytes, reference: str, sizes: Sequence[int], *, kind: str = "") -> Image:
-    """The image of a config whose layers are stored in so many bytes; raises `SourceError`."""
+def parse_config(config: bytes, reference: str, stored: Sequence[tuple[Hashable, int]], *, kind: str = "") -> Image:
+    """The image of a config. `stored` has, for each layer, which blob it is, and its bytes. Raises `SourceError`."""
     document = Document.parse(config, f"the config of {reference}")
     if not {"os", "architecture", "rootfs"} <= document.members.keys():
         raise SourceError(f"{reference} is no container image" + (f", but {kind}" if kind else ""))
@@ -315,10 +316,19 @@ def parse_config(config: bytes, reference: str, sizes: Sequence[int], *, kind: s
     if not platform.os or not platform.architecture:
         raise document.damaged("it does not say for which system and architecture it is")
     diff_ids = document.object("rootfs").digests("diff_ids")
-    if len(diff_ids) != len(sizes):
-        raise SourceError(f"{reference} is damaged: its config names {len(diff_ids)} layers, it has {len(sizes)}")
-    image = Image(reference, digest_of(config), platform, Layer.chain(diff_ids, sizes))
+    check_stored(diff_ids, [blob for blob, _ in stored], reference)
+    image = Image(reference, digest_of(config), platform, Layer.chain(diff_ids, (size for _, size in stored)))
     return image.created(_history(document, len(diff_ids)))
+
+
+def check_stored(diff_ids: Sequence[str], blobs: Sequence[Hashable], what: str) -> None:
+    """Raise `SourceError` where there is not a blob for each layer, or one for two: unpacked it is one of them."""
+    if len(diff_ids) != len(blobs):
+        raise SourceError(f"{what} is damaged: its config names {len(diff_ids)} layers, it has {len(blobs)}")
+    layers: dict[Hashable, str] = {}
+    for diff_id, blob in zip(diff_ids, blobs, strict=True):
+        if layers.setdefault(blob, diff_id) != diff_id:
+            raise SourceError(f"{what} is damaged: it has one blob for two layers, {layers[blob]} and {diff_id}")
 
 
 def _history(config: Document, count: int) -> list[str]:

@@ -18,7 +18,7 @@ from typing import Self
 from layerferry import log
 from layerferry.compression.stream import Compression
 from layerferry.errors import LayerferryError, SourceError
-from layerferry.oci.content import Blob, Content, Route, Summary
+from layerferry.oci.content import Blob, Content, Route, Summary, check_given
 from layerferry.oci.image import Descriptor, Image, Platform
 from layerferry.oci.plan import Action, Inventory, Plan, Step
 from layerferry.push.kept_layers import KeptLayers
@@ -254,6 +254,7 @@ class SharedSource:
             content = stack.enter_context(image.opened.fetch(plan, route, plan.wanted, folder))
             for blob in content.blobs():
                 self._layers.keep(blob, self._go_on)
+            check_given(plan.wanted, self._layers.here, plan.image.reference)
             summary = content.finish()
             with self._news:
                 self._reading = None

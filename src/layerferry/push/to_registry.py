@@ -10,7 +10,7 @@ from layerferry.chunks import UNSURE, checked, copied, exhaust
 from layerferry.disk import KeptFile
 from layerferry.errors import ConnectError, TargetError, UsageError, VerificationError
 from layerferry.events import SENDING_EVERY, Emit, Greeted, Loading, Sending, Warned
-from layerferry.oci.content import Blob
+from layerferry.oci.content import Blob, check_given
 from layerferry.oci.delta_archive import describe, manifest_of
 from layerferry.oci.documents import Document
 from layerferry.oci.image import MEDIA_TYPE_CONFIG, MEDIA_TYPE_MANIFEST, Descriptor, Image, Name, digest_of
@@ -191,6 +191,7 @@ class RegistryDestination:
                 for diff_id in item.plan.wanted & before:
                     path, layer = self._brought[diff_id]
                     self._copy(layer, self._pushers[path], home, spool)
+                check_given(item.plan.wanted, self._brought.keys(), item.wanted.reference)
                 item.summary = content.finish()
             self._put_config(home, item.summary.config, spool)
             sent = {diff_id: blob for diff_id, (_, blob) in self._brought.items()}

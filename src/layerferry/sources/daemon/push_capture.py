@@ -18,6 +18,7 @@ from layerferry.events import so_far
 from layerferry.oci import limits
 from layerferry.oci.content import Blob, Summary
 from layerferry.oci.image import Descriptor, Image
+from layerferry.oci.manifest import check_stored
 from layerferry.sources.daemon.last_words import Aside, LastWords
 
 if TYPE_CHECKING:
@@ -182,6 +183,7 @@ class Pushed:
         manifest = self._of_platform(self._repository.manifest(_ENDLESS))
         if manifest.config is None or len(manifest.layers) != len(self._image.layers):
             raise SourceError(f"the daemon pushed another image than {self._image.reference}")
+        check_stored(self._image.diff_ids, [layer.digest for layer in manifest.layers], self._image.reference)
         self._manifest = manifest.media_type, manifest.data
         for diff_id, layer in zip(self._image.diff_ids, manifest.layers, strict=True):
             self.descriptors[diff_id] = layer.in_oci_words

@@ -28,6 +28,7 @@ from layerferry.oci.image import (
     Image,
     chain_ids,
 )
+from layerferry.oci.manifest import check_stored
 from layerferry.sources.files.docker_archive import parse_records
 from layerferry.tar_headers import Headers, Part
 
@@ -145,10 +146,14 @@ class Save:
 
     def _resolve(self) -> Iterator[Blob]:
         """What the manifest, known at last, tells of the members that their names did not."""
-        for diff_id, layer in zip(self._image.diff_ids, self._layers(), strict=False):
-            descriptor = Descriptor(
-                layer.media_type("mediaType"), layer.digest("digest"), layer.count("size")
-            ).in_oci_words
+        layers = [
+            Descriptor(layer.media_type("mediaType"), layer.digest("digest"), layer.count("size")).in_oci_words
+            for layer in self._layers()
+        ]
+        if self._manifest is None:
+            return
+        check_stored(self._image.diff_ids, [layer.digest for layer in layers], self._place)
+        for diff_id, descriptor in zip(self._image.diff_ids, layers, strict=True):
             path = self._spooled.pop(blob_path(descriptor.digest), None)
             if path is not None:
                 yield from self._offer(Blob(diff_id, descriptor, drain(path)))

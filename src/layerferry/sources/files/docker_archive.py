@@ -81,7 +81,7 @@ def read(tarball: Tarball, reference: str, selector: str, platform: Platform | N
     if named and digest_of(config) != f"sha256:{named[0]}":
         raise SourceError(f"{tarball.place} is damaged: {record.config} is {digest_of(config)}")
     members = [_member(tarball, path) for path in record.layers]
-    image = parse_config(config, reference, [member.size for member in members])
+    image = parse_config(config, reference, [(member.number, member.size) for member in members])
     image = image.as_stored(layer_type(member.head) != MEDIA_TYPE_LAYER for member in members)
     if platform and not platform.runs(image.platform):
         raise SourceError(f"{reference} is not there for {platform}", hint=f"It is there for {image.platform}.")
