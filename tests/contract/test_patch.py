@@ -278,6 +278,13 @@ def test_a_recipe_that_is_none_is_refused(tmp_path: Path, recipe: bytes) -> None
         list(program.Expansion(target.files, io.BytesIO(recipe)).expand())
 
 
+def unresolved(layer: bytes, folder: Path) -> Recipe:
+    """One that has read its layer, while the target has told of no file."""
+    recipe = Recipe(ToldFiles(()), folder / "kept")
+    recipe.read([layer], len(layer))
+    return recipe
+
+
 @pytest.mark.parametrize(
     "answer", [b"", b"\x01", b"\xff" * 12, b"\x01\x90\x4e" + bytes(10), b"\x01\x80\x80\x80\x80\x80\x10"]
 )
@@ -288,11 +295,30 @@ def test_an_answer_that_is_none_is_an_error_of_the_target(tmp_path: Path, what: 
     def ask(asked: str, paths: bytes) -> list[bytes]:
         return [answer] if asked == what else target.ask(asked, paths)
 
-    recipe = Recipe(ToldFiles(()), tmp_path / "kept")
-    layer = tar({"f": noise(150_000)})
-    recipe.read([layer], len(layer))
+    recipe = unresolved(tar({"f": noise(150_000)}), tmp_path)
     with pytest.raises(TargetError):
         recipe.resolve(ask)
+
+
+def test_the_pieces_of_an_old_file_take_little_memory_however_many_it_has(tmp_path: Path) -> None:
+    """And one that is longer than any is an error of the target."""
+    target = Target(tmp_path, {"f": noise(150_000)})
+    layer = tar({"f": noise(150_000)})
+    count = 300_000
+    many = b"\x01" + program.varint(count) * 2 + b"\x01" * count + noise(count * program.SHORT)
+    long = b"\x01" + program.varint(1 << 16) + b"\x01" + program.varint(1 << 16) + bytes(program.SHORT)
+
+    def resolve(told: bytes) -> None:
+        unresolved(layer, tmp_path).resolve(
+            lambda asked, paths: [told] if asked == "pieces" else target.ask(asked, paths)
+        )
+
+    tracemalloc.start()
+    resolve(many)
+    assert tracemalloc.get_traced_memory()[1] < 8 << 20
+    tracemalloc.stop()
+    with pytest.raises(TargetError, match="is none"):
+        resolve(long)
 
 
 # The program.

@@ -7,7 +7,8 @@ in which something has moved.
 
 import hashlib
 import zlib
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from array import array
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from io import BufferedReader
 from itertools import zip_longest
@@ -191,7 +192,8 @@ class Recipe:
                 if what == "blocks":
                     parts = _blocks(_content(kept, part), part.start, number, size, answer.blocks(size))
                 else:
-                    parts = _pieces(_content(kept, part), part.start, number, answer.pieces(size))
+                    cut = [*_cut(_content(kept, part))]
+                    parts = _pieces(cut, part.start, number, answer.pieces(size, {digest for _, _, digest in cut}))
                 better = _merged(parts)
                 if part.start not in found or _kept(better) < _kept(found[part.start]):
                     found[part.start] = better
@@ -281,10 +283,18 @@ def _blocks(data: Any, kept: int, number: int, size: int, digests: bytes) -> Ite
             yield _Part(kept + start, end - start)
 
 
-def _pieces(data: Any, kept: int, number: int, old: Mapping[bytes, tuple[int, int]]) -> Iterator[_Part]:
-    """The pieces of a file that are somewhere in the old one."""
+def _cut(data: Any) -> Iterator[tuple[int, int, bytes]]:
+    """Where the pieces of a file begin and end, and their digests."""
     for start, end in program.pieces(data):
-        there = old.get(program.digest(data[start:end]))
+        yield start, end, program.digest(data[start:end])
+
+
+def _pieces(
+    cut: Iterable[tuple[int, int, bytes]], kept: int, number: int, old: Mapping[bytes, tuple[int, int]]
+) -> Iterator[_Part]:
+    """The pieces of a file that are somewhere in the old one."""
+    for start, end, digest in cut:
+        there = old.get(digest)
         if there is not None and there[1] == end - start:
             yield _Part(there[0], end - start, number)
         else:
@@ -320,13 +330,18 @@ class _Told:
             raise TargetError("the target's answer about its files is none")
         return self.take(program.SHORT * _count(size))
 
-    def pieces(self, size: int) -> dict[bytes, tuple[int, int]]:
+    def pieces(self, size: int, wanted: Container[bytes]) -> dict[bytes, tuple[int, int]]:
+        """Where those are that are wanted: of an old file there may be any number."""
         count = self.number()
-        lengths = [self.number() for _ in range(min(count, size))]
+        try:
+            lengths = array("H", (self.number() for _ in range(min(count, size))))
+        except OverflowError:
+            raise TargetError("the target's answer about its files is none") from None
         if sum(lengths) != size:
             raise TargetError("the target's answer about its files is none")
         found, start = {}, 0
         for length in lengths:
-            found[self.take(program.SHORT)] = start, length
+            if (digest := self.take(program.SHORT)) in wanted:
+                found[digest] = start, length
             start += length
         return found
