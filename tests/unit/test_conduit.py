@@ -62,6 +62,7 @@ def test_an_address_with_colons_is_shown_as_it_can_be_written_again(text: str) -
     [
         "", " ", "@", "user@", ":22", "-oProxyCommand=x", "user@-oProxyCommand=x", "-user@host", "ssh://-host",
         "host name", "host;ls", "host|ls", "$(ls)@host", "`ls`", "host:0", "host:65536", "host:x",
+        "host:\u00b2", f"host:{'9' * 5000}",
         "[::1", "[::1]22", "[::1]:x", "ho'st", 'ho"st', "a\\b", "a\nb", "a>b",
         "a\\@host", "ana@CORP\\host", "ssh://a%0Ab@host", "ssh://%2Dx", "ssh://ana%3Apw@host", "ssh://a%20b@host",
     ],

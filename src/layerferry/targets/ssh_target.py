@@ -55,7 +55,7 @@ class SshTarget:
         )
         if not host or host.startswith("-") or user.startswith("-") or odd:
             raise _mistaken(text, f"{text!r} is not a target")
-        if port and not (port.isdigit() and 0 < int(port) < 1 << 16):
+        if port and not _is_port(port):
             raise _mistaken(text, f"{port!r} in {text!r} is not a port")
         return cls(f"{user}{at}{host}", int(port) if port else None, TargetEngine.of_query(query) if query else None)
 
@@ -89,3 +89,8 @@ def ssh_words(
     for option in (*options, *ours):
         words += ["-o", option]
     return words if target.port is None else [*words, "-p", str(target.port)]
+
+
+def _is_port(text: str) -> bool:
+    """Others have digits, too, that ssh would not read."""
+    return text.isascii() and text.isdigit() and len(text) <= len("65535") and 0 < int(text) < 1 << 16
