@@ -57,6 +57,9 @@ class FakeRegistry:
     lie: str = ""
     #: How often the end of an upload is refused, which is kept.
     refusals: int = 0
+    #: How often the end of an upload is not answered, though it is done, and the paths of those.
+    silent_ends: int = 0
+    ended: set[str] = field(default_factory=set)
     #: What is in the query of an upload's location.
     state: str = "state=a%3D"
     #: By repository, its blobs; any repository has those of `blobs`.
@@ -138,19 +141,30 @@ class _Handler(http.server.BaseHTTPRequestHandler):
             registry.blobs[_digest(data)] = data
             self._say(201, b"")
         else:
-            parts = urlsplit(self.path)
-            (digest,) = parse_qs(parts.query)["digest"]
-            name = parse_qs(parts.query).get("name", ["app"])[0]
-            if registry.refusals:
-                registry.refusals -= 1
-                self._say(416, b"{}")
-                return
-            data = registry.begun.pop(parts.path, b"") + data
-            if _digest(data) != digest:
-                self._say(400, b'{"errors": [{"code": "DIGEST_INVALID"}]}')
-                return
-            registry.repositories.setdefault(name, {})[digest] = data
-            self._say(201, b"")
+            self._end_upload(data)
+
+    def _end_upload(self, data: bytes) -> None:
+        registry, parts = self.registry, urlsplit(self.path)
+        (digest,) = parse_qs(parts.query)["digest"]
+        name = parse_qs(parts.query).get("name", ["app"])[0]
+        if registry.refusals:
+            registry.refusals -= 1
+            self._say(416, b"{}")
+            return
+        if parts.path in registry.ended:
+            self._say(404, b'{"errors": [{"code": "BLOB_UPLOAD_UNKNOWN"}]}')
+            return
+        data = registry.begun.pop(parts.path, b"") + data
+        if _digest(data) != digest:
+            self._say(400, b'{"errors": [{"code": "DIGEST_INVALID"}]}')
+            return
+        registry.repositories.setdefault(name, {})[digest] = data
+        if registry.silent_ends:
+            registry.silent_ends -= 1
+            registry.ended.add(parts.path)
+            self.close_connection = True
+            return
+        self._say(201, b"")
 
     def _tell_offset(self, path: str) -> None:
         """How much of an upload is here, by its own rule."""

@@ -322,6 +322,13 @@ def test_an_upload_that_broke_is_made_again(registry: FakeRegistry, tmp_path: Pa
     assert "app:2" not in registry.tags
 
 
+def test_an_upload_whose_answer_was_lost_is_not_made_again(registry: FakeRegistry, tmp_path: Path) -> None:
+    registry.silent_ends = 1
+    (result,) = push(registry, tmp_path, layout(tmp_path, (BASE, "gzip")))
+    assert result.verified
+    assert puts(registry).count(digest_of(packed(BASE, "gzip"))) == 1
+
+
 @pytest.mark.parametrize("reads", [0, 1 << 30])
 def test_an_upload_that_nothing_is_heard_of_ends_and_each_try_is_told(
     registry: FakeRegistry, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, reads: int

@@ -2,14 +2,17 @@
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from contract.test_upload import layout, push
 from fake_registry import FakeRegistry, fake_registry
 from layerferry.errors import ConnectError, TargetError
+from layerferry.oci import limits
 from layerferry.oci.image import digest_of
 from layerferry.registry_client import pusher, tries
+from layerferry.registry_client.endpoint import Endpoint
 from layerferry.result import Result
 from packed import layer_tar, packed
 
@@ -105,6 +108,31 @@ def test_an_upload_that_the_registry_does_not_end_is_cancelled_and_made_anew_onc
     assert sent(registry) == 2 * len(LARGE)
     assert not registry.begun
     assert (tmp_path / ".cache" / "layerferry" / "uploads").read_text() == "", "the next push begins anew"
+
+
+def test_of_an_upload_whose_end_was_not_answered_nothing_is_sent_again(registry: FakeRegistry, tmp_path: Path) -> None:
+    registry.silent_ends = 1
+    (result,) = push(registry, tmp_path, layout(tmp_path, (TAR, "gzip")))
+    arrived(registry, result)
+    assert sent(registry) == len(LARGE)
+    assert (tmp_path / ".cache" / "layerferry" / "uploads").read_text() == ""
+
+
+def test_the_end_of_an_upload_may_take_as_long_as_to_store_its_bytes(
+    registry: FakeRegistry, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(limits, "STORING", 1 << 20)
+    request, waits = Endpoint.request, list[float]()
+
+    def noted(self: Endpoint, method: str, url: str, *rest: Any) -> Any:
+        if method == "PUT" and url.endswith(digest_of(LARGE).removeprefix("sha256:")):
+            waits.append(rest[2][1])
+        return request(self, method, url, *rest)
+
+    monkeypatch.setattr(Endpoint, "request", noted)
+    (result,) = push(registry, tmp_path, layout(tmp_path, (TAR, "gzip")))
+    arrived(registry, result)
+    assert waits == [limits.SILENCE + 3]
 
 
 def test_a_registry_that_is_busy_for_long_is_told_with_its_status(

@@ -136,10 +136,12 @@ class Endpoint:
         body: bytes | UploadBody | None = None,
         *,
         by_digest: bool = False,
+        stores: int = 0,
     ) -> requests.Response:
         """Make a request until its status is not one of `PASSING`, at most `TRIES` times. A `UploadBody` is sent once.
 
-        Where that breaks, one of `BROKEN` is raised: whoever has the body knows whether it can be sent again.
+        Where that breaks, one of `BROKEN` is raised: whoever has the body knows whether it can be sent again. `stores`
+        are the bytes that have come before, and that the registry stores before it answers.
         """
         once = body is not None and not isinstance(body, bytes)
         tries = Tries(0) if once else self.tries()
@@ -148,7 +150,7 @@ class Endpoint:
                 if method in {"GET", "HEAD"}:
                     response = self.follow(method, url, headers, by_digest=by_digest)
                 else:
-                    response = self.request(method, url, headers, body, _patience(len(body or b"")))
+                    response = self.request(method, url, headers, body, _patience(max(stores, len(body or b""))))
             except BROKEN as error:
                 if once:
                     raise

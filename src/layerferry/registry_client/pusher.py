@@ -140,10 +140,12 @@ class RepositoryPusher(Repository):
             with path.open("rb") as file:
                 body = _Counted(file, blob.size, self._count, told)
                 trouble = self._put(_ending(location, blob), body, last=tries.last)
-            if not trouble:
+            if trouble is None:
                 return
             self.cancel(location)
-            tries = self._endpoint.again(f"{blob.digest[:19]} could not be sent ({trouble})", tries)
+            tries = self._endpoint.again(f"{blob.digest[:19]} could not be sent ({trouble.why})", tries)
+            if trouble.answer_lost and self.has(blob.digest):
+                return
 
     def _put_onward(self, blob: Descriptor, path: Path, told: Told) -> None:
         """Upload a file to a registry that tells how much of it has come, and go on there.
@@ -162,14 +164,13 @@ class RepositoryPusher(Repository):
                 body = _Counted(file, blob.size - offset, self._count, told, before=offset)
                 trouble = self._patch(location, blob, offset, body)
             if trouble is None:
-                self._begun = ""
-                self.unfinished.forget(key)
-                self.resumed += earlier
-                return
+                break
             if tries.last or (anew and trouble.refused):
                 raise self._given_up(blob, key, trouble)
             tries = self._endpoint.again(f"{blob.digest[:19]} could not be sent ({trouble.why})", tries)
             before, offset = offset, self._offset(location, blob.size)
+            if not offset and trouble.answer_lost and self.has(blob.digest):
+                break
             if trouble.refused and offset <= before:
                 anew, offset = True, 0
             if not offset:
@@ -178,6 +179,9 @@ class RepositoryPusher(Repository):
                 earlier = 0
             elif offset - before >= CHUNK:
                 tries = self._endpoint.tries()
+        self._begun = ""
+        self.unfinished.forget(key)
+        self.resumed += earlier
 
     def _given_up(self, blob: Descriptor, key: str, trouble: "_Trouble") -> LayerferryError:
         """The error of an upload that has come to nothing. One that the registry refuses is nothing to go on with."""
@@ -221,25 +225,26 @@ class RepositoryPusher(Repository):
                 if sent.status_code not in _TAKEN:
                     return _Trouble.of(sent)
                 location = self._location(sent.url, sent.headers.get("Location", "") or location)
-            ended = self._ask("PUT", _ending(location, blob), _BYTES, b"", expect=_STORED | _AGAIN | _ELSEWHERE)
+            known = _STORED | _AGAIN | _ELSEWHERE
+            ended = self._ask("PUT", _ending(location, blob), _BYTES, b"", expect=known, stores=blob.size)
             done(ended)
         except BROKEN as error:
             return _Trouble(reason(error))
         return None if ended.status_code in _STORED else _Trouble.of(ended)
 
-    def _put(self, url: str, body: "_Counted", *, last: bool) -> str:
-        """Send a blob's bytes; why they have to be sent again, or an empty string. Raises where no try is left."""
+    def _put(self, url: str, body: "_Counted", *, last: bool) -> "_Trouble | None":
+        """Send a blob's bytes; why they have to be sent again, if they have. Raises where no try is left."""
         try:
             response = self._ask("PUT", url, _BYTES, body, expect=_STORED if last else _STORED | _AGAIN)
         except BROKEN as error:
             if last:
                 raise self._endpoint.unreachable(error) from None
-            return reason(error)
+            return _Trouble(reason(error))
         except BaseException:
             self.cancel(url)
             raise
         done(response)
-        return "" if response.status_code in _STORED else f"HTTP {response.status_code}"
+        return None if response.status_code in _STORED else _Trouble.of(response)
 
     def put_manifest(self, tag: str, media_type: str, data: bytes) -> bool:
         """Give an image its name. What the manifest names has to be there.
@@ -313,14 +318,24 @@ def _ending(location: str, blob: Descriptor) -> str:
 
 
 class _Trouble(NamedTuple):
-    """Why an upload did not come to its end; `refused` where the registry does not go on with what it has of it."""
+    """Why an upload did not come to its end, and the status that it ended with, 0 where there was no answer."""
 
     why: str
-    refused: bool = False
+    status: int = 0
 
     @classmethod
     def of(cls, response: requests.Response) -> Self:
-        return cls(f"HTTP {response.status_code}", response.status_code in _ELSEWHERE)
+        return cls(f"HTTP {response.status_code}", response.status_code)
+
+    @property
+    def refused(self) -> bool:
+        """Whether the registry does not go on with what it has of it."""
+        return self.status in _ELSEWHERE
+
+    @property
+    def answer_lost(self) -> bool:
+        """Whether it may have come to its end all the same."""
+        return self.status != HTTPStatus.UNAUTHORIZED
 
 
 class _Counted:

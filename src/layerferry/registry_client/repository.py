@@ -7,6 +7,7 @@ https://distribution.github.io/distribution/spec/auth/token/ and .../auth/oauth/
 import base64
 import contextlib
 from collections.abc import Collection, Generator, Iterator, Mapping, Sequence
+from functools import partial
 from http import HTTPStatus
 from types import MappingProxyType
 from urllib.parse import urlencode, urljoin, urlsplit
@@ -123,20 +124,22 @@ class Repository:
         body: bytes | UploadBody | None = None,
         *,
         expect: Collection[int],
+        stores: int = 0,
     ) -> requests.Response:
         """The response, with one of the statuses `expect`; raises for any other. `path` may be a whole URL.
 
         The login goes to the registry alone. A token that has expired is renewed once, save where the body is an
-        `UploadBody`, which has been read by then: a 401 is the caller's to handle.
+        `UploadBody`, which has been read by then: a 401 is the caller's to handle. `stores` is for `Endpoint.send`.
         """
         url = urljoin(f"{self._base}/", path)
         by_digest = path.startswith("blobs/sha256:")
-        response = self._endpoint.send(method, url, {**headers, **self._login(url)}, body, by_digest=by_digest)
+        send = partial(self._endpoint.send, method, url, body=body, by_digest=by_digest, stores=stores)
+        response = send({**headers, **self._login(url)})
         replayable = body is None or isinstance(body, bytes)
         if response.status_code == HTTPStatus.UNAUTHORIZED and self._is_ours(url) and replayable:
             response.close()
             self._authorization = self._authorize(response.headers.get("WWW-Authenticate", ""))
-            response = self._endpoint.send(method, url, {**headers, **self._login(url)}, body, by_digest=by_digest)
+            response = send({**headers, **self._login(url)})
         if response.status_code not in expect:
             with contextlib.closing(response):
                 raise self._refused(response.status_code, _said(response))
