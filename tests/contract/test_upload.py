@@ -5,7 +5,7 @@ import json
 import lzma
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 
@@ -295,6 +295,17 @@ def test_a_wrong_login_is_told_with_its_place_and_without_the_secret(
 @pytest.mark.parametrize("location", ["/uploads/{number}", "http://{address}/uploads/{number}"])
 def test_an_upload_goes_on_where_the_registry_says(registry: FakeRegistry, tmp_path: Path, location: str) -> None:
     registry.auth, registry.location = "basic", location
+    assert push(registry, tmp_path, layout(tmp_path, (BASE, "gzip")))[0].verified
+
+
+@pytest.mark.parametrize("place", ["", "http://localhost:{port}", "http://LOCALHOST:{port}"])
+@pytest.mark.parametrize("auth", ["basic", "token"])
+def test_a_registrys_host_may_be_written_in_capitals(
+    registry: FakeRegistry, tmp_path: Path, auth: Literal["basic", "token"], place: str
+) -> None:
+    port = registry.address.rpartition(":")[2]
+    registry.auth, registry.address = auth, f"LocalHost:{port}"
+    registry.location = place.format(port=port) + registry.location
     assert push(registry, tmp_path, layout(tmp_path, (BASE, "gzip")))[0].verified
 
 

@@ -24,6 +24,7 @@ from layerferry.registry_client.tries import PASSING, TRIES, Check, Tries
 #: Seconds to connect, and until an answer begins; after that, `connections` bounds how slowly it comes.
 _TIMEOUT = (limits.REGISTRY_CONNECTED, limits.ANSWER_BEGINS)
 _REDIRECTS = frozenset((301, 302, 303, 307, 308))
+_PORTS = {"https": 443, "http": 80}
 _LINK = re.compile(r"[\x21-\x7e]+")
 
 
@@ -100,7 +101,7 @@ class Endpoint:
                 return response
             done(response)
             there = self.leads(url, response.headers.get("Location", ""), by_digest=by_digest)
-            if urlsplit(there)[:2] != urlsplit(url)[:2]:
+            if origin(there) != origin(url):
                 if not elsewhere:
                     raise self.blame.answer(f"{self.place} sends a login on to {_shown(there)}, which is refused")
                 headers = {name: value for name, value in headers.items() if name != "Authorization"}
@@ -202,6 +203,12 @@ class Endpoint:
             return False
         except BROKEN as error:
             raise self.unreachable(error) from None
+
+
+def origin(url: str) -> tuple[str, str, int | None]:
+    """Scheme, host and port of an HTTP URL; of the same server they are the same, however it is written (RFC 6454)."""
+    parts = urlsplit(url)
+    return parts.scheme, parts.hostname or "", parts.port or _PORTS.get(parts.scheme)
 
 
 def _link(url: str, location: str) -> SplitResult:

@@ -24,7 +24,7 @@ from layerferry.oci.image import Descriptor, MediaType, Name
 from layerferry.oci.manifest import INDEX_TYPES, MANIFEST_TYPES
 from layerferry.registry_client.challenge import bearer
 from layerferry.registry_client.connections import BROKEN, chunks_of, whole
-from layerferry.registry_client.endpoint import Endpoint, UploadBody
+from layerferry.registry_client.endpoint import Endpoint, UploadBody, origin
 from layerferry.registry_client.logins import Login, find_login
 
 _ACCEPT = ", ".join(sorted(MANIFEST_TYPES | INDEX_TYPES))
@@ -149,7 +149,7 @@ class Repository:
         return {"Authorization": self._authorization} if self._authorization and self._is_ours(url) else {}
 
     def _is_ours(self, url: str) -> bool:
-        return urlsplit(url)[:2] == urlsplit(self._base)[:2]
+        return origin(url) == origin(self._base)
 
     def _authorize(self, challenge: str) -> str:
         """The Authorization header that answers a challenge (RFC 9110, section 11.6.1)."""
