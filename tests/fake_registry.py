@@ -33,6 +33,8 @@ class FakeRegistry:
     #: Where blobs are to be had instead.
     redirect: str = ""
     realm: str = ""
+    #: Statuses that the token service answers before it gives any.
+    token_statuses: list[int] = field(default_factory=list)
     #: What a token has to be asked for, and how many requests it is good for; 0 for any number.
     scope: str = "repository:app:pull"
     lifetime: int = 0
@@ -53,7 +55,8 @@ class FakeRegistry:
     cancelled: int = 0
     #: Of uploads that are not done, by path, what has come; and how it lies about that.
     begun: dict[str, bytes] = field(default_factory=dict)
-    #: What it tells of it: `nothing`, `too much`, `words`, `gone`, or that it has `another's bytes`; the truth without.
+    #: What it tells of it: `nothing`, `too much`, `words`, `gone`, or that it has `another's bytes`; that it is `busy`,
+    #: or wants a login, for which there is `no token`; the truth without.
     lie: str = ""
     #: How often the end of an upload is refused, which is kept.
     refusals: int = 0
@@ -178,6 +181,11 @@ class _Handler(http.server.BaseHTTPRequestHandler):
                 self._say(204, b"", {"Location": self.path, "Range": "all of it"})
             case "gone":
                 self._say(404, b"{}")
+            case "busy":
+                self._say(503, b"{}")
+            case "no token":
+                registry.token_statuses = [500] * 4
+                self._challenge()
             case _:
                 if registry.lie:
                     registry.begun[path] = bytes(len(registry.begun[path]))
@@ -238,6 +246,9 @@ class _Handler(http.server.BaseHTTPRequestHandler):
             self._begin_upload(match[1])
             return
         body = self.rfile.read(int(self.headers["Content-Length"])).decode()
+        if self.registry.token_statuses:
+            self._say(self.registry.token_statuses.pop(0), b"{}")
+            return
         self.registry.seen.append(("POST", self.path, dict(self.headers.items())))
         form = parse_qs(body)
         if form.get("refresh_token") == [PASSWORD] and form.get("grant_type") == ["refresh_token"]:
@@ -262,6 +273,9 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         self._say(401, b"{}", {"WWW-Authenticate": 'Basic realm="fake"' if self.registry.auth == "basic" else bearer})
 
     def _token(self, query: Mapping[str, list[str]], given: str) -> None:
+        if self.registry.token_statuses:
+            self._say(self.registry.token_statuses.pop(0), b'{"errors": [{"code": "NO", "message": "luck"}]}')
+            return
         asked = query.get("service") == ["fake"] and query.get("scope") == [self.registry.scope]
         if asked and given == _basic():
             self.registry.uses = 0

@@ -5,6 +5,7 @@ import json
 import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Literal
 
 import pytest
 
@@ -119,6 +120,34 @@ def test_a_token_expires_on_the_way(registry: FakeRegistry, tmp_path: Path) -> N
     registry.auth = "token"
     registry.statuses = [200, 401]
     assert pull(registry, environment(tmp_path, login(registry)), tmp_path, 0)
+
+
+@pytest.mark.parametrize("auth", ["token", "identity"])
+def test_a_token_service_is_asked_again_where_its_trouble_may_pass(
+    registry: FakeRegistry, tmp_path: Path, auth: Literal["token", "identity"]
+) -> None:
+    registry.auth, registry.token_statuses = auth, [500, 429, 503]
+    config = login(registry)
+    if auth == "identity":
+        config = {"auths": {registry.address: {"identitytoken": PASSWORD}}}
+    assert pull(registry, environment(tmp_path, config), tmp_path, 0)
+
+
+@pytest.mark.parametrize(("status", "told"), [(404, "404 (NO luck)"), (503, "503 (NO luck)"), (418, "418 (NO luck)")])
+def test_what_a_token_service_answers_is_not_told_as_the_registrys(
+    registry: FakeRegistry, tmp_path: Path, status: int, told: str
+) -> None:
+    registry.auth, registry.token_statuses = "token", [status] * 4
+    with pytest.raises(SourceError) as caught:
+        pull(registry, environment(tmp_path, login(registry)), tmp_path, 0)
+    assert caught.value.message == f"the token service of {registry.address} answers with HTTP {told}"
+
+
+def test_a_token_service_that_is_not_there_is_told_as_that(registry: FakeRegistry, tmp_path: Path) -> None:
+    with fake_registry() as gone:
+        registry.auth, registry.realm = "token", f"http://{gone.address}/token"
+    with pytest.raises(SourceError, match=f"^the token service of {registry.address} does not answer: Connection"):
+        pull(registry, environment(tmp_path, login(registry)), tmp_path, 0)
 
 
 def helper(folder: Path, name: str, script: str) -> None:

@@ -151,6 +151,21 @@ def test_a_registry_that_tells_no_true_offset_gets_all_of_it(registry: FakeRegis
     arrived(registry, result)
 
 
+@pytest.mark.parametrize(("lie", "says"), [("busy", "answers with HTTP 503"), ("no token", "the token service of ")])
+def test_an_upload_that_cannot_be_asked_for_is_left_as_it_is(
+    registry: FakeRegistry, tmp_path: Path, lie: str, says: str
+) -> None:
+    registry.auth, registry.breaks, registry.lie = "token", 1, lie
+    reference = layout(tmp_path, (TAR, "gzip"))
+    with pytest.raises(TargetError, match=says):
+        push(registry, tmp_path, reference)
+    assert ([len(data) for data in registry.begun.values()], registry.cancelled) == ([1 << 20], 0)
+    registry.lie = ""
+    (result,) = push(registry, tmp_path, reference)
+    arrived(registry, result)
+    assert result.bytes.resumed == 1 << 20
+
+
 def test_where_an_upload_has_a_state_it_goes_up_in_one_piece(registry: FakeRegistry, tmp_path: Path) -> None:
     registry.state = "_state=abc"
     registry.breaks = 1

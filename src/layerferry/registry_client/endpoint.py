@@ -137,44 +137,47 @@ class Endpoint:
         body: bytes | UploadBody | None = None,
         *,
         by_digest: bool = False,
+        elsewhere: bool = True,
         stores: int = 0,
+        who: str = "",
     ) -> requests.Response:
         """Make a request until its status is not one of `PASSING`, at most `TRIES` times. A `UploadBody` is sent once.
 
         Where that breaks, one of `BROKEN` is raised: whoever has the body knows whether it can be sent again. `stores`
-        are the bytes that have come before, and that the registry stores before it answers.
+        are the bytes that have come before, and that the registry stores before it answers. `who` is asked, if that is
+        not the registry itself; `by_digest` and `elsewhere` are those of `follow`.
         """
         once = body is not None and not isinstance(body, bytes)
         tries = Tries(0) if once else self.tries()
         while True:
             try:
                 if method in {"GET", "HEAD"}:
-                    response = self.follow(method, url, headers, by_digest=by_digest)
+                    response = self.follow(method, url, headers, by_digest=by_digest, elsewhere=elsewhere)
                 else:
                     response = self.request(method, url, headers, body, _patience(max(stores, len(body or b""))))
             except BROKEN as error:
                 if once:
                     raise
                 if tries.last or isinstance(error, requests.exceptions.SSLError):
-                    raise self.unreachable(error) from None
-                tries = self.again(reason(error), tries)
+                    raise self.unreachable(error, who) from None
+                tries = self.again(reason(error), tries, who=who)
                 continue
             if response.status_code not in PASSING or tries.last:
                 return response
             done(response)
-            tries = self.again(f"HTTP {response.status_code}", tries, response)
+            tries = self.again(f"HTTP {response.status_code}", tries, response, who=who)
 
     def tries(self) -> Tries:
         """The tries of a request that has not been made yet."""
         return Tries(check=self.check)
 
-    def again(self, why: str, tries: Tries, response: requests.Response | None = None) -> Tries:
+    def again(self, why: str, tries: Tries, response: requests.Response | None = None, *, who: str = "") -> Tries:
         """The tries that are left after one that failed; returns once that was told and it is time for the next."""
         if self.check is not None:
             self.check()
-        log.note("registry", f"{self.place}: {why}; this was try {tries.next} of {TRIES}")
+        log.note("registry", f"{who or self.place}: {why}; this was try {tries.next} of {TRIES}")
         left = tries.increment()
-        self.told(f"{self.place}: {why}; this is try {left.next} of {TRIES}")
+        self.told(f"{who or self.place}: {why}; this is try {left.next} of {TRIES}")
         left.sleep(None if response is None else response.raw)
         return left
 
@@ -185,12 +188,12 @@ class Endpoint:
             wants = f", wants a login ({challenge})" if response.status_code == HTTPStatus.UNAUTHORIZED else ""
             return f"answers with HTTP {response.status_code}{wants}"
 
-    def unreachable(self, error: Exception) -> LayerferryError:
+    def unreachable(self, error: Exception, who: str = "") -> LayerferryError:
         hint = "Check its address, and whether it is up."
         if isinstance(error, requests.exceptions.SSLError):
             ca = http_session.CERTIFICATES / self.domain / "ca.crt"
             hint = f"Its CA goes to {ca}; registry:http://… is for one without TLS."
-        return self.blame.silence(f"{self.place} does not answer: {reason(error)}", hint=hint)
+        return self.blame.silence(f"{who or self.place} does not answer: {reason(error)}", hint=hint)
 
     def _speaks_plain(self, host: str) -> bool:
         """Whether a registry on this machine takes HTTP; a TLS server answers that with 400, or not at all."""

@@ -41,6 +41,9 @@ _TAKEN = {HTTPStatus.ACCEPTED, HTTPStatus.CREATED, HTTPStatus.NO_CONTENT}
 #: What says that an upload is at another offset, or that its bytes are not the blob's: it begins anew.
 _ELSEWHERE = {HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE, HTTPStatus.BAD_REQUEST, HTTPStatus.CONFLICT, HTTPStatus.GONE}
 
+#: What tells of an upload how much of it has come, or that it is no more.
+_TOLD = frozenset(range(200, 600)) - PASSING - {HTTPStatus.UNAUTHORIZED}
+
 Told = Callable[[int], None]
 
 
@@ -207,13 +210,16 @@ class RepositoryPusher(Repository):
         return offset
 
     def _offset(self, location: str, size: int) -> int:
-        """How many bytes an upload has; it goes on at `_begun`, then. 0 where it is no more, or cannot be asked."""
-        with contextlib.suppress(LayerferryError, *BROKEN):
-            answer = self._ask("GET", location, expect={HTTPStatus.NO_CONTENT})
-            done(answer)
-            self._begun = self._location(answer.url, answer.headers.get("Location", "") or location)
-            return offset_of(answer.headers.get("Range", ""), size)
-        return 0
+        """How many bytes an upload has; it goes on at `_begun`, then. 0 where it is no more, or that is not told.
+
+        Raises where that cannot be asked: nothing of it is lost.
+        """
+        answer = self._ask("GET", location, expect=_TOLD)
+        done(answer)
+        if answer.status_code != HTTPStatus.NO_CONTENT:
+            return 0
+        self._begun = self._location(answer.url, answer.headers.get("Location", "") or location)
+        return offset_of(answer.headers.get("Range", ""), size)
 
     def _patch(self, location: str, blob: Descriptor, offset: int, body: "_Counted") -> "_Trouble | None":
         """Send a blob's bytes from an offset on, if there are any, and end its upload; why that failed, if it did."""

@@ -30,6 +30,7 @@ from layerferry.registry_client.logins import Login, find_login
 _ACCEPT = ", ".join(sorted(MANIFEST_TYPES | INDEX_TYPES))
 _FORM = "application/x-www-form-urlencoded"
 _SUCCESS = range(200, 300)
+_DENIED = {HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN}
 _NOTHING: Mapping[str, str] = MappingProxyType({})
 
 
@@ -180,16 +181,19 @@ class Repository:
             raise self._endpoint.blame.answer(f"{self.place} names a token service that is not encrypted")
         realm = self._endpoint.leads(self._base, realm)
         query = {"service": parameters["service"]} if "service" in parameters else {}
+        service = f"the token service of {self._endpoint.domain}"
         try:
-            with contextlib.closing(self._ask_for_token(realm, query, parameters, login)) as response:
-                if response.status_code not in _SUCCESS:
+            with contextlib.closing(self._ask_for_token(service, realm, query, parameters, login)) as response:
+                if response.status_code in _DENIED:
                     raise self._refused(response.status_code)
+                if response.status_code not in _SUCCESS:
+                    told = f"{service} answers with HTTP {response.status_code}"
+                    said = _said(response)
+                    raise self._endpoint.blame.answer(told + (f" ({said})" if said else ""))
                 data = whole(response, limits.REPLY)
         except BROKEN as error:
-            raise self._endpoint.blame.silence(
-                f"{self.place}: its token service does not answer: {reason(error)}"
-            ) from None
-        what = f"the answer of the token service of {self._endpoint.domain}"
+            raise self._endpoint.unreachable(error, service) from None
+        what = f"the answer of {service}"
         if data is None:
             raise self._endpoint.blame.answer(f"{what} is refused: it has more than {limits.REPLY} bytes")
         answer = Document.parse(data, what, error=self._endpoint.blame.answer)
@@ -201,18 +205,18 @@ class Repository:
         return token
 
     def _ask_for_token(
-        self, realm: str, query: Mapping[str, str], parameters: Mapping[str, str], login: Login | None
+        self, service: str, realm: str, query: Mapping[str, str], parameters: Mapping[str, str], login: Login | None
     ) -> requests.Response:
         """The token service's response. An identity token goes to the realm's URL alone, a password to its host."""
         scopes = self._scopes(parameters.get("scope", ""))
         if login and login.identity_token:
             form = {"grant_type": "refresh_token", "client_id": "layerferry", "refresh_token": login.identity_token}
             body = urlencode({**query, **form, "scope": " ".join(scopes)}).encode()
-            return self._endpoint.request("POST", realm, {"Content-Type": _FORM}, body)
+            return self._endpoint.send("POST", realm, {"Content-Type": _FORM}, body, who=service)
         joint = "&" if urlsplit(realm).query else "?"
         url = f"{realm}{joint}{urlencode({**query, 'scope': scopes}, doseq=True)}"
         headers = {"Authorization": _basic(login)} if login else {}
-        return self._endpoint.follow("GET", url, headers, elsewhere=not headers)
+        return self._endpoint.send("GET", url, headers, elsewhere=not headers, who=service)
 
     def _refused(self, status: int, said: str = "") -> LayerferryError:
         error = self._endpoint.blame.answer
