@@ -13,6 +13,7 @@ from fake_registry import PASSWORD, USER, FakeRegistry, fake_registry
 from layerferry.errors import SourceError
 from layerferry.oci.plan import Inventory, plan
 from layerferry.registry_client import logins
+from layerferry.registry_client.endpoint import Endpoint
 from layerferry.sources.registry import RemoteSource
 from packed import Picture
 
@@ -210,6 +211,24 @@ def test_a_helper_that_does_not_help_is_told_where_a_login_is_wanted(
     with pytest.raises(SourceError) as caught:
         pull(registry, environment(tmp_path, {"credsStore": name}), tmp_path, 0)
     assert says in caught.value.hint
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "localhost"])
+def test_a_registry_on_this_machine_is_asked_through_no_proxy(
+    registry: FakeRegistry, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, host: str
+) -> None:
+    registry.auth = "basic"
+    with fake_registry() as proxy:
+        for name in ("HTTP_PROXY", "http_proxy", "HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy"):
+            monkeypatch.setenv(name, f"http://{proxy.address}")
+        for name in ("NO_PROXY", "no_proxy"):
+            monkeypatch.delenv(name, raising=False)
+        registry.address = registry.address.replace("127.0.0.1", host)
+        assert pull(registry, environment(tmp_path, login(registry)), tmp_path, 0)
+        assert proxy.seen == []
+        with contextlib.closing(Endpoint("registry.example", {}, plain_http=True)) as elsewhere:
+            elsewhere.request("GET", f"{elsewhere.url}/", {}).close()
+        assert [path for _, path, _ in proxy.seen] == ["http://registry.example/v2/"]
 
 
 def test_a_manifest_by_digest_has_that_digest(registry: FakeRegistry, tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ import urllib3
 
 from layerferry.oci.image import Name
 from layerferry.registry_client.endpoint import Endpoint
+from layerferry.registry_client.http_session import RegistrySession
 from layerferry.registry_client.repository import Repository
 
 
@@ -46,6 +47,16 @@ def test_a_redirect_takes_the_login_along_to_the_registry_alone(
     monkeypatch.setattr(endpoint, "request", request)
     assert endpoint.follow("GET", endpoint.url, {"Authorization": "Basic eA=="}).status_code == 200
     assert ["Authorization" in headers for headers in heard] == [True, with_login]
+
+
+@pytest.mark.parametrize(
+    ("host", "proxied"),
+    [("127.0.0.1:5000", False), ("127.8.9.1", False), ("[::1]:5000", False), ("LocalHost", False), ("r.example", True)],
+)
+def test_no_proxy_leads_to_this_machine(host: str, proxied: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HTTPS_PROXY", "http://proxy.example:3128")
+    settings = RegistrySession(host).merge_environment_settings(f"https://{host}/v2/", {}, None, None, None)
+    assert ("https" in settings["proxies"]) is proxied
 
 
 @pytest.mark.parametrize(

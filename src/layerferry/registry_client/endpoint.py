@@ -1,9 +1,7 @@
 """A registry's address and scheme; the requests that go there, with redirects and further tries, and their errors."""
 
 import contextlib
-import ipaddress
 import re
-import socket
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from http import HTTPStatus
@@ -19,6 +17,7 @@ from layerferry.oci import limits
 from layerferry.registry_client import http_session
 from layerferry.registry_client.connections import BROKEN, done
 from layerferry.registry_client.ssh_relay import Relay
+from layerferry.registry_client.this_machine import is_here, is_near
 from layerferry.registry_client.tries import PASSING, TRIES, Check, Tries
 
 #: Seconds to connect, and until an answer begins; after that, `connections` bounds how slowly it comes.
@@ -68,7 +67,7 @@ class Endpoint:
         self.check = check
         self.session = http_session.RegistrySession(domain, relay)
         host = "registry-1.docker.io" if domain == "docker.io" else domain
-        plain = plain_http or (_is_here(urlsplit(f"//{host}").hostname or "") and self._speaks_plain(host))
+        plain = plain_http or (is_here(urlsplit(f"//{host}").hostname or "") and self._speaks_plain(host))
         self.scheme = "http" if plain else "https"
         self.url = f"{self.scheme}://{host}/v2"
 
@@ -125,7 +124,7 @@ class Endpoint:
                 there = there._replace(scheme="https", netloc=here.netloc)
             elif not by_digest:
                 raise self.blame.answer(f"{self.place} leads to {_shown(there.geturl())}, which is not encrypted")
-        if _is_near(host) and not _is_near(urlsplit(self.url).hostname or ""):
+        if is_near(host) and not is_near(urlsplit(self.url).hostname or ""):
             raise self.blame.answer(f"{self.place} leads to {_shown(there.geturl())}, which is this machine: refused")
         return there.geturl()
 
@@ -240,25 +239,3 @@ def _shown(url: str) -> str:
 def _patience(size: int) -> tuple[float, float]:
     """The seconds to connect, and those until a registry that got so many bytes has stored them."""
     return _TIMEOUT[0], limits.SILENCE + size // limits.STORING
-
-
-def _is_here(name: str) -> bool:
-    """Whether a host is this machine."""
-    address = _address(name)
-    return address.is_loopback if address else name == "localhost" or name.endswith(".localhost")
-
-
-def _is_near(name: str) -> bool:
-    """Whether a host is this machine, or what only this machine reaches: a cloud's metadata, at 169.254.169.254."""
-    address = _address(name)
-    return _is_here(name) or bool(address and (address.is_link_local or address.is_unspecified))
-
-
-def _address(name: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
-    """The IP address that a host is, in whichever way it is written: 127.1 and 0x7f000001 are 127.0.0.1, too."""
-    with contextlib.suppress(OSError, ValueError):
-        name = socket.inet_ntoa(socket.inet_aton(name))
-    with contextlib.suppress(ValueError):
-        address = ipaddress.ip_address(name)
-        return getattr(address, "ipv4_mapped", None) or address
-    return None

@@ -5,6 +5,7 @@ import ssl
 from http.cookiejar import DefaultCookiePolicy
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import requests
 from requests.adapters import HTTPAdapter
@@ -12,6 +13,7 @@ from requests.adapters import HTTPAdapter
 from layerferry import __version__, log
 from layerferry.registry_client.connections import Bounded, BoundedTls, pools
 from layerferry.registry_client.ssh_relay import Relay, RelayAdapter
+from layerferry.registry_client.this_machine import is_here
 
 #: Where docker looks for a registry's own CA.
 CERTIFICATES = Path("/etc/docker/certs.d")
@@ -38,6 +40,11 @@ class RegistrySession(requests.Session):
         self.cookies.set_policy(DefaultCookiePolicy(allowed_domains=[]))
         for scheme in ("https://", "http://"):
             self.mount(scheme, RelayAdapter(relay, context) if relay else _Trusting(context))
+
+    def merge_environment_settings(self, url: Any, *settings: Any) -> dict[str, Any]:
+        """What requests takes of the environment. No proxy leads to this machine; Go, and so docker, has it so too."""
+        merged = super().merge_environment_settings(url, *settings)
+        return {**merged, "proxies": {}} if is_here(urlsplit(url).hostname or "") else merged
 
     def get_redirect_target(self, resp: requests.Response) -> None:
         """None: `Endpoint.follow` decides where a redirect may lead, and what goes there."""
