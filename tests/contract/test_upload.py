@@ -259,6 +259,16 @@ def test_from_one_repository_to_another_of_the_registry_nothing_is_sent(registry
     assert registry.tags["production/app:1"] == registry.tags["app:1"]
 
 
+def test_a_mount_that_the_registry_declines_leaves_no_upload_behind(registry: FakeRegistry, tmp_path: Path) -> None:
+    """It begins one instead, beside that which was begun for the first blob."""
+    push(registry, tmp_path, layout(tmp_path, (BASE, "gzip"), (CHANGE, "gzip")))
+    registry.mounts, registry.uploads = False, 0
+    (result,) = push(registry, tmp_path, f"registry:{registry.address}/app:1", names=["production/app:1"])
+    assert result.verified
+    assert len(registry.repositories["production/app"]) == 3
+    assert (registry.uploads, registry.cancelled) == (5, 2)
+
+
 # Logins.
 
 
@@ -327,9 +337,10 @@ def test_an_upload_that_broke_is_made_again(registry: FakeRegistry, tmp_path: Pa
     told = [event.message for event in events if isinstance(event, Warned)]
     assert [line.rpartition("; ")[2] for line in told] == [f"this is try {number} of 4" for number in (2, 3)]
     assert all(digest_of(packed(BASE, "gzip"))[:19] in line for line in told)
-    registry.breaks = 100
+    registry.breaks, registry.uploads, registry.cancelled = 100, 0, 0
     with pytest.raises(ConnectError, match="does not answer"):
         push(registry, tmp_path, layout(tmp_path, (CHANGE, "gzip"), name="app:2"))
+    assert registry.uploads == registry.cancelled == 4
     assert "app:2" not in registry.tags
 
 

@@ -244,6 +244,7 @@ class RepositoryPusher(Repository):
             response = self._ask("PUT", url, _BYTES, body, expect=_STORED if last else _STORED | _AGAIN)
         except BROKEN as error:
             if last:
+                self.cancel(url)
                 raise self._endpoint.unreachable(error) from None
             return _Trouble(reason(error))
         except BaseException:
@@ -283,8 +284,13 @@ class RepositoryPusher(Repository):
         return self._endpoint.leads(url, location)
 
     def cancel(self, location: str = "") -> None:
-        """Cancel an upload that was begun; a registry drops it by itself, days later."""
-        location, self._begun = location or self._begun, ""
+        """Cancel an upload, the one that was begun for the next blob if no other is told.
+
+        A registry drops it by itself, days later.
+        """
+        location = location or self._begun
+        if location == self._begun:
+            self._begun = ""
         if location:
             self._delete(location)
 
