@@ -349,6 +349,9 @@ def test_an_upload_whose_answer_was_lost_is_not_made_again(registry: FakeRegistr
     (result,) = push(registry, tmp_path, layout(tmp_path, (BASE, "gzip")))
     assert result.verified
     assert puts(registry).count(digest_of(packed(BASE, "gzip"))) == 1
+    methods = [method for method, _, _ in registry.seen]
+    last_asked = methods[: methods.index("DELETE")][-1]
+    assert last_asked == "HEAD", "an upload may still be stored, and is not cancelled before that is known"
 
 
 @pytest.mark.parametrize("reads", [0, 1 << 30])

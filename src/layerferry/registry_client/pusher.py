@@ -145,10 +145,12 @@ class RepositoryPusher(Repository):
                 trouble = self._put(_ending(location, blob), body, last=tries.last)
             if trouble is None:
                 return
-            self.cancel(location)
-            tries = self._endpoint.again(f"{blob.digest[:19]} could not be sent ({trouble.why})", tries)
-            if trouble.answer_lost and self.has(blob.digest):
-                return
+            try:
+                tries = self._endpoint.again(f"{blob.digest[:19]} could not be sent ({trouble.why})", tries)
+                if trouble.answer_lost and self.has(blob.digest):
+                    return
+            finally:
+                self.cancel(location)
 
     def _put_onward(self, blob: Descriptor, path: Path, told: Told) -> None:
         """Upload a file to a registry that tells how much of it has come, and go on there.
