@@ -7,6 +7,7 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from types import SimpleNamespace
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 
@@ -19,6 +20,7 @@ from layerferry.oci.store_kind import StoreKind
 from layerferry.protocol import FRAME, Verb
 from layerferry.push.request import Options, Wanted
 from layerferry.push.to_host import HostDestination
+from layerferry.push.way_back import NamesBefore
 from layerferry.targets.conduit import Conduit, SilenceError
 from layerferry.targets.conversation import Conversation
 from layerferry.targets.greeting import Greeting, Holding, Place
@@ -967,6 +969,18 @@ def test_a_host_must_have_room_and_take_the_compression() -> None:
     assert caught.value.message == "host: its disk is full (2 bytes free where its engine keeps layers, 3 needed)"
     with pytest.raises(TargetError, match=r"^host does not take zstd$"):
         host.deliver([])
+
+
+def test_what_breaks_before_the_names_are_said_gives_none_of_them() -> None:
+    """Else the next try would say that nobody knows what they stood for."""
+    host = host_of(SimpleNamespace())
+    host._before = NamesBefore()
+    host._upkeep = Mock(keep=Mock(side_effect=ConnectError("host: the line broke")))
+    item: Any = SimpleNamespace(names=["app:1"], image_id=ONE)
+    with pytest.raises(ConnectError):
+        host._commit([(ONE, item.names)], [item])
+    assert host._before.of(item.names, ONE, {"app:1": ONE}) == {"app:1": ONE}
+    assert not host._before.unknown
 
 
 def host_of(greeting: Any) -> HostDestination:

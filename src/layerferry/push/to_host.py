@@ -187,8 +187,9 @@ class HostDestination:
 
     def _commit(self, names: Sequence[tuple[str, Sequence[str]]], items: Sequence[Item]) -> None:
         """Give the names. What they stood for is told meanwhile, and known to the next try where this one fails."""
+        kept = self._upkeep.keep(items) if self._upkeep else ()
         try:
-            self._conversation.commit(names, self._upkeep.keep(items) if self._upkeep else ())
+            self._conversation.commit(names, kept)
         except BaseException:
             self._learn(items, self._conversation.was)
             self._before.broke_off(name for item in items for name in item.names)
