@@ -213,12 +213,16 @@ class TargetEnd:
         self, *words: str, before: Sequence[str] = (), start: Sequence[str] = ("-m", "layerferry")
     ) -> Pushed:
         """Run `layerferry WORDS -- BEFORE COMMAND`."""
+        return self._run([*start, *words], ["--", *before, *self.command])
+
+    def _run(self, words: Sequence[str], to: Sequence[str] = (), *, path: str = "", retries: int = 0) -> Pushed:
+        """Run Python with WORDS --json TO; `path` goes before the PATH of this process."""
         engine = ["--engine", self.kind.engine] if self.kind.engine else []
         done = subprocess.run(
-            [sys.executable, *start, *words, "--json", *engine, "--", *before, *self.command],
+            [sys.executable, *words, "--json", *engine, *to],
             capture_output=True, check=False, timeout=120, text=True,
-            env={"PATH": os.environ["PATH"], "HOME": str(self.folder), "TMPDIR": str(self.folder / "scratch"),
-                 "LAYERFERRY_RETRIES": "0"},
+            env={"PATH": f"{path}{os.environ['PATH']}", "HOME": str(self.folder),
+                 "TMPDIR": str(self.folder / "scratch"), "LAYERFERRY_RETRIES": str(retries)},
         )  # fmt: skip
         results = json.loads(done.stdout)["results"] if done.stdout else []
         return Pushed(done.returncode, results, done.stderr)
@@ -238,14 +242,7 @@ exec {lost} {shlex.join(self.command)} -c "$command"
 """
         )
         ssh.chmod(0o755)
-        engine = ["--engine", self.kind.engine] if self.kind.engine else []
-        done = subprocess.run(
-            [sys.executable, "-m", "layerferry", "push", *words, "host", "--json", *engine],
-            capture_output=True, check=False, timeout=120, text=True,
-            env={"PATH": f"{ssh.parent}:{os.environ['PATH']}", "HOME": str(self.folder),
-                 "TMPDIR": str(self.folder / "scratch"), "LAYERFERRY_RETRIES": "1"},
-        )  # fmt: skip
-        return Pushed(done.returncode, json.loads(done.stdout)["results"], done.stderr)
+        return self._run(["-m", "layerferry", "push", *words, "host"], path=f"{ssh.parent}:", retries=1)
 
     def talk(self, *lines: str, more: bool = False) -> list[str]:
         """Say the ask and what follows; hang up. What the end says, without a sign of life. `more` is of the script."""

@@ -98,9 +98,9 @@ class Upkeep:
         before = {image_id for ids in self._before for image_id in ids}
         there = look(self._conversation, [self._as_written(repository) for repository in repositories], before)
         keepers = {f"{repository}:{self._options.keep_previous or way_back.PREVIOUS}" for repository in repositories}
-        coming = {item.image_id or item.source.image.id for item in items}
+        coming = set(map(_coming, items))
         if self._options.dry_run:  # the names stand where the push would have put them
-            given = {name: item.image_id or item.source.image.id for item in items for name in item.names}
+            given = {name: _coming(item) for item in items for name in item.names}
             pruning.move(there, {name: image_id for image_id, name in kept} | given)
             if self._engine not in way_back.KEEPING:
                 there.images = {image.id: image for image in there.images.values() if image.names}
@@ -122,7 +122,7 @@ class Upkeep:
 
     def _newer(self, item: Item, there: ImagesThere) -> int:
         """In a dry run the image that would come counts as one of the newest."""
-        return int(self._options.dry_run and (item.image_id or item.source.image.id) not in there.images)
+        return int(self._options.dry_run and _coming(item) not in there.images)
 
     def _remove(self, images: Iterable[TargetImage]) -> Iterator[NamedImage]:
         for image in images:
@@ -138,6 +138,11 @@ class Upkeep:
         """A repository as the engine writes it in its list: docker leaves out what is its default."""
         short = repository.removeprefix("docker.io/").removeprefix("library/")
         return short if self._engine == "docker" else repository
+
+
+def _coming(item: Item) -> str:
+    """The ID of an image on the target; in a dry run, what it would be."""
+    return item.image_id or item.source.image.id
 
 
 def _familiar(name: str) -> str:
