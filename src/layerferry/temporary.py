@@ -12,6 +12,7 @@ import shutil
 import socket
 import stat
 import tempfile
+import time
 import weakref
 from collections.abc import Iterator
 from pathlib import Path
@@ -23,7 +24,9 @@ from layerferry.errors import LayerferryError, SourceError
 #: The names of our folders, which differ from what a user may call layerferry-something.
 _PREFIX: Final = "layerferry-run-"
 _NEW: Final = "layerferry-new-"
-_OURS = re.compile(re.escape(_PREFIX) + "[a-z0-9_]{8}")
+_OURS = re.compile(f"(?:{_PREFIX}|{_NEW})[a-z0-9_]{{8}}")
+#: Seconds after which a folder that is not locked yet, and has its first name still, is of a process that was killed.
+_NAMED_BY: Final = 60
 #: A unix socket's path may have 104 bytes (BSD), of which ssh takes 17 for its temporary name.
 LONGEST_SOCKET: Final = 86
 _SOCKET = f"/{_PREFIX}12345678/s"
@@ -141,7 +144,9 @@ def _left(parent: Path) -> Iterator[Path]:
             if _OURS.fullmatch(entry.name):
                 with contextlib.suppress(OSError):
                     status = entry.stat(follow_symlinks=False)
-                    if stat.S_IMODE(status.st_mode) == stat.S_IRWXU and status.st_uid == os.getuid():
+                    is_private = stat.S_IMODE(status.st_mode) == stat.S_IRWXU and status.st_uid == os.getuid()
+                    is_named = entry.name.startswith(_PREFIX) or status.st_mtime < time.time() - _NAMED_BY
+                    if is_private and is_named:
                         yield Path(entry.path)
 
 

@@ -4,6 +4,7 @@ import fcntl
 import os
 import stat
 import tempfile
+import time
 from pathlib import Path
 
 import pytest
@@ -103,6 +104,14 @@ def test_a_folder_has_no_name_to_be_swept_by_before_it_is_locked(
     monkeypatch.setattr(fcntl, "flock", late)
     with TemporaryFolder() as name:
         assert [str(path) for path in scratch.iterdir()] == [name]
+
+
+def test_what_was_killed_before_its_folder_had_a_name_is_swept_a_minute_later(scratch: Path) -> None:
+    new = leave(scratch, "layerferry-new-abcd_123")
+    assert sweep() == ""
+    os.utime(new, (0, time.time() - 61))
+    assert "a temporary folder" in sweep()
+    assert list(scratch.iterdir()) == []
 
 
 def test_without_locks_a_folder_serves_and_is_never_swept(scratch: Path, monkeypatch: pytest.MonkeyPatch) -> None:
